@@ -1,0 +1,86 @@
+"""A trained model on disk: weights, sizes, noise spectra and step, readable without running code from the file.
+
+model.safetensors holds the averaged weights, with the ladder's sizes as JSON in its metadata; training.pt holds what a
+resumed run needs, tensors and plain numbers only, and is read with weights_only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cryovae import __version__
+from cryovae.io.atomic import whole_file
+from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.tomogram import InputError
+
+MODEL, STATE = "model.safetensors", "training.pt"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model, the patch side it was trained at, the step, and the noise spectra of its training tomograms by name."""
+
+    ladder: Ladder
+    patch: int
+    step: int
+    encoders: int
+    noise: dict[str, Tensor]
+
+
+def save_model(path: Path, checkpoint: Checkpoint) -> None:
+    """Write weights and sizes to one safetensors file, whole or not at all."""
+    tensors = {f"weights.{name}": tensor.contiguous() for name, tensor in checkpoint.ladder.state_dict().items()}
+    tensors |= {f"noise.{name}": table.contiguous() for name, table in checkpoint.noise.items()}
+    about = {
+        "cryovae": __version__,
+        "ladder": asdict(checkpoint.ladder.config),
+        "patch": checkpoint.patch,
+        "step": checkpoint.step,
+        "encoders": checkpoint.encoders,
+    }
+    with whole_file(path) as beside:
+        save_file(tensors, beside, metadata={"cryovae": json.dumps(about)})
+
+
+def load_model(path: Path | str) -> Checkpoint:
+    """Read a model file, or the model of a run folder. InputError if there is none, or it is not cryovae's."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / MODEL
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: give a run folder of 'cryovae train', or its {MODEL}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("cryovae", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is no safetensors file ({error}): give a model that cryovae wrote") from error
+    if about is None:
+        raise InputError(f"{path} is a safetensors file of something else: give a model that cryovae wrote")
+    sizes = about["ladder"]
+    ladder = Ladder(LadderConfig(tuple(sizes["widths"]), tuple(sizes["latents"]), sizes["blocks"]))
+    ladder.load_state_dict({n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")})
+    noise = {n.removeprefix("noise."): t for n, t in tensors.items() if n.startswith("noise.")}
+    return Checkpoint(ladder.eval(), about["patch"], about["step"], about["encoders"], noise)
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a training state of tensors, numbers and strings."""
+    with whole_file(path) as beside:
+        torch.save(state, beside)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """Read a training state. InputError if there is none to resume from."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist, so there is nothing to resume: leave out --resume")
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    return state

@@ -1,0 +1,139 @@
+"""A run's settings: the parts' dataclasses put together, presets, TOML in, the resolved run out."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import tomli_w
+
+from cryovae.io.atomic import write_text
+from cryovae.models.ladder import LadderConfig
+from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.restore import RestoreConfig
+from cryovae.tomogram import InputError
+from cryovae.train import TrainingConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides what a run computes. Sections: ladder, objective, training, restoration."""
+
+    ladder: LadderConfig = field(default_factory=LadderConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    restoration: RestoreConfig = field(default_factory=RestoreConfig)
+
+    def __post_init__(self) -> None:
+        stride, patch = self.ladder.stride, self.training.patch
+        if patch % stride or patch < 2 * stride:
+            raise InputError(
+                f"patch {patch} found, expected a multiple of {stride}, the coarsest stride, and at least {2 * stride} voxels"
+            )
+        if self.training.batch < 1 or self.training.steps < 1:
+            raise InputError(f"batch {self.training.batch} and steps {self.training.steps} found, expected 1 or more")
+        if self.objective.encoders not in (1, 2):
+            raise InputError(f"encoders {self.objective.encoders} found, expected 2 (q and r) or 1 (the baseline)")
+        if self.objective.beta < 0 or not 0 <= self.objective.drop < 1:
+            raise InputError(
+                f"beta {self.objective.beta:g} and drop {self.objective.drop:g} found, expected beta from 0, drop in 0 to 1"
+            )
+
+
+PRESETS: dict[str, RunConfig] = {
+    "quick": RunConfig(
+        ladder=LadderConfig(widths=(16, 32, 64, 128), latents=(4, 8, 16, 16), blocks=1),
+        training=TrainingConfig(patch=40, batch=2, steps=1000, learning_rate=1e-3, ema=0.99, validate_every=100),
+        restoration=RestoreConfig(samples=8),
+    ),
+    "default": RunConfig(restoration=RestoreConfig(samples=16, batch=8)),
+    "large": RunConfig(
+        training=TrainingConfig(patch=96, batch=4, steps=40000), restoration=RestoreConfig(samples=32, batch=4)
+    ),
+}
+
+
+def preset(name: str) -> RunConfig:
+    """The settings of a preset. InputError if there is none of that name."""
+    if name not in PRESETS:
+        raise InputError(f"preset '{name}' found, expected one of {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def read_config(path: Path, base: RunConfig) -> RunConfig:
+    """``base`` with what a TOML file says differently. InputError for unknown keys, wrong types, or no TOML."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: give a TOML file, e.g. the config.toml of an earlier run")
+    try:
+        given = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no TOML: {error}") from error
+    return merged(base, given, str(path))
+
+
+def override(base: RunConfig, key: str, value: Any) -> RunConfig:
+    """``base`` with one value changed, e.g. ``override(base, 'training.steps', 500)``."""
+    section, _, name = key.partition(".")
+    return merged(base, {section: {name: value}} if name else {section: value}, f"--set {key}")
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """'training.steps=500' to key and value; the value is read as TOML."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise InputError(f"--set {text} found, expected section.key=value, e.g. --set training.steps=500")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def merged(base: T, given: dict[str, Any], where: str) -> T:
+    """A dataclass with values replaced by name, sections within; every key must be known and of the right type."""
+    hints = get_type_hints(type(base))
+    known = [f.name for f in fields(base)]  # type: ignore[arg-type]
+    changes: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}"
+            raise InputError(f"{where}: unknown key '{key}', {hint}")
+        current = getattr(base, key)
+        if is_dataclass(current):
+            if not isinstance(value, dict):
+                raise InputError(f"{where}: '{key}' is {value!r}, expected a section [{key}]")
+            changes[key] = merged(current, value, f"{where}: [{key}]")
+        else:
+            changes[key] = _typed(hints[key], value, f"{where}: '{key}'")
+    return replace(base, **changes)  # type: ignore[type-var]
+
+
+def _typed(kind: Any, value: Any, where: str) -> Any:
+    if get_origin(kind) is tuple and isinstance(value, list):
+        return tuple(_typed(get_args(kind)[0], item, where) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if get_origin(kind) is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
+        return value
+    expected = getattr(kind, "__name__", str(kind))
+    raise InputError(f"{where} is {value!r}, expected {expected}")
+
+
+def as_toml(config: RunConfig) -> str:
+    """The resolved settings as TOML."""
+    return tomli_w.dumps(as_plain(config))
+
+
+def as_plain(config: RunConfig) -> dict[str, Any]:
+    """The resolved settings as plain dictionaries."""
+    return asdict(config)
+
+
+def save_config(path: Path, config: RunConfig) -> None:
+    """Write the resolved settings."""
+    write_text(path, as_toml(config))

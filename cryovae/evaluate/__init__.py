@@ -1,0 +1,1 @@
+"""How good a restoration is: against a truth, against what is measured, and beside answers that cost nothing."""

@@ -1,0 +1,65 @@
+"""The one Fourier convention: real, orthonormal, zero frequency first.
+
+    F x (k) = N^(-1/2) sum_r x(r) exp(-2 pi i k r),        sum_r |x|^2 = sum_k c(k) |F x (k)|^2
+
+k in cycles per voxel, c the multiplicity of a half spectrum (2 for the inner columns, 1 for column zero and the last
+column of an even size). Nothing else in cryovae calls ``torch.fft``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+AXES = (-3, -2, -1)
+
+
+def transform(density: Tensor) -> Tensor:
+    """Half spectrum (..., z, y, x // 2 + 1), complex, of a real density (..., z, y, x)."""
+    return torch.fft.rfftn(density, dim=AXES, norm="ortho")
+
+
+def inverse(spectrum: Tensor, shape: Sequence[int]) -> Tensor:
+    """Real density (..., *shape) of a half spectrum; ``shape`` is the (z, y, x) of the density."""
+    return torch.fft.irfftn(spectrum, s=tuple(shape), dim=AXES, norm="ortho")
+
+
+def frequencies(shape: Sequence[int], device: torch.device | None = None) -> Tensor:
+    """Frequencies (3, z, y, x // 2 + 1) in cycles per voxel, ordered (k_z, k_y, k_x), of a half spectrum."""
+    nz, ny, nx = shape
+    kz = torch.fft.fftfreq(nz, device=device)
+    ky = torch.fft.fftfreq(ny, device=device)
+    kx = torch.fft.rfftfreq(nx, device=device)
+    return torch.stack(torch.meshgrid(kz, ky, kx, indexing="ij"))
+
+
+def radius(shape: Sequence[int], device: torch.device | None = None) -> Tensor:
+    """|k| (z, y, x // 2 + 1) in cycles per voxel."""
+    return frequencies(shape, device).square().sum(0).sqrt()
+
+
+def multiplicity(shape: Sequence[int], device: torch.device | None = None) -> Tensor:
+    """How often each column of a half spectrum (x // 2 + 1,) stands in the full one: 1 or 2."""
+    nx = shape[-1]
+    count = torch.full((nx // 2 + 1,), 2.0, device=device)
+    count[0] = 1.0
+    if nx % 2 == 0:
+        count[-1] = 1.0
+    return count
+
+
+def below_nyquist(shape: Sequence[int], device: torch.device | None = None) -> Tensor:
+    """1 where no axis is at its Nyquist plane, else 0: (z, y, x // 2 + 1).
+
+    Even sizes have a plane of frequency -1/2 without a partner at +1/2. A mask turned off the axes is not Hermitian there,
+    and would be no projector, so those planes are left out of every likelihood.
+    """
+    k = frequencies(shape, device).abs()
+    return (k < 0.5 - 1e-6).all(0).float()
+
+
+def filtered(density: Tensor, weight: Tensor) -> Tensor:
+    """F^-1 [ weight F density ], shape kept; ``weight`` is real, on the half spectrum."""
+    return inverse(transform(density) * weight, density.shape[-3:])

@@ -1,0 +1,1 @@
+"""Drawing latents for one patch or many: how samples of the posterior come about."""

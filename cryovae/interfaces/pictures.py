@@ -1,0 +1,91 @@
+"""The pictures of a run: slices and power spectra before and after, and the course of the training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from cryovae import fourier
+from cryovae.io.atomic import whole_file
+
+PLANES = ("xy", "xz", "yz")
+
+
+def middle_slices(density: np.ndarray) -> dict[str, np.ndarray]:
+    """The three central slices of a (z, y, x) density, by the axes that they show; the beam points up in xz and yz."""
+    nz, ny, nx = density.shape
+    return {"xy": density[nz // 2], "xz": density[:, ny // 2], "yz": density[:, :, nx // 2]}
+
+
+def log_power_xz(density: np.ndarray) -> np.ndarray:
+    """log10 of the power in the k_z-k_x plane (z, x), averaged over y slices, zero frequency in the middle."""
+    values = torch.from_numpy(np.array(density, dtype=np.float32))
+    values = (values - values.mean()).movedim(1, 0)[:, :, None, :]
+    half = fourier.transform(values).abs().square().mean(0)[:, 0]
+    nx = density.shape[2]
+    mirrored = torch.roll(half.flip(0), 1, 0)[:, 1 : (nx + 1) // 2].flip(1)
+    full = torch.roll(torch.cat((half, mirrored), 1), (density.shape[0] // 2, nx // 2), (0, 1))
+    return torch.log10(full.clamp_min(1e-12)).numpy()  # type: ignore[no-any-return]
+
+
+def preview(path: Path, before: np.ndarray, after: np.ndarray, std: np.ndarray, voxel_size: float, title: str) -> None:
+    """Slices xy, xz, yz of input, restored mean and standard deviation, and xz power spectra; lengths in nanometres."""
+    nm = voxel_size / 10
+    figure, axes = plt.subplots(4, 3, figsize=(13, 15), constrained_layout=True)
+    rows = (("input", before, "gray"), ("restored mean", after, "gray"), ("standard deviation", std, "viridis"))
+    for row, (name, density, colours) in enumerate(rows):
+        slices = middle_slices(density)
+        low, high = np.percentile(np.concatenate([s.ravel() for s in slices.values()]), (0.5, 99.5))
+        for column, plane in enumerate(PLANES):
+            shown = slices[plane]
+            extent = (0, shown.shape[1] * nm, 0, shown.shape[0] * nm)
+            picture = axes[row, column].imshow(
+                shown, cmap=colours, vmin=low, vmax=high, origin="lower", extent=extent, aspect="equal"
+            )
+            axes[row, column].set(title=f"{name}, {plane}", xlabel=f"{plane[0]} (nm)", ylabel=f"{plane[1]} (nm)")
+        figure.colorbar(picture, ax=axes[row], shrink=0.7)
+    spectra = [log_power_xz(before), log_power_xz(after)]
+    high = max(float(np.percentile(s, 99.9)) for s in spectra)
+    for column, (name, spectrum) in enumerate(zip(("input", "restored mean"), spectra, strict=True)):
+        picture = axes[3, column].imshow(
+            spectrum, cmap="magma", vmin=high - 4, vmax=high, origin="lower", extent=(-0.5, 0.5, -0.5, 0.5)
+        )
+        axes[3, column].set(title=f"power, {name}", xlabel="k_x (cycles per voxel)", ylabel="k_z (cycles per voxel)")
+    figure.colorbar(picture, ax=axes[3, :2], shrink=0.7, label="log10 power")
+    axes[3, 2].axis("off")
+    figure.suptitle(title)
+    _save(path, figure)
+
+
+def loss_plot(path: Path, rows: list[dict[str, str]]) -> None:
+    """The terms of the bound and the held-out figures over the steps; nats per coefficient."""
+    figure, axes = plt.subplots(1, 3, figsize=(15, 4), constrained_layout=True)
+    groups = (
+        ("log-likelihood, nats per coefficient", ("log_likelihood", "completion")),
+        ("divergences, nats per measured coefficient", ("kl", "matching")),
+        ("held out: gain over an empty wedge, nats", ("val_gain",)),
+    )
+    for axis, (label, names) in zip(axes, groups, strict=True):
+        for name in names:
+            points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
+            if points:
+                axis.plot(*zip(*points, strict=True), label=name, marker="." if name.startswith("val") else None)
+        axis.set(xlabel="step", ylabel=label)
+        if axis.lines:
+            axis.legend()
+    axes[1].set_yscale("symlog", linthresh=0.01)
+    _save(path, figure)
+
+
+def _save(path: Path, figure: Any) -> None:
+    with whole_file(path) as beside:
+        figure.savefig(beside, dpi=80)
+    plt.close(figure)

@@ -1,0 +1,54 @@
+"""Progress with what remains: a bar on a terminal, a plain line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cryovae.interfaces.run_folder import log
+
+SECONDS = 15.0
+
+
+class Watch:
+    """Shows how far a long piece of work is. Use as a context manager; call ``update`` as often as you like."""
+
+    def __init__(self, title: str, total: int, done: int = 0) -> None:
+        self.title, self.total, self.first = title, total, done
+        self._bar: Progress | None = None
+        self._began = self._said = time.monotonic()
+
+    def __enter__(self) -> Watch:
+        if sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+            self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn())
+            self._task = self._bar.add_task(self.title, total=self.total, completed=self.first, note="")
+            self._bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, note: str = "", total: int | None = None) -> None:
+        """Say that ``done`` of the total are done, with a few figures."""
+        self.total = self.total if total is None else total
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, completed=done, total=self.total, note=note)
+        if now - self._said > SECONDS or done == self.total:
+            rate = (now - self._began) / max(done - self.first, 1)
+            line = f"{self.title} {done}/{self.total} {note} ETA {clock(rate * (self.total - done))}"
+            log.info(line)
+            if self._bar is None:
+                print(line, file=sys.stderr, flush=True)
+            self._said = now
+
+
+def clock(seconds: float) -> str:
+    """h:mm:ss."""
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"

@@ -1,0 +1,91 @@
+"""Restoring into a folder: train if there is no model, restore, write volumes, pictures and the record."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cryovae.checkpoint import Checkpoint
+from cryovae.config import RunConfig
+from cryovae.interfaces.pictures import preview
+from cryovae.interfaces.progress import Watch
+from cryovae.interfaces.run_folder import RunFolder, log
+from cryovae.io.mrc import write_volume
+from cryovae.restore import Restoration, Restorer
+from cryovae.tomogram import InputError, Tomogram
+
+RESERVE = 1.05
+
+
+def results_of(tomogram: Tomogram, config: RunConfig) -> list[str]:
+    """The kinds of volumes that a restoration will write."""
+    halves = ["mean_half1", "mean_half2"] if tomogram.halves is not None and config.restoration.halves else []
+    return ["mean", "std", *halves, *(f"sample_{i}" for i in range(config.restoration.samples_out))]
+
+
+def check_room(folder: RunFolder, tomogram: Tomogram, config: RunConfig, overwrite: bool) -> None:
+    """InputError if results are there already; OSError if the disk has no room for new ones. Before any work is done."""
+    kinds = results_of(tomogram, config)
+    there = [folder.result(kind) for kind in kinds if folder.result(kind).exists()]
+    if there and not overwrite:
+        raise InputError(f"{there[0]} is there already: pass --overwrite, or another folder with -o")
+    needed = int(RESERVE * 4 * tomogram.density.size * len(kinds))
+    free = shutil.disk_usage(folder.folder).free
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB needed", str(folder.folder))
+
+
+def restore_in(
+    folder: RunFolder, tomogram: Tomogram, checkpoint: Checkpoint, config: RunConfig, device: torch.device
+) -> Restoration:
+    """Restore with a trained model, and write all that belongs to it."""
+    began = time.monotonic()
+    with Watch("restoring, tiles", 1) as progress:
+        restorer = Restorer(
+            checkpoint.ladder,
+            checkpoint.patch,
+            config.restoration,
+            device,
+            lambda done, total: progress.update(done, total=total),
+        )
+        restoration = restorer(tomogram)
+    seconds = time.monotonic() - began
+    write_results(folder, tomogram, restoration, config)
+    rate = tomogram.density.size * config.restoration.samples / max(seconds, 1e-9)
+    log.info("restored in %.0f s, %.3g voxels of samples a second", seconds, rate)
+    folder.save(restoration={"seconds": round(seconds, 1), "figures": restoration.figures, "steps_of_model": checkpoint.step})
+    return restoration
+
+
+def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:
+    """Write the volumes with the header of the input, and preview.png."""
+    how = "raw" if config.restoration.raw else "data-consistent"
+    volumes = {"mean": restoration.mean, "std": restoration.std}
+    if restoration.halves is not None:
+        volumes |= {"mean_half1": restoration.halves[0], "mean_half2": restoration.halves[1]}
+    volumes |= {f"sample_{i}": sample for i, sample in enumerate(restoration.samples)}
+    for kind, density in volumes.items():
+        note = f"posterior {kind}, {how}, {config.restoration.samples} samples, seed {config.restoration.seed}"
+        write_volume(folder.result(kind), density.numpy(), tomogram.source, tomogram.voxel_size, note)
+        log.info("wrote %s", folder.result(kind))
+    preview(
+        folder.path("preview.png"),
+        np.asarray(tomogram.density, dtype=np.float32),
+        restoration.mean.numpy(),
+        restoration.std.numpy(),
+        tomogram.voxel_size,
+        f"{tomogram.name}: posterior mean and standard deviation of {config.restoration.samples} samples, {how}",
+    )
+
+
+def inputs_of(full: Path | None, halves: tuple[Path, Path] | None, tilts: Path | None) -> dict[str, Path]:
+    """The input files by their role, for the record."""
+    found = {} if full is None else {"tomogram": full}
+    if halves is not None:
+        found |= {"half1": halves[0], "half2": halves[1]}
+    return found | ({} if tilts is None else {"tilts": tilts})

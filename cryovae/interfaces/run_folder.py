@@ -1,0 +1,134 @@
+"""The files of one run beside its results: run.json, config.toml, metrics.csv, run.log, pictures, the model."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryovae import __version__
+from cryovae.io.atomic import write_text
+from cryovae.tomogram import InputError
+
+log = logging.getLogger("cryovae")
+
+
+class RunFolder:
+    """A folder for results, and the record of the run that made them.
+
+    A second tomogram restored into the same folder puts its name before the names of its record, so that nothing is lost.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be made ({error.strerror}): give another folder with -o") from error
+        first = folder / "run.json"
+        self.prefix = "" if not first.exists() or _name_of(first) == name else f"{name}_"
+        self.record: dict[str, Any] = {}
+        self._began = time.time()
+
+    def path(self, name: str) -> Path:
+        """Where a file of the record lies."""
+        return self.folder / f"{self.prefix}{name}"
+
+    def result(self, kind: str) -> Path:
+        """Where a restored volume lies, e.g. ts_01_mean.mrc."""
+        return self.folder / f"{self.name}_{kind}.mrc"
+
+    def begin(self, command: str, inputs: dict[str, Path], config: dict[str, Any], seed: int) -> None:
+        """Write run.json with status 'running', and start the log."""
+        handler = logging.FileHandler(self.path("run.log"))
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        self.record = {
+            "name": self.name,
+            "status": "running",
+            "command": command,
+            "arguments": sys.argv[1:],
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": _versions(),
+            "seed": seed,
+            "inputs": {role: {"path": str(path), "sha256": checksum(path)} for role, path in inputs.items()},
+            "config": config,
+        }
+        self.save()
+
+    def save(self, **figures: Any) -> None:
+        """Write run.json anew with further figures."""
+        self.record |= figures
+        write_text(self.path("run.json"), json.dumps(self.record, indent=2) + "\n")
+
+    def end(self, status: str, **figures: Any) -> None:
+        """Note how the run ended, and how long it took."""
+        self.save(status=status, seconds=round(time.time() - self._began, 1), **figures)
+        for handler in list(log.handlers):
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
+                log.removeHandler(handler)
+
+
+class Metrics:
+    """metrics.csv: a row a step that is reported; on resuming, rows past the saved step are dropped."""
+
+    def __init__(self, path: Path, columns: list[str], step: int) -> None:
+        self.path, self.columns = path, columns
+        kept = [row for row in read_metrics(path) if step and int(row["step"]) <= step]
+        self._file = path.open("w", newline="")
+        self._writer = csv.DictWriter(self._file, columns, restval="", extrasaction="ignore")
+        self._writer.writeheader()
+        self._writer.writerows(kept)
+
+    def add(self, row: dict[str, float]) -> None:
+        """Append a row, and put it on the disk."""
+        self._writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv, none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _name_of(path: Path) -> str | None:
+    try:
+        found: str | None = json.loads(path.read_text()).get("name")
+    except (json.JSONDecodeError, OSError):
+        return None
+    return found
+
+
+def _versions() -> dict[str, str]:
+    import mrcfile
+    import numpy
+    import torch
+
+    return {
+        "cryovae": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "mrcfile": mrcfile.__version__,
+    }

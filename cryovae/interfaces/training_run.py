@@ -1,0 +1,164 @@
+"""A training run in a folder: progress, figures, saved states, and a model at the end."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cryovae.checkpoint import MODEL, STATE, Checkpoint, load_model, load_state, save_model, save_state
+from cryovae.config import RunConfig, as_plain
+from cryovae.interfaces.pictures import loss_plot
+from cryovae.interfaces.progress import Watch
+from cryovae.interfaces.run_folder import Metrics, RunFolder, log, read_metrics
+from cryovae.models.ladder import Ladder
+from cryovae.objectives.specimen import Specimen, prepare
+from cryovae.restore import refilled
+from cryovae.tomogram import InputError, Tomogram
+from cryovae.train import Interrupted, Report, Trainer
+
+EVERY = 10
+PARTS = ("data", "forward", "backward", "update")
+
+
+class Terminated(Exception):
+    """The run was stopped by SIGTERM; what it had was saved."""
+
+
+@contextmanager
+def stoppable() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C and SIGTERM ask for a stop, at the next step, instead of breaking off; a second Ctrl-C breaks off."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    except Interrupted as stopped:
+        if signal.SIGTERM in asked:
+            raise Terminated(str(stopped)) from stopped
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train_in(
+    folder: RunFolder, tomograms: Sequence[Tomogram], config: RunConfig, device: torch.device, resume: bool
+) -> Checkpoint:
+    """Train one model on the tomograms, keep all that a resumed run needs in ``folder``, and return the finished model."""
+    if resume and folder.path(MODEL).exists():
+        log.info("the model is finished, nothing left to train")
+        return load_model(folder.path(MODEL))
+    torch.manual_seed(config.training.seed)
+    if len({t.name for t in tomograms}) < len(tomograms):
+        raise InputError(f"names {', '.join(t.name for t in tomograms)} found, expected tomograms of different file names")
+    specimens = [prepare(t, config.training.patch, config.training.seed) for t in tomograms]
+    for specimen in specimens:
+        _describe(specimen, config.training.patch)
+    trainer = Trainer(Ladder(config.ladder), specimens, config.training, config.objective, device, _refill_with(config, device))
+    if resume:
+        trainer.resume(_matching_state(folder, config))
+        log.info("resumed at step %d", trainer.step)
+    trained = _run(folder, trainer, config)
+    checkpoint = Checkpoint(
+        trained, config.training.patch, trainer.step, config.objective.encoders, {s.name: s.noise.table for s in specimens}
+    )
+    save_model(folder.path(MODEL), checkpoint)
+    folder.path(STATE).unlink(missing_ok=True)
+    return checkpoint
+
+
+def _refill_with(config: RunConfig, device: torch.device) -> Callable[[Ladder, Specimen, int], Tensor]:
+    def refill(ladder: Ladder, specimen: Specimen, seed: int) -> Tensor:
+        log.info("refilling the wedge of %s", specimen.name)
+        return refilled(ladder, specimen, config.training.patch, seed, device)
+
+    return refill
+
+
+def _describe(specimen: Specimen, patch: int) -> None:
+    held = f"{len(specimen.held_out)} patches held out" if specimen.held_out else "no room to hold patches out: no validation"
+    tilts = specimen.tilts
+    wedge = f"wedge of {tilts.missing:.0f} degrees" if tilts.has_wedge else "no missing wedge: it will be denoised only"
+    log.info(
+        "%s: %s voxels, tilts %.0f to %.0f, %s, noise from %s, patches of %d, %s",
+        specimen.name,
+        " x ".join(str(n) for n in specimen.density.shape),
+        tilts.lowest,
+        tilts.highest,
+        wedge,
+        specimen.noise.method,
+        patch,
+        held,
+    )
+
+
+def _matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
+    state = load_state(folder.path(STATE))
+    for section in ("ladder", "objective", "training"):
+        now, then = as_plain(config)[section], state["config"][section]
+        for key, value in now.items():
+            old = then.get(key)
+            if (list(value) if isinstance(value, tuple) else value) != (list(old) if isinstance(old, tuple) else old):
+                raise InputError(f"{section}.{key} is {value} but the saved run has {old}: resume with the settings it began with")
+    return state
+
+
+def _run(folder: RunFolder, trainer: Trainer, config: RunConfig) -> Ladder:
+    levels = [f"kl_{level}" for level in reversed(range(len(config.ladder.widths)))]
+    columns = ["step", "beta", "log_likelihood", "kl", "matching", "completion", "norm", *levels]
+    columns += ["val_gain", "val_correlation", "val_chi2", *(f"s_{part}" for part in PARTS)]
+    metrics = Metrics(folder.path("metrics.csv"), columns, trainer.step)
+    spent = dict.fromkeys(PARTS, 0.0)
+    latest = ""
+
+    def save(state: dict[str, Any]) -> None:
+        save_state(folder.path(STATE), state | {"config": as_plain(config)})
+        log.info("saved at step %d", state["step"])
+
+    def watch(report: Report) -> None:
+        nonlocal latest
+        for part, seconds in report.seconds.items():
+            spent[part] += seconds
+        if report.event:
+            log.warning(report.event)
+        row = {"step": float(report.step), "beta": report.beta} | report.figures | {f"s_{k}": v for k, v in report.seconds.items()}
+        if report.validation is not None:
+            row |= {f"val_{name}": value for name, value in vars(report.validation).items()}
+            latest = f"held-out gain {report.validation.gain:.4f} nats, correlation {report.validation.correlation:.3f}"
+        if report.validation is not None or report.step % EVERY == 0 or report.step == report.steps:
+            metrics.add(row)
+        figures = report.figures
+        shown = "  ".join(f"{name} {figures[name]:.3f}" for name in ("log_likelihood", "kl", "completion") if figures[name])
+        progress.update(report.step, f"{shown}  {latest}")
+
+    began = time.monotonic()
+    try:
+        with Watch("training", config.training.steps, trainer.step) as progress, stoppable() as stop:
+            trained = trainer.run(watch, save, stop)
+    finally:
+        metrics.close()
+        loss_plot(folder.path("loss.png"), read_metrics(folder.path("metrics.csv")))
+    reached = "the step limit" if trainer.step >= config.training.steps else f"no gain in {config.training.patience} validations"
+    log.info("training ended at step %d: %s", trainer.step, reached)
+    folder.save(
+        training={
+            "steps": trainer.step,
+            "ended_by": reached,
+            "seconds": round(time.monotonic() - began, 1),
+            "seconds_by_part": {part: round(seconds, 2) for part, seconds in spent.items()},
+            "best_held_out_gain_nats": trainer.best_gain,
+            "noise": {s.name: s.noise.method for s in trainer.specimens},
+        }
+    )
+    return trained

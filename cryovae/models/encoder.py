@@ -1,0 +1,34 @@
+"""The bottom-up tower: a patch to features at every stride of the ladder. One tower serves both encoders, q and r."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cryovae.models.layers import Blocks, convolution
+
+
+class Encoder(nn.Module):
+    """(batch, z, y, x) densities and roles (batch,), 0 for q and 1 for r, to features fine to coarse.
+
+    widths: channels at strides 1, 2, 4, ...; features[i] is (batch, widths[i], z / 2^i, y / 2^i, x / 2^i).
+    """
+
+    def __init__(self, widths: tuple[int, ...], blocks: int) -> None:
+        super().__init__()
+        self.stem = convolution(1, widths[0])
+        self.role = nn.Parameter(torch.zeros(2, widths[0]))
+        self.levels = nn.ModuleList(Blocks(width, blocks) for width in widths)
+        self.down = nn.ModuleList(
+            nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+        )
+
+    def forward(self, density: Tensor, role: Tensor) -> list[Tensor]:
+        x = self.stem(density.unsqueeze(1)) + self.role[role].view(len(role), -1, 1, 1, 1)
+        features = []
+        for level, blocks in enumerate(self.levels):
+            if level:
+                x = self.down[level - 1](x)
+            x = blocks(x)
+            features.append(x)
+        return features

@@ -1,0 +1,170 @@
+"""The ladder VAE: spatial latents from coarse to fine, a learned prior, and two encoders over the same states.
+
+    z_L .. z_1 ~ p(z_L) prod p(z_l | z_>l),        x = G(z)
+
+The decoder's state h_l is a function of z_>l alone, so there is no path from the input to x but through z. From h_l come
+the prior p(z_l | z_>l), and, with the features of what an encoder saw, the posterior q and the partial posterior r.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from cryovae.models.distributions import DiagonalGaussian, relative_to, soft_clamp
+from cryovae.models.encoder import Encoder
+from cryovae.models.layers import Blocks, convolution, zeroed
+
+
+# Where the log-variances of q and r start, against the prior's; and how far the prior's may go from 0. Unbounded, a large
+# state widens the prior, which widens the samples, which enlarges the state: it ran off to infinity within 150 steps.
+FIRST_LOG_VARIANCE, PRIOR_LIMIT = -2.5, 2.0
+Q, R = 0, 1
+
+
+@dataclass(frozen=True)
+class LadderConfig:
+    """Sizes of the ladder: channels at strides 1, 2, 4, ..., latent channels at the same, residual blocks a level."""
+
+    widths: tuple[int, ...] = (32, 64, 128, 256, 256)
+    latents: tuple[int, ...] = (16, 16, 16, 16, 16)
+    blocks: int = 2
+
+    def __post_init__(self) -> None:
+        if len(self.widths) != len(self.latents):
+            raise ValueError(
+                f"widths has {len(self.widths)} levels and latents {len(self.latents)}, expected one latent count for each width"
+            )
+
+    @property
+    def stride(self) -> int:
+        """The coarsest stride in voxels; patches are multiples of it."""
+        return int(2 ** (len(self.widths) - 1))
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One level of a pass down the ladder: the distributions over z_l, and the z_l that was taken."""
+
+    prior: DiagonalGaussian
+    posterior: DiagonalGaussian | None
+    partial: DiagonalGaussian | None
+    latent: Tensor
+
+
+class Head(nn.Module):
+    """State and features to a Gaussian over z_l, relative to the prior; starts at its mean, and narrower.
+
+    Started as wide as the prior, a latent would be all noise, and the decoder would learn to ignore it before it carries
+    anything.
+    """
+
+    def __init__(self, width: int, latents: int, kernel: int) -> None:
+        super().__init__()
+        self.merge = convolution(2 * width, width, kernel)
+        self.out = zeroed(convolution(width, 2 * latents, 1))
+        with torch.no_grad():
+            self.out.bias[latents:] = FIRST_LOG_VARIANCE  # type: ignore[index]
+
+    def forward(self, state: Tensor, features: Tensor, prior: DiagonalGaussian) -> DiagonalGaussian:
+        merged = nnf.silu(self.merge(nnf.silu(torch.cat((state, features), 1))))
+        shift, log_scale = self.out(merged).chunk(2, 1)
+        return relative_to(prior, shift, log_scale)
+
+
+class Level(nn.Module):
+    """One stride of the decoder: state, latent, blocks."""
+
+    def __init__(self, width: int, latents: int, blocks: int, kernel: int) -> None:
+        super().__init__()
+        self.latents = latents
+        self.prior = zeroed(convolution(width, 2 * latents, 1))
+        self.posterior = Head(width, latents, kernel)
+        self.partial = Head(width, latents, kernel)
+        self.enter = convolution(latents, width, 1)
+        self.blocks = Blocks(width, blocks)
+
+    def prior_given(self, state: Tensor) -> DiagonalGaussian:
+        mean, log_variance = self.prior(nnf.silu(state)).chunk(2, 1)
+        return DiagonalGaussian(mean, soft_clamp(log_variance, PRIOR_LIMIT))
+
+    def forward(self, state: Tensor, latent: Tensor) -> Tensor:
+        return self.blocks(state + self.enter(latent))
+
+
+class Ladder(nn.Module):
+    """The generative model p(z), x = G(z), and its encoders. Densities are (batch, z, y, x), sides multiples of ``stride``."""
+
+    def __init__(self, config: LadderConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.widths
+        self.encoder = Encoder(widths, config.blocks)
+        self.levels = nn.ModuleList(
+            Level(width, latents, config.blocks, 1 if index == 0 else 3)
+            for index, (width, latents) in enumerate(zip(widths, config.latents, strict=True))
+        )
+        self.up = nn.ModuleList(
+            convolution(coarse, fine, 1) for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
+        )
+        self.top = nn.Parameter(torch.zeros(widths[-1]))
+        self.out = convolution(widths[0], 1)
+        with torch.no_grad():
+            self.out.weight.mul_(0.02)
+
+    def teach_posterior(self) -> None:
+        """Let q start from what r has learned: the same head, the same role. From then on each learns for itself."""
+        with torch.no_grad():
+            self.encoder.role[Q] = self.encoder.role[R]
+        for level in self.levels:
+            level.posterior.load_state_dict(level.partial.state_dict())
+
+    def partial_parameters(self) -> list[nn.Parameter]:
+        """The parameters of r's heads, which posterior matching trains; its gradients have a scale of their own."""
+        return [parameter for level in self.levels for parameter in level.partial.parameters()]
+
+    def latent_shapes(self, shape: Sequence[int]) -> list[tuple[int, int, int, int]]:
+        """(channels, z, y, x) of the latents, fine to coarse, for densities of ``shape``."""
+        return [
+            (latents, shape[0] >> level, shape[1] >> level, shape[2] >> level)
+            for level, latents in enumerate(self.config.latents)
+        ]
+
+    def descend(
+        self,
+        shape: Sequence[int],
+        batch: int,
+        choose: Callable[[int, DiagonalGaussian, Tensor], tuple[DiagonalGaussian | None, DiagonalGaussian | None, Tensor]],
+    ) -> tuple[Tensor, list[Rung]]:
+        """Go down the ladder: at each level, ``choose(level, prior, state)`` gives (q, r, z_l). Returns x and the rungs."""
+        coarsest = len(self.levels) - 1
+        side = [size >> coarsest for size in shape]
+        state = self.top.view(1, -1, 1, 1, 1).expand(batch, -1, *side)
+        rungs: list[Rung] = []
+        for level in range(coarsest, -1, -1):
+            block = self.levels[level]
+            if level < coarsest:
+                state = nnf.interpolate(self.up[level](state), scale_factor=2.0, mode="nearest")
+            prior = block.prior_given(state)
+            posterior, partial, latent = choose(level, prior, state)
+            rungs.append(Rung(prior, posterior, partial, latent))
+            state = block(state, latent)
+        return self.out(nnf.silu(state)).squeeze(1), rungs
+
+    def encode(self, density: Tensor, role: int) -> list[Tensor]:
+        """Features fine to coarse; role 0 for q, 1 for r."""
+        return list(self.encoder(density, torch.full((len(density),), role, device=density.device)))
+
+    def restore(self, features: list[Tensor], noise: Sequence[Tensor] | None) -> Tensor:
+        """x (batch, z, y, x) decoded from r: from a sample, given N(0, I) ``noise`` fine to coarse, or from its means."""
+
+        def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[None, DiagonalGaussian, Tensor]:
+            partial = self.levels[level].partial(state, features[level], prior)
+            return None, partial, partial.mean if noise is None else partial.sample(noise[level])
+
+        shape = features[0].shape[-3:]
+        return self.descend(shape, len(features[0]), choose)[0]

@@ -1,0 +1,44 @@
+"""Blocks that the encoder and the decoder are made of.
+
+No normalisation: InstanceNorm erases the amplitude that the likelihood needs. Residual branches start at zero instead.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+
+def zeroed(layer: nn.Conv3d) -> nn.Conv3d:
+    """The layer with weights and bias at zero, so that what it adds starts as nothing."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv3d:
+    """A convolution that keeps the grid; zero padding."""
+    layer = nn.Conv3d(inputs, outputs, kernel, padding=kernel // 2)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(silu(conv(silu(x)))), (batch, width, z, y, x) to the same."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = convolution(width, width)
+        self.second = zeroed(convolution(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(nnf.silu(self.first(nnf.silu(x))))
+
+
+class Blocks(nn.Sequential):
+    """A row of residual blocks."""
+
+    def __init__(self, width: int, count: int) -> None:
+        super().__init__(*(ResidualBlock(width) for _ in range(count)))

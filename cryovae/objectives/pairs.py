@@ -1,0 +1,71 @@
+"""Pairs: what an encoder is given, and what the model must explain.
+
+A patch y and its mask M are turned by a rotation R. The posterior q sees v = R y. The partial posterior r sees
+
+    u = F^-1[ M D F v ]                       the canonical wedge removed, as at test; D drops further bins at random
+
+and what was measured but hidden from r, M_R (1 - M D), is where filling the wedge can be scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
+
+import torch
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.physics.noise import NoiseSpectrum
+from cryovae.physics.rotation import CubeRotation, training_rotations, turned_frequencies
+from cryovae.physics.wedge import patch_mask
+from cryovae.tomogram import TiltGeometry
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A batch of patches, what of them was measured, and what each encoder sees.
+
+    whole, partial: v and u, (batch, z, y, x), in the turned frame. data: y, (batch, z, y, x), in the frame where it is scored.
+    mask, hidden, variance: (batch, z, y, x // 2 + 1) in the frame of ``data``: all measured bins, those that r was not
+    given, and sigma^2. support: (batch, z, y, x), the voxels that are scored, or None for all. back: (batch, 3, 3), the
+    rotations from the turned frame to that of ``data``, or None where the two are one.
+    """
+
+    whole: Tensor
+    partial: Tensor
+    data: Tensor
+    mask: Tensor
+    hidden: Tensor
+    variance: Tensor
+    support: Tensor | None = None
+    back: Tensor | None = None
+
+
+class Orientations:
+    """The turned masks and noise spectra of one tilt geometry, each computed once.
+
+    masks, variances: (rotations, z, y, x // 2 + 1), z = y = x = side. canonical: (z, y, x // 2 + 1), not turned.
+    """
+
+    def __init__(self, tilts: TiltGeometry, noise: NoiseSpectrum, side: int, edge_bins: float = 1.0) -> None:
+        shape = (side, side, side)
+        self.rotations: Sequence[CubeRotation] = training_rotations(tilts)
+        matrices = [g.matrix for g in self.rotations]
+        k = fourier.frequencies(shape)
+        self.masks = torch.stack([patch_mask(shape, tilts, m, edge_bins) for m in matrices])
+        self.variances = torch.stack([noise(turned_frequencies(k, m)) for m in matrices])
+        self.canonical = patch_mask(shape, tilts, None, edge_bins)
+        self.canonical_variance = noise(k)
+
+
+def random_keep(shape: Sequence[int], share: float, generator: torch.Generator) -> Tensor:
+    """Mask (batch, z, y, x // 2 + 1) of 0 and 1 that drops ``share`` of the bins at random, Hermitian, keeping k = 0.
+
+    The powers of white noise are exponential and Hermitian by themselves, so a threshold on them draws the bins.
+    """
+    white = fourier.transform(torch.randn(tuple(shape), generator=generator))
+    keep = (white.real.square() + white.imag.square() > -log(max(1 - share, 1e-9))).float()
+    keep[..., 0, 0, 0] = 1.0
+    return keep

@@ -1,0 +1,112 @@
+"""Draws training batches: which patch, which rotation, what is hidden. A function of (seed, step), so that a resumed run
+draws what an uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.objectives.pairs import Measurement, random_keep
+from cryovae.objectives.specimen import Specimen, drawn_position, held_out_rotations, patch_pair
+from cryovae.physics.rotation import random_rotation, rotate, turned_frequencies
+from cryovae.physics.wedge import wedge_mask
+from cryovae.tiling.grid import Position, cut, inside
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """The random numbers of one step."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+
+
+def draw(specimens: Sequence[Specimen], side: int, batch: int, config: ObjectiveConfig, generator: torch.Generator) -> Measurement:
+    """A training batch: one specimen, ``batch`` patches, turned by cube rotations or, for a share of the batches, by any."""
+    specimen = specimens[int(torch.randint(len(specimens), (1,), generator=generator))]
+    freely = bool(torch.rand((), generator=generator) < config.turned) and specimen.tilts.has_wedge
+    positions = [drawn_position(specimen, side, generator) for _ in range(batch)]
+    keep = random_keep((batch, side, side, side), config.drop, generator) if config.drop else None
+    if freely:
+        return freely_turned(specimen, positions, side, keep, int(torch.randint(2**31, (1,), generator=generator)))
+    count = len(specimen.orientations.rotations)
+    turns = [int(torch.randint(count, (1,), generator=generator)) for _ in range(batch)]
+    return cube_turned(specimen, positions, turns, side, keep)
+
+
+def cube_turned(
+    specimen: Specimen, positions: Sequence[Position], turns: Sequence[int], side: int, keep: Tensor | None
+) -> Measurement:
+    """Patches turned by the cube rotations ``turns``; exact, so they are scored in the turned frame."""
+    tables = specimen.orientations
+    pairs = [patch_pair(specimen, position, side) for position in positions]
+    rotations = [tables.rotations[turn] for turn in turns]
+    data = torch.stack([g(pair[0]) for g, pair in zip(rotations, pairs, strict=True)])
+    whole = torch.stack([g(pair[1]) for g, pair in zip(rotations, pairs, strict=True)])
+    given = tables.canonical.expand(len(turns), -1, -1, -1) if keep is None else tables.canonical * keep
+    index = torch.tensor(list(turns))
+    mask = tables.masks[index]
+    return Measurement(
+        whole=whole,
+        partial=fourier.filtered(whole, given),
+        data=data,
+        mask=mask,
+        hidden=mask * (1 - given),
+        variance=tables.variances[index],
+        support=_support(specimen, positions, rotations, side),
+    )
+
+
+def _support(specimen: Specimen, positions: Sequence[Position], rotations: Sequence, side: int) -> Tensor | None:
+    shape = tuple(specimen.density.shape)
+    if all(size >= side for size in shape):
+        return None
+    return torch.stack([g(inside(p, side, shape)) for g, p in zip(rotations, positions, strict=True)])
+
+
+def freely_turned(
+    specimen: Specimen, positions: Sequence[Position], side: int, keep: Tensor | None, seed: int
+) -> Measurement:
+    """Patches turned by random rotations R of SO(3). Only what the encoders see is interpolated: the noise-free output is
+    turned back onto the data, and scored in a sphere, with the mask as it was measured.
+    """
+    rng = np.random.default_rng(seed)
+    turns = [random_rotation(rng) for _ in positions]
+    tables = specimen.orientations
+    margin = ceil(side * (3**0.5 - 1) / 2)
+    wide = [cut(specimen.filled, (z - margin, y - margin, x - margin), side + 2 * margin) for z, y, x in positions]
+    shape = (side, side, side)
+    whole = torch.stack([rotate(w[None, None], r, shape)[0, 0] for w, r in zip(wide, turns, strict=True)])
+    given = tables.canonical.expand(len(turns), -1, -1, -1) if keep is None else tables.canonical * keep
+    k = fourier.frequencies(shape)
+    back = torch.stack([r.T for r in turns])
+    seen = torch.stack([wedge_mask(turned_frequencies(k, r), specimen.tilts, 1 / side) for r in back])
+    ball = sphere(side)
+    mask = tables.canonical.expand(len(turns), -1, -1, -1)
+    return Measurement(
+        whole=whole,
+        partial=fourier.filtered(whole, given),
+        data=torch.stack([cut(specimen.density, position, side) for position in positions]),
+        mask=mask,
+        hidden=mask * (1 - seen),
+        variance=tables.canonical_variance.expand(len(turns), -1, -1, -1),
+        support=torch.stack([ball * inside(p, side, tuple(specimen.density.shape)) for p in positions]),
+        back=back,
+    )
+
+
+def sphere(side: int, edge: float = 3.0) -> Tensor:
+    """1 in the inscribed sphere, 0 outside, falling over ``edge`` voxels: (side, side, side)."""
+    centred = torch.arange(side) - (side - 1) / 2
+    distance = (centred[:, None, None] ** 2 + centred[None, :, None] ** 2 + centred[None, None, :] ** 2).sqrt()
+    return ((side / 2 - distance) / edge).clamp(0, 1)
+
+
+def held_out(specimen: Specimen, side: int) -> list[Measurement]:
+    """The held-out patches under a fixed set of rotations, one batch a patch: what validation scores."""
+    turns = held_out_rotations(specimen.tilts)
+    return [cube_turned(specimen, [position] * len(turns), turns, side, None) for position in specimen.held_out]

@@ -1,0 +1,28 @@
+"""Values that change with the step."""
+
+from __future__ import annotations
+
+from math import cos, pi
+
+
+def beta_at(step: int, steps: int, beta: float, start: float, warmup: float) -> float:
+    """Weight of the KL: 0 up to the share ``start`` of the steps, then in a straight line to ``beta`` over the share
+    ``warmup``, then exactly ``beta``.
+    """
+    gone, rise = step - start * steps, warmup * steps
+    return beta if gone >= rise else beta * max(gone, 0.0) / rise
+
+
+def learning_rate_at(step: int, steps: int, highest: float, rise: int = 50) -> float:
+    """Linear over the first ``rise`` steps, then half a cosine down to a hundredth of ``highest``."""
+    start = min(1.0, (step + 1) / min(rise, max(steps // 10, 1)))
+    return highest * start * (0.01 + 0.99 * 0.5 * (1 + cos(pi * min(step / steps, 1.0))))
+
+
+def refill_steps(steps: int, start: float, every: float) -> set[int]:
+    """The steps at which the wedge of the training input is refilled: from ``start``, each ``every``, as shares of all."""
+    found, share = set(), start
+    while share < 1.0:
+        found.add(int(round(share * steps)))
+        share += max(every, 0.01)
+    return found

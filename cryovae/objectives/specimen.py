@@ -1,0 +1,108 @@
+"""A tomogram made ready for training: standardised, its noise known, its patches divided into training and held-out ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.objectives.pairs import Orientations
+from cryovae.physics.noise import NoiseSpectrum, estimate_noise
+from cryovae.physics.rotation import CubeRotation, training_rotations
+from cryovae.tiling.grid import Position, cut
+from cryovae.tomogram import TiltGeometry, Tomogram
+
+MOST_HELD_OUT = 0.25
+
+
+@dataclass
+class Specimen:
+    """One tomogram in training.
+
+    density: (z, y, x) float32, mean 0 and standard deviation 1: (grey - mean) / scale. filled: the same with its missing wedge
+    refilled, or ``density`` itself. noise: of the standardised density. held_out: patches kept from training.
+    """
+
+    name: str
+    tilts: TiltGeometry
+    density: Tensor
+    filled: Tensor
+    mean: float
+    scale: float
+    noise: NoiseSpectrum
+    orientations: Orientations
+    held_out: tuple[Position, ...]
+
+    def overlaps_held_out(self, position: Position, side: int) -> bool:
+        """Whether a patch shares a voxel with a held-out one."""
+        return any(all(abs(a - b) < side for a, b in zip(position, box, strict=True)) for box in self.held_out)
+
+
+def prepare(tomogram: Tomogram, side: int, seed: int = 0, held_out: bool = True) -> Specimen:
+    """Standardise a tomogram, estimate its noise, and choose the patches that are held out, if there is room."""
+    density, mean, scale = standardise(tomogram.density)
+    halves = tomogram.halves
+    scaled = None if halves is None else ((halves[0] - mean) / scale, (halves[1] - mean) / scale)
+    noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed)
+    orientations = Orientations(tomogram.tilts, noise, side)
+    boxes = held_out_patches(tomogram.shape, side) if held_out else ()
+    return Specimen(tomogram.name, tomogram.tilts, density, density, mean, scale, noise, orientations, boxes)
+
+
+def standardise(density: np.ndarray) -> tuple[Tensor, float, float]:
+    """Float32 (z, y, x) with mean 0 and standard deviation 1, and the mean and scale that were taken out."""
+    values = torch.from_numpy(np.array(density, dtype=np.float32))
+    mean, scale = float(values.mean(dtype=torch.float64)), float(values.std())
+    return (values - mean) / scale, mean, scale
+
+
+def held_out_patches(shape: tuple[int, int, int], side: int) -> tuple[Position, ...]:
+    """Patches in opposite corners of a volume, as many of 4 as cost at most a quarter of the training positions."""
+    last = [max(size - side, 0) for size in shape]
+    corners = [(1, 1, 1), (0, 0, 0), (0, 1, 0), (1, 0, 1)]
+    chosen: list[Position] = []
+    for corner in corners:
+        box = (corner[0] * last[0], corner[1] * last[1], corner[2] * last[2])
+        if box not in chosen and _share_lost(last, [*chosen, box], side) <= MOST_HELD_OUT:
+            chosen.append(box)
+    return tuple(chosen)
+
+
+def _share_lost(last: list[int], boxes: list[Position], side: int) -> float:
+    """The share of all patch positions that overlap one of ``boxes``."""
+    axes = [np.arange(0, end + 1) for end in last]
+    lost = np.zeros([len(axis) for axis in axes], dtype=bool)
+    for box in boxes:
+        near = [np.abs(axis - start) < side for axis, start in zip(axes, box, strict=True)]
+        lost |= near[0][:, None, None] & near[1][None, :, None] & near[2][None, None, :]
+    return float(lost.mean())
+
+
+def drawn_position(specimen: Specimen, side: int, generator: torch.Generator) -> Position:
+    """A patch position, uniform over those that share no voxel with a held-out patch."""
+    while True:
+        z, y, x = (
+            int(torch.randint(0, max(size - side, 0) + 1, (1,), generator=generator)) for size in specimen.density.shape
+        )
+        if not specimen.overlaps_held_out((z, y, x), side):
+            return z, y, x
+
+
+def held_out_rotations(tilts: TiltGeometry) -> list[int]:
+    """Indices into the training rotations that are validated: every third, so that each kind of turn is among them."""
+    return list(range(0, len(training_rotations(tilts)), 3))
+
+
+def patch_pair(specimen: Specimen, position: Position, side: int) -> tuple[Tensor, Tensor]:
+    """The patch as measured and as refilled, (side, side, side) each."""
+    data = cut(specimen.density, position, side)
+    return data, data if specimen.filled is specimen.density else cut(specimen.filled, position, side)
+
+
+def given(specimen: Specimen, rotation: CubeRotation, patch: Tensor) -> Tensor:
+    """A patch turned, with the canonical wedge removed: (side, side, side)."""
+    return fourier.filtered(rotation(patch), specimen.orientations.canonical)

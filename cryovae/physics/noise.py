@@ -1,0 +1,108 @@
+"""The noise spectrum sigma^2(k), by shell and by the angles to the beam and to the tilt axis.
+
+    halves:   sigma^2(k) = 1/4 < |F(y0 - y1)(k)|^2 >          the noise of their mean
+    one map:  sigma^2(k) = < |F y (k)|^2 > over the quietest patches, an upper bound where no patch is empty
+
+Fixed before training, never learned: a learned sigma pays a blurry decoder to stay blurry.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.physics.wedge import patch_mask
+from cryovae.tomogram import TiltGeometry
+
+SHELLS, ANGLES = 24, 4
+
+
+@dataclass(frozen=True)
+class NoiseSpectrum:
+    """sigma^2 in a table (shells, angles to the beam, angles to the tilt axis), for orthonormal spectra.
+
+    The shells divide 0 to sqrt(3)/2 cycles per voxel; the angles divide |cos| in 0 to 1.
+    method: 'halves' or 'quiet patches', for the record.
+    """
+
+    table: Tensor
+    method: str
+
+    def __call__(self, frequency: Tensor) -> Tensor:
+        """sigma^2 (...) at frequencies (3, ...) in cycles per voxel, linear between shells."""
+        shell, beam, axis = _coordinates(frequency)
+        below = shell.floor().clamp(0, SHELLS - 1).long()
+        above = (below + 1).clamp(max=SHELLS - 1)
+        part = (shell - below).clamp(0, 1)
+        table = self.table.to(frequency.device)
+        return table[below, beam, axis] * (1 - part) + table[above, beam, axis] * part
+
+    def scaled(self, factor: float) -> NoiseSpectrum:
+        """The spectrum of noise whose variance is ``factor`` times as large."""
+        return NoiseSpectrum(self.table * factor, self.method)
+
+
+def _coordinates(frequency: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    length = frequency.square().sum(0).sqrt()
+    shell = length / (3**0.5 / 2) * SHELLS - 0.5
+    cosines = frequency.abs() / length.clamp_min(1e-9)
+    beam, axis = ((cosines[i] * ANGLES).long().clamp(0, ANGLES - 1) for i in (0, 1))
+    return shell.clamp_min(0), beam, axis
+
+
+def _tabulate(power: Tensor, weight: Tensor, frequency: Tensor) -> Tensor:
+    """Means of ``power`` (z, y, x // 2 + 1) in the bins of the table; thin bins lean on their shell's mean."""
+    shell, beam, axis = _coordinates(frequency)
+    index = (shell.round().long().clamp(0, SHELLS - 1) * ANGLES + beam) * ANGLES + axis
+    size = SHELLS * ANGLES * ANGLES
+    total = torch.zeros(size).index_add_(0, index.flatten(), (power * weight).flatten()).view(SHELLS, -1)
+    count = torch.zeros(size).index_add_(0, index.flatten(), weight.flatten()).view(SHELLS, -1)
+    per_shell = total.sum(1) / count.sum(1).clamp_min(1e-6)
+    known = count.sum(1) > 8
+    radial = torch.from_numpy(np.interp(np.arange(SHELLS), np.flatnonzero(known), per_shell[known].numpy())).float()
+    prior = 200.0
+    table = (total + prior * radial[:, None]) / (count + prior)
+    return table.view(SHELLS, ANGLES, ANGLES)
+
+
+def spectrum_table(density: Tensor, frequency: Tensor) -> NoiseSpectrum:
+    """The power of a whole (z, y, x) density in the bins of a noise spectrum: how a model's spread is set beside the noise."""
+    power = fourier.transform(density).abs().square()
+    weight = fourier.multiplicity(density.shape).expand_as(power)
+    return NoiseSpectrum(_tabulate(power, weight, frequency), "spread")
+
+
+def _periodograms(density: np.ndarray, patch: tuple[int, int, int], most: int, seed: int) -> Tensor:
+    """Powers (patches, z, y, x // 2 + 1) of up to ``most`` patches that lie inside the volume, drawn without order."""
+    room = [size - side for size, side in zip(density.shape, patch, strict=True)]
+    rng = np.random.default_rng(seed)
+    starts = {tuple(int(rng.integers(0, r + 1)) for r in room) for _ in range(most)}
+    cuts = [density[z : z + patch[0], y : y + patch[1], x : x + patch[2]] for z, y, x in sorted(starts)]
+    stack = torch.from_numpy(np.stack(cuts).astype(np.float32))
+    spectrum = fourier.transform(stack)
+    return spectrum.real.square() + spectrum.imag.square()
+
+
+def estimate_noise(
+    density: np.ndarray, halves: tuple[np.ndarray, np.ndarray] | None, tilts: TiltGeometry, side: int = 32, seed: int = 0
+) -> NoiseSpectrum:
+    """The noise spectrum of a (z, y, x) density, from its halves when there are any, else from its quietest patches."""
+    nz, ny, nx = (min(side, size) for size in density.shape)
+    patch = (nz, ny, nx)
+    frequency = fourier.frequencies(patch)
+    weight = patch_mask(patch, tilts) * fourier.multiplicity(patch)
+    weight = weight * (weight > 0.5)
+    weight[0, 0, 0] = 0.0
+    if halves is not None:
+        difference = (halves[0].astype(np.float32) - halves[1].astype(np.float32)) / 2
+        power = _periodograms(difference, patch, 128, seed).mean(0)
+        return NoiseSpectrum(_tabulate(power, weight, frequency).clamp_min(1e-6), "halves")
+    powers = _periodograms(density, patch, 400, seed)
+    middle = weight * ((fourier.radius(patch) > 0.03) & (fourier.radius(patch) < 0.25))
+    content = (powers * middle).sum((1, 2, 3))
+    quiet = powers[content.argsort()[: max(8, len(powers) // 20)]].mean(0)
+    return NoiseSpectrum(_tabulate(quiet, weight, frequency).clamp_min(1e-6), "quiet patches")

@@ -1,0 +1,110 @@
+"""Rotations of densities: the 24 of the cube, exact on the grid, and any of SO(3), by interpolation.
+
+A cube rotation turns a density by moving voxels, out(r) = in(g^-1 r), so F out (k) = F in (g^-1 k) up to a phase: masks and
+spectra are turned by turning the frequencies at which they are evaluated, never by resampling a mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations, product
+
+import numpy as np
+import torch
+import torch.nn.functional as nnf
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from cryovae.tomogram import TiltGeometry
+
+
+@dataclass(frozen=True)
+class CubeRotation:
+    """One of the 24 rotations of a cube: output axis a is input axis ``axes[a]``, reversed where ``signs[a]`` is -1."""
+
+    axes: tuple[int, int, int]
+    signs: tuple[int, int, int]
+
+    @property
+    def inverse(self) -> CubeRotation:
+        axes, signs = [0, 0, 0], [1, 1, 1]
+        for out, (axis, sign) in enumerate(zip(self.axes, self.signs, strict=True)):
+            axes[axis], signs[axis] = out, sign
+        return CubeRotation(tuple(axes), tuple(signs))
+
+    @property
+    def matrix(self) -> Tensor:
+        """(3, 3) rotation g with out(r) = in(g^-1 r), r = (z, y, x)."""
+        backward = torch.zeros(3, 3)
+        for out, (axis, sign) in enumerate(zip(self.axes, self.signs, strict=True)):
+            backward[axis, out] = sign
+        return backward.T
+
+    def __call__(self, density: Tensor) -> Tensor:
+        """Turn the last three axes, (..., z, y, x) to (..., z', y', x'); a copy, without interpolation."""
+        lead = density.ndim - 3
+        turned = density.permute(*range(lead), *(lead + axis for axis in self.axes))
+        return turned.flip([lead + out for out, sign in enumerate(self.signs) if sign < 0])
+
+
+def cube_rotations() -> list[CubeRotation]:
+    """The 24 proper rotations of the cube, the identity first."""
+    found = [CubeRotation(p, s) for p in permutations(range(3)) for s in product((1, -1), repeat=3)]
+    return [g for g in found if torch.linalg.det(g.matrix) > 0]
+
+
+IDENTITY = CubeRotation((0, 1, 2), (1, 1, 1))
+
+
+def turned_frequencies(frequency: Tensor, rotation: Tensor) -> Tensor:
+    """R^-1 k for frequencies (3, ...): where the spectrum of a density turned by R takes its values from."""
+    return torch.einsum("ji,j...->i...", rotation.to(frequency), frequency)
+
+
+def random_rotation(rng: np.random.Generator) -> Tensor:
+    """A (3, 3) rotation matrix, uniform on SO(3)."""
+    return torch.from_numpy(Rotation.random(rng=rng).as_matrix()).float()
+
+
+def rotate(density: Tensor, rotation: Tensor, shape: tuple[int, int, int] | None = None) -> Tensor:
+    """out(r) = in(R^-1 r) about the centre, trilinear, zero outside: (batch, channel, z, y, x), (3, 3) -> (..., *shape).
+
+    The noise-free density is what should be turned: interpolation colours noise.
+    """
+    nz, ny, nx = density.shape[-3:] if shape is None else shape
+    centred = [torch.arange(n, dtype=density.dtype, device=density.device) - (n - 1) / 2 for n in (nz, ny, nx)]
+    out = torch.stack(torch.meshgrid(*centred, indexing="ij"), dim=-1)
+    source = out @ rotation.to(density)
+    half = torch.tensor([(n - 1) / 2 for n in density.shape[-3:]], dtype=density.dtype, device=density.device)
+    grid = (source / half.clamp_min(0.5)).flip(-1).expand(density.shape[0], nz, ny, nx, 3)
+    return nnf.grid_sample(density, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
+def wedge_share(tilts: TiltGeometry, rotation: Tensor, count: int = 4096) -> float:
+    """The share of the missing wedge that is measured once the specimen is turned by ``rotation``."""
+    k = torch.randn(3, count, generator=torch.Generator().manual_seed(0))
+
+    def measured(frequency: Tensor) -> Tensor:
+        angle = torch.rad2deg(torch.atan2(frequency[0] * torch.sign(frequency[2]), frequency[2].abs()))
+        return (angle >= tilts.lowest) & (angle <= tilts.highest)
+
+    missing = ~measured(k)
+    if not missing.any():
+        return 1.0
+    return float((measured(turned_frequencies(k, rotation)) & missing).sum() / missing.sum())
+
+
+def training_rotations(tilts: TiltGeometry, least: float = 0.3) -> list[CubeRotation]:
+    """The cube rotations that bring measured data into at least the share ``least`` of the missing wedge.
+
+    20 of 24 for a symmetric range. The others map the wedge to itself: nothing in it would be scored, and the encoder
+    would learn that one missing wedge is to be left empty.
+    """
+    return [g for g in cube_rotations() if wedge_share(tilts, g.matrix) >= least]
+
+
+def symmetry_rotations(tilts: TiltGeometry, most: float = 0.01) -> list[CubeRotation]:
+    """The cube rotations that map the wedge to itself, the identity first: 4 for a symmetric range, 2 for any other."""
+    if not tilts.has_wedge:
+        return [IDENTITY]
+    return [g for g in cube_rotations() if wedge_share(tilts, g.matrix) <= most]

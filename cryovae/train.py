@@ -1,0 +1,241 @@
+"""Training: one visible loop.
+
+Every random number of a step follows from (seed, step), so the state to resume from is the weights, their average, the
+optimiser, the refilled inputs, the best validation and the step; a resumed run is the uninterrupted one bit for bit on one device.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cryovae.models.ladder import Ladder
+from cryovae.objectives.elbo import Bound, ObjectiveConfig, completion_only, one_encoder_bound, two_encoder_bound
+from cryovae.objectives.pairs import Measurement
+from cryovae.objectives.sampling import draw, held_out, step_generator
+from cryovae.objectives.schedules import beta_at, learning_rate_at, refill_steps
+from cryovae.objectives.specimen import Specimen
+from cryovae.objectives.validation import Foresight, foresight
+
+WILD_RUN = 5
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the model is trained.
+
+    patch: cube side in voxels. batch: patches a step. steps: at most. learning_rate: AdamW's highest. ema: decay of the
+    averaged weights. clip: gradient norm above which a step is shortened. wild: multiple of the usual gradient norm above
+    which a step is skipped. validate_every: steps. patience: validations without improvement before training stops.
+    checkpoint_minutes: minutes between saved states.
+    """
+
+    patch: int = 64
+    batch: int = 4
+    steps: int = 20000
+    learning_rate: float = 6e-4
+    ema: float = 0.995
+    clip: float = 1.0
+    wild: float = 20.0
+    validate_every: int = 200
+    patience: int = 20
+    checkpoint_minutes: float = 10.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a step tells those who watch: the step, the beta, figures in nats per coefficient, events in words, timings in s."""
+
+    step: int
+    steps: int
+    beta: float
+    figures: dict[str, float]
+    validation: Foresight | None
+    event: str | None
+    seconds: dict[str, float]
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; its state was saved at this step."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped at step {step}")
+        self.step = step
+
+
+class Trainer:
+    """Weights, their average and the optimiser of one run over one or more specimens.
+
+    refill: fills the missing wedge of a specimen by a sample of the averaged model; needed only if the objective refills.
+    """
+
+    def __init__(
+        self,
+        ladder: Ladder,
+        specimens: Sequence[Specimen],
+        config: TrainingConfig,
+        objective: ObjectiveConfig,
+        device: torch.device,
+        refill: Callable[[Ladder, Specimen, int], Tensor] | None = None,
+    ) -> None:
+        self.config, self.objective, self.device = config, objective, device
+        self.specimens = list(specimens)
+        self.ladder = ladder.to(device, memory_format=torch.channels_last_3d)
+        self.average = copy.deepcopy(self.ladder).requires_grad_(False)
+        self.best = copy.deepcopy(self.average)
+        self.best_gain, self.stale, self.step, self.skipped = 0.0, 0, 0, 0
+        self.norms: list[float] = []
+        self.optimiser = torch.optim.AdamW(self.ladder.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.refill = refill
+        self.refills = refill_steps(config.steps, objective.refill_from, objective.refill_every)
+        self.held_out = [_to(m, device) for s in self.specimens for m in held_out(s, config.patch)]
+        self.good = copy.deepcopy(self._weights())
+
+    def run(
+        self,
+        watch: Callable[[Report], None],
+        save: Callable[[dict[str, Any]], None],
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Ladder:
+        """Train to the end, and return the averaged model of the best validation. Interrupted, once saved, if ``stop`` says so."""
+        saved = time.monotonic()
+        while self.step < self.config.steps and self.stale < self.config.patience:
+            if stop():
+                save(self.state())
+                raise Interrupted(self.step)
+            self._refill()
+            if self.step == self._first_bound:
+                self.ladder.teach_posterior()
+            seconds: dict[str, float] = {}
+            start = time.perf_counter()
+            measurement = _to(self._draw(), self.device)
+            seconds["data"] = time.perf_counter() - start
+            beta = self._beta()
+            bound, norm = self._gradients(measurement, beta, seconds)
+            event = self._update(norm, seconds)
+            self.step += 1
+            validation = self._validate()
+            watch(Report(self.step, self.config.steps, beta, bound.figures() | {"norm": norm}, validation, event, seconds))
+            if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+                save(self.state())
+                saved = time.monotonic()
+        return self.best if self.held_out else self.average
+
+    @property
+    def _first_bound(self) -> int:
+        """The step at which the bound joins the completion term, which until then is trained alone."""
+        return round(self.objective.solo * self.config.steps)
+
+    def _beta(self) -> float:
+        o = self.objective
+        return beta_at(self.step, self.config.steps, o.beta, o.solo, o.warmup)
+
+    def _draw(self) -> Measurement:
+        generator = step_generator(self.config.seed, 2 * self.step)
+        return draw(self.specimens, self.config.patch, self.config.batch, self.objective, generator)
+
+    def _gradients(self, measurement: Measurement, beta: float, seconds: dict[str, float]) -> tuple[Bound, float]:
+        start = time.perf_counter()
+        noise = step_generator(self.config.seed, 2 * self.step + 1)
+        if self.step < self._first_bound:
+            bound = completion_only(self.ladder, measurement)
+        elif self.objective.encoders == 1:
+            bound = one_encoder_bound(self.ladder, measurement, noise)
+        else:
+            bound = two_encoder_bound(self.ladder, measurement, noise, self.objective.completion > 0)
+        seconds["forward"] = time.perf_counter() - start
+        start = time.perf_counter()
+        self.optimiser.zero_grad(set_to_none=True)
+        bound.loss(beta, self.objective.completion).backward()
+        partial = self.ladder.partial_parameters()
+        own = {id(parameter) for parameter in partial}
+        rest = [parameter for parameter in self.ladder.parameters() if id(parameter) not in own]
+        norms = [float(torch.nn.utils.clip_grad_norm_(group, self.config.clip)) for group in (rest, partial)]
+        norm = norms[0] if norms[1] == norms[1] else norms[1]
+        seconds["backward"] = time.perf_counter() - start
+        return bound, norm
+
+    def _update(self, norm: float, seconds: dict[str, float]) -> str | None:
+        """Take the step, or skip it if it is wild; go back to the last good weights after several wild steps in a row."""
+        start = time.perf_counter()
+        usual = statistics.median(self.norms) if len(self.norms) >= 50 else float("inf")
+        if not norm < self.config.wild * usual or norm != norm or norm == float("inf"):
+            self.skipped += 1
+            event = f"step {self.step} skipped: gradient norm {norm:.3g}, usually {usual:.3g}"
+            if self.skipped % WILD_RUN == 0:
+                self._restore(self.good)
+                event += "; went back to the last good weights"
+            return event
+        self.skipped = 0
+        self.norms = [*self.norms[-99:], norm]
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate_at(self.step, self.config.steps, self.config.learning_rate)
+        self.optimiser.step()
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, weight in zip(self.average.parameters(), self.ladder.parameters(), strict=True):
+                mean.lerp_(weight, 1 - decay)
+        seconds["update"] = time.perf_counter() - start
+        return None
+
+    def _validate(self) -> Foresight | None:
+        if self.step % self.config.validate_every and self.step != self.config.steps:
+            return None
+        self.good = copy.deepcopy(self._weights())
+        if not self.held_out:
+            return None
+        found = foresight(self.average, self.held_out)
+        if found.gain > self.best_gain:
+            self.best_gain, self.stale = found.gain, 0
+            self.best.load_state_dict(self.average.state_dict())
+        else:
+            self.stale += 1
+        return found
+
+    def _refill(self) -> None:
+        if self.refill is None or self.step not in self.refills:
+            return
+        seed = self.config.seed + self.step
+        self.specimens = [replace(s, filled=self.refill(self.average, s, seed).cpu()) for s in self.specimens]
+
+    def _weights(self) -> dict[str, Any]:
+        return {
+            "ladder": self.ladder.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def _restore(self, weights: dict[str, Any]) -> None:
+        self.ladder.load_state_dict(weights["ladder"])
+        self.average.load_state_dict(weights["average"])
+        self.optimiser.load_state_dict(copy.deepcopy(weights["optimiser"]))
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs: tensors and plain numbers."""
+        filled = {s.name: s.filled for s in self.specimens if s.filled is not s.density}
+        counts = {"step": self.step, "stale": self.stale, "best_gain": self.best_gain, "norms": self.norms, "skipped": self.skipped}
+        return self._weights() | counts | {"best": self.best.state_dict(), "good": self.good, "filled": filled}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        self._restore(state)
+        self.best.load_state_dict(state["best"])
+        self.good = state["good"]
+        self.step, self.stale, self.best_gain = state["step"], state["stale"], state["best_gain"]
+        self.norms, self.skipped = state["norms"], state["skipped"]
+        self.specimens = [replace(s, filled=state["filled"].get(s.name, s.density)) for s in self.specimens]
+
+
+def _to(m: Measurement, device: torch.device) -> Measurement:
+    if device.type == "cpu":
+        return m
+    moved = {name: value.to(device, non_blocking=True) for name, value in vars(m).items() if isinstance(value, Tensor)}
+    return replace(m, **moved)
