@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.inference.amortised import decode_mean, sample_pair
+from cryovae.inference.amortised import sample_pair
 from cryovae.inference.noise_field import NoiseField
 from cryovae.models.ladder import Ladder
 from cryovae.objectives.specimen import Specimen, standardise
@@ -99,7 +99,9 @@ class Restorer:
     ) -> None:
         self.device = device or torch.device("cpu")
         self.ladder = ladder.to(self.device, memory_format=torch.channels_last_3d).eval()
-        self.patch, self.config, self.watch = patch, config, watch
+        # The next size of which a half is still a multiple of the coarsest stride, so that all tiles share their latents.
+        self.side = -(-patch // (2 * ladder.config.stride)) * 2 * ladder.config.stride
+        self.config, self.watch = config, watch
         self._done = self._total = 0
 
     def __call__(self, tomogram: Tomogram) -> Restoration:
@@ -142,30 +144,30 @@ class Restorer:
         )
 
     def mean(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid | None = None) -> Tensor:
-        """Decode a standardised (z, y, x) volume from r's means, averaged over the rotations that keep the wedge; raw."""
+        """The raw posterior mean of a standardised (z, y, x) volume: a pair for each rotation that keeps the wedge."""
         grid = grid or self.grid(tuple(data.shape))
         turns = symmetry_rotations(tilts)
         blender = Blender(grid)
-        for positions, tiles in self._tiles(data, tilts, grid):
-            decoded = torch.stack([decode_mean(self.ladder, tiles, turn) for turn in turns]).mean(0)
-            for position, tile in zip(positions, decoded, strict=True):
-                blender.add(position, tile)
-            self._advance(len(positions) * len(turns))
+        for number, turn in enumerate(turns):
+            noise = NoiseField(self.config.seed, number, self.device)
+            for positions, tiles in self._tiles(data, tilts, grid):
+                drawn = sample_pair(self.ladder, tiles, positions, turn, noise).mean(0)
+                for position, tile in zip(positions, drawn, strict=True):
+                    blender.add(position, tile / len(turns))
+                self._advance(len(positions))
         return blender.blended()
 
     def grid(self, shape: tuple[int, ...]) -> PatchGrid:
-        """The tiles of a (z, y, x) volume: overlapping by half, or a little more, to meet the latents of the coarsest stride."""
-        stride = self.ladder.config.stride
-        step = max(self.patch // 2 // stride, 1) * stride
-        return PatchGrid((shape[0], shape[1], shape[2]), self.patch, step)
+        """The tiles of a (z, y, x) volume, overlapping by half."""
+        return PatchGrid((shape[0], shape[1], shape[2]), self.side, self.side // 2)
 
     def _tiles(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid) -> Iterator[tuple[list[Position], Tensor]]:
         """Batches of tiles (batch, side, side, side) with the missing wedge made empty, as r saw it in training."""
-        mask = patch_mask((self.patch,) * 3, tilts).to(self.device)
+        mask = patch_mask((self.side,) * 3, tilts).to(self.device)
         places = list(grid)
         for start in range(0, len(places), self.config.batch):
             positions = places[start : start + self.config.batch]
-            tiles = torch.stack([cut(data, position, self.patch) for position in positions]).to(self.device)
+            tiles = torch.stack([cut(data, position, self.side) for position in positions]).to(self.device)
             yield positions, fourier.filtered(tiles, mask)
 
     def pair(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid, turn: CubeRotation, pair: int) -> tuple[Tensor, Tensor]:

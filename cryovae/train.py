@@ -7,17 +7,19 @@ optimiser, the refilled inputs, the best validation and the step; a resumed run 
 from __future__ import annotations
 
 import copy
+import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from cryovae.models.ladder import Ladder
-from cryovae.objectives.elbo import Bound, ObjectiveConfig, completion_only, one_encoder_bound, two_encoder_bound
+from cryovae.models.ladder import Ladder, R
+from cryovae.objectives.elbo import ObjectiveConfig, completion, one_encoder_bound, two_encoder_bound
 from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.sampling import draw, held_out, step_generator
 from cryovae.objectives.schedules import beta_at, learning_rate_at, refill_steps
@@ -91,7 +93,7 @@ class Trainer:
         self.ladder = ladder.to(device, memory_format=torch.channels_last_3d)
         self.average = copy.deepcopy(self.ladder).requires_grad_(False)
         self.best = copy.deepcopy(self.average)
-        self.best_gain, self.stale, self.step, self.skipped = 0.0, 0, 0, 0
+        self.best_gain, self.stale, self.step, self.skipped = -math.inf, 0, 0, 0
         self.norms: list[float] = []
         self.optimiser = torch.optim.AdamW(self.ladder.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.refill = refill
@@ -114,16 +116,17 @@ class Trainer:
             self._refill()
             if self.step == self._first_bound:
                 self.ladder.teach_posterior()
+                # Until here nothing has taught r how sure it may be: whatever comes now is better than the best before.
+                self.best_gain, self.stale = -math.inf, 0
             seconds: dict[str, float] = {}
-            start = time.perf_counter()
-            measurement = _to(self._draw(), self.device)
-            seconds["data"] = time.perf_counter() - start
+            with _timed(seconds, "data"):
+                measurement = _to(self._draw(), self.device)
             beta = self._beta()
-            bound, norm = self._gradients(measurement, beta, seconds)
+            figures, norm = self._gradients(measurement, beta, seconds)
             event = self._update(norm, seconds)
             self.step += 1
             validation = self._validate()
-            watch(Report(self.step, self.config.steps, beta, bound.figures() | {"norm": norm}, validation, event, seconds))
+            watch(Report(self.step, self.config.steps, beta, figures | {"norm": norm}, validation, event, seconds))
             if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
                 save(self.state())
                 saved = time.monotonic()
@@ -142,32 +145,51 @@ class Trainer:
         generator = step_generator(self.config.seed, 2 * self.step)
         return draw(self.specimens, self.config.patch, self.config.batch, self.objective, generator)
 
-    def _gradients(self, measurement: Measurement, beta: float, seconds: dict[str, float]) -> tuple[Bound, float]:
-        start = time.perf_counter()
+    def _gradients(self, m: Measurement, beta: float, seconds: dict[str, float]) -> tuple[dict[str, float], float]:
+        """Leave the gradients of a step in the parameters; returns its figures and the largest norm before clipping.
+
+        Completion and bound are clipped each by itself: the bound's gradients are a hundred times as large when it sets in,
+        and would silence the other. So are those of r's heads, which matching trains.
+        """
         noise = step_generator(self.config.seed, 2 * self.step + 1)
-        if self.step < self._first_bound:
-            bound = completion_only(self.ladder, measurement)
-        elif self.objective.encoders == 1:
-            bound = one_encoder_bound(self.ladder, measurement, noise)
-        else:
-            bound = two_encoder_bound(self.ladder, measurement, noise, self.objective.completion > 0)
-        seconds["forward"] = time.perf_counter() - start
-        start = time.perf_counter()
+        bounded = self.step >= self._first_bound
+        figures: dict[str, float] = {}
+        norms: list[float] = []
         self.optimiser.zero_grad(set_to_none=True)
-        bound.loss(beta, self.objective.completion).backward()
-        partial = self.ladder.partial_parameters()
-        own = {id(parameter) for parameter in partial}
-        rest = [parameter for parameter in self.ladder.parameters() if id(parameter) not in own]
-        norms = [float(torch.nn.utils.clip_grad_norm_(group, self.config.clip)) for group in (rest, partial)]
-        norm = norms[0] if norms[1] == norms[1] else norms[1]
-        seconds["backward"] = time.perf_counter() - start
-        return bound, norm
+        with _timed(seconds, "forward"):
+            partial = self.ladder.encode(m.partial, R)
+        if self.objective.encoders == 2 or not bounded:
+            with _timed(seconds, "forward"):
+                completed = completion(self.ladder, m, partial, noise if bounded else None)
+            with _timed(seconds, "backward"):
+                completed.loss().backward(retain_graph=False)
+            figures |= completed.figures()
+            norms.append(self._clip(list(self.ladder.parameters())))
+        if bounded:
+            kept = [None if p.grad is None else p.grad.clone() for p in self.ladder.parameters()]
+            self.optimiser.zero_grad(set_to_none=True)
+            bound_of = two_encoder_bound if self.objective.encoders == 2 else one_encoder_bound
+            with _timed(seconds, "forward"):
+                bound = bound_of(self.ladder, m, partial, noise)
+            with _timed(seconds, "backward"):
+                bound.loss(beta).backward()
+            figures |= bound.figures()
+            own = {id(p) for p in self.ladder.partial_parameters()}
+            norms.append(self._clip([p for p in self.ladder.parameters() if id(p) not in own]))
+            norms.append(self._clip(self.ladder.partial_parameters()))
+            for p, first in zip(self.ladder.parameters(), kept, strict=True):
+                if first is not None:
+                    p.grad = first if p.grad is None else p.grad.add_(first)
+        # A NaN must not be lost to max, whose answer depends on the order.
+        return figures, math.nan if any(math.isnan(n) for n in norms) else max(norms)
+
+    def _clip(self, parameters: list[torch.nn.Parameter]) -> float:
+        return float(torch.nn.utils.clip_grad_norm_(parameters, self.config.clip))
 
     def _update(self, norm: float, seconds: dict[str, float]) -> str | None:
         """Take the step, or skip it if it is wild; go back to the last good weights after several wild steps in a row."""
-        start = time.perf_counter()
-        usual = statistics.median(self.norms) if len(self.norms) >= 50 else float("inf")
-        if not norm < self.config.wild * usual or norm != norm or norm == float("inf"):
+        usual = statistics.median(self.norms) if len(self.norms) >= 50 else math.inf
+        if not norm < self.config.wild * usual or not math.isfinite(norm):
             self.skipped += 1
             event = f"step {self.step} skipped: gradient norm {norm:.3g}, usually {usual:.3g}"
             if self.skipped % WILD_RUN == 0:
@@ -176,14 +198,13 @@ class Trainer:
             return event
         self.skipped = 0
         self.norms = [*self.norms[-99:], norm]
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate_at(self.step, self.config.steps, self.config.learning_rate)
-        self.optimiser.step()
-        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
+        with _timed(seconds, "update"), torch.no_grad():
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate_at(self.step, self.config.steps, self.config.learning_rate)
+            self.optimiser.step()
+            decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
             for mean, weight in zip(self.average.parameters(), self.ladder.parameters(), strict=True):
                 mean.lerp_(weight, 1 - decay)
-        seconds["update"] = time.perf_counter() - start
         return None
 
     def _validate(self) -> Foresight | None:
@@ -192,11 +213,11 @@ class Trainer:
         self.good = copy.deepcopy(self._weights())
         if not self.held_out:
             return None
-        found = foresight(self.average, self.held_out)
+        found = foresight(self.average, self.held_out, self.step > self._first_bound)
         if found.gain > self.best_gain:
             self.best_gain, self.stale = found.gain, 0
             self.best.load_state_dict(self.average.state_dict())
-        else:
+        elif self.step > self._first_bound:
             self.stale += 1
         return found
 
@@ -232,6 +253,13 @@ class Trainer:
         self.step, self.stale, self.best_gain = state["step"], state["stale"], state["best_gain"]
         self.norms, self.skipped = state["norms"], state["skipped"]
         self.specimens = [replace(s, filled=state["filled"].get(s.name, s.density)) for s in self.specimens]
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start
 
 
 def _to(m: Measurement, device: torch.device) -> Measurement:

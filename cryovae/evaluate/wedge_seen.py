@@ -73,8 +73,10 @@ def angular_profile(density: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sums = torch.zeros(size, dtype=torch.float64).index_add_(0, index, power[used].double())
     counts = torch.zeros(size, dtype=torch.float64).index_add_(0, index, torch.ones_like(index, dtype=torch.float64))
     table = torch.where(counts > 0, torch.log(sums / counts.clamp_min(1) + 1e-30), torch.nan).view(-1, sectors).numpy()
+    table = table[np.isfinite(table).any(axis=1)]
     table = table - np.nanmean(table, axis=1, keepdims=True)
     profile = np.nanmean(table, axis=0)
     angles = (np.arange(sectors) + 0.5) * STEP - 90
-    floor = np.nanmax(profile) - 6.0
+    # Where the power has fallen to a twentieth, how far it fell says nothing more; without this, edges come out too wide.
+    floor = np.nanmax(profile) - 3.0
     return angles, np.maximum(np.nan_to_num(profile, nan=floor), floor)

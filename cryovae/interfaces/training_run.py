@@ -139,7 +139,7 @@ def _run(folder: RunFolder, trainer: Trainer, config: RunConfig) -> Ladder:
         if report.validation is not None or report.step % EVERY == 0 or report.step == report.steps:
             metrics.add(row)
         figures = report.figures
-        shown = "  ".join(f"{name} {figures[name]:.3f}" for name in ("log_likelihood", "kl", "completion") if figures[name])
+        shown = "  ".join(f"{name} {figures[name]:.3f}" for name in ("log_likelihood", "kl", "completion") if name in figures)
         progress.update(report.step, f"{shown}  {latest}")
 
     began = time.monotonic()

@@ -48,12 +48,13 @@ class LadderConfig:
 
 @dataclass(frozen=True)
 class Rung:
-    """One level of a pass down the ladder: the distributions over z_l, and the z_l that was taken."""
+    """One level of a pass down the ladder: the prior over z_l, and the distribution that z_l was taken from."""
 
     prior: DiagonalGaussian
-    posterior: DiagonalGaussian | None
-    partial: DiagonalGaussian | None
-    latent: Tensor
+    chosen: DiagonalGaussian
+
+
+Choice = Callable[[int, DiagonalGaussian, Tensor], tuple[DiagonalGaussian, Tensor]]
 
 
 class Head(nn.Module):
@@ -134,13 +135,11 @@ class Ladder(nn.Module):
             for level, latents in enumerate(self.config.latents)
         ]
 
-    def descend(
-        self,
-        shape: Sequence[int],
-        batch: int,
-        choose: Callable[[int, DiagonalGaussian, Tensor], tuple[DiagonalGaussian | None, DiagonalGaussian | None, Tensor]],
-    ) -> tuple[Tensor, list[Rung]]:
-        """Go down the ladder: at each level, ``choose(level, prior, state)`` gives (q, r, z_l). Returns x and the rungs."""
+    def descend(self, shape: Sequence[int], batch: int, choose: Choice) -> tuple[Tensor, list[Rung]]:
+        """Go down the ladder: at each level ``choose(level, prior, state)`` gives a distribution and z_l.
+
+        Returns x (batch, *shape) and the rungs, coarse to fine.
+        """
         coarsest = len(self.levels) - 1
         side = [size >> coarsest for size in shape]
         state = self.top.view(1, -1, 1, 1, 1).expand(batch, -1, *side)
@@ -150,21 +149,33 @@ class Ladder(nn.Module):
             if level < coarsest:
                 state = nnf.interpolate(self.up[level](state), scale_factor=2.0, mode="nearest")
             prior = block.prior_given(state)
-            posterior, partial, latent = choose(level, prior, state)
-            rungs.append(Rung(prior, posterior, partial, latent))
+            chosen, latent = choose(level, prior, state)
+            rungs.append(Rung(prior, chosen))
             state = block(state, latent)
-        return self.out(nnf.silu(state)).squeeze(1), rungs
+        return self.out(nnf.silu(state)).squeeze(1).float(), rungs
 
     def encode(self, density: Tensor, role: int) -> list[Tensor]:
-        """Features fine to coarse; role 0 for q, 1 for r."""
+        """Features fine to coarse, for the encoder Q or R."""
         return list(self.encoder(density, torch.full((len(density),), role, device=density.device)))
 
-    def restore(self, features: list[Tensor], noise: Sequence[Tensor] | None) -> Tensor:
-        """x (batch, z, y, x) decoded from r: from a sample, given N(0, I) ``noise`` fine to coarse, or from its means."""
+    def restore(self, features: list[Tensor], noise: Sequence[Tensor] | None, spread_fixed: bool = False) -> Tensor:
+        """x (batch, z, y, x) decoded from r: a sample, given N(0, I) ``noise`` fine to coarse, or without it r's means.
 
-        def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[None, DiagonalGaussian, Tensor]:
-            partial = self.levels[level].partial(state, features[level], prior)
-            return None, partial, partial.mean if noise is None else partial.sample(noise[level])
+        spread_fixed: no gradient through the standard deviations of r.
+        """
 
-        shape = features[0].shape[-3:]
-        return self.descend(shape, len(features[0]), choose)[0]
+        def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+            r = self.levels[level].partial(state, features[level], prior)
+            if noise is None:
+                return r, r.mean
+            if spread_fixed:
+                r = DiagonalGaussian(r.mean, r.log_variance.detach())
+            return r, r.sample(noise[level])
+
+        return self.descend(features[0].shape[-3:], len(features[0]), choose)[0]
+
+    def restore_pair(self, features: list[Tensor], noise: Sequence[Tensor], spread_fixed: bool = False) -> Tensor:
+        """Two samples of opposite noise, (2, batch, z, y, x), in one pass."""
+        twice = [torch.cat((f, f)) for f in features]
+        opposite = [torch.cat((e, -e)) for e in noise]
+        return self.restore(twice, opposite, spread_fixed).unflatten(0, (2, len(features[0])))

@@ -2,12 +2,13 @@
 
     bound       E_q(z|v) log p(v | G(z)) - beta sum_l KL( q(z_l | z_>l, v) || p(z_l | z_>l) )       all measured bins
     matching    sum_l KL( stopgrad q(z_l | z_>l, v) || r(z_l | z_>l, u) )                            z_>l from q
-    completion  - log p( hidden bins of v | G(mean of r(z | u)) )                                    one decode from r's means
+    completion  - log p( hidden bins of v | 1/2 G(z+) + 1/2 G(z-) )                                  z+-: opposite noise, from r
 
 The bound prices noise with an unconditional prior; matching makes r the average of q over what u leaves open (the tower
-property: Posterior Matching, Strauss and Oliva 2022). Completion trains the path that is decoded at test, on bins that r
-was not given: nothing can be copied there, and as it decodes means it says nothing about the spread of r.
-Everything is a sum in nats; ``Bound.loss`` divides by the number of measured coefficients.
+property: Posterior Matching, Strauss and Oliva 2022). Completion trains what is answered at test, the mean over pairs of
+samples, on bins that r was not given: nothing can be copied there. As opposite noise cancels in the mean of a pair, and the
+spread of r is held fixed in it, it has next to no say in how sure the model is.
+Everything is a sum in nats; losses are divided by the number of measured coefficients.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cryovae.models.distributions import DiagonalGaussian, kl_divergence
-from cryovae.models.ladder import Ladder, R
+from cryovae.models.ladder import Choice, Ladder, Q
 from cryovae.objectives.pairs import Measurement
 from cryovae.physics.likelihood import log_likelihood, scored_bins
 from cryovae.physics.rotation import rotate
@@ -31,16 +32,15 @@ class ObjectiveConfig:
     encoders: 2 for q and r (posterior matching), 1 for the simpler baseline in which r alone is the posterior.
     solo: share of the steps at the start in which the completion term is trained alone.
     beta: weight of the KL after the warm-up; 1 is the ELBO. warmup: share of the steps, after solo, over which it rises from 0.
-    completion: weight of the completion term. drop: share of bins hidden from r on top of the wedge.
+    drop: share of bins hidden from r on top of the wedge.
     turned: share of patches turned by a random rotation of SO(3) rather than of the cube.
     refill_from, refill_every: shares of the steps; from when and how often the input's own wedge is refilled; 1 is never.
     """
 
     encoders: int = 2
-    solo: float = 0.3
+    solo: float = 0.5
     beta: float = 1.0
-    warmup: float = 0.3
-    completion: float = 1.0
+    warmup: float = 0.25
     drop: float = 0.1
     turned: float = 0.1
     refill_from: float = 1.0
@@ -49,19 +49,16 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class Bound:
-    """The terms of one batch, in nats summed over the batch; ``bins``: measured coefficients, ``hidden``: hidden ones."""
+    """The bound of one batch and its matching term, in nats summed over the batch; bins: measured coefficients."""
 
     log_likelihood: Tensor
     kl: tuple[Tensor, ...]
     matching: Tensor
-    completion: Tensor
     bins: Tensor
-    hidden: Tensor
 
-    def loss(self, beta: float, completion: float) -> Tensor:
+    def loss(self, beta: float) -> Tensor:
         """What is minimised, in nats per measured coefficient."""
-        bound = self.log_likelihood - beta * torch.stack(self.kl).sum()
-        return (self.matching - bound + completion * self.completion) / self.bins
+        return (self.matching - self.log_likelihood + beta * torch.stack(self.kl).sum()) / self.bins
 
     def figures(self) -> dict[str, float]:
         """Log-likelihood and KL apart, in nats per measured coefficient; the KL also by level, coarse to fine."""
@@ -71,8 +68,24 @@ class Bound:
             "log_likelihood": self.log_likelihood.item() / bins,
             "kl": sum(named.values()),
             "matching": self.matching.item() / bins,
-            "completion": -self.completion.item() / max(self.hidden.item(), 1.0),
         } | named
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Log-likelihood of the hidden bins of one batch, in nats summed over the batch; bins: measured, hidden: hidden ones."""
+
+    log_likelihood: Tensor
+    bins: Tensor
+    hidden: Tensor
+
+    def loss(self) -> Tensor:
+        """What is minimised, in nats per measured coefficient, on the scale of the bound."""
+        return -self.log_likelihood / self.bins
+
+    def figures(self) -> dict[str, float]:
+        """In nats per hidden coefficient."""
+        return {"completion": self.log_likelihood.item() / max(self.hidden.item(), 1.0)}
 
 
 def _score(density: Tensor, m: Measurement, mask: Tensor) -> Tensor:
@@ -81,76 +94,58 @@ def _score(density: Tensor, m: Measurement, mask: Tensor) -> Tensor:
     return log_likelihood(density, m.data, mask, m.variance, m.support, m.mask).sum()
 
 
-def _noise_like(g: DiagonalGaussian, generator: torch.Generator) -> Tensor:
-    shape = g.mean.shape
-    return torch.randn(shape, generator=generator).to(g.mean.device)
+def _noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(x.shape, generator=generator).to(x.device)
 
 
-def two_encoder_bound(ladder: Ladder, m: Measurement, generator: torch.Generator, completion: bool) -> Bound:
-    """Bound, matching and completion of the main model, in one pass down the ladder over both paths."""
-    batch = len(m.data)
-    roles = torch.arange(2, device=m.data.device).repeat_interleave(batch)
-    features = ladder.encoder(torch.cat((m.whole, m.partial)), roles)
+def completion(ladder: Ladder, m: Measurement, features: list[Tensor], generator: torch.Generator | None) -> Completion:
+    """Score the hidden bins from ``features``, r's of u: by a pair of samples, or without a generator by r's means.
+
+    Training begins with the means. Latents that carry nothing yet are all cost: their noise swamps the decoder.
+    """
+    if generator is None:
+        density = ladder.restore(features, None)
+    else:
+        shapes = ladder.latent_shapes(m.data.shape[-3:])
+        noise = [torch.randn((len(m.data), *shape), generator=generator).to(m.data.device) for shape in shapes]
+        density = ladder.restore_pair(features, noise, spread_fixed=True).mean(0)
+    bins = scored_bins(m.mask, m.data.shape).sum()
+    return Completion(_score(density, m, m.hidden), bins, scored_bins(m.hidden, m.data.shape).sum())
+
+
+def two_encoder_bound(ladder: Ladder, m: Measurement, partial: list[Tensor], generator: torch.Generator) -> Bound:
+    """The bound of q, and r matched to q; ``partial``: r's features of u, through which matching sends no gradient.
+
+    Matching moves r's heads alone. If it could move what q shares with r, both would run after each other for ever.
+    """
+    whole = ladder.encode(m.whole, Q)
     matching: list[Tensor] = []
 
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, DiagonalGaussian, Tensor]:
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
         block = ladder.levels[level]
-        whole, part = features[level][:batch], features[level][batch:]
-        q = block.posterior(state[:batch], whole, prior[slice(0, batch)])
-        # Matching moves r's heads alone: if it could move what q shares with r, both would run after each other for ever.
-        taught = block.partial(state[:batch].detach(), part.detach(), prior[slice(0, batch)].detach())
-        matching.append(kl_divergence(q.detach(), taught).sum())
-        latent = q.sample(_noise_like(q, generator))
-        if completion:
-            own = block.partial(state[batch:], part, prior[slice(batch, None)])
-            latent = torch.cat((latent, own.mean))
-        return q, taught, latent
+        q = block.posterior(state, whole[level], prior)
+        r = block.partial(state.detach(), partial[level].detach(), prior.detach())
+        matching.append(kl_divergence(q.detach(), r).sum())
+        return q, q.sample(_noise_like(q.mean, generator))
 
-    rows = 2 * batch if completion else batch
-    density, rungs = ladder.descend(m.data.shape[-3:], rows, choose)
-    kl = tuple(kl_divergence(g.posterior, g.prior[slice(0, batch)]).sum() for g in rungs if g.posterior is not None)
-    return Bound(
-        log_likelihood=_score(density[:batch], m, m.mask),
-        kl=kl,
-        matching=torch.stack(matching).sum(),
-        completion=-_score(density[batch:], m, m.hidden) if completion else density.new_zeros(()),
-        bins=scored_bins(m.mask, m.data.shape).sum(),
-        hidden=scored_bins(m.hidden, m.data.shape).sum(),
-    )
+    return _bound(ladder, m, choose, matching)
 
 
-def completion_only(ladder: Ladder, m: Measurement) -> Bound:
-    """The completion term alone, without noise in the latents: how training begins.
-
-    Latents that carry nothing yet are all cost to a bound: their noise swamps the decoder, and they collapse to the prior.
-    """
-    density = ladder.restore(ladder.encode(m.partial, R), None)
-    none = density.new_zeros(())
-    return Bound(
-        log_likelihood=none,
-        kl=tuple(none for _ in ladder.config.widths),
-        matching=none,
-        completion=-_score(density, m, m.hidden),
-        bins=scored_bins(m.mask, m.data.shape).sum(),
-        hidden=scored_bins(m.hidden, m.data.shape).sum(),
-    )
-
-
-def one_encoder_bound(ladder: Ladder, m: Measurement, generator: torch.Generator) -> Bound:
+def one_encoder_bound(ladder: Ladder, m: Measurement, partial: list[Tensor], generator: torch.Generator) -> Bound:
     """The simpler baseline: r given u is the posterior, and all measured bins are scored. Its error bars ignore the wedge."""
-    features = ladder.encode(m.partial, R)
 
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, None, Tensor]:
-        r = ladder.levels[level].partial(state, features[level], prior)
-        return r, None, r.sample(_noise_like(r, generator))
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+        r = ladder.levels[level].partial(state, partial[level], prior)
+        return r, r.sample(_noise_like(r.mean, generator))
 
+    return _bound(ladder, m, choose, [])
+
+
+def _bound(ladder: Ladder, m: Measurement, choose: Choice, matching: list[Tensor]) -> Bound:
     density, rungs = ladder.descend(m.data.shape[-3:], len(m.data), choose)
-    none = density.new_zeros(())
     return Bound(
         log_likelihood=_score(density, m, m.mask),
-        kl=tuple(kl_divergence(g.posterior, g.prior).sum() for g in rungs if g.posterior is not None),
-        matching=none,
-        completion=none,
+        kl=tuple(kl_divergence(rung.chosen, rung.prior).sum() for rung in rungs),
+        matching=torch.stack(matching).sum() if matching else density.new_zeros(()),
         bins=scored_bins(m.mask, m.data.shape).sum(),
-        hidden=scored_bins(m.hidden, m.data.shape).sum(),
     )

@@ -1,6 +1,6 @@
 """How well measured data hidden from the model is foretold, on patches that training never saw.
 
-    gain         ( log p(hidden | G(mean of r)) - log p(hidden | 0) ) / hidden bins       nats; 0 is an empty wedge
+    gain         ( log p(hidden | mean of a pair) - log p(hidden | 0) ) / hidden bins       nats; 0 is an empty wedge
     correlation  sum Re(F x conj F y) / sigma^2  over  sqrt( sum |F x|^2 / sigma^2  sum |F y|^2 / sigma^2 )     hidden bins
     chi2         < |F(y - x)|^2 / sigma^2 >                               1 where nothing but noise is left
 """
@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from cryovae import fourier
-from cryovae.models.ladder import Ladder
+from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.pairs import Measurement
 
 
@@ -27,11 +28,14 @@ class Foresight:
 
 
 @torch.no_grad()
-def foresight(ladder: Ladder, measurements: Iterable[Measurement]) -> Foresight:
-    """Score the decode from r's means on the hidden bins of held-out measurements."""
+def foresight(ladder: Ladder, measurements: Iterable[Measurement], sampled: bool) -> Foresight:
+    """Score the hidden bins of held-out measurements by the mean of a pair of samples, or, not sampled, by r's means."""
     sums = torch.zeros(5, dtype=torch.float64)
     for m in measurements:
-        density = ladder.restore(ladder.encode(m.partial, 1), None)
+        features = ladder.encode(m.partial, R)
+        density = _pair_mean(ladder, features) if sampled else ladder.restore(features, None)
+        if m.back is not None:
+            raise ValueError("measurements turned off the grid found, expected cube rotations")
         support = 1 if m.support is None else m.support
         x, y = fourier.transform(support * density), fourier.transform(support * m.data)
         weight = m.hidden * fourier.multiplicity(m.data.shape[-3:], x.device) / m.variance
@@ -46,3 +50,10 @@ def foresight(ladder: Ladder, measurements: Iterable[Measurement]) -> Foresight:
         correlation=cross / max((model * data) ** 0.5, 1e-30),
         chi2=misfit / max(bins, 1.0),
     )
+
+
+def _pair_mean(ladder: Ladder, features: list[Tensor]) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    batch, shape = len(features[0]), features[0].shape[-3:]
+    noise = [torch.randn((batch, *s), generator=generator).to(features[0].device) for s in ladder.latent_shapes(shape)]
+    return ladder.restore_pair(features, noise).mean(0)
