@@ -116,8 +116,9 @@ class Trainer:
             self._refill()
             if self.step == self._first_bound:
                 self.ladder.teach_posterior()
-                # Until here nothing has taught r how sure it may be: whatever comes now is better than the best before.
-                self.best_gain, self.stale = -math.inf, 0
+                # Until here nothing has taught r how sure it may be: whatever comes now is better than the best before,
+                # and its gradients are of another size.
+                self.best_gain, self.stale, self.norms = -math.inf, 0, []
             seconds: dict[str, float] = {}
             with _timed(seconds, "data"):
                 measurement = _to(self._draw(), self.device)

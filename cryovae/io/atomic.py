@@ -16,6 +16,10 @@ def whole_file(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     try:
         yield beside
+        # Some writers make files that only their owner may read; results are for the group, as the umask says.
+        umask = os.umask(0)
+        os.umask(umask)
+        beside.chmod(0o666 & ~umask)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -74,7 +74,7 @@ def simulate(config: SimulationConfig) -> Simulation:
     if config.defocus > 0:
         density = fourier.filtered(density, -contrast_transfer(fourier.radius(config.shape), config.voxel_size, config.defocus))
     truth = -density
-    mask = volume_mask(config.shape, tilts, 1e-6)
+    mask = (volume_mask(config.shape, tilts, 1e-6) > 0.5) * fourier.below_nyquist(config.shape)
     seen = fourier.filtered(truth, mask)
     level = float(seen.var()) / config.snr
     noise = [_noise(config.shape, mask, level, config.seed * 2 + half) for half in range(2)]

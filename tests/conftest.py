@@ -1,0 +1,84 @@
+"""Volumes that are not cubes, small ladders, and the shared data where there are any."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+import torch
+
+from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.physics.simulate import Simulation, SimulationConfig, simulate
+from cryovae.tomogram import TiltGeometry, Tomogram
+
+torch.set_flush_denormal(True)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data; tests that ask for it are skipped without it."""
+    where = os.environ.get("CRYOVAE_SHARED_DATA")
+    if not where or not Path(where).is_dir():
+        pytest.skip("CRYOVAE_SHARED_DATA names no folder of shared data")
+    return Path(where)
+
+
+@pytest.fixture(scope="session")
+def simulation() -> Simulation:
+    """A small simulated tomogram, 40 x 56 x 48, +-60 degrees."""
+    return simulate(SimulationConfig(shape=(40, 56, 48), seed=3))
+
+
+@pytest.fixture(scope="session")
+def tomogram(simulation: Simulation) -> Tomogram:
+    half1, half2 = simulation.half1.numpy(), simulation.half2.numpy()
+    return Tomogram("small", (half1 + half2) / 2, 10.0, simulation.tilts, (half1, half2))
+
+
+@pytest.fixture
+def tilts() -> TiltGeometry:
+    return TiltGeometry.from_range(-60, 60)
+
+
+@pytest.fixture
+def small_config() -> LadderConfig:
+    return LadderConfig(widths=(4, 6, 8), latents=(2, 3, 4), blocks=1)
+
+
+@pytest.fixture
+def ladder(small_config: LadderConfig) -> Ladder:
+    """A ladder whose zeroed layers have random weights, so that nothing is trivially zero."""
+    torch.manual_seed(0)
+    made = Ladder(small_config)
+    for parameter in made.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    return made
+
+
+def write_mrc(path: Path, density: np.ndarray, voxel_size: float = 10.0) -> Path:
+    """An MRC file as a user would have it."""
+    with mrcfile.new(path, overwrite=True) as mrc:
+        mrc.set_data(density)
+        if density.ndim == 3:
+            mrc.set_volume()
+        mrc.voxel_size = voxel_size
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path, simulation: Simulation) -> dict[str, Path]:
+    """The simulation as files: half1, half2, full, truth, tilts."""
+    h1, h2 = simulation.half1.numpy(), simulation.half2.numpy()
+    found = {
+        "half1": write_mrc(tmp_path / "ts_01_EVN.mrc", h1),
+        "half2": write_mrc(tmp_path / "ts_01_ODD.mrc", h2),
+        "full": write_mrc(tmp_path / "ts_01.mrc", (h1 + h2) / 2),
+        "truth": write_mrc(tmp_path / "truth.mrc", simulation.truth.numpy()),
+        "tilts": tmp_path / "ts_01.tlt",
+    }
+    found["tilts"].write_text("\n".join(f"{a:.1f}" for a in simulation.tilts.angles) + "\n")
+    return found

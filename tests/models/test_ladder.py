@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from cryovae.models.ladder import Ladder, LadderConfig, Q, R
+
+SHAPE = (8, 16, 12)
+
+
+def _noise(ladder, batch):
+    return [torch.randn(batch, *shape) for shape in ladder.latent_shapes(SHAPE)]
+
+
+def test_densities_come_out_on_the_grid_they_went_in(ladder):
+    y = torch.randn(2, *SHAPE)
+    assert ladder.restore(ladder.encode(y, R), None).shape == y.shape
+    assert [tuple(s) for s in ladder.latent_shapes(SHAPE)] == [(2, 8, 16, 12), (3, 4, 8, 6), (4, 2, 4, 3)]
+
+
+def test_there_is_no_way_from_the_input_to_x_but_through_z(ladder):
+    """With z given, the density is the same whatever the encoder saw."""
+    latents = _noise(ladder, 1)
+
+    def given(level, prior, state):
+        return prior, latents[level]
+
+    one = ladder.descend(SHAPE, 1, given)[0]
+    ladder.encode(torch.randn(1, *SHAPE), Q)
+    assert torch.equal(one, ladder.descend(SHAPE, 1, given)[0])
+
+
+def test_a_pair_of_samples_shares_its_middle(ladder):
+    features = ladder.encode(torch.randn(1, *SHAPE), R)
+    noise = _noise(ladder, 1)
+    pair = ladder.restore_pair(features, noise)
+    assert torch.allclose(pair[0], ladder.restore(features, noise), atol=1e-5)
+    assert torch.allclose(pair[1], ladder.restore(features, [-e for e in noise]), atol=1e-5)
+    assert not torch.allclose(pair[0], pair[1], atol=1e-3)
+
+
+def test_q_can_be_taught_what_r_knows(ladder):
+    y = torch.randn(1, *SHAPE)
+    with torch.no_grad():
+        ladder.encoder.role[R] += 1
+    ladder.teach_posterior()
+    assert torch.equal(ladder.encode(y, Q)[0], ladder.encode(y, R)[0])
+    for level in ladder.levels:
+        for mine, theirs in zip(level.posterior.parameters(), level.partial.parameters(), strict=True):
+            assert torch.equal(mine, theirs)
+            assert mine is not theirs
+
+
+def test_fixed_spread_sends_no_gradient_to_log_variances(ladder):
+    features = ladder.encode(torch.randn(1, *SHAPE), R)
+    ladder.restore_pair(features, _noise(ladder, 1), spread_fixed=True).square().sum().backward()
+    for level in ladder.levels:
+        latents = level.latents
+        assert float(level.partial.out.weight.grad[latents:].abs().sum()) == 0
+        assert float(level.partial.out.weight.grad[:latents].abs().sum()) > 0
+
+
+def test_levels_without_latents_are_refused():
+    with pytest.raises(ValueError, match="expected one latent count for each width"):
+        LadderConfig(widths=(8, 16), latents=(4,))
+
+
+def test_untrained_ladder_answers_next_to_nothing():
+    torch.manual_seed(1)
+    fresh = Ladder(LadderConfig((8, 16), (4, 4), 1))
+    assert fresh.restore(fresh.encode(torch.randn(1, *SHAPE), R), None).abs().max().item() < 0.05

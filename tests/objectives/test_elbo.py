@@ -1,0 +1,105 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cryovae.models.ladder import R
+from cryovae.objectives.elbo import completion, one_encoder_bound, two_encoder_bound
+from cryovae.objectives.sampling import cube_turned, freely_turned, step_generator
+from cryovae.objectives.schedules import beta_at, learning_rate_at, refill_steps
+from cryovae.objectives.specimen import prepare
+from cryovae.objectives.validation import foresight
+from cryovae.physics.likelihood import log_likelihood
+
+SIDE = 16
+
+
+@pytest.fixture(scope="module")
+def measurement(tomogram):
+    return cube_turned(prepare(tomogram, SIDE), [(2, 3, 4), (10, 20, 9)], [0, 7], SIDE, None)
+
+
+def test_figures_are_in_nats_per_measured_coefficient(ladder, measurement):
+    partial = ladder.encode(measurement.partial, R)
+    bound = two_encoder_bound(ladder, measurement, partial, step_generator(0, 0))
+    figures = bound.figures()
+    total = bound.log_likelihood - torch.stack(bound.kl).sum() - bound.matching
+    assert bound.loss(beta=1.0).item() == pytest.approx(-total.item() / bound.bins.item(), rel=1e-5)
+    assert figures["kl"] == pytest.approx(sum(figures[f"kl_{level}"] for level in range(3)))
+    assert min(figures[f"kl_{level}"] for level in range(3)) > 0
+
+
+def test_completion_is_the_likelihood_of_the_hidden_bins(ladder, measurement):
+    features = ladder.encode(measurement.partial, R)
+    found = completion(ladder, measurement, features, None)
+    density = ladder.restore(features, None)
+    expected = log_likelihood(density, measurement.data, measurement.hidden, measurement.variance).sum()
+    assert torch.allclose(found.log_likelihood, expected)
+
+
+def test_completion_does_not_reward_copying_what_r_was_given(ladder, measurement):
+    """Changing the data in the bins that r was given changes nothing in what is scored."""
+    from cryovae import fourier
+
+    given = measurement.mask * (measurement.hidden == 0)
+    noisy = replace(measurement, data=measurement.data + fourier.filtered(torch.randn_like(measurement.data), given))
+    features = ladder.encode(measurement.partial, R)
+    one, two = (completion(ladder, m, features, None).log_likelihood for m in (measurement, noisy))
+    assert torch.allclose(one, two, rtol=1e-4)
+
+
+def test_matching_moves_the_heads_of_r_and_nothing_else(ladder, measurement):
+    partial = ladder.encode(measurement.partial, R)
+    bound = two_encoder_bound(ladder, measurement, partial, step_generator(0, 0))
+    bound.matching.backward()
+    own = {id(p) for p in ladder.partial_parameters()}
+    for parameter in ladder.parameters():
+        moved = parameter.grad is not None and bool(parameter.grad.any())
+        assert moved <= (id(parameter) in own)
+    assert all(level.partial.merge.weight.grad.any() for level in ladder.levels)
+
+
+def test_one_encoder_is_a_switch_of_the_same_ladder(ladder, measurement):
+    partial = ladder.encode(measurement.partial, R)
+    bound = one_encoder_bound(ladder, measurement, partial, step_generator(0, 0))
+    assert bound.matching == 0
+    bound.loss(1.0).backward()
+    assert all(level.posterior.out.weight.grad is None for level in ladder.levels)
+    assert all(level.partial.out.weight.grad.any() for level in ladder.levels)
+
+
+def test_freely_turned_patches_have_a_bound_too(ladder, tomogram):
+    m = freely_turned(prepare(tomogram, SIDE), [(5, 6, 7)], SIDE, None, seed=3)
+    bound = two_encoder_bound(ladder, m, ladder.encode(m.partial, R), step_generator(0, 0))
+    bound.loss(1.0).backward()
+    assert torch.isfinite(bound.log_likelihood)
+    assert ladder.out.weight.grad.any()
+
+
+def test_foresight_of_nothing_gains_nothing(ladder, measurement):
+    with torch.no_grad():
+        ladder.out.weight.zero_()
+        ladder.out.bias.zero_()
+    found = foresight(ladder, [measurement], sampled=False)
+    assert found.gain == pytest.approx(0, abs=1e-6)
+    assert found.correlation == pytest.approx(0, abs=1e-6)
+
+
+def test_beta_reaches_exactly_one_and_stays():
+    values = [beta_at(step, 100, 1.0, 0.2, 0.3) for step in range(100)]
+    assert values[20] == 0
+    assert values[35] == pytest.approx(0.5)
+    assert set(values[50:]) == {1.0}
+    assert beta_at(0, 100, 0.7, 0.0, 0.0) == 0.7
+
+
+def test_learning_rate_rises_then_falls():
+    rates = [learning_rate_at(step, 400, 1e-3) for step in range(400)]
+    assert max(rates) == pytest.approx(1e-3, rel=0.1)
+    assert rates[0] < 1e-4
+    assert rates[-1] < 2e-5
+
+
+def test_refill_steps_are_shares_of_the_run():
+    assert refill_steps(1000, 0.5, 0.2) == {500, 700, 900}
+    assert refill_steps(1000, 1.0, 0.2) == set()

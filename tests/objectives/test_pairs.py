@@ -1,0 +1,109 @@
+import pytest
+import torch
+
+from cryovae import fourier
+from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.objectives.pairs import random_keep
+from cryovae.objectives.sampling import cube_turned, draw, freely_turned, held_out, step_generator
+from cryovae.objectives.specimen import held_out_patches, prepare
+from cryovae.physics.wedge import patch_mask
+from cryovae.tomogram import TiltGeometry, Tomogram
+
+SIDE = 16
+
+
+@pytest.fixture(scope="module")
+def specimen(tomogram):
+    return prepare(tomogram, SIDE)
+
+
+def test_specimen_is_standardised_and_its_noise_scaled_with_it(tomogram):
+    plain = prepare(tomogram, SIDE)
+    scaled = Tomogram(
+        "scaled", tomogram.density * 37 + 1000, 10.0, tomogram.tilts, tuple(h * 37 + 1000 for h in tomogram.halves)
+    )
+    other = prepare(scaled, SIDE)
+    assert float(other.density.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(other.density.std()) == pytest.approx(1, abs=1e-4)
+    assert torch.allclose(plain.noise.table, other.noise.table, rtol=1e-2)
+    assert other.scale == pytest.approx(37 * plain.scale, rel=1e-3)
+
+
+def test_hidden_bins_were_measured_and_are_not_in_what_r_sees(specimen):
+    m = cube_turned(specimen, [(2, 3, 4), (10, 20, 9)], [0, 7], SIDE, None)
+    canonical = patch_mask((SIDE,) * 3, specimen.tilts)
+    assert torch.all(m.hidden <= m.mask)
+    seen = fourier.transform(m.partial).abs()
+    assert float((seen * (canonical == 0)).max()) < 1e-5
+    assert float((m.hidden * (canonical == 1)).max()) == 0
+    assert float(m.hidden.sum()) > 100
+
+
+def test_what_r_sees_does_not_depend_on_the_hidden_bins(specimen):
+    m = cube_turned(specimen, [(2, 3, 4)], [4], SIDE, None)
+    hard = (m.hidden > 0.999).float()
+    changed = m.whole + fourier.filtered(torch.randn_like(m.whole), hard)
+    canonical = patch_mask((SIDE,) * 3, specimen.tilts)
+    assert torch.allclose(fourier.filtered(changed, canonical), m.partial, atol=1e-4)
+
+
+def test_random_drop_is_hermitian_and_of_the_share_asked_for():
+    keep = random_keep((2, 12, 12, 12), 0.25, step_generator(0, 1))
+    assert float(keep.mean()) == pytest.approx(0.75, abs=0.03)
+    white = torch.randn(2, 12, 12, 12)
+    again = fourier.filtered(fourier.filtered(white, keep), keep)
+    assert torch.allclose(again, fourier.filtered(white, keep), atol=1e-5)
+    assert keep[:, 0, 0, 0].tolist() == [1, 1]
+
+
+def test_a_batch_follows_from_seed_and_step(specimen):
+    config = ObjectiveConfig(turned=0.5)
+    for step in range(6):
+        one, two = (draw([specimen], SIDE, 2, config, step_generator(5, step)) for _ in range(2))
+        assert torch.equal(one.partial, two.partial)
+        assert torch.equal(one.hidden, two.hidden)
+    other = draw([specimen], SIDE, 2, config, step_generator(6, 0))
+    assert not torch.equal(other.data, draw([specimen], SIDE, 2, config, step_generator(5, 0)).data)
+
+
+def test_training_patches_share_no_voxel_with_held_out_ones(specimen):
+    assert specimen.held_out
+    for step in range(200):
+        generator = step_generator(1, step)
+        from cryovae.objectives.specimen import drawn_position
+
+        position = drawn_position(specimen, SIDE, generator)
+        for box in specimen.held_out:
+            assert any(abs(a - b) >= SIDE for a, b in zip(position, box, strict=True))
+
+
+def test_held_out_patches_leave_three_quarters_of_the_positions():
+    assert held_out_patches((40, 56, 48), 40) == ()
+    assert len(held_out_patches((300, 300, 300), 32)) == 4
+
+
+def test_validation_scores_every_held_out_patch(specimen):
+    found = held_out(specimen, SIDE)
+    assert len(found) == len(specimen.held_out)
+    z, y, x = specimen.held_out[0]
+    rotation = specimen.orientations.rotations[0]
+    assert torch.equal(found[0].data[0], rotation(specimen.density[z : z + SIDE, y : y + SIDE, x : x + SIDE]))
+
+
+def test_freely_turned_patches_are_scored_as_they_were_measured(specimen):
+    m = freely_turned(specimen, [(5, 6, 7)], SIDE, None, seed=3)
+    assert torch.equal(m.data[0], specimen.density[5 : 5 + SIDE, 6 : 6 + SIDE, 7 : 7 + SIDE])
+    assert m.back is not None
+    assert m.support is not None
+    assert torch.allclose(m.back[0] @ m.back[0].T, torch.eye(3), atol=1e-5)
+    assert 0 < float(m.support.mean()) < 0.6
+    assert torch.all(m.hidden <= m.mask)
+
+
+def test_thin_volumes_are_padded_and_the_pad_is_not_scored():
+    thin = torch.randn(10, 40, 36).numpy()
+    tomogram = Tomogram("thin", thin, 10.0, TiltGeometry.from_range(-60, 50))
+    specimen = prepare(tomogram, SIDE)
+    m = draw([specimen], SIDE, 2, ObjectiveConfig(turned=0.0), step_generator(0, 0))
+    assert m.support is not None
+    assert m.support.sum((1, 2, 3)).tolist() == [10 * SIDE * SIDE] * 2

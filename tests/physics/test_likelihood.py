@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+import torch
+
+from cryovae import fourier
+from cryovae.physics.likelihood import log_likelihood, scored_bins
+from cryovae.physics.wedge import patch_mask
+
+
+def _dense_operator(shape, weight):
+    """The matrix of x -> F^-1 [weight F x]."""
+    count = int(np.prod(shape))
+    columns = fourier.filtered(torch.eye(count, dtype=torch.float64).view(count, *shape), weight)
+    return columns.reshape(count, count).T
+
+
+@pytest.mark.parametrize("shape", [(4, 3, 5), (3, 4, 4)])
+def test_without_a_wedge_it_is_the_density_of_a_gaussian(shape):
+    torch.manual_seed(0)
+    variance = 0.5 + fourier.radius(shape).double()
+    x, y = torch.randn(2, 1, *shape, dtype=torch.float64)
+    ours = log_likelihood(x, y, torch.ones_like(variance)[None], variance[None])
+    covariance = _dense_operator(shape, variance)
+    covariance = (covariance + covariance.T) / 2
+    gaussian = torch.distributions.MultivariateNormal(x.flatten(), covariance)
+    assert float(ours) == pytest.approx(float(gaussian.log_prob(y.flatten())), abs=1e-9)
+
+
+def test_with_a_wedge_it_is_the_gaussian_over_the_measured_subspace(tilts):
+    shape = (5, 5, 5)
+    mask = (patch_mask(shape, tilts) > 0.5).double()
+    x, y = torch.randn(2, 1, *shape, dtype=torch.float64)
+    basis = torch.linalg.eigh(_dense_operator(shape, mask))
+    measured = basis.eigenvectors[:, basis.eigenvalues > 0.5]
+    gaussian = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), torch.tensor(0.7).double().sqrt())
+    expected = gaussian.log_prob(measured.T @ (x - y).flatten()).sum()
+    found = log_likelihood(x, y, mask[None], torch.full_like(mask, float(torch.tensor(0.7)))[None])
+    assert float(found) == pytest.approx(float(expected), abs=1e-9)
+    assert int(scored_bins(mask[None], shape)) == measured.shape[1]
+
+
+@pytest.mark.parametrize("supported", [False, True])
+def test_no_gradient_reaches_the_wedge(tilts, supported):
+    shape = (8, 9, 8)
+    mask = (patch_mask(shape, tilts) > 0.5).double()[None]
+    x = torch.randn(1, *shape, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(1, *shape, dtype=torch.float64)
+    support = (torch.rand(1, *shape, dtype=torch.float64) > 0.3).double() if supported else None
+    log_likelihood(x, y, mask, torch.ones_like(mask), support).sum().backward()
+    wedge = fourier.transform(x.grad) * (1 - mask)
+    assert float(wedge.abs().max()) < 1e-12
+    assert float((fourier.transform(x.grad) * mask).abs().max()) > 1e-3
+
+
+def test_what_lies_outside_the_support_is_scored_nowhere(tilts):
+    shape = (6, 8, 7)
+    mask = patch_mask(shape, tilts)[None]
+    support = torch.ones(1, *shape)
+    support[:, 4:] = 0
+    x, y = torch.randn(2, 1, *shape)
+    other = y + 9 * torch.randn_like(y) * (1 - support)
+    one, two = (log_likelihood(x, data, mask, torch.ones_like(mask), support) for data in (y, other))
+    assert torch.equal(one, two)
+
+
+def test_scored_parts_add_up(tilts):
+    shape = (8, 8, 8)
+    mask = patch_mask(shape, tilts)[None]
+    part = mask * (torch.rand_like(mask) > 0.5)
+    x, y = torch.randn(2, 1, *shape)
+    variance = torch.full_like(mask, 1.3)
+    whole = log_likelihood(x, y, mask, variance)
+    parts = log_likelihood(x, y, part, variance) + log_likelihood(x, y, mask - part, variance)
+    assert torch.allclose(whole, parts, rtol=1e-5)

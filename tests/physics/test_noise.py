@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+
+from cryovae import fourier
+from cryovae.physics.noise import estimate_noise
+from cryovae.physics.wedge import volume_mask
+from cryovae.tomogram import TiltGeometry
+
+SHAPE = (48, 64, 56)
+
+
+def _coloured(seed, tilts):
+    """Noise whose variance rises with frequency and falls towards the beam, in the measured bins."""
+    k = fourier.frequencies(SHAPE)
+    radius = k.square().sum(0).sqrt()
+    variance = (0.3 + 2 * radius) * (1.5 - k[0].abs() / radius.clamp_min(1e-6))
+    white = torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
+    return fourier.filtered(white, variance.sqrt() * volume_mask(SHAPE, tilts, 1e-6)), variance
+
+
+def test_halves_give_the_spectrum_of_their_mean_by_shell_and_angle(tilts):
+    first, variance = _coloured(1, tilts)
+    second, _ = _coloured(2, tilts)
+    signal = 5 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))
+    halves = ((first + signal).numpy(), (second + signal).numpy())
+    noise = estimate_noise((halves[0] + halves[1]) / 2, halves, tilts)
+    k = fourier.frequencies(SHAPE)
+    inside = (volume_mask(SHAPE, tilts) > 0.5) & (k.abs() < 0.45).all(0) & (fourier.radius(SHAPE) > 0.08)
+    ratio = noise(k)[inside] / (variance[inside] / 2)
+    assert float(ratio.log().abs().mean()) < 0.12
+    assert float(ratio.mean()) == pytest.approx(1.0, abs=0.08)
+    assert noise.method == "halves"
+
+
+def test_single_volume_takes_its_quietest_patches(tilts):
+    noise, variance = _coloured(4, tilts)
+    density = noise.clone()
+    density[:, 34:] += 3 * torch.from_numpy(np.random.default_rng(0).normal(size=(48, 30, 56)).astype(np.float32))
+    found = estimate_noise(density.numpy(), None, tilts, side=24)
+    k = fourier.frequencies(SHAPE)
+    inside = (volume_mask(SHAPE, tilts) > 0.5) & (fourier.radius(SHAPE) > 0.1) & (fourier.radius(SHAPE) < 0.4)
+    assert float((found(k)[inside] / variance[inside]).median()) == pytest.approx(1.0, abs=0.2)
+    assert found.method == "quiet patches"
+
+
+def test_a_thin_volume_has_a_noise_spectrum_too():
+    tilts = TiltGeometry.from_range(-50, 40)
+    rng = np.random.default_rng(1)
+    halves = tuple(rng.normal(size=(12, 60, 50)).astype(np.float32) for _ in range(2))
+    noise = estimate_noise((halves[0] + halves[1]) / 2, halves, tilts)
+    assert torch.isfinite(noise.table).all()
+    assert float(noise.table.mean()) == pytest.approx(0.5, rel=0.1)

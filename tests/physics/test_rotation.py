@@ -1,0 +1,77 @@
+import pytest
+import torch
+
+from cryovae import fourier
+from cryovae.physics.rotation import (
+    cube_rotations,
+    random_rotation,
+    rotate,
+    symmetry_rotations,
+    training_rotations,
+    turned_frequencies,
+)
+from cryovae.physics.wedge import patch_mask, wedge_mask
+from cryovae.tomogram import TiltGeometry
+
+
+def test_there_are_24_proper_rotations_and_each_has_its_inverse():
+    rotations = cube_rotations()
+    assert len(set(rotations)) == 24
+    x = torch.randn(3, 3, 3)
+    for g in rotations:
+        assert torch.linalg.det(g.matrix) == pytest.approx(1.0)
+        assert torch.equal(g.inverse(g(x)), x)
+        assert g.inverse in rotations
+
+
+@pytest.mark.parametrize("side", [7, 8])
+def test_turning_a_density_turns_its_spectrum(side):
+    """|F out (k)| = |F in (g^-1 k)|: what the masks of turned patches rely on, even sizes included."""
+    x = torch.randn(side, side, side, dtype=torch.float64)
+    k = fourier.frequencies((side,) * 3)
+    full = torch.fft.fftn(x, norm="ortho").abs()
+    kept = fourier.below_nyquist((side,) * 3) > 0
+    for g in cube_rotations():
+        source = (turned_frequencies(k, g.matrix) * side).round().long() % side
+        expected = full[source[0], source[1], source[2]]
+        assert torch.allclose(fourier.transform(g(x)).abs()[kept], expected[kept])
+
+
+@pytest.mark.parametrize("side", [8, 9])
+def test_mask_then_turn_is_turn_then_turned_mask(side, tilts):
+    x = torch.randn(side, side, side)
+    for g in cube_rotations():
+        left = g(fourier.filtered(x, patch_mask((side,) * 3, tilts)))
+        right = fourier.filtered(g(x), patch_mask((side,) * 3, tilts, g.matrix))
+        assert torch.allclose(left, right, atol=1e-5)
+
+
+def test_interpolation_agrees_with_exact_cube_rotations():
+    x = torch.randn(1, 1, 9, 9, 9)
+    for g in cube_rotations():
+        assert torch.allclose(rotate(x, g.matrix), g(x), atol=1e-4)
+
+
+def test_rotation_there_and_back_keeps_a_smooth_density():
+    import numpy as np
+
+    axis = torch.arange(24.0) - 11.5
+    blob = torch.exp(-((axis[:, None, None] - 3) ** 2 + (axis[None, :, None] + 2) ** 2 + axis[None, None, :] ** 2) / 18)
+    turn = random_rotation(np.random.default_rng(5))
+    back = rotate(rotate(blob[None, None], turn), turn.T)[0, 0]
+    assert float((back - blob).abs().max()) < 0.06
+
+
+def test_rotations_that_keep_the_wedge_are_not_trained_on(tilts):
+    trained, kept = training_rotations(tilts), symmetry_rotations(tilts)
+    assert (len(trained), len(kept)) == (20, 4)
+    assert not set(trained) & set(kept)
+    k = fourier.frequencies((12, 12, 12))
+    for g in kept:
+        same = wedge_mask(turned_frequencies(k, g.matrix), tilts, 1e-6)
+        assert torch.equal(same, wedge_mask(k, tilts, 1e-6))
+
+
+def test_asymmetric_range_is_kept_by_half_a_turn_about_the_tilt_axis_only():
+    kept = symmetry_rotations(TiltGeometry.from_range(-45, 63))
+    assert [g.matrix.diagonal().tolist() for g in kept] == [[1, 1, 1], [-1, 1, -1]]
