@@ -52,9 +52,7 @@ PRESETS: dict[str, RunConfig] = {
         restoration=RestoreConfig(samples=8),
     ),
     "default": RunConfig(restoration=RestoreConfig(samples=16, batch=8)),
-    "large": RunConfig(
-        training=TrainingConfig(patch=96, batch=4, steps=40000), restoration=RestoreConfig(samples=32, batch=4)
-    ),
+    "large": RunConfig(training=TrainingConfig(patch=96, batch=4, steps=40000), restoration=RestoreConfig(samples=32, batch=4)),
 }
 
 

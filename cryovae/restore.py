@@ -24,7 +24,7 @@ from cryovae.models.ladder import Ladder
 from cryovae.objectives.specimen import Specimen, standardise
 from cryovae.physics.noise import NoiseSpectrum, estimate_noise, spectrum_table
 from cryovae.physics.rotation import CubeRotation, symmetry_rotations
-from cryovae.physics.wedge import patch_mask, volume_mask
+from cryovae.physics.wedge import smeared_mask, volume_mask
 from cryovae.tiling.grid import Blender, PatchGrid, Position, cut
 from cryovae.tomogram import InputError, TiltGeometry, Tomogram
 
@@ -98,7 +98,7 @@ class Restorer:
         watch: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
         self.device = device or torch.device("cpu")
-        self.ladder = ladder.to(self.device, memory_format=torch.channels_last_3d).eval()
+        self.ladder = ladder.to(self.device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
         # The next size of which a half is still a multiple of the coarsest stride, so that all tiles share their latents.
         self.side = -(-patch // (2 * ladder.config.stride)) * 2 * ladder.config.stride
         self.config, self.watch = config, watch
@@ -163,7 +163,7 @@ class Restorer:
 
     def _tiles(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid) -> Iterator[tuple[list[Position], Tensor]]:
         """Batches of tiles (batch, side, side, side) with the missing wedge made empty, as r saw it in training."""
-        mask = patch_mask((self.side,) * 3, tilts).to(self.device)
+        mask = smeared_mask((self.side,) * 3, tilts).to(self.device)
         places = list(grid)
         for start in range(0, len(places), self.config.batch):
             positions = places[start : start + self.config.batch]

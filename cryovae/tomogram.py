@@ -39,10 +39,12 @@ class TiltGeometry:
 
     @property
     def lowest(self) -> float:
+        """Lowest tilt in degrees."""
         return float(min(self.angles))
 
     @property
     def highest(self) -> float:
+        """Highest tilt in degrees."""
         return float(max(self.angles))
 
     @property
@@ -76,5 +78,6 @@ class Tomogram:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Voxels along z, y, x."""
         nz, ny, nx = self.density.shape
         return nz, ny, nx

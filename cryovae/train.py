@@ -1,7 +1,8 @@
 """Training: one visible loop.
 
 Every random number of a step follows from (seed, step), so the state to resume from is the weights, their average, the
-optimiser, the refilled inputs, the best validation and the step; a resumed run is the uninterrupted one bit for bit on one device.
+optimiser, the refilled inputs, the best validation and the step; a resumed run is the uninterrupted one bit for bit on one
+device.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class TrainingConfig:
     learning_rate: float = 6e-4
     ema: float = 0.995
     clip: float = 1.0
-    wild: float = 20.0
+    wild: float = 1000.0
     validate_every: int = 200
     patience: int = 20
     checkpoint_minutes: float = 10.0
@@ -90,12 +91,14 @@ class Trainer:
     ) -> None:
         self.config, self.objective, self.device = config, objective, device
         self.specimens = list(specimens)
-        self.ladder = ladder.to(device, memory_format=torch.channels_last_3d)
+        self.ladder = ladder.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.ladder).requires_grad_(False)
         self.best = copy.deepcopy(self.average)
         self.best_gain, self.stale, self.step, self.skipped = -math.inf, 0, 0, 0
         self.norms: list[float] = []
-        self.optimiser = torch.optim.AdamW(self.ladder.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.optimiser = torch.optim.AdamW(
+            self.ladder.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01
+        )
         self.refill = refill
         self.refills = refill_steps(config.steps, objective.refill_from, objective.refill_every)
         self.held_out = [_to(m, device) for s in self.specimens for m in held_out(s, config.patch)]
@@ -107,7 +110,10 @@ class Trainer:
         save: Callable[[dict[str, Any]], None],
         stop: Callable[[], bool] = lambda: False,
     ) -> Ladder:
-        """Train to the end, and return the averaged model of the best validation. Interrupted, once saved, if ``stop`` says so."""
+        """Train to the end, and return the averaged model of the best validation.
+
+        Raises Interrupted, once the state is saved, when ``stop`` says so.
+        """
         saved = time.monotonic()
         while self.step < self.config.steps and self.stale < self.config.patience:
             if stop():
@@ -243,7 +249,13 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs: tensors and plain numbers."""
         filled = {s.name: s.filled for s in self.specimens if s.filled is not s.density}
-        counts = {"step": self.step, "stale": self.stale, "best_gain": self.best_gain, "norms": self.norms, "skipped": self.skipped}
+        counts = {
+            "step": self.step,
+            "stale": self.stale,
+            "best_gain": self.best_gain,
+            "norms": self.norms,
+            "skipped": self.skipped,
+        }
         return self._weights() | counts | {"best": self.best.state_dict(), "good": self.good, "filled": filled}
 
     def resume(self, state: dict[str, Any]) -> None:

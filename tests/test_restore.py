@@ -41,32 +41,18 @@ def _tomogram(shape, tilts=NO_WEDGE, seed=0):
     return Tomogram("t", np.random.default_rng(seed).normal(100, 7, shape).astype(np.float32), 10.0, tilts)
 
 
-@pytest.mark.parametrize("patch", [16, 24, 40])
-@pytest.mark.parametrize("shape", [(90, 33, 41), (126, 24, 40), (131, 30, 26), (10, 50, 48)])
+@pytest.mark.parametrize(("shape", "patch"), [((90, 33, 41), 24), ((126, 24, 40), 40), ((131, 30, 26), 48), ((10, 50, 48), 16)])
 def test_an_identity_network_gives_the_tomogram_back(shape, patch):
+    """Exactly: no seams, no zero planes, at sizes where others leave some."""
     tomogram = _tomogram(shape)
-    restored = Restorer(Identity(), patch, RestoreConfig(samples=2, raw=True))(tomogram)
-    kept = fourier.filtered(torch.from_numpy(tomogram.density), torch.ones(fourier.radius(shape).shape))
-    # A tile's own Nyquist planes are no part of what r sees, so the tiles are compared without them.
-    difference = (restored.mean - kept).numpy()
-    assert np.abs(difference).max() < 7.0
-    assert abs(difference.mean()) < 0.05
-
-
-@pytest.mark.parametrize("shape", [(90, 33, 41), (10, 50, 48)])
-def test_no_seams_and_no_zero_planes_on_a_smooth_tomogram(shape):
-    z, y, x = np.meshgrid(*[np.arange(n) for n in shape], indexing="ij")
-    smooth = (np.sin(z / 5) + np.cos(y / 6) + np.sin(x / 7 + 1) + 50).astype(np.float32)
-    tomogram = Tomogram("s", smooth, 10.0, NO_WEDGE)
-    restored = Restorer(Identity(), 24, RestoreConfig(samples=2, raw=True))(tomogram)
-    assert np.abs(restored.mean.numpy() - smooth).max() < 0.03
-    assert float(restored.std.max()) < 1e-2
+    restored = Restorer(Identity(), patch, RestoreConfig(samples=2, batch=8))(tomogram)
+    assert np.abs(restored.mean.numpy() - tomogram.density).max() < 1e-3
 
 
 def test_overlapping_tiles_do_not_shrink_the_standard_deviation():
     """Noise is indexed by absolute voxel: blending averages a sample with itself."""
-    tomogram = _tomogram((40, 50, 44))
-    restored = Restorer(Identity(spread=0.5), 16, RestoreConfig(samples=32, raw=True))(tomogram)
+    tomogram = _tomogram((24, 40, 36))
+    restored = Restorer(Identity(spread=0.5), 16, RestoreConfig(samples=32, raw=True, batch=8))(tomogram)
     expected = 0.5 * float(np.std(tomogram.density))
     assert float(restored.std.square().mean().sqrt()) == pytest.approx(expected, rel=0.03)
 
@@ -74,7 +60,7 @@ def test_overlapping_tiles_do_not_shrink_the_standard_deviation():
 def test_data_consistency_keeps_measured_data_by_their_precision_and_leaves_the_wedge(tilts):
     """With a spread like the noise, half of what was measured is taken over; in the wedge nothing is."""
     rng = torch.Generator().manual_seed(0)
-    shape = (40, 48, 44)
+    shape = (32, 40, 36)
     mask = volume_mask(shape, tilts, 1e-6)
     halves = [fourier.filtered(torch.randn(shape, generator=rng), mask) * 7 + 100 for _ in range(2)]
     density = (halves[0] + halves[1]) / 2

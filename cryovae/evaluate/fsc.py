@@ -1,6 +1,6 @@
 """Correlation in Fourier space, in the measured part and in the wedge apart: one number over both hides everything.
 
-    FSC(k) = sum Re( F a conj F b ) / sqrt( sum |F a|^2  sum |F b|^2 )           sums over a shell, or over a band of shells
+FSC(k) = sum Re( F a conj F b ) / sqrt( sum |F a|^2  sum |F b|^2 )           sums over a shell, or over a band of shells
 """
 
 from __future__ import annotations

@@ -36,10 +36,10 @@ def wedge_seen(density: np.ndarray) -> WedgeSeen:
     best = (np.inf, 0, count)
     for first in range(count):
         for last in range(first + 2, count + 1):
-            inside, outside = last - first, count - (last - first)
-            level_in = (total[last] - total[first]) / inside
+            within, outside = last - first, count - (last - first)
+            level_in = (total[last] - total[first]) / within
             level_out = (total[-1] - total[last] + total[first]) / max(outside, 1)
-            error = squares - inside * level_in**2 - outside * level_out**2
+            error = squares - within * level_in**2 - outside * level_out**2
             if outside and level_in > level_out and error < best[0]:
                 best = (error, first, last)
     error, first, last = best

@@ -26,7 +26,6 @@ def sample_pair(
     """
     shapes = ladder.latent_shapes(partial.shape[-3:])
     noise = [
-        turn(torch.stack([field.tile(position, shape, level) for position in positions]))
-        for level, shape in enumerate(shapes)
+        turn(torch.stack([field.tile(position, shape, level) for position in positions])) for level, shape in enumerate(shapes)
     ]
     return turn.inverse(ladder.restore_pair(ladder.encode(turn(partial), R), noise))

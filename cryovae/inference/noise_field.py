@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+
 def _mix(x: np.ndarray) -> np.ndarray:
     """A 32-bit integer hash (lowbias32), on uint32, whose products wrap."""
     x = x ^ (x >> np.uint32(16))

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from cryovae.config import RunConfig
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 FAILED, BAD_INPUT, STOPPED, INTERRUPTED = 1, 2, 75, 130
 
 app = typer.Typer(
@@ -37,13 +38,9 @@ TiltRange = Annotated[
 ]
 VoxelSize = Annotated[float | None, typer.Option(help="Voxel size in angstrom, if the header has none.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
-Preset = Annotated[
-    str | None, typer.Option(help="quick, default or large. Without it: default on a GPU, quick on a CPU.")
-]
+Preset = Annotated[str | None, typer.Option(help="quick, default or large. Without it: default on a GPU, quick on a CPU.")]
 Config = Annotated[Path | None, typer.Option(help="TOML file with the settings that differ from the preset.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Any setting, e.g. --set training.patch=48; may be repeated.")
-]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Any setting, e.g. --set training.patch=48; may be repeated.")]
 Steps = Annotated[int | None, typer.Option(help="Training steps at most.")]
 Patch = Annotated[int | None, typer.Option(help="Side of a training patch in voxels.")]
 Batch = Annotated[int | None, typer.Option(help="Patches in a training step.")]
@@ -83,7 +80,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
-def _fail(line: str, code: int) -> None:
+def _fail(line: str, code: int) -> NoReturn:
     print(f"cryovae: {line}", file=sys.stderr)
     logging.getLogger("cryovae").error(line)
     raise typer.Exit(code)
@@ -136,7 +133,9 @@ def _device(name: str, threads: int | None) -> torch.device:
     return device
 
 
-def _settings(preset: str | None, config: Path | None, settings: list[str] | None, device: torch.device, **named: Any) -> RunConfig:
+def _settings(
+    preset: str | None, config: Path | None, settings: list[str] | None, device: torch.device, **named: Any
+) -> RunConfig:
     """Preset, then the TOML file, then --set, then the named options."""
     from cryovae.config import override, parse_setting, read_config
     from cryovae.config import preset as preset_of
@@ -161,7 +160,9 @@ def restore(
     tilts: Tilts = None,
     tilt_range: TiltRange = None,
     output: Output = Path("restored"),
-    model: Annotated[Path | None, typer.Option(help="A trained model, or the folder of its run; without it, train first.")] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="A trained model, or the folder of its run; without it, train first.")
+    ] = None,
     preset: Preset = None,
     config: Config = None,
     settings: Settings = None,
@@ -211,7 +212,10 @@ def restore(
     folder.begin("restore", inputs, as_plain(run), run.training.seed)
     folder.save(tilts={"lowest": geometry.lowest, "highest": geometry.highest}, model=None if model is None else str(model))
     if not geometry.has_wedge:
-        print(f"{loaded.name}: tilts {geometry.lowest:g} to {geometry.highest:g} leave no wedge, so it is denoised only", file=sys.stderr)
+        print(
+            f"{loaded.name}: tilts {geometry.lowest:g} to {geometry.highest:g} leave no wedge, so it is denoised only",
+            file=sys.stderr,
+        )
     save_config(folder.path("config.toml"), run)
     with _noted(folder):
         if trained is None:

@@ -21,9 +21,7 @@ def print_evaluation(
     """Print a table of correlations in the wedge and in the measured part, and the FSC of both by shell."""
     found, known = read_volume(restored), read_volume(truth)
     if found.density.shape != known.density.shape:
-        raise InputError(
-            f"{restored} has shape {found.density.shape} and {truth} {known.density.shape}, expected the same shape"
-        )
+        raise InputError(f"{restored} has shape {found.density.shape} and {truth} {known.density.shape}, expected the same shape")
     if not 0 <= band[0] < band[1] <= 0.87:
         raise InputError(f"--band {band[0]:g} {band[1]:g} found, expected cycles per voxel, the lower first, e.g. 0.01 0.2")
     paths = given or _inputs_in_record(restored)

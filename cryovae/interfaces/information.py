@@ -21,7 +21,10 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
     print(f"file          {path}")
     print(f"shape         {nz} x {ny} x {nx} (z, y, x)")
     print(f"mode          {volume.mode}, {MODES[volume.mode]}" + (", unsigned" if volume.density.dtype == np.uint8 else ""))
-    print(f"voxel size    {size[0]:g} x {size[1]:g} x {size[2]:g} angstrom (x, y, z)" + (f", --voxel-size {voxel_size:g}" if voxel_size else ""))
+    print(
+        f"voxel size    {size[0]:g} x {size[1]:g} x {size[2]:g} angstrom (x, y, z)"
+        + (f", --voxel-size {voxel_size:g}" if voxel_size else "")
+    )
     print(f"origin        {volume.origin[0]:g} x {volume.origin[1]:g} x {volume.origin[2]:g} angstrom")
     print(f"grey levels   {finite.min():g} to {finite.max():g}, mean {finite.mean():g}, std {finite.std():g}")
     if len(finite) < density.size:
@@ -32,7 +35,10 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
     if finite.min() == finite.max():
         return
     seen = wedge_seen(density)
-    print(f"wedge seen    tilts from {seen.lowest:.0f} to {seen.highest:.0f} degrees in the power spectrum (about +-3), contrast {seen.contrast:.1f}")
+    contrast = f"contrast {seen.contrast:.1f}"
+    print(
+        f"wedge seen    tilts from {seen.lowest:.0f} to {seen.highest:.0f} degrees in the power spectrum (about +-3), {contrast}"
+    )
     if tilts is not None:
         print(f"wedge given   tilts from {tilts.lowest:g} to {tilts.highest:g} degrees, {tilts.missing:.0f} missing")
         if seen.contrast > 2 and max(abs(seen.lowest - tilts.lowest), abs(seen.highest - tilts.highest)) > 8:

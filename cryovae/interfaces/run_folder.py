@@ -95,6 +95,7 @@ class Metrics:
         self._file.flush()
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 

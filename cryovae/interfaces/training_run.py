@@ -110,7 +110,9 @@ def _matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         for key, value in now.items():
             old = then.get(key)
             if (list(value) if isinstance(value, tuple) else value) != (list(old) if isinstance(old, tuple) else old):
-                raise InputError(f"{section}.{key} is {value} but the saved run has {old}: resume with the settings it began with")
+                raise InputError(
+                    f"{section}.{key} is {value} but the saved run has {old}: resume with the settings it began with"
+                )
     return state
 
 
@@ -132,7 +134,9 @@ def _run(folder: RunFolder, trainer: Trainer, config: RunConfig) -> Ladder:
             spent[part] += seconds
         if report.event:
             log.warning(report.event)
-        row = {"step": float(report.step), "beta": report.beta} | report.figures | {f"s_{k}": v for k, v in report.seconds.items()}
+        row = (
+            {"step": float(report.step), "beta": report.beta} | report.figures | {f"s_{k}": v for k, v in report.seconds.items()}
+        )
         if report.validation is not None:
             row |= {f"val_{name}": value for name, value in vars(report.validation).items()}
             latest = f"held-out gain {report.validation.gain:.4f} nats, correlation {report.validation.correlation:.3f}"

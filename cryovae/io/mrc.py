@@ -110,15 +110,14 @@ def write_volume(path: Path, density: np.ndarray, source: Path | str | None, vox
     Voxel size, origin, start, extended header and labels are taken over; of eleven labels, the oldest of ours goes, else
     the last. ``note`` is put in the label, 80 ASCII characters at most.
     """
-    with whole_file(path) as beside:
-        with mrcfile.new(beside, overwrite=True) as mrc:
-            mrc.set_data(np.ascontiguousarray(density, dtype=np.float32))
-            mrc.set_volume()
-            labels: list[str] = []
-            if source is not None:
-                labels = _take_header(mrc, Path(source))
-            mrc.voxel_size = voxel_size
-            _set_labels(mrc, labels, f"cryovae {__version__} {note}")
+    with whole_file(path) as beside, mrcfile.new(beside, overwrite=True) as mrc:
+        mrc.set_data(np.ascontiguousarray(density, dtype=np.float32))
+        mrc.set_volume()
+        labels: list[str] = []
+        if source is not None:
+            labels = _take_header(mrc, Path(source))
+        mrc.voxel_size = voxel_size
+        _set_labels(mrc, labels, f"cryovae {__version__} {note}")
 
 
 def _take_header(mrc: mrcfile.mrcfile.MrcFile, source: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """Diagonal Gaussians over latents, and the divergences between them.
 
-    KL( N(m, s^2) || N(n, t^2) ) = 1/2 sum ( ((m - n)^2 + s^2) / t^2 - 1 - ln s^2 / t^2 )
+KL( N(m, s^2) || N(n, t^2) ) = 1/2 sum ( ((m - n)^2 + s^2) / t^2 - 1 - ln s^2 / t^2 )
 """
 
 from __future__ import annotations
@@ -49,5 +49,3 @@ def kl_divergence(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
     log_ratio = (q.log_variance - p.log_variance).float()
     distance = (q.mean - p.mean).float().square() * torch.exp(-p.log_variance.float())
     return 0.5 * (distance + log_ratio.exp() - 1 - log_ratio).sum((1, 2, 3, 4))
-
-

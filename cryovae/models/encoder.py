@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 
@@ -19,9 +21,7 @@ class Encoder(nn.Module):
         self.stem = convolution(1, widths[0])
         self.role = nn.Parameter(torch.zeros(2, widths[0]))
         self.levels = nn.ModuleList(Blocks(width, blocks) for width in widths)
-        self.down = nn.ModuleList(
-            nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.down = nn.ModuleList(nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in itertools.pairwise(widths))
 
     def forward(self, density: Tensor, role: Tensor) -> list[Tensor]:
         x = self.stem(density.unsqueeze(1)) + self.role[role].view(len(role), -1, 1, 1, 1)

@@ -8,8 +8,10 @@ the prior p(z_l | z_>l), and, with the features of what an encoder saw, the post
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as nnf
@@ -18,7 +20,6 @@ from torch import Tensor, nn
 from cryovae.models.distributions import DiagonalGaussian, relative_to, soft_clamp
 from cryovae.models.encoder import Encoder
 from cryovae.models.layers import Blocks, convolution, zeroed
-
 
 # Where the log-variances of q and r start, against the prior's; and how far the prior's may go from 0. Unbounded, a large
 # state widens the prior, which widens the samples, which enlarges the state: it ran off to infinity within 150 steps.
@@ -109,24 +110,26 @@ class Ladder(nn.Module):
             Level(width, latents, config.blocks, 1 if index == 0 else 3)
             for index, (width, latents) in enumerate(zip(widths, config.latents, strict=True))
         )
-        self.up = nn.ModuleList(
-            convolution(coarse, fine, 1) for fine, coarse in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.up = nn.ModuleList(convolution(coarse, fine, 1) for fine, coarse in itertools.pairwise(widths))
         self.top = nn.Parameter(torch.zeros(widths[-1]))
         self.out = convolution(widths[0], 1)
         with torch.no_grad():
             self.out.weight.mul_(0.02)
 
+    def level(self, index: int) -> Level:
+        """The level at stride 2^index."""
+        return cast(Level, self.levels[index])
+
     def teach_posterior(self) -> None:
         """Let q start from what r has learned: the same head, the same role. From then on each learns for itself."""
         with torch.no_grad():
             self.encoder.role[Q] = self.encoder.role[R]
-        for level in self.levels:
-            level.posterior.load_state_dict(level.partial.state_dict())
+        for index in range(len(self.levels)):
+            self.level(index).posterior.load_state_dict(self.level(index).partial.state_dict())
 
     def partial_parameters(self) -> list[nn.Parameter]:
         """The parameters of r's heads, which posterior matching trains; its gradients have a scale of their own."""
-        return [parameter for level in self.levels for parameter in level.partial.parameters()]
+        return [p for index in range(len(self.levels)) for p in self.level(index).partial.parameters()]
 
     def latent_shapes(self, shape: Sequence[int]) -> list[tuple[int, int, int, int]]:
         """(channels, z, y, x) of the latents, fine to coarse, for densities of ``shape``."""
@@ -145,7 +148,7 @@ class Ladder(nn.Module):
         state = self.top.view(1, -1, 1, 1, 1).expand(batch, -1, *side)
         rungs: list[Rung] = []
         for level in range(coarsest, -1, -1):
-            block = self.levels[level]
+            block = self.level(level)
             if level < coarsest:
                 state = nnf.interpolate(self.up[level](state), scale_factor=2.0, mode="nearest")
             prior = block.prior_given(state)
@@ -165,7 +168,7 @@ class Ladder(nn.Module):
         """
 
         def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
-            r = self.levels[level].partial(state, features[level], prior)
+            r = self.level(level).partial(state, features[level], prior)
             if noise is None:
                 return r, r.mean
             if spread_fixed:

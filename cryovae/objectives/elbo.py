@@ -122,7 +122,7 @@ def two_encoder_bound(ladder: Ladder, m: Measurement, partial: list[Tensor], gen
     matching: list[Tensor] = []
 
     def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
-        block = ladder.levels[level]
+        block = ladder.level(level)
         q = block.posterior(state, whole[level], prior)
         r = block.partial(state.detach(), partial[level].detach(), prior.detach())
         matching.append(kl_divergence(q.detach(), r).sum())
@@ -135,7 +135,7 @@ def one_encoder_bound(ladder: Ladder, m: Measurement, partial: list[Tensor], gen
     """The simpler baseline: r given u is the posterior, and all measured bins are scored. Its error bars ignore the wedge."""
 
     def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
-        r = ladder.levels[level].partial(state, partial[level], prior)
+        r = ladder.level(level).partial(state, partial[level], prior)
         return r, r.sample(_noise_like(r.mean, generator))
 
     return _bound(ladder, m, choose, [])

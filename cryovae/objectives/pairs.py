@@ -19,7 +19,7 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.rotation import CubeRotation, training_rotations, turned_frequencies
-from cryovae.physics.wedge import patch_mask
+from cryovae.physics.wedge import patch_mask, smeared_mask
 from cryovae.tomogram import TiltGeometry
 
 
@@ -46,7 +46,8 @@ class Measurement:
 class Orientations:
     """The turned masks and noise spectra of one tilt geometry, each computed once.
 
-    masks, variances: (rotations, z, y, x // 2 + 1), z = y = x = side. canonical: (z, y, x // 2 + 1), not turned.
+    masks, variances: (rotations, z, y, x // 2 + 1), z = y = x = side. canonical: (z, y, x // 2 + 1), not turned; given: the
+    same with its Nyquist planes, which are in what r is given and scored nowhere.
     """
 
     def __init__(self, tilts: TiltGeometry, noise: NoiseSpectrum, side: int, edge_bins: float = 1.0) -> None:
@@ -57,6 +58,7 @@ class Orientations:
         self.masks = torch.stack([patch_mask(shape, tilts, m, edge_bins) for m in matrices])
         self.variances = torch.stack([noise(turned_frequencies(k, m)) for m in matrices])
         self.canonical = patch_mask(shape, tilts, None, edge_bins)
+        self.given = smeared_mask(shape, tilts, None, edge_bins)
         self.canonical_variance = noise(k)
 
 

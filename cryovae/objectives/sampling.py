@@ -15,9 +15,11 @@ from cryovae import fourier
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.pairs import Measurement, random_keep
 from cryovae.objectives.specimen import Specimen, drawn_position, held_out_rotations, patch_pair
-from cryovae.physics.rotation import random_rotation, rotate, turned_frequencies
+from cryovae.physics.rotation import CubeRotation, random_rotation, rotate, turned_frequencies
 from cryovae.physics.wedge import wedge_mask
 from cryovae.tiling.grid import Position, cut, inside
+
+LEAST_DROPPED = 0.3
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
@@ -25,17 +27,25 @@ def step_generator(seed: int, step: int) -> torch.Generator:
     return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
 
 
-def draw(specimens: Sequence[Specimen], side: int, batch: int, config: ObjectiveConfig, generator: torch.Generator) -> Measurement:
+def draw(
+    specimens: Sequence[Specimen], side: int, batch: int, config: ObjectiveConfig, generator: torch.Generator
+) -> Measurement:
     """A training batch: one specimen, ``batch`` patches, turned by cube rotations or, for a share of the batches, by any."""
     specimen = specimens[int(torch.randint(len(specimens), (1,), generator=generator))]
     freely = bool(torch.rand((), generator=generator) < config.turned) and specimen.tilts.has_wedge
     positions = [drawn_position(specimen, side, generator) for _ in range(batch)]
-    keep = random_keep((batch, side, side, side), config.drop, generator) if config.drop else None
+    share = dropped_share(specimen, config.drop)
+    keep = random_keep((batch, side, side, side), share, generator) if share else None
     if freely:
         return freely_turned(specimen, positions, side, keep, int(torch.randint(2**31, (1,), generator=generator)))
     count = len(specimen.orientations.rotations)
     turns = [int(torch.randint(count, (1,), generator=generator)) for _ in range(batch)]
     return cube_turned(specimen, positions, turns, side, keep)
+
+
+def dropped_share(specimen: Specimen, share: float) -> float:
+    """The share of bins to hide at random; where there is no wedge, they are all there is to learn denoising from."""
+    return share if specimen.tilts.has_wedge else max(share, LEAST_DROPPED)
 
 
 def cube_turned(
@@ -47,7 +57,7 @@ def cube_turned(
     rotations = [tables.rotations[turn] for turn in turns]
     data = torch.stack([g(pair[0]) for g, pair in zip(rotations, pairs, strict=True)])
     whole = torch.stack([g(pair[1]) for g, pair in zip(rotations, pairs, strict=True)])
-    given = tables.canonical.expand(len(turns), -1, -1, -1) if keep is None else tables.canonical * keep
+    given = tables.given.expand(len(turns), -1, -1, -1) if keep is None else tables.given * keep
     index = torch.tensor(list(turns))
     mask = tables.masks[index]
     return Measurement(
@@ -61,16 +71,14 @@ def cube_turned(
     )
 
 
-def _support(specimen: Specimen, positions: Sequence[Position], rotations: Sequence, side: int) -> Tensor | None:
+def _support(specimen: Specimen, positions: Sequence[Position], rotations: Sequence[CubeRotation], side: int) -> Tensor | None:
     shape = tuple(specimen.density.shape)
     if all(size >= side for size in shape):
         return None
     return torch.stack([g(inside(p, side, shape)) for g, p in zip(rotations, positions, strict=True)])
 
 
-def freely_turned(
-    specimen: Specimen, positions: Sequence[Position], side: int, keep: Tensor | None, seed: int
-) -> Measurement:
+def freely_turned(specimen: Specimen, positions: Sequence[Position], side: int, keep: Tensor | None, seed: int) -> Measurement:
     """Patches turned by random rotations R of SO(3). Only what the encoders see is interpolated: the noise-free output is
     turned back onto the data, and scored in a sphere, with the mask as it was measured.
     """
@@ -81,7 +89,7 @@ def freely_turned(
     wide = [cut(specimen.filled, (z - margin, y - margin, x - margin), side + 2 * margin) for z, y, x in positions]
     shape = (side, side, side)
     whole = torch.stack([rotate(w[None, None], r, shape)[0, 0] for w, r in zip(wide, turns, strict=True)])
-    given = tables.canonical.expand(len(turns), -1, -1, -1) if keep is None else tables.canonical * keep
+    given = tables.given.expand(len(turns), -1, -1, -1) if keep is None else tables.given * keep
     k = fourier.frequencies(shape)
     back = torch.stack([r.T for r in turns])
     seen = torch.stack([wedge_mask(turned_frequencies(k, r), specimen.tilts, 1 / side) for r in back])
@@ -109,4 +117,6 @@ def sphere(side: int, edge: float = 3.0) -> Tensor:
 def held_out(specimen: Specimen, side: int) -> list[Measurement]:
     """The held-out patches under a fixed set of rotations, one batch a patch: what validation scores."""
     turns = held_out_rotations(specimen.tilts)
-    return [cube_turned(specimen, [position] * len(turns), turns, side, None) for position in specimen.held_out]
+    share = dropped_share(specimen, 0.0)
+    keep = random_keep((len(turns), side, side, side), share, step_generator(0, 0)) if share else None
+    return [cube_turned(specimen, [position] * len(turns), turns, side, keep) for position in specimen.held_out]

@@ -23,6 +23,6 @@ def refill_steps(steps: int, start: float, every: float) -> set[int]:
     """The steps at which the wedge of the training input is refilled: from ``start``, each ``every``, as shares of all."""
     found, share = set(), start
     while share < 1.0:
-        found.add(int(round(share * steps)))
+        found.add(round(share * steps))
         share += max(every, 0.01)
     return found

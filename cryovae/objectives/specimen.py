@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cryovae import fourier
 from cryovae.objectives.pairs import Orientations
 from cryovae.physics.noise import NoiseSpectrum, estimate_noise
-from cryovae.physics.rotation import CubeRotation, training_rotations
+from cryovae.physics.rotation import training_rotations
 from cryovae.tiling.grid import Position, cut
 from cryovae.tomogram import TiltGeometry, Tomogram
 
@@ -85,9 +83,7 @@ def _share_lost(last: list[int], boxes: list[Position], side: int) -> float:
 def drawn_position(specimen: Specimen, side: int, generator: torch.Generator) -> Position:
     """A patch position, uniform over those that share no voxel with a held-out patch."""
     while True:
-        z, y, x = (
-            int(torch.randint(0, max(size - side, 0) + 1, (1,), generator=generator)) for size in specimen.density.shape
-        )
+        z, y, x = (int(torch.randint(0, max(size - side, 0) + 1, (1,), generator=generator)) for size in specimen.density.shape)
         if not specimen.overlaps_held_out((z, y, x), side):
             return z, y, x
 
@@ -101,8 +97,3 @@ def patch_pair(specimen: Specimen, position: Position, side: int) -> tuple[Tenso
     """The patch as measured and as refilled, (side, side, side) each."""
     data = cut(specimen.density, position, side)
     return data, data if specimen.filled is specimen.density else cut(specimen.filled, position, side)
-
-
-def given(specimen: Specimen, rotation: CubeRotation, patch: Tensor) -> Tensor:
-    """A patch turned, with the canonical wedge removed: (side, side, side)."""
-    return fourier.filtered(rotation(patch), specimen.orientations.canonical)

@@ -1,8 +1,8 @@
 """How well measured data hidden from the model is foretold, on patches that training never saw.
 
-    gain         ( log p(hidden | mean of a pair) - log p(hidden | 0) ) / hidden bins       nats; 0 is an empty wedge
-    correlation  sum Re(F x conj F y) / sigma^2  over  sqrt( sum |F x|^2 / sigma^2  sum |F y|^2 / sigma^2 )     hidden bins
-    chi2         < |F(y - x)|^2 / sigma^2 >                               1 where nothing but noise is left
+gain         ( log p(hidden | mean of a pair) - log p(hidden | 0) ) / hidden bins       nats; 0 is an empty wedge
+correlation  sum Re(F x conj F y) / sigma^2  over  sqrt( sum |F x|^2 / sigma^2  sum |F y|^2 / sigma^2 )     hidden bins
+chi2         < |F(y - x)|^2 / sigma^2 >                               1 where nothing but noise is left
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The contrast transfer function, one for all directions, as an uncorrected tomogram carries it.
 
-    CTF(k) = -sin( pi lambda dz k^2 - pi/2 Cs lambda^3 k^4 + arcsin A ),      k in 1/angstrom, dz > 0 for underfocus
+CTF(k) = -sin( pi lambda dz k^2 - pi/2 Cs lambda^3 k^4 + arcsin A ),      k in 1/angstrom, dz > 0 for underfocus
 """
 
 from __future__ import annotations

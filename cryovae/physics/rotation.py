@@ -27,10 +27,11 @@ class CubeRotation:
 
     @property
     def inverse(self) -> CubeRotation:
+        """The rotation that undoes this one."""
         axes, signs = [0, 0, 0], [1, 1, 1]
         for out, (axis, sign) in enumerate(zip(self.axes, self.signs, strict=True)):
             axes[axis], signs[axis] = out, sign
-        return CubeRotation(tuple(axes), tuple(signs))
+        return CubeRotation((axes[0], axes[1], axes[2]), (signs[0], signs[1], signs[2]))
 
     @property
     def matrix(self) -> Tensor:
@@ -49,7 +50,7 @@ class CubeRotation:
 
 def cube_rotations() -> list[CubeRotation]:
     """The 24 proper rotations of the cube, the identity first."""
-    found = [CubeRotation(p, s) for p in permutations(range(3)) for s in product((1, -1), repeat=3)]
+    found = [CubeRotation((p[0], p[1], p[2]), s) for p in permutations(range(3)) for s in product((1, -1), (1, -1), (1, -1))]
     return [g for g in found if torch.linalg.det(g.matrix) > 0]
 
 

@@ -2,9 +2,10 @@
 
     half_i = T_M(C x) + n_i,        n_i ~ N(0, sigma^2(k) M(k)),        protein dark
 
-C is the contrast transfer function, not corrected: the truth carries it as well. Molecules are random chains of Gaussian blobs, several species, each turned at random, so that shapes recur and are not
-symmetric; membranes are bilayered shells. Noise rises with frequency as after weighted back-projection. The truth has zero
-mean; the mean of the halves has standard deviation 1.
+C is the contrast transfer function, not corrected: the truth carries it as well. Molecules are random chains of Gaussian
+blobs, several species, each turned at random, so that shapes recur and are not symmetric; membranes are bilayered shells.
+Noise rises with frequency as after weighted back-projection. The truth has zero mean; the mean of the halves has standard
+deviation 1.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from cryovae import fourier
 from cryovae.physics.ctf import contrast_transfer
 from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import InputError, TiltGeometry
-
 
 TURNS = 16
 

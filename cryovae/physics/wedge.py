@@ -38,10 +38,13 @@ def wedge_mask(frequency: Tensor, tilts: TiltGeometry, edge: float) -> Tensor:
     return torch.where(frequency.abs().sum(0) < 1e-9, torch.ones_like(mask), mask)
 
 
-def patch_mask(
-    shape: Sequence[int], tilts: TiltGeometry, rotation: Tensor | None = None, edge_bins: float = 1.0
-) -> Tensor:
-    """Mask (z, y, x // 2 + 1) of a patch cut from a tomogram and turned by ``rotation``; Nyquist planes of even sizes are 0.
+def patch_mask(shape: Sequence[int], tilts: TiltGeometry, rotation: Tensor | None = None, edge_bins: float = 1.0) -> Tensor:
+    """Mask (z, y, x // 2 + 1) of a patch cut from a tomogram and turned by ``rotation``; Nyquist planes of even sizes are 0."""
+    return smeared_mask(shape, tilts, rotation, edge_bins) * fourier.below_nyquist(shape)
+
+
+def smeared_mask(shape: Sequence[int], tilts: TiltGeometry, rotation: Tensor | None = None, edge_bins: float = 1.0) -> Tensor:
+    """The same with its Nyquist planes, all 1 where there is no wedge: what makes the wedge of an encoder's input empty.
 
     Cutting smears the edge of the wedge, by about a bin of the patch, so the mask is averaged over a grid twice as fine.
     """
@@ -53,7 +56,7 @@ def patch_mask(
         turned = shifted if rotation is None else turned_frequencies(shifted, rotation)
         mask += wedge_mask(turned, tilts, edge_bins / max(shape)) / 8
     mask[0, 0, 0] = 1.0
-    return mask * fourier.below_nyquist(shape)
+    return mask
 
 
 def volume_mask(shape: Sequence[int], tilts: TiltGeometry, edge_bins: float = 1.0) -> Tensor:

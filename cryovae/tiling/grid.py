@@ -41,8 +41,7 @@ class PatchGrid:
         return list(range(0, size - self.side + self.step, self.step))
 
     def __iter__(self) -> Iterator[Position]:
-        for z, y, x in product(*(self.starts(axis) for axis in range(3))):
-            yield z, y, x
+        yield from product(*(self.starts(axis) for axis in range(3)))
 
     def __len__(self) -> int:
         return int(np.prod([len(self.starts(axis)) for axis in range(3)]))

@@ -19,9 +19,7 @@ def specimen(tomogram):
 
 def test_specimen_is_standardised_and_its_noise_scaled_with_it(tomogram):
     plain = prepare(tomogram, SIDE)
-    scaled = Tomogram(
-        "scaled", tomogram.density * 37 + 1000, 10.0, tomogram.tilts, tuple(h * 37 + 1000 for h in tomogram.halves)
-    )
+    scaled = Tomogram("scaled", tomogram.density * 37 + 1000, 10.0, tomogram.tilts, tuple(h * 37 + 1000 for h in tomogram.halves))
     other = prepare(scaled, SIDE)
     assert float(other.density.mean()) == pytest.approx(0, abs=1e-4)
     assert float(other.density.std()) == pytest.approx(1, abs=1e-4)

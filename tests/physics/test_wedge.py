@@ -53,7 +53,7 @@ def test_full_range_has_no_wedge():
 
 @pytest.mark.parametrize("angles", [(3.0,), (), (5.0, 5.0), (-95.0, 60.0), (float("nan"), 3.0)])
 def test_impossible_tilts_are_refused(angles):
-    with pytest.raises(InputError, match="expected|give"):
+    with pytest.raises(InputError, match=r"expected|give"):
         TiltGeometry(angles)
 
 

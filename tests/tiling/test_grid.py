@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -22,7 +24,7 @@ def test_every_voxel_lies_in_a_tile_and_tiles_overlap_by_half(size):
     starts = grid.starts(0)
     assert starts[0] == 0
     assert starts[-1] + 48 >= size
-    assert all(b - a == 24 for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a == 24 for a, b in pairwise(starts))
     assert all(weights.min() > 0 for weights in grid.weights())
 
 

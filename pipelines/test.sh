@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Sets up .venv and runs the tests: bash pipelines/test.sh [pytest options], e.g. -m "not slow".
+set -euo pipefail
+EXTRAS=dev
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+exec .venv/bin/python -m pytest "$@"
