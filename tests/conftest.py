@@ -15,6 +15,7 @@ from cryovae.physics.simulate import Simulation, SimulationConfig, simulate
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 torch.set_flush_denormal(True)
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

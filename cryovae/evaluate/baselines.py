@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.evaluate.fsc import BAND, Score, score
+from cryovae.evaluate.fsc import BAND, Score, centred_spectrum, regions, score
 from cryovae.tomogram import TiltGeometry
 
 CUTOFFS = (0.06, 0.1, 0.16, 0.25)
@@ -36,16 +36,22 @@ def low_pass(density: Tensor, cutoff: float) -> Tensor:
 
 def best_clipping(density: Tensor, truth: Tensor, tilts: TiltGeometry, limits: tuple[float, float] = BAND) -> Clipped:
     """Low-pass the input, cut it off above or below a quantile, and keep what correlates best in the wedge."""
-    best: Clipped | None = None
+    shape = (truth.shape[0], truth.shape[1], truth.shape[2])
+    radius = fourier.radius(shape)
+    band = regions(shape, tilts)[0] * ((radius > limits[0]) & (radius < limits[1]))
+    known = centred_spectrum(truth)
+    best: tuple[float, str, Tensor] = (-2.0, "", density)
     for cutoff in CUTOFFS:
         smooth = low_pass(density.float(), cutoff)
         ordered = smooth.flatten().sort().values
         for share in SHARES:
             threshold = float(ordered[int(share * (len(ordered) - 1))])
             for name, clipped in (("max", smooth.clamp_min(threshold)), ("min", smooth.clamp_max(threshold))):
-                found = score(clipped, truth, tilts, limits)
-                if best is None or found.wedge.band > best.score.wedge.band:
+                found = centred_spectrum(clipped)
+                cross = (band * (found * known.conj()).real).sum()
+                norm = ((band * found.abs().square()).sum() * (band * known.abs().square()).sum()).sqrt()
+                agreement = float(cross / norm.clamp_min(1e-30))
+                if agreement > best[0]:
                     recipe = f"{name}(x, {100 * share:.0f} % quantile) after a low-pass at {cutoff:g} cycles per voxel"
-                    best = Clipped(clipped, found, recipe)
-    assert best is not None
-    return best
+                    best = (agreement, recipe, clipped)
+    return Clipped(best[2], score(best[2], truth, tilts, limits), best[1])

@@ -40,16 +40,19 @@ class Score:
 
 
 def regions(shape: tuple[int, int, int], tilts: TiltGeometry) -> tuple[Tensor, Tensor]:
-    """Weights (z, y, x // 2 + 1) of the bins in the wedge, and of those measured; hard-edged, with multiplicity, without DC."""
-    measured = (volume_mask(shape, tilts, 1e-6) > 0.5).float()
-    count = fourier.multiplicity(shape).expand_as(measured).clone()
+    """Weights (z, y, x // 2 + 1) of the bins in the wedge, and of those measured, with multiplicity and without DC.
+
+    Bins within half a bin of the wedge's edge are in neither: whether they were measured is a matter of rounding.
+    """
+    mask = volume_mask(shape, tilts)
+    count = fourier.multiplicity(shape).expand_as(mask).clone()
     count[0, 0, 0] = 0.0
-    return (1 - measured) * count, measured * count
+    return (mask == 0) * count, (mask == 1) * count
 
 
 def correlation(a: Tensor, b: Tensor, weight: Tensor, limits: tuple[float, float] = BAND) -> Correlation:
     """Correlate two (z, y, x) densities over the bins of ``weight`` (z, y, x // 2 + 1), by shell and over ``limits``."""
-    x, y = fourier.transform(a.float()), fourier.transform(b.float())
+    x, y = centred_spectrum(a), centred_spectrum(b)
     radius = fourier.radius(a.shape)
     width = 1 / min(a.shape)
     count = int(0.5 / width)
@@ -63,6 +66,11 @@ def correlation(a: Tensor, b: Tensor, weight: Tensor, limits: tuple[float, float
         shells = np.where(left * right > 0, cross / np.sqrt(np.maximum(left * right, 1e-300)), np.nan)
     band = float(whole[0] / torch.sqrt(whole[1] * whole[2]).clamp_min(1e-300))
     return Correlation(band, limits, np.arange(1, count + 1) * width, shells)
+
+
+def centred_spectrum(density: Tensor) -> Tensor:
+    """Half spectrum of a (z, y, x) density less its mean, which on an offset grey scale would cost the rest its precision."""
+    return fourier.transform((density - density.mean(dtype=torch.float64)).float())
 
 
 def score(restored: Tensor, truth: Tensor, tilts: TiltGeometry, limits: tuple[float, float] = BAND) -> Score:

@@ -75,7 +75,9 @@ def angular_profile(density: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     table = torch.where(counts > 0, torch.log(sums / counts.clamp_min(1) + 1e-30), torch.nan).view(-1, sectors).numpy()
     table = table[np.isfinite(table).any(axis=1)]
     table = table - np.nanmean(table, axis=1, keepdims=True)
-    profile = np.nanmean(table, axis=0)
+    seen = np.isfinite(table)
+    profile = np.where(seen, table, 0).sum(0) / np.maximum(seen.sum(0), 1)
+    profile[~seen.any(0)] = np.nan
     angles = (np.arange(sectors) + 0.5) * STEP - 90
     # Where the power has fallen to a twentieth, how far it fell says nothing more; without this, edges come out too wide.
     floor = np.nanmax(profile) - 3.0

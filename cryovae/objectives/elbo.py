@@ -38,9 +38,9 @@ class ObjectiveConfig:
     """
 
     encoders: int = 2
-    solo: float = 0.5
+    solo: float = 0.6
     beta: float = 1.0
-    warmup: float = 0.25
+    warmup: float = 0.2
     drop: float = 0.1
     turned: float = 0.1
     refill_from: float = 1.0
@@ -109,8 +109,8 @@ def completion(ladder: Ladder, m: Measurement, features: list[Tensor], generator
         shapes = ladder.latent_shapes(m.data.shape[-3:])
         noise = [torch.randn((len(m.data), *shape), generator=generator).to(m.data.device) for shape in shapes]
         density = ladder.restore_pair(features, noise, spread_fixed=True).mean(0)
-    bins = scored_bins(m.mask, m.data.shape).sum()
-    return Completion(_score(density, m, m.hidden), bins, scored_bins(m.hidden, m.data.shape).sum())
+    bins = scored_bins(m.mask, m.data.shape, m.support).sum()
+    return Completion(_score(density, m, m.hidden), bins, scored_bins(m.hidden, m.data.shape, m.support).sum())
 
 
 def two_encoder_bound(ladder: Ladder, m: Measurement, partial: list[Tensor], generator: torch.Generator) -> Bound:
@@ -147,5 +147,5 @@ def _bound(ladder: Ladder, m: Measurement, choose: Choice, matching: list[Tensor
         log_likelihood=_score(density, m, m.mask),
         kl=tuple(kl_divergence(rung.chosen, rung.prior).sum() for rung in rungs),
         matching=torch.stack(matching).sum() if matching else density.new_zeros(()),
-        bins=scored_bins(m.mask, m.data.shape).sum(),
+        bins=scored_bins(m.mask, m.data.shape, m.support).sum(),
     )

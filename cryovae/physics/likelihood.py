@@ -40,17 +40,14 @@ def log_likelihood(
     """
     residual = residual_spectrum(density, data, mask if measured is None else measured, support)
     shape = density.shape[-3:]
-    count = mask * fourier.multiplicity(shape, density.device)
-    if support is not None:
-        count = count * support.square().mean((-3, -2, -1)).view(-1, 1, 1, 1)
-        weight = mask * fourier.multiplicity(shape, density.device)
-    else:
-        weight = count
+    weight = mask * fourier.multiplicity(shape, density.device)
+    count = weight if support is None else weight * support.square().mean((-3, -2, -1)).view(-1, 1, 1, 1)
     power = residual.real.square() + residual.imag.square()
     terms = weight * power / variance + count * torch.log(2 * pi * variance)
     return -0.5 * terms.sum((-3, -2, -1))
 
 
-def scored_bins(mask: Tensor, shape: torch.Size | tuple[int, ...]) -> Tensor:
-    """Number of measured coefficients (batch,), counted over the full spectrum."""
-    return (mask * fourier.multiplicity(shape, mask.device)).sum((-3, -2, -1))
+def scored_bins(mask: Tensor, shape: torch.Size | tuple[int, ...], support: Tensor | None = None) -> Tensor:
+    """Number of scored coefficients (batch,), counted over the full spectrum, less what a support leaves out."""
+    count = (mask * fourier.multiplicity(shape, mask.device)).sum((-3, -2, -1))
+    return count if support is None else count * support.square().mean((-3, -2, -1))

@@ -12,7 +12,7 @@ def test_angles_one_a_line(tmp_path):
 
 def test_real_files(shared):
     assert (read_tilts(shared / "bench/dense_b.tlt").lowest, read_tilts(shared / "bench/dense_b.tlt").highest) == (-45, 63)
-    assert len(read_tilts(shared / "star/cryoetalignment_test.rawtlt").angles) > 10
+    assert len(read_tilts(shared / "star/cryoetalignment_test.rawtlt").angles) == 3
 
 
 @pytest.mark.parametrize(

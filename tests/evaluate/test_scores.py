@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from cryovae import fourier
+from cryovae.evaluate.baselines import best_clipping
+from cryovae.evaluate.fsc import correlation, regions, score
+from cryovae.evaluate.report import as_figures, compare, resolution_at
+from cryovae.evaluate.wedge_seen import wedge_seen
+from cryovae.io.mrc import read_volume
+from cryovae.physics.wedge import volume_mask
+
+SHAPE = (40, 56, 48)
+
+
+def test_truth_correlates_with_itself_and_noise_with_nothing(simulation):
+    same = score(simulation.truth, simulation.truth, simulation.tilts)
+    assert same.wedge.band == pytest.approx(1)
+    assert np.nanmin(same.measured.shells) == pytest.approx(1)
+    noise = score(torch.randn(SHAPE, generator=torch.Generator().manual_seed(1)), simulation.truth, simulation.tilts)
+    assert abs(noise.wedge.band) < 0.1
+    assert abs(noise.measured.band) < 0.1
+
+
+def test_what_is_in_the_wedge_is_scored_in_the_wedge_alone(simulation):
+    mask = (volume_mask(SHAPE, simulation.tilts, 1e-6) > 0.5).float()
+    spoiled = simulation.truth + fourier.filtered(20 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(2)), 1 - mask)
+    found = score(spoiled, simulation.truth, simulation.tilts)
+    assert found.measured.band > 0.99
+    assert found.wedge.band < 0.2
+
+
+def test_correlation_is_that_of_signal_and_noise():
+    generator = torch.Generator().manual_seed(0)
+    truth, noise = torch.randn(2, *SHAPE, generator=generator)
+    found = correlation(truth + noise, truth, torch.ones(40, 56, 25), (0.0, 0.5))
+    assert found.band == pytest.approx(0.5**0.5, abs=0.02)
+    assert np.nanmean(found.shells[3:]) == pytest.approx(0.5**0.5, abs=0.05)
+
+
+def test_scores_do_not_depend_on_grey_scale(simulation):
+    filled = simulation.half1 + simulation.truth / 2
+    one = score(filled, simulation.truth, simulation.tilts)
+    two = score(filled * 250 + 1e4, simulation.truth, simulation.tilts)
+    assert one.wedge.band == pytest.approx(two.wedge.band, abs=1e-3)
+
+
+def test_wedge_and_measured_part_do_not_overlap(tilts):
+    wedge, measured = regions(SHAPE, tilts)
+    assert float((wedge * measured).max()) == 0
+    assert wedge[0, 0, 0] == measured[0, 0, 0] == 0
+    share = float(wedge.sum() / (wedge.sum() + measured.sum()))
+    assert 0.25 < share < 0.4
+
+
+def test_clipping_beats_the_input_in_the_wedge_and_says_what_it_did(simulation):
+    given = (simulation.half1 + simulation.half2) / 2
+    rows = compare(given, simulation.truth, given, simulation.tilts)
+    figures = as_figures(rows)
+    assert list(figures) == ["restored", "untouched input", "low-pass and clipping"]
+    assert figures["low-pass and clipping"]["wedge"] > figures["untouched input"]["wedge"] + 0.3
+    assert "min(x" in best_clipping(given, simulation.truth, simulation.tilts).recipe
+
+
+def test_resolution_where_the_curve_falls():
+    frequency = np.array([0.1, 0.2, 0.3])
+    assert resolution_at(frequency, np.array([0.9, 0.6, 0.1]), 10.0, 0.5) == pytest.approx(50)
+    assert np.isnan(resolution_at(frequency, np.array([0.1, 0.6, 0.1]), 10.0, 0.5))
+    assert resolution_at(frequency, np.ones(3), 10.0, 0.5) == 20
+
+
+def test_the_wedge_of_a_simulation_is_seen(simulation):
+    seen = wedge_seen(simulation.half1.numpy())
+    assert (seen.lowest, seen.highest) == (pytest.approx(-60, abs=4), pytest.approx(60, abs=4))
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("bench/dense_b_half1.mrc", -45, 63),
+        ("geometry/pytom_e2e_particle_0.mrc", -60, 60),
+        ("real/cylindra_13pf_MT.mrc", -64, 56),
+    ],
+)
+def test_the_wedges_of_real_and_foreign_volumes_are_seen_with_their_sign(shared, name, low, high):
+    seen = wedge_seen(np.asarray(read_volume(shared / name).density, dtype=np.float32))
+    assert (seen.lowest, seen.highest) == (pytest.approx(low, abs=4), pytest.approx(high, abs=4))

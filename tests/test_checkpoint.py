@@ -1,0 +1,43 @@
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from cryovae.checkpoint import Checkpoint, load_model, load_state, save_model, save_state
+from cryovae.models.ladder import R
+from cryovae.tomogram import InputError
+
+
+def test_a_model_comes_back_bit_for_bit_with_its_sizes_and_noise(ladder, tmp_path):
+    path = tmp_path / "run/model.safetensors"
+    save_model(path, Checkpoint(ladder, 16, 120, 2, {"ts_01": torch.rand(24, 4, 4)}))
+    found = load_model(path.parent)
+    y = torch.randn(1, 8, 16, 12)
+    assert torch.equal(found.ladder.restore(found.ladder.encode(y, R), None), ladder.restore(ladder.encode(y, R), None))
+    assert (found.patch, found.step, found.encoders) == (16, 120, 2)
+    assert found.noise["ts_01"].shape == (24, 4, 4)
+
+
+def test_what_a_model_is_can_be_read_without_cryovae(ladder, tmp_path):
+    save_model(tmp_path / "m.safetensors", Checkpoint(ladder, 16, 3, 1, {}))
+    with safe_open(tmp_path / "m.safetensors", framework="np") as file:
+        about = json.loads(file.metadata()["cryovae"])
+    assert about["ladder"]["widths"] == [4, 6, 8]
+
+
+@pytest.mark.parametrize("content", [b"", b"not safetensors" * 99])
+def test_what_is_no_model_is_refused(content, tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match="no safetensors file"):
+        load_model(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        load_model(tmp_path / "elsewhere")
+
+
+def test_a_training_state_runs_no_code_when_read(tmp_path):
+    save_state(tmp_path / "s.pt", {"step": 3, "weights": {"a": torch.ones(2)}})
+    assert load_state(tmp_path / "s.pt")["step"] == 3
+    torch.save({"path": tmp_path}, tmp_path / "evil.pt")
+    with pytest.raises(Exception, match=r"weights_only|Weights only"):
+        load_state(tmp_path / "evil.pt")

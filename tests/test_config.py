@@ -1,0 +1,41 @@
+import pytest
+
+from cryovae.config import PRESETS, as_toml, override, parse_setting, preset, read_config
+from cryovae.tomogram import InputError
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_resolved_run_reads_back_as_itself(name, tmp_path):
+    path = tmp_path / "config.toml"
+    path.write_text(as_toml(preset(name)))
+    assert read_config(path, preset("default")) == preset(name)
+
+
+def test_a_toml_says_only_what_differs(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text("[training]\nsteps = 7\n[restoration]\nraw = true\n")
+    found = read_config(path, preset("quick"))
+    assert (found.training.steps, found.restoration.raw, found.training.patch) == (7, True, 40)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("[trainig]\nsteps = 1", "did you mean 'training'"), ("[training]\nstep = 1", "did you mean 'steps'"),
+     ("training = 3", "expected a section"), ("[training]\nsteps = 1.5", "expected int"), ("[restoration]\nraw = 1", "bool"),
+     ("[objective]\nencoders = 3", "encoders 3"), ("not toml at all", "no TOML")],
+)  # fmt: skip
+def test_what_is_unknown_or_wrong_is_an_error(text, words, tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=words):
+        read_config(path, preset("quick"))
+
+
+def test_settings_on_the_command_line():
+    assert parse_setting("training.steps=500") == ("training.steps", 500)
+    assert parse_setting("ladder.widths=[8, 16]") == ("ladder.widths", [8, 16])
+    changed = override(preset("quick"), "ladder.widths", [8, 16, 32, 64])
+    assert changed.ladder.widths == (8, 16, 32, 64)
+    assert override(preset("quick"), "training.learning_rate", 1).training.learning_rate == 1.0
+    with pytest.raises(InputError, match=r"section\.key=value"):
+        parse_setting("steps")
