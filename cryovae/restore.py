@@ -28,6 +28,8 @@ from cryovae.physics.wedge import smeared_mask, volume_mask
 from cryovae.tiling.grid import Blender, PatchGrid, Position, cut
 from cryovae.tomogram import InputError, TiltGeometry, Tomogram
 
+HALF_PAIRS = 2
+
 
 @dataclass(frozen=True)
 class RestoreConfig:
@@ -113,7 +115,7 @@ class Restorer:
         turns = symmetry_rotations(tomogram.tilts)
         grid = self.grid(tomogram.shape)
         parts = halves if halves is not None and config.halves else ()
-        self._done, self._total = 0, len(grid) * (config.samples // 2 + len(parts) * len(turns))
+        self._done, self._total = 0, len(grid) * (config.samples // 2 + len(parts) * len(turns[:HALF_PAIRS]))
         consistency: _Consistency | None = None
         total, squares = torch.zeros(tomogram.shape), torch.zeros(tomogram.shape)
         kept: list[Tensor] = []
@@ -144,9 +146,9 @@ class Restorer:
         )
 
     def mean(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid | None = None) -> Tensor:
-        """The raw posterior mean of a standardised (z, y, x) volume: a pair for each rotation that keeps the wedge."""
+        """The raw posterior mean of a standardised (z, y, x) volume, such as a half, from HALF_PAIRS pairs."""
         grid = grid or self.grid(tuple(data.shape))
-        turns = symmetry_rotations(tilts)
+        turns = symmetry_rotations(tilts)[:HALF_PAIRS]
         blender = Blender(grid)
         for number, turn in enumerate(turns):
             noise = NoiseField(self.config.seed, number, self.device)

@@ -35,7 +35,8 @@ class TrainingConfig:
     """How the model is trained.
 
     patch: cube side in voxels. batch: patches a step. steps: at most. learning_rate: AdamW's highest. ema: decay of the
-    averaged weights. clip: gradient norm above which a step is shortened. wild: multiple of the usual gradient norm above
+    averaged weights. clip: gradient norm above which a step is shortened. bound_share: the share of ``clip`` left to the bound's
+    gradient, so that completion leads in what the two share. wild: multiple of the usual gradient norm above
     which a step is skipped. validate_every: steps. patience: validations without improvement before training stops.
     checkpoint_minutes: minutes between saved states.
     """
@@ -46,6 +47,7 @@ class TrainingConfig:
     learning_rate: float = 6e-4
     ema: float = 0.995
     clip: float = 1.0
+    bound_share: float = 0.2
     wild: float = 1000.0
     validate_every: int = 200
     patience: int = 20
@@ -182,7 +184,8 @@ class Trainer:
                 bound.loss(beta).backward()
             figures |= bound.figures()
             own = {id(p) for p in self.ladder.partial_parameters()}
-            norms.append(self._clip([p for p in self.ladder.parameters() if id(p) not in own]))
+            shared = [p for p in self.ladder.parameters() if id(p) not in own]
+            norms.append(self._clip(shared, self.config.bound_share if self.objective.encoders == 2 else 1.0))
             norms.append(self._clip(self.ladder.partial_parameters()))
             for p, first in zip(self.ladder.parameters(), kept, strict=True):
                 if first is not None:
@@ -190,8 +193,8 @@ class Trainer:
         # A NaN must not be lost to max, whose answer depends on the order.
         return figures, math.nan if any(math.isnan(n) for n in norms) else max(norms)
 
-    def _clip(self, parameters: list[torch.nn.Parameter]) -> float:
-        return float(torch.nn.utils.clip_grad_norm_(parameters, self.config.clip))
+    def _clip(self, parameters: list[torch.nn.Parameter], share: float = 1.0) -> float:
+        return float(torch.nn.utils.clip_grad_norm_(parameters, share * self.config.clip))
 
     def _update(self, norm: float, seconds: dict[str, float]) -> str | None:
         """Take the step, or skip it if it is wild; go back to the last good weights after several wild steps in a row."""

@@ -38,9 +38,9 @@ class ObjectiveConfig:
     """
 
     encoders: int = 2
-    solo: float = 0.6
+    solo: float = 0.7
     beta: float = 1.0
-    warmup: float = 0.2
+    warmup: float = 0.15
     drop: float = 0.1
     turned: float = 0.1
     refill_from: float = 1.0
