@@ -28,6 +28,8 @@ from cryovae.objectives.specimen import Specimen
 from cryovae.objectives.validation import Foresight, foresight
 
 WILD_RUN = 5
+# A held-out gain that falls below this share of the best is a relapse: training goes back to the best, and goes on slower.
+RELAPSE = 0.6
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class TrainingConfig:
     steps: int = 20000
     learning_rate: float = 6e-4
     ema: float = 0.995
-    clip: float = 1.0
+    clip: float = 0.5
     bound_share: float = 0.2
     wild: float = 1000.0
     validate_every: int = 200
@@ -98,6 +100,7 @@ class Trainer:
         self.best = copy.deepcopy(self.average)
         self.best_gain, self.stale, self.step, self.skipped = -math.inf, 0, 0, 0
         self.norms: list[float] = []
+        self.pace = 1.0
         self.optimiser = torch.optim.AdamW(
             self.ladder.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01
         )
@@ -134,7 +137,8 @@ class Trainer:
             figures, norm = self._gradients(measurement, beta, seconds)
             event = self._update(norm, seconds)
             self.step += 1
-            validation = self._validate()
+            validation, relapse = self._validate()
+            event = relapse or event
             watch(Report(self.step, self.config.steps, beta, figures | {"norm": norm}, validation, event, seconds))
             if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
                 save(self.state())
@@ -210,26 +214,35 @@ class Trainer:
         self.norms = [*self.norms[-99:], norm]
         with _timed(seconds, "update"), torch.no_grad():
             for group in self.optimiser.param_groups:
-                group["lr"] = learning_rate_at(self.step, self.config.steps, self.config.learning_rate)
+                group["lr"] = self.pace * learning_rate_at(self.step, self.config.steps, self.config.learning_rate)
             self.optimiser.step()
             decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
             for mean, weight in zip(self.average.parameters(), self.ladder.parameters(), strict=True):
                 mean.lerp_(weight, 1 - decay)
         return None
 
-    def _validate(self) -> Foresight | None:
+    def _validate(self) -> tuple[Foresight | None, str | None]:
+        """Score the held-out patches now and then; keep the best model, and go back to it after a relapse."""
         if self.step % self.config.validate_every and self.step != self.config.steps:
-            return None
-        self.good = copy.deepcopy(self._weights())
+            return None, None
         if not self.held_out:
-            return None
+            self.good = copy.deepcopy(self._weights())
+            return None, None
         found = foresight(self.average, self.held_out, self.step > self._first_bound)
         if found.gain > self.best_gain:
             self.best_gain, self.stale = found.gain, 0
             self.best.load_state_dict(self.average.state_dict())
+            self.good = copy.deepcopy(self._weights())
+        elif found.gain < RELAPSE * self.best_gain or not math.isfinite(found.gain):
+            self._restore(self.good)
+            self.pace /= 2
+            return (
+                found,
+                f"held-out gain fell from {self.best_gain:.4f} to {found.gain:.4f}: went back to the best weights, at half the pace",
+            )
         elif self.step > self._first_bound:
             self.stale += 1
-        return found
+        return found, None
 
     def _refill(self) -> None:
         if self.refill is None or self.step not in self.refills:
@@ -267,7 +280,7 @@ class Trainer:
         self.best.load_state_dict(state["best"])
         self.good = state["good"]
         self.step, self.stale, self.best_gain = state["step"], state["stale"], state["best_gain"]
-        self.norms, self.skipped = state["norms"], state["skipped"]
+        self.norms, self.skipped, self.pace = state["norms"], state["skipped"], state["pace"]
         self.specimens = [replace(s, filled=state["filled"].get(s.name, s.density)) for s in self.specimens]
 
 

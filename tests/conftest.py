@@ -39,6 +39,14 @@ def tomogram(simulation: Simulation) -> Tomogram:
     return Tomogram("small", (half1 + half2) / 2, 10.0, simulation.tilts, (half1, half2))
 
 
+@pytest.fixture(scope="session")
+def small(tomogram: Tomogram) -> Tomogram:
+    """A corner of it, 24 x 36 x 32, for what restores whole volumes again and again."""
+    corner = (slice(0, 24), slice(0, 36), slice(0, 32))
+    half1, half2 = (h[corner].copy() for h in tomogram.halves)
+    return Tomogram("corner", (half1 + half2) / 2, 10.0, tomogram.tilts, (half1, half2))
+
+
 @pytest.fixture
 def tilts() -> TiltGeometry:
     return TiltGeometry.from_range(-60, 60)

@@ -15,7 +15,7 @@ SMALL = TrainingConfig(patch=16, batch=2, steps=12, learning_rate=1e-3, validate
 OBJECTIVE = ObjectiveConfig(solo=0.4, warmup=0.3, turned=0.3, refill_from=0.5, refill_every=0.25)
 
 
-def _trainer(tomogram, config=SMALL, objective=OBJECTIVE):
+def _trainer(small, config=SMALL, objective=OBJECTIVE):
     torch.manual_seed(0)
     device = torch.device("cpu")
 
@@ -23,7 +23,7 @@ def _trainer(tomogram, config=SMALL, objective=OBJECTIVE):
         return refilled(ladder, specimen, config.patch, seed, device)
 
     ladder = Ladder(LadderConfig((4, 6, 8), (2, 3, 4), 1))
-    return Trainer(ladder, [prepare(tomogram, config.patch)], config, objective, device, refill)
+    return Trainer(ladder, [prepare(small, config.patch)], config, objective, device, refill)
 
 
 def _run(trainer, stop_at=None):
@@ -37,39 +37,39 @@ def _run(trainer, stop_at=None):
 
 
 @pytest.mark.parametrize("stop_at", [3, 8])
-def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tomogram, tmp_path, stop_at):
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(small, tmp_path, stop_at):
     from cryovae.checkpoint import load_state, save_state
 
-    whole, reports, _ = _run(_trainer(tomogram))
-    first = _trainer(tomogram)
+    whole, reports, _ = _run(_trainer(small))
+    first = _trainer(small)
     states = []
     with pytest.raises(Interrupted, match=f"step {stop_at}"):
         first.run(lambda report: None, states.append, lambda: first.step == stop_at)
     save_state(tmp_path / "state.pt", states[-1])
-    second = _trainer(tomogram)
+    second = _trainer(small)
     second.resume(load_state(tmp_path / "state.pt"))
     resumed, later, _ = _run(second)
     assert [r.step for r in later] == list(range(stop_at + 1, 13))
     assert later[-1].figures == reports[-1].figures
     for one, two in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, two)
-    assert torch.equal(second.specimens[0].filled, _state_after(tomogram).specimens[0].filled)
+    assert torch.equal(second.specimens[0].filled, _state_after(small).specimens[0].filled)
 
 
-def _state_after(tomogram):
-    trainer = _trainer(tomogram)
+def _state_after(small):
+    trainer = _trainer(small)
     _run(trainer)
     return trainer
 
 
-def test_the_input_is_refilled_and_the_measured_data_are_not(tomogram):
+def test_the_input_is_refilled_and_the_measured_data_are_not(small):
     from cryovae import fourier
     from cryovae.physics.wedge import volume_mask
 
-    specimen = _state_after(tomogram).specimens[0]
+    specimen = _state_after(small).specimens[0]
     assert specimen.filled is not specimen.density
     difference = fourier.transform(specimen.filled - specimen.density).abs()
-    mask = volume_mask(tomogram.shape, tomogram.tilts)
+    mask = volume_mask(small.shape, small.tilts)
     assert float(difference[mask == 1].max()) < 1e-3
     assert float(difference[mask == 0].square().mean()) > 0.05
 
@@ -82,8 +82,8 @@ def test_losses_are_reported_apart_and_the_bound_joins_after_solo(tomogram):
     assert [r.step for r in reports if r.validation is not None] == [4, 8, 12]
 
 
-def test_a_broken_step_is_skipped_and_after_five_the_last_good_weights_return(tomogram):
-    trainer = _trainer(tomogram, replace(SMALL, steps=10))
+def test_a_broken_step_is_skipped_and_after_five_the_last_good_weights_return(small):
+    trainer = _trainer(small, objective=replace(OBJECTIVE, solo=1.0))
     good = [p.clone() for p in trainer.ladder.parameters()]
     real = trainer._gradients
     trainer._gradients = lambda m, beta, seconds: (real(m, beta, seconds)[0], float("nan"))
@@ -96,14 +96,27 @@ def test_a_broken_step_is_skipped_and_after_five_the_last_good_weights_return(to
         assert torch.equal(before, after)
 
 
+def test_after_a_relapse_the_best_weights_return_at_half_the_pace(tomogram):
+    trainer = _trainer(tomogram, replace(SMALL, steps=8))
+    trainer.best_gain = 100.0
+    good = [p.clone() for p in trainer.ladder.parameters()]
+    events = []
+    trainer.config = replace(trainer.config, steps=4)
+    trainer.objective = replace(trainer.objective, solo=1.0)
+    trainer.run(lambda report: events.append(report.event), lambda state: None)
+    assert "went back to the best" in events[-1]
+    assert trainer.pace == 0.5
+    assert all(torch.equal(a, b) for a, b in zip(good, trainer.ladder.parameters(), strict=True))
+
+
 def test_training_stops_when_nothing_is_gained(tomogram):
     config = replace(SMALL, steps=60, validate_every=2, patience=3, learning_rate=0.0)
     _, reports, _ = _run(_trainer(tomogram, config, replace(OBJECTIVE, solo=0.0, refill_from=1.0)))
     assert reports[-1].step < 20
 
 
-def test_one_encoder_trains_too(tomogram):
-    _, reports, _ = _run(_trainer(tomogram, objective=replace(OBJECTIVE, encoders=1)))
+def test_one_encoder_trains_too(small):
+    _, reports, _ = _run(_trainer(small, objective=replace(OBJECTIVE, encoders=1)))
     assert reports[-1].figures["matching"] == 0
 
 
