@@ -74,10 +74,16 @@ def read_config(path: Path, base: RunConfig) -> RunConfig:
     return merged(base, given, str(path))
 
 
-def override(base: RunConfig, key: str, value: Any) -> RunConfig:
-    """``base`` with one value changed, e.g. ``override(base, 'training.steps', 500)``."""
-    section, _, name = key.partition(".")
-    return merged(base, {section: {name: value}} if name else {section: value}, f"--set {key}")
+def override(base: RunConfig, values: dict[str, Any]) -> RunConfig:
+    """``base`` with values changed, all at once, e.g. ``override(base, {'training.steps': 500})``."""
+    nested: dict[str, Any] = {}
+    for key, value in values.items():
+        section, _, name = key.partition(".")
+        if name:
+            nested.setdefault(section, {})[name] = value
+        else:
+            nested[section] = value
+    return merged(base, nested, "--set")
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

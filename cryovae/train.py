@@ -29,7 +29,8 @@ from cryovae.objectives.validation import Foresight, foresight
 
 WILD_RUN = 5
 # A held-out gain that falls below this share of the best is a relapse: training goes back to the best, and goes on slower.
-RELAPSE = 0.6
+# One under LEAST_GAIN, in nats per hidden coefficient, is too little to fall from.
+RELAPSE, LEAST_GAIN = 0.6, 0.01
 
 
 @dataclass(frozen=True)
@@ -101,9 +102,11 @@ class Trainer:
         self.best_gain, self.stale, self.step, self.skipped = -math.inf, 0, 0, 0
         self.norms: list[float] = []
         self.pace = 1.0
-        self.optimiser = torch.optim.AdamW(
-            self.ladder.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01
-        )
+        heads = self.ladder.head_parameters()
+        own = {id(p) for p in heads}
+        shared = [p for p in self.ladder.parameters() if id(p) not in own]
+        groups = [{"params": shared}, {"params": heads}]
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.refill = refill
         self.refills = refill_steps(config.steps, objective.refill_from, objective.refill_every)
         self.held_out = [_to(m, device) for s in self.specimens for m in held_out(s, config.patch)]
@@ -153,6 +156,14 @@ class Trainer:
     def _beta(self) -> float:
         o = self.objective
         return beta_at(self.step, self.config.steps, o.beta, o.solo, o.warmup)
+
+    def _learning_rates(self) -> tuple[float, float]:
+        """Of what both encoders share, and of their heads, for which training begins anew with the bound: until then nothing
+        has taught q anything, nor r how sure it may be.
+        """
+        steps, highest, first = self.config.steps, self.config.learning_rate, self._first_bound
+        shared = learning_rate_at(self.step, steps, highest)
+        return shared, shared if self.step < first else learning_rate_at(self.step - first, steps - first, highest)
 
     def _draw(self) -> Measurement:
         generator = step_generator(self.config.seed, 2 * self.step)
@@ -213,8 +224,8 @@ class Trainer:
         self.skipped = 0
         self.norms = [*self.norms[-99:], norm]
         with _timed(seconds, "update"), torch.no_grad():
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.pace * learning_rate_at(self.step, self.config.steps, self.config.learning_rate)
+            for group, rate in zip(self.optimiser.param_groups, self._learning_rates(), strict=True):
+                group["lr"] = self.pace * rate
             self.optimiser.step()
             decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
             for mean, weight in zip(self.average.parameters(), self.ladder.parameters(), strict=True):
@@ -233,13 +244,11 @@ class Trainer:
             self.best_gain, self.stale = found.gain, 0
             self.best.load_state_dict(self.average.state_dict())
             self.good = copy.deepcopy(self._weights())
-        elif found.gain < RELAPSE * self.best_gain or not math.isfinite(found.gain):
+        elif self.best_gain > LEAST_GAIN and not found.gain >= RELAPSE * self.best_gain:
             self._restore(self.good)
             self.pace /= 2
-            return (
-                found,
-                f"held-out gain fell from {self.best_gain:.4f} to {found.gain:.4f}: went back to the best weights, at half the pace",
-            )
+            fell = f"held-out gain fell from {self.best_gain:.4f} to {found.gain:.4f}"
+            return found, f"{fell}: went back to the best weights, at half the pace"
         elif self.step > self._first_bound:
             self.stale += 1
         return found, None
@@ -267,6 +276,7 @@ class Trainer:
         filled = {s.name: s.filled for s in self.specimens if s.filled is not s.density}
         counts = {
             "step": self.step,
+            "pace": self.pace,
             "stale": self.stale,
             "best_gain": self.best_gain,
             "norms": self.norms,

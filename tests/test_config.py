@@ -34,8 +34,8 @@ def test_what_is_unknown_or_wrong_is_an_error(text, words, tmp_path):
 def test_settings_on_the_command_line():
     assert parse_setting("training.steps=500") == ("training.steps", 500)
     assert parse_setting("ladder.widths=[8, 16]") == ("ladder.widths", [8, 16])
-    changed = override(preset("quick"), "ladder.widths", [8, 16, 32, 64])
-    assert changed.ladder.widths == (8, 16, 32, 64)
-    assert override(preset("quick"), "training.learning_rate", 1).training.learning_rate == 1.0
+    changed = override(preset("quick"), {"ladder.widths": [8, 16], "ladder.latents": [2, 4]})
+    assert changed.ladder.widths == (8, 16)
+    assert override(preset("quick"), {"training.learning_rate": 1}).training.learning_rate == 1.0
     with pytest.raises(InputError, match=r"section\.key=value"):
         parse_setting("steps")

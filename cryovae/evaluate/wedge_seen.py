@@ -70,15 +70,16 @@ def angular_profile(density: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     sectors = int(180 / STEP)
     size = (int(shell.max()) + 1) * sectors
     index = shell * sectors + sector
-    sums = torch.zeros(size, dtype=torch.float64).index_add_(0, index, power[used].double())
-    counts = torch.zeros(size, dtype=torch.float64).index_add_(0, index, torch.ones_like(index, dtype=torch.float64))
-    table = torch.where(counts > 0, torch.log(sums / counts.clamp_min(1) + 1e-30), torch.nan).view(-1, sectors).numpy()
-    table = table[np.isfinite(table).any(axis=1)]
-    table = table - np.nanmean(table, axis=1, keepdims=True)
-    seen = np.isfinite(table)
-    profile = np.where(seen, table, 0).sum(0) / np.maximum(seen.sum(0), 1)
-    profile[~seen.any(0)] = np.nan
+    count = (int(shell.max()) + 1) * sectors
+    sums = torch.zeros(count, dtype=torch.float64).index_add_(0, index, power[used].double())
+    bins = torch.zeros(count, dtype=torch.float64).index_add_(0, index, torch.ones_like(index, dtype=torch.float64))
+    levels = torch.log(sums / bins.clamp_min(1) + 1e-30).view(-1, sectors).numpy()
+    weights = bins.view(-1, sectors).numpy()
+    # Small volumes leave sectors of some shells empty: weights say how much is known of each.
+    per_shell = (levels * weights).sum(1) / np.maximum(weights.sum(1), 1)
+    known = weights.sum(0) > 0
+    profile = ((levels - per_shell[:, None]) * weights).sum(0)[known] / weights.sum(0)[known]
     angles = (np.arange(sectors) + 0.5) * STEP - 90
+    profile = np.interp(angles, angles[known], profile)
     # Where the power has fallen to a twentieth, how far it fell says nothing more; without this, edges come out too wide.
-    floor = np.nanmax(profile) - 3.0
-    return angles, np.maximum(np.nan_to_num(profile, nan=floor), floor)
+    return angles, np.maximum(profile, profile.max() - 3.0)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from cryovae.config import RunConfig
 
+# Without a handler Python prints errors that are meant for a run's log on top of the one line that the user gets.
+logging.getLogger("cryovae").addHandler(logging.NullHandler())
 P = ParamSpec("P")
 T = TypeVar("T")
 FAILED, BAD_INPUT, STOPPED, INTERRUPTED = 1, 2, 75, 130
@@ -143,12 +145,9 @@ def _settings(
     chosen = preset_of(preset or ("quick" if device.type == "cpu" else "default"))
     if config is not None:
         chosen = read_config(config, chosen)
-    for text in settings or []:
-        chosen = override(chosen, *parse_setting(text))
-    for key, value in named.items():
-        if value is not None:
-            chosen = override(chosen, key.replace("__", "."), value)
-    return chosen
+    values = dict(parse_setting(text) for text in settings or [])
+    values |= {key.replace("__", "."): value for key, value in named.items() if value is not None}
+    return override(chosen, values)
 
 
 @app.command()

@@ -41,6 +41,6 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
     )
     if tilts is not None:
         print(f"wedge given   tilts from {tilts.lowest:g} to {tilts.highest:g} degrees, {tilts.missing:.0f} missing")
-        if seen.contrast > 2 and max(abs(seen.lowest - tilts.lowest), abs(seen.highest - tilts.highest)) > 8:
+        if seen.contrast > 4 and max(abs(seen.lowest - tilts.lowest), abs(seen.highest - tilts.highest)) > 8:
             mirrored = max(abs(seen.lowest + tilts.highest), abs(seen.highest + tilts.lowest)) <= 8
             print("warning       the two disagree" + (": the sign of the angles may be turned" if mirrored else ""))

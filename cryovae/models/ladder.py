@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from cryovae.models.distributions import DiagonalGaussian, relative_to, soft_clamp
 from cryovae.models.encoder import Encoder
 from cryovae.models.layers import Blocks, convolution, zeroed
+from cryovae.tomogram import InputError
 
 # Where the log-variances of q and r start, against the prior's; and how far the prior's may go from 0. Unbounded, a large
 # state widens the prior, which widens the samples, which enlarges the state: it ran off to infinity within 150 steps.
@@ -37,7 +38,7 @@ class LadderConfig:
 
     def __post_init__(self) -> None:
         if len(self.widths) != len(self.latents):
-            raise ValueError(
+            raise InputError(
                 f"widths has {len(self.widths)} levels and latents {len(self.latents)}, expected one latent count for each width"
             )
 
@@ -126,6 +127,15 @@ class Ladder(nn.Module):
             self.encoder.role[Q] = self.encoder.role[R]
         for index in range(len(self.levels)):
             self.level(index).posterior.load_state_dict(self.level(index).partial.state_dict())
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        """The parameters of the heads of q and r."""
+        return [
+            p
+            for i in range(len(self.levels))
+            for head in (self.level(i).posterior, self.level(i).partial)
+            for p in head.parameters()
+        ]
 
     def partial_parameters(self) -> list[nn.Parameter]:
         """The parameters of r's heads, which posterior matching trains; its gradients have a scale of their own."""

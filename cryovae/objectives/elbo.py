@@ -38,9 +38,9 @@ class ObjectiveConfig:
     """
 
     encoders: int = 2
-    solo: float = 0.7
+    solo: float = 0.5
     beta: float = 1.0
-    warmup: float = 0.15
+    warmup: float = 0.2
     drop: float = 0.1
     turned: float = 0.1
     refill_from: float = 1.0

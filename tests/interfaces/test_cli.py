@@ -282,13 +282,13 @@ def test_integers_thin_volumes_and_origins_come_through(tmp_path):
 
 def test_simulate_and_info(tmp_path):
     made = cryovae(
-        "simulate", "-o", tmp_path, "--shape", "32", "48", "40", "--tilt-range", "-50", "62", "--seed", "2", "--snr", "1"
+        "simulate", "-o", tmp_path, "--shape", "48", "64", "56", "--tilt-range", "-50", "62", "--seed", "2", "--snr", "1"
     )
     assert made.returncode == 0, made.stderr
     assert len(made.stdout.split()) == 4
     shown = cryovae("info", tmp_path / "simulated_half1.mrc", "--tilts", tmp_path / "simulated.tlt")
     assert shown.returncode == 0, shown.stderr
-    assert "32 x 48 x 40" in shown.stdout
+    assert "48 x 64 x 56" in shown.stdout
     turned = cryovae("info", tmp_path / "simulated_half1.mrc", "--tilt-range", "-62", "50")
     assert "sign of the angles may be turned" in turned.stdout
     assert "warning" not in shown.stdout

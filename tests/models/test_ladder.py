@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from cryovae.models.ladder import Ladder, LadderConfig, Q, R
+from cryovae.tomogram import InputError
 
 SHAPE = (8, 16, 12)
 
@@ -59,7 +60,7 @@ def test_fixed_spread_sends_no_gradient_to_log_variances(ladder):
 
 
 def test_levels_without_latents_are_refused():
-    with pytest.raises(ValueError, match="expected one latent count for each width"):
+    with pytest.raises(InputError, match="expected one latent count for each width"):
         LadderConfig(widths=(8, 16), latents=(4,))
 
 
