@@ -1,6 +1,7 @@
 """The command line as a user has it: bad input is one line and exit code 2, nothing half-written; a small run is whole."""
 
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -22,15 +23,18 @@ TINY_TRAIN = [word for word in TINY if word not in ("--samples", "2")]
 RANGE = ["--tilt-range", "-60", "60"]
 
 
+ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
 def cryovae(*arguments, limit=None):
+    """Run the command line in a process of its own, on one thread: two that share two cores wait for each other."""
+
     def set_limit():
         if limit:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    return subprocess.run(
-        [sys.executable, "-m", "cryovae", *map(str, arguments)],
-        capture_output=True, text=True, timeout=300, preexec_fn=set_limit, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "cryovae", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, preexec_fn=set_limit, check=False, env=ALONE)
 
 
 def refused(result, *words):
@@ -196,7 +200,7 @@ def test_one_model_for_several_tomograms_is_applied_to_another(files, tmp_path):
 def test_a_run_that_is_stopped_is_saved_and_resumed(files, tmp_path, number, code):
     arguments = ["restore", files["full"], "--tilts", files["tilts"], "-o", tmp_path / "out", "--steps", "60", *TINY]
     command = [sys.executable, "-m", "cryovae", *map(str, arguments)]
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ALONE)
     metrics = tmp_path / "out/metrics.csv"
     for _ in range(600):
         if metrics.exists() and len(metrics.read_text().splitlines()) > 2:
