@@ -104,6 +104,7 @@ class Restorer:
         # The next size of which a half is still a multiple of the coarsest stride, so that all tiles share their latents.
         self.side = -(-patch // (2 * ladder.config.stride)) * 2 * ladder.config.stride
         self.config, self.watch = config, watch
+        self._given: dict[TiltGeometry, Tensor] = {}
         self._done = self._total = 0
 
     def __call__(self, tomogram: Tomogram) -> Restoration:
@@ -165,12 +166,13 @@ class Restorer:
 
     def _tiles(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid) -> Iterator[tuple[list[Position], Tensor]]:
         """Batches of tiles (batch, side, side, side) with the missing wedge made empty, as r saw it in training."""
-        mask = smeared_mask((self.side,) * 3, tilts).to(self.device)
+        if tilts not in self._given:
+            self._given[tilts] = smeared_mask((self.side,) * 3, tilts).to(self.device)
         places = list(grid)
         for start in range(0, len(places), self.config.batch):
             positions = places[start : start + self.config.batch]
             tiles = torch.stack([cut(data, position, self.side) for position in positions]).to(self.device)
-            yield positions, fourier.filtered(tiles, mask)
+            yield positions, fourier.filtered(tiles, self._given[tilts])
 
     def pair(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid, turn: CubeRotation, pair: int) -> tuple[Tensor, Tensor]:
         """Two raw samples (z, y, x) of a standardised volume, drawn with opposite noise in the orientation ``turn``."""

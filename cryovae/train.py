@@ -47,7 +47,7 @@ class TrainingConfig:
     patch: int = 64
     batch: int = 4
     steps: int = 20000
-    learning_rate: float = 6e-4
+    learning_rate: float = 3e-4
     ema: float = 0.995
     clip: float = 0.5
     bound_share: float = 0.2

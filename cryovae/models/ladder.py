@@ -33,7 +33,7 @@ class LadderConfig:
     """Sizes of the ladder: channels at strides 1, 2, 4, ..., latent channels at the same, residual blocks a level."""
 
     widths: tuple[int, ...] = (32, 64, 128, 256, 256)
-    latents: tuple[int, ...] = (16, 16, 16, 16, 16)
+    latents: tuple[int, ...] = (4, 8, 16, 16, 16)
     blocks: int = 2
 
     def __post_init__(self) -> None:

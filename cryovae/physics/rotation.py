@@ -7,6 +7,7 @@ spectra are turned by turning the frequencies at which they are evaluated, never
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations, product
 
 import numpy as np
@@ -95,17 +96,19 @@ def wedge_share(tilts: TiltGeometry, rotation: Tensor, count: int = 4096) -> flo
     return float((measured(turned_frequencies(k, rotation)) & missing).sum() / missing.sum())
 
 
-def training_rotations(tilts: TiltGeometry, least: float = 0.3) -> list[CubeRotation]:
+@cache
+def training_rotations(tilts: TiltGeometry, least: float = 0.3) -> tuple[CubeRotation, ...]:
     """The cube rotations that bring measured data into at least the share ``least`` of the missing wedge.
 
     20 of 24 for a symmetric range. The others map the wedge to itself: nothing in it would be scored, and the encoder
     would learn that one missing wedge is to be left empty.
     """
-    return [g for g in cube_rotations() if wedge_share(tilts, g.matrix) >= least]
+    return tuple(g for g in cube_rotations() if wedge_share(tilts, g.matrix) >= least)
 
 
-def symmetry_rotations(tilts: TiltGeometry, most: float = 0.01) -> list[CubeRotation]:
+@cache
+def symmetry_rotations(tilts: TiltGeometry, most: float = 0.01) -> tuple[CubeRotation, ...]:
     """The cube rotations that map the wedge to itself, the identity first: 4 for a symmetric range, 2 for any other."""
     if not tilts.has_wedge:
-        return [IDENTITY]
-    return [g for g in cube_rotations() if wedge_share(tilts, g.matrix) <= most]
+        return (IDENTITY,)
+    return tuple(g for g in cube_rotations() if wedge_share(tilts, g.matrix) <= most)
