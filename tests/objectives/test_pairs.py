@@ -6,7 +6,7 @@ from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.pairs import random_keep
 from cryovae.objectives.sampling import cube_turned, draw, freely_turned, held_out, step_generator
 from cryovae.objectives.specimen import held_out_patches, prepare
-from cryovae.physics.wedge import patch_mask
+from cryovae.physics.wedge import smeared_mask
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 SIDE = 16
@@ -29,7 +29,7 @@ def test_specimen_is_standardised_and_its_noise_scaled_with_it(tomogram):
 
 def test_hidden_bins_were_measured_and_are_not_in_what_r_sees(specimen):
     m = cube_turned(specimen, [(2, 3, 4), (10, 20, 9)], [0, 7], SIDE, None)
-    canonical = patch_mask((SIDE,) * 3, specimen.tilts)
+    canonical = smeared_mask((SIDE,) * 3, specimen.tilts)
     assert torch.all(m.hidden <= m.mask)
     seen = fourier.transform(m.partial).abs()
     assert float((seen * (canonical == 0)).max()) < 1e-5
@@ -41,7 +41,7 @@ def test_what_r_sees_does_not_depend_on_the_hidden_bins(specimen):
     m = cube_turned(specimen, [(2, 3, 4)], [4], SIDE, None)
     hard = (m.hidden > 0.999).float()
     changed = m.whole + fourier.filtered(torch.randn_like(m.whole), hard)
-    canonical = patch_mask((SIDE,) * 3, specimen.tilts)
+    canonical = smeared_mask((SIDE,) * 3, specimen.tilts)
     assert torch.allclose(fourier.filtered(changed, canonical), m.partial, atol=1e-4)
 
 
