@@ -10,8 +10,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from cryovae.evaluate.calibration import calibration
 from cryovae.evaluate.report import Row, as_tensor, compare, resolution_at
-from cryovae.io.mrc import read_volume
+from cryovae.io.mrc import Volume, read_volume
 from cryovae.tomogram import InputError, TiltGeometry
 
 
@@ -38,6 +39,20 @@ def print_evaluation(
     _print_bands(rows, band, tilts)
     if shells:
         _print_shells(rows, found.voxel_size[0])
+    _print_calibration(restored, found, known)
+
+
+def _print_calibration(restored: Path, found: Volume, known: Volume) -> None:
+    """If the standard deviation lies beside the mean, print whether it is as large as the error."""
+    beside = restored.with_name(restored.name.replace("_mean", "_std"))
+    if beside == restored or not beside.exists():
+        return
+    std = read_volume(beside)
+    if std.density.shape != known.density.shape:
+        return
+    measured = calibration(as_tensor(found.density), as_tensor(std.density), as_tensor(known.density))
+    covered = ", ".join(f"{100 * c:.0f} % of {100 * share:.0f} %" for share, c in measured.coverage.items())
+    print(f"standard deviation: rms error is {measured.error_ratio:.2f} times it; intervals cover {covered}")
 
 
 def _mean_of(paths: list[Path], shape: tuple[int, ...]) -> np.ndarray:

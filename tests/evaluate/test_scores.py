@@ -4,6 +4,7 @@ import torch
 
 from cryovae import fourier
 from cryovae.evaluate.baselines import best_clipping
+from cryovae.evaluate.calibration import calibration
 from cryovae.evaluate.fsc import correlation, regions, score
 from cryovae.evaluate.report import as_figures, compare, resolution_at
 from cryovae.evaluate.wedge_seen import wedge_seen
@@ -60,6 +61,16 @@ def test_clipping_beats_the_input_in_the_wedge_and_says_what_it_did(simulation):
     assert list(figures) == ["restored", "untouched input", "low-pass and clipping"]
     assert figures["low-pass and clipping"]["wedge"] > figures["untouched input"]["wedge"] + 0.3
     assert "min(x" in best_clipping(given, simulation.truth, simulation.tilts).recipe
+
+
+def test_a_true_standard_deviation_covers_what_it_says():
+    generator = torch.Generator().manual_seed(0)
+    truth, error = torch.randn(2, 30, 40, 35, generator=generator)
+    std = 0.2 + torch.rand(30, 40, 35, generator=generator)
+    honest = calibration(truth + std * error, std, truth)
+    assert honest.error_ratio == pytest.approx(1, abs=0.02)
+    assert all(covered == pytest.approx(share, abs=0.01) for share, covered in honest.coverage.items())
+    assert calibration(truth + 2 * std * error, std, truth).coverage[0.9] < 0.65
 
 
 def test_resolution_where_the_curve_falls():
