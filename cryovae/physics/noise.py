@@ -1,7 +1,8 @@
 """The noise spectrum sigma^2(k), by shell and by the angles to the beam and to the tilt axis.
 
     halves:   sigma^2(k) = 1/4 < |F(y0 - y1)(k)|^2 >          the noise of their mean
-    one map:  sigma^2(k) = < |F y (k)|^2 > over the quietest patches, an upper bound where no patch is empty
+    one map:  sigma^2(k) = < |F y (k)|^2 > over the quietest patches, an upper bound where no patch is empty, and at low
+              frequency no more than log sigma^2 = a + b |k|, fitted where there is next to no signal, says
 
 Fixed before training, never learned: a learned sigma pays a blurry decoder to stay blurry.
 """
@@ -19,6 +20,8 @@ from cryovae.physics.wedge import patch_mask
 from cryovae.tomogram import TiltGeometry
 
 SHELLS, ANGLES = 24, 4
+# Cycles per voxel between which a tomogram is taken to be noise alone.
+RIM = (0.32, 0.5)
 
 
 @dataclass(frozen=True)
@@ -105,4 +108,17 @@ def estimate_noise(
     middle = weight * ((fourier.radius(patch) > 0.03) & (fourier.radius(patch) < 0.25))
     content = (powers * middle).sum((1, 2, 3))
     quiet = powers[content.argsort()[: max(8, len(powers) // 20)]].mean(0)
-    return NoiseSpectrum(_tabulate(quiet, weight, frequency).clamp_min(1e-6), "quiet patches")
+    table = _without_signal(_tabulate(quiet, weight, frequency).clamp_min(1e-6))
+    return NoiseSpectrum(table, "quiet patches")
+
+
+def _without_signal(table: Tensor) -> Tensor:
+    """Lower a table of quiet patches where it rises over the line through its outer shells: crowded volumes have no patch
+    without signal, which is strong at low frequency and next to nothing at the rim.
+    """
+    radius = (torch.arange(SHELLS) + 0.5) / SHELLS * (3**0.5 / 2)
+    rim = (radius > RIM[0]) & (radius < RIM[1])
+    level = table.mean((1, 2)).log()
+    slope, start = np.polyfit(radius[rim].numpy(), level[rim].numpy(), 1)
+    line = torch.where(radius < RIM[0], torch.exp(float(start) + float(slope) * radius - level), 1.0)
+    return table * line.clamp(max=1.0).view(-1, 1, 1)
