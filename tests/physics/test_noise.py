@@ -4,6 +4,7 @@ import torch
 
 from cryovae import fourier
 from cryovae.physics.noise import estimate_noise
+from cryovae.physics.simulate import SimulationConfig, simulate
 from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import TiltGeometry
 
@@ -51,3 +52,14 @@ def test_a_thin_volume_has_a_noise_spectrum_too():
     noise = estimate_noise((halves[0] + halves[1]) / 2, halves, tilts)
     assert torch.isfinite(noise.table).all()
     assert float(noise.table.mean()) == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_crowded_volume_without_a_quiet_patch_is_not_taken_for_noise():
+    """Signal everywhere, strong at low frequency: the estimate stays within a few times the noise that halves show."""
+    made = simulate(SimulationConfig(shape=(48, 64, 56), crowding=0.35, seed=5))
+    mean = ((made.half1 + made.half2) / 2).numpy()
+    known = estimate_noise(mean, (made.half1.numpy(), made.half2.numpy()), made.tilts).table.mean((1, 2))
+    guessed = estimate_noise(mean, None, made.tilts).table.mean((1, 2))
+    ratio = guessed / known
+    assert float(ratio[:8].max()) < 5
+    assert float(ratio[9:14].log().abs().max()) < 0.25
