@@ -4,7 +4,10 @@
 
 Each raw, and data-consistent, with the Wiener weight of the measurement against the model's own spread:
 
-    x_dc = F^-1 [ w F y + (1 - w) F x ],     w = M var_z / (var_z + sigma^2)
+    x_dc = F^-1 [ w F y + (1 - w) a F x ],     w = M var_z / (var_z + sigma^2)
+
+a is the amplitude by shell and angle with which x fits the data best where they were measured, 1 in the wedge: an input at test
+has one wedge missing, in training it has two, and so the model answers too strongly.
 
 A sample takes the data with noise added (Matheron's rule), so that its spread is that of the weighted answer.
 """
@@ -22,7 +25,7 @@ from cryovae.inference.amortised import sample_pair
 from cryovae.inference.noise_field import NoiseField
 from cryovae.models.ladder import Ladder
 from cryovae.objectives.specimen import Specimen, standardise
-from cryovae.physics.noise import NoiseSpectrum, estimate_noise, spectrum_table
+from cryovae.physics.noise import NoiseSpectrum, amplitude_table, estimate_noise, spectrum_table
 from cryovae.physics.rotation import CubeRotation, symmetry_rotations
 from cryovae.physics.wedge import smeared_mask, volume_mask
 from cryovae.tiling.grid import Blender, PatchGrid, Position, cut
@@ -70,16 +73,18 @@ class Restoration:
 
 @dataclass(frozen=True)
 class _Consistency:
-    """The Wiener weight w and the noise of one tomogram, on its half spectrum; both None for raw output."""
+    """The Wiener weight w, the amplitude a and the noise of one tomogram, on its half spectrum; all None for raw output."""
 
     weight: Tensor | None
+    amplitude: Tensor | None
     deviation: Tensor | None
 
     def mean(self, density: Tensor, data: Tensor) -> Tensor:
         """x_dc for a mean (z, y, x)."""
-        if self.weight is None:
+        if self.weight is None or self.amplitude is None:
             return density
-        return density + fourier.filtered(data - density, self.weight)
+        fitted = fourier.filtered(density, self.amplitude)
+        return fitted + fourier.filtered(data - fitted, self.weight)
 
     def sample(self, density: Tensor, data: Tensor, white: Tensor) -> Tensor:
         """x_dc for a sample (z, y, x), whose data get noise of their own, made from ``white``."""
@@ -188,12 +193,13 @@ class Restorer:
 
     def _consistency(self, drawn: tuple[Tensor, Tensor], data: Tensor, noise: NoiseSpectrum, tilts: TiltGeometry) -> _Consistency:
         if self.config.raw:
-            return _Consistency(None, None)
+            return _Consistency(None, None, None)
         k = fourier.frequencies(data.shape)
         spread = spectrum_table((drawn[0] - drawn[1]) / 2, k)(k)
         variance = noise(k)
-        weight = volume_mask(data.shape, tilts) * spread / (spread + variance)
-        return _Consistency(weight, variance.sqrt())
+        mask = volume_mask(data.shape, tilts)
+        amplitude = 1 + mask * (amplitude_table((drawn[0] + drawn[1]) / 2, data, mask, k)(k) - 1)
+        return _Consistency(mask * spread / (spread + variance), amplitude, variance.sqrt())
 
     def _advance(self, tiles: int) -> None:
         self._done += tiles

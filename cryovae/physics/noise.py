@@ -79,6 +79,19 @@ def spectrum_table(density: Tensor, frequency: Tensor) -> NoiseSpectrum:
     return NoiseSpectrum(_tabulate(power, weight, frequency), "spread")
 
 
+def amplitude_table(density: Tensor, data: Tensor, mask: Tensor, frequency: Tensor) -> NoiseSpectrum:
+    """By what each bin of a spectrum's table must be multiplied for a (z, y, x) density to fit the data best where ``mask`` is 1.
+
+    a = sum Re( F x conj F y ) / sum |F x|^2, within 1/2 to 2.
+    """
+    x, y = fourier.transform(density), fourier.transform(data)
+    weight = mask * fourier.multiplicity(density.shape)
+    cross = _tabulate((x * y.conj()).real, weight, frequency)
+    power = _tabulate(x.abs().square(), weight, frequency)
+    known = power > 1e-9
+    return NoiseSpectrum(torch.where(known, cross / power.clamp_min(1e-9), 1.0).clamp(0.5, 2.0), "amplitude")
+
+
 def _periodograms(density: np.ndarray, patch: tuple[int, int, int], most: int, seed: int) -> Tensor:
     """Powers (patches, z, y, x // 2 + 1) of up to ``most`` patches that lie inside the volume, drawn without order."""
     room = [size - side for size, side in zip(density.shape, patch, strict=True)]

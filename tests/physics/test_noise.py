@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.physics.noise import estimate_noise
+from cryovae.physics.noise import amplitude_table, estimate_noise
 from cryovae.physics.simulate import SimulationConfig, simulate
 from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import TiltGeometry
@@ -63,3 +63,13 @@ def test_a_crowded_volume_without_a_quiet_patch_is_not_taken_for_noise():
     ratio = guessed / known
     assert float(ratio[:8].max()) < 5
     assert float(ratio[9:14].log().abs().max()) < 0.25
+
+
+def test_the_amplitude_that_fits_the_data_is_found(tilts):
+    data = torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))
+    k = fourier.frequencies(SHAPE)
+    mask = volume_mask(SHAPE, tilts, 1e-6)
+    found = amplitude_table(data / 1.25, data + 0.3 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(4)), mask, k)
+    inside = fourier.radius(SHAPE) > 0.1
+    assert float((found(k)[inside] - 1.25).abs().mean()) < 0.05
+    assert torch.equal(amplitude_table(torch.zeros(SHAPE), data, mask, k).table, torch.ones(24, 4, 4))
