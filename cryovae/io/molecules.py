@@ -1,0 +1,149 @@
+"""Molecules to simulate with: MRC maps and PDB or mmCIF files, as densities on cubes of the tomogram's voxel size.
+
+    x(r) = sum_atoms Z_a N(r; r_a, s^2 I),      s = 0.225 * 2 voxels        and then <x> = 1 over the body of the molecule
+
+A Gaussian of s = 0.225 d is what a map of resolution d is usually simulated with (UCSF Chimera, molmap). Grey scales differ
+between maps, so each is normalised: its surroundings are 0, and the mean of its body, what is above a fifth of its maximum, is 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import affine_transform, gaussian_filter
+
+from cryovae.io.mrc import read_volume, voxel_size_of
+from cryovae.tomogram import InputError
+
+MODELS = (".pdb", ".ent", ".cif", ".mmcif")
+MAPS = (".mrc", ".map", ".ccp4", ".rec")
+BODY = 0.2
+# Atoms are counted on a grid this many times as fine as the voxels before they are blurred.
+FINE = 2
+BLUR = 0.225 * 2
+MOST_VOXELS = 400
+
+
+@dataclass(frozen=True)
+class Molecule:
+    """density: a cube (n, n, n) of odd side, (z, y, x), 1 in the mean of its body, 0 around; its middle voxel is what is placed.
+
+    radius: the farthest voxel of the body from the middle, in voxels.
+    """
+
+    name: str
+    density: np.ndarray
+    radius: float
+
+    @property
+    def volume(self) -> int:
+        """Voxels of the body."""
+        return int((self.density > BODY * self.density.max()).sum())
+
+
+def molecule(name: str, density: np.ndarray, centre: np.ndarray) -> Molecule:
+    """Normalise a map (z, y, x) and cut the smallest odd cube about ``centre``, a voxel index, that holds its body and a rim."""
+    density = density.astype(np.float32)
+    faces = np.concatenate([np.take(density, side, axis).ravel() for axis in range(3) for side in (0, -1)])
+    density = np.clip(density - np.median(faces), 0, None)
+    body = density > BODY * density.max()
+    if not body.any():
+        raise InputError(f"molecule {name} is flat, expected a density brighter than its surroundings: check the file")
+    density = density / density[body].mean()
+    offset = np.argwhere(body) - centre
+    radius = float(np.sqrt((offset**2).sum(1)).max())
+    half = int(np.ceil(np.abs(offset).max())) + 2
+    start = np.asarray(centre, dtype=int) - half
+    cube = np.zeros((2 * half + 1,) * 3, dtype=np.float32)
+    inside = [(max(s, 0), min(s + 2 * half + 1, n)) for s, n in zip(start, density.shape, strict=True)]
+    source = tuple(slice(a, b) for a, b in inside)
+    target = tuple(slice(a - s, b - s) for (a, b), s in zip(inside, start, strict=True))
+    cube[target] = density[source]
+    return Molecule(name, cube, radius)
+
+
+def read_molecule(path: Path, voxel_size: float) -> Molecule:
+    """A molecule from an MRC map or a PDB or mmCIF file, plain or .gz, at ``voxel_size`` angstrom.
+
+    A map is placed by its centre, voxel n // 2 as in RELION; an atomic model by its centre of mass, its first biological
+    assembly when the file describes one. InputError if the file is missing, of another kind, unreadable, empty or too large.
+    """
+    path = Path(path)
+    suffix = Path(path.name.removesuffix(".gz").removesuffix(".bz2")).suffix.lower()
+    name = path.name.split(".")[0]
+    if not path.is_file():
+        raise InputError(f"molecule {path} does not exist: check the path")
+    if suffix in MODELS:
+        return _from_atoms(name, *_read_atoms(path), voxel_size)
+    if suffix in MAPS:
+        return _from_map(path, name, voxel_size)
+    raise InputError(f"molecule {path} has the ending '{suffix}', expected one of {', '.join(MAPS + MODELS)}, plain or .gz")
+
+
+def _read_atoms(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Places (atoms, 3) as z, y, x in angstrom, and weights (atoms,): atomic number times occupancy. Waters are left out."""
+    import gemmi
+
+    try:
+        structure = gemmi.read_structure(str(path))
+    except (RuntimeError, ValueError, OSError, EOFError) as error:
+        raise InputError(
+            f"molecule {path} cannot be read ({str(error).splitlines()[0]}): give a PDB or mmCIF file, plain or .gz"
+        ) from error
+    structure.setup_entities()
+    structure.remove_waters()
+    model: Any = structure[0] if len(structure) else None
+    if model is not None and structure.assemblies:
+        model = gemmi.make_assembly(structure.assemblies[0], model, gemmi.HowToNameCopiedChain.Dup)
+    rows = [] if model is None else [
+        (a.atom.pos.z, a.atom.pos.y, a.atom.pos.x, a.atom.occ * a.atom.element.atomic_number) for a in model.all()
+    ]  # fmt: skip
+    if not rows:
+        raise InputError(f"molecule {path} holds no atoms: give a PDB or mmCIF file with a model")
+    table = np.array(rows)
+    return table[:, :3], table[:, 3]
+
+
+def _from_atoms(name: str, places: np.ndarray, weights: np.ndarray, voxel_size: float) -> Molecule:
+    centred = (places - np.average(places, axis=0, weights=np.maximum(weights, 1e-3))) / voxel_size
+    half = int(np.ceil(np.abs(centred).max() + 4 * BLUR)) + 2
+    side = FINE * 2 * half + 1
+    if side > FINE * MOST_VOXELS:
+        raise InputError(
+            f"molecule {name} is {side // FINE} voxels wide at {voxel_size:g} angstrom, expected {MOST_VOXELS} at most"
+        )
+    grid = np.zeros((side,) * 3, dtype=np.float32)
+    at = centred * FINE + FINE * half
+    below = np.floor(at).astype(int)
+    part = at - below
+    for corner in np.ndindex(2, 2, 2):
+        share = np.prod(np.where(corner, part, 1 - part), axis=1)
+        np.add.at(grid, tuple((below + corner).T), share * weights)
+    fine = gaussian_filter(grid, BLUR * FINE)
+    return molecule(name, fine[::FINE, ::FINE, ::FINE], np.full(3, half))
+
+
+def _from_map(path: Path, name: str, voxel_size: float) -> Molecule:
+    volume = read_volume(path)
+    density = np.asarray(volume.density, dtype=np.float32)
+    if not np.isfinite(density).all():
+        raise InputError(f"molecule {path} holds NaN or infinite voxels: mend it first")
+    factor = voxel_size / voxel_size_of(volume, None)
+    centre = np.array([n // 2 for n in density.shape])
+    if abs(factor - 1) < 0.01:
+        return molecule(name, density, centre)
+    sides = np.array([2 * int(np.ceil(n / factor / 2)) + 1 for n in density.shape])
+    if sides.max() > MOST_VOXELS:
+        raise InputError(
+            f"molecule {path} is {sides.max()} voxels wide at {voxel_size:g} angstrom, expected {MOST_VOXELS} at most"
+        )
+    # Detail finer than the new voxels would come back as detail that is not there.
+    blurred = gaussian_filter(density, 0.5 * np.sqrt(factor**2 - 1)) if factor > 1 else density
+    edge = float(np.median(density[0]))
+    resampled = affine_transform(
+        blurred, np.full(3, factor), centre - (sides // 2) * factor, tuple(sides), order=1, mode="constant", cval=edge
+    )
+    return molecule(name, resampled, sides // 2)
