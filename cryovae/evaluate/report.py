@@ -1,16 +1,26 @@
-"""A restoration beside the baselines on the same input, as rows of a table."""
+"""All that is known of a restoration, with and without a truth, beside the baselines on the same input.
+
+Against a truth    correlation in the wedge and in the measured part, by shell and by cone; calibration
+Without one        the FSC of the restored halves, and the correlation with bins that were hidden from the input
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cryovae.evaluate.baselines import best_clipping
-from cryovae.evaluate.fsc import BAND, Score, score
+from cryovae.evaluate.baselines import Foretold, best_clipping, foretold_by_clipping
+from cryovae.evaluate.calibration import Calibration, calibration_by_part
+from cryovae.evaluate.fsc import BAND, LEVELS, Cone, Correlation, Score, cone_scores, resolution_at, score
 from cryovae.tomogram import TiltGeometry
+
+__all__ = ["Assessment", "Row", "as_figures", "as_plain", "as_tensor", "assess", "compare", "compare_halves", "resolution_at"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +29,51 @@ class Row:
 
     name: str
     score: Score
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The figures of one restoration; what cannot be known is empty or None.
+
+    rows: against the truth. cones: of the restored density against the truth. halves: first half against second half.
+    calibration: against the truth, of the whole, the measured part and the wedge. foretold: of clipping on hidden bins.
+    pairs: pairs of samples behind the standard deviation of the parts.
+    """
+
+    limits: tuple[float, float]
+    rows: list[Row] = field(default_factory=list)
+    cones: list[Cone] = field(default_factory=list)
+    halves: list[Row] = field(default_factory=list)
+    calibration: dict[str, Calibration | None] = field(default_factory=dict)
+    foretold: Foretold | None = None
+    pairs: int = 0
+
+
+def assess(
+    restored: Tensor,
+    tilts: TiltGeometry,
+    truth: Tensor | None = None,
+    given: Tensor | None = None,
+    std: Tensor | None = None,
+    samples: Sequence[Tensor] = (),
+    halves: tuple[Tensor, Tensor] | None = None,
+    given_halves: tuple[Tensor, Tensor] | None = None,
+    limits: tuple[float, float] = BAND,
+) -> Assessment:
+    """All figures that these allow; densities are (z, y, x) of one shape and on one grey scale.
+
+    restored, std, samples, halves: what was restored. given, given_halves: the input. limits: the band, cycles per voxel.
+    """
+    foretold = None if given is None else foretold_by_clipping(given, tilts, limits)
+    return Assessment(
+        limits=limits,
+        rows=[] if truth is None else compare(restored, truth, given, tilts, limits),
+        cones=[] if truth is None else cone_scores(restored, truth, tilts, limits),
+        halves=[] if halves is None else compare_halves(halves, given_halves, foretold, tilts, limits),
+        calibration={} if truth is None or std is None else calibration_by_part(restored, std, truth, tilts, samples),
+        foretold=foretold,
+        pairs=len(samples) // 2,
+    )
 
 
 def compare(
@@ -33,17 +88,77 @@ def compare(
     return rows
 
 
+def compare_halves(
+    restored: tuple[Tensor, Tensor],
+    given: tuple[Tensor, Tensor] | None,
+    foretold: Foretold | None,
+    tilts: TiltGeometry,
+    limits: tuple[float, float] = BAND,
+) -> list[Row]:
+    """FSC of one half with the other: restored, untouched, and clipped with the recipe that foretells hidden bins best."""
+    rows = [Row("restored", score(*restored, tilts, limits))]
+    if given is not None:
+        rows.append(Row("untouched input", score(*given, tilts, limits)))
+    if given is not None and foretold is not None:
+        first, second = (foretold.recipe(half) for half in given)
+        rows.append(Row(f"low-pass and clipping: {foretold.recipe}", score(first, second, tilts, limits)))
+    return rows
+
+
 def as_figures(rows: list[Row]) -> dict[str, dict[str, float]]:
     """The band figures of each row, for a record."""
     return {row.name.split(":")[0]: {"wedge": row.score.wedge.band, "measured": row.score.measured.band} for row in rows}
 
 
-def resolution_at(frequency: np.ndarray, shells: np.ndarray, voxel_size: float, threshold: float) -> float:
-    """Resolution in angstrom where a shell curve first falls under ``threshold``; nan if it starts under it."""
-    under = np.flatnonzero(~(shells >= threshold))
-    if len(under) == 0:
-        return 2 * voxel_size
-    return float("nan") if under[0] == 0 else float(voxel_size / frequency[under[0] - 1])
+def as_plain(found: Assessment, voxel_size: float) -> dict[str, Any]:
+    """An assessment in lists and dictionaries, for JSON; resolutions in angstrom, frequencies per voxel, nan as None."""
+    return {
+        "band": list(found.limits),
+        "against_truth": [_row(row, voxel_size) for row in found.rows],
+        "cones": [
+            {"degrees": [cone.low, cone.high]}
+            | {name: _curve(getattr(cone, name), voxel_size) for name in ("whole", "wedge", "measured")}
+            for cone in found.cones
+        ],
+        "halves": [_row(row, voxel_size) for row in found.halves],
+        "calibration": {part: None if known is None else _calibration(known) for part, known in found.calibration.items()},
+        "hidden_bins_by_clipping": None
+        if found.foretold is None
+        else {"correlation": found.foretold.correlation, "recipe": str(found.foretold.recipe)},
+        "sample_pairs": found.pairs,
+    }
+
+
+def _row(row: Row, voxel_size: float) -> dict[str, Any]:
+    name, _, recipe = row.name.partition(": ")
+    parts = {"wedge": _curve(row.score.wedge, voxel_size), "measured": _curve(row.score.measured, voxel_size)}
+    return {"name": name, "recipe": recipe or None} | parts
+
+
+def _curve(found: Correlation, voxel_size: float) -> dict[str, Any]:
+    reached = {f"{level:g}": _finite(resolution_at(found.frequency, found.shells, voxel_size, level)) for level in LEVELS}
+    shells = [_finite(float(value)) for value in found.shells]
+    return {"band": _finite(found.band), "resolution": reached, "frequency": found.frequency.tolist(), "fsc": shells}
+
+
+def _calibration(found: Calibration) -> dict[str, Any]:
+    line = found.reliability
+    return {
+        "rms_over_std": found.error_ratio,
+        "coverage": {f"{share:g}": covered for share, covered in found.coverage.items()},
+        "crps": found.crps,
+        "crps_over_absolute_error": found.crps_share,
+        "reliability": {
+            "predicted": line.predicted.tolist(),
+            "observed": line.observed.tolist(),
+            "slope": _finite(line.slope),
+            "offset": _finite(line.offset),
+        },
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def as_tensor(density: np.ndarray) -> Tensor:

@@ -300,7 +300,7 @@ def _noted(folder: Any) -> Any:
 @reported
 def evaluate(
     restored: Annotated[Path, typer.Argument(help="A restored tomogram, MRC.")],
-    truth: Annotated[Path, typer.Option(help="The truth, MRC of the same shape.")],
+    truth: Annotated[Path | None, typer.Option(help="The truth, MRC of the same shape, if there is one.")] = None,
     tilts: Tilts = None,
     tilt_range: TiltRange = None,
     given: Annotated[
@@ -309,11 +309,14 @@ def evaluate(
     ] = None,
     band: Annotated[tuple[float, float], typer.Option(help="Cycles per voxel that are correlated.")] = (0.01, 0.2),
     shells: Annotated[bool, typer.Option(help="Print the FSC by shell too.")] = True,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file too.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Where the report goes; beside the restored tomogram without it.")] = None,
 ) -> None:
-    """Score a restored tomogram against a truth, in the wedge and in the measured part, beside two trivial baselines."""
-    from cryovae.interfaces.evaluation import print_evaluation
+    """Score a restored tomogram, with a truth and without, beside two trivial baselines; write its report.html."""
+    from cryovae.interfaces.evaluation import evaluate_volume
 
-    print_evaluation(restored, truth, _geometries(tilts, tilt_range, 1)[0], given, band, shells)
+    geometry = _geometries(tilts, tilt_range, 1)[0] if tilts or tilt_range else None
+    evaluate_volume(restored, truth, geometry, given, band, shells, json_path, report)
 
 
 @app.command()

@@ -1,103 +1,246 @@
-"""Prints how a restored tomogram compares with a truth, beside the baselines on the same input."""
+"""Prints how good a restored tomogram is, beside the baselines on the same input, and writes its report and its figures."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
-from cryovae.evaluate.calibration import calibration
-from cryovae.evaluate.report import Row, as_tensor, compare, resolution_at
+from cryovae.evaluate.calibration import NOMINAL, Calibration
+from cryovae.evaluate.fsc import LEVELS, Cone
+from cryovae.evaluate.report import Assessment, Row, as_plain, as_tensor, assess
+from cryovae.interfaces.report.contents import Contents, metrics_of
+from cryovae.interfaces.report.page import write_report
+from cryovae.interfaces.report.words import calibration_words, detail
+from cryovae.io.atomic import write_text
 from cryovae.io.mrc import Volume, read_volume
+from cryovae.io.tilts import read_tilts
 from cryovae.tomogram import InputError, TiltGeometry
 
 
-def print_evaluation(
-    restored: Path, truth: Path, tilts: TiltGeometry, given: list[Path] | None, band: tuple[float, float], shells: bool
+@dataclass(frozen=True)
+class Found:
+    """A restored tomogram and what lies beside it; the record is empty where there is no run.json."""
+
+    path: Path
+    volume: Volume
+    name: str
+    record: dict[str, Any] = field(default_factory=dict)
+    record_path: Path | None = None
+
+    def beside(self, kind: str) -> Tensor | None:
+        """A volume of the same restoration, e.g. its std, if it is there and has the same shape."""
+        path = self.path.with_name(f"{self.name}_{kind}{self.path.suffix}")
+        if not self.path.stem.endswith("_mean") or not path.exists():
+            return None
+        density = read_volume(path).density
+        return as_tensor(density) if density.shape == self.volume.density.shape else None
+
+    @property
+    def samples(self) -> list[Tensor]:
+        """The samples that were kept, in their order."""
+        count = 0
+        found: list[Tensor] = []
+        while (sample := self.beside(f"sample_{count}")) is not None:
+            found.append(sample)
+            count += 1
+        return found
+
+    @property
+    def report(self) -> Path:
+        """Where its report belongs: beside run.json and with the same prefix, else under its own name."""
+        if self.record_path is None:
+            return self.path.with_name(f"{self.name}_report.html")
+        return self.record_path.with_name(self.record_path.name.replace("run.json", "report.html"))
+
+    @property
+    def inputs(self) -> list[Path]:
+        """The tomogram or the halves that the record names, if they are still there."""
+        named = self.record.get("inputs", {})
+        paths = [Path(named[role]["path"]) for role in ("tomogram", "half1", "half2") if role in named]
+        return paths if all(path.exists() for path in paths) else []
+
+    @property
+    def tilts(self) -> TiltGeometry:
+        """The tilts that the record names; InputError if it names none."""
+        named = self.record.get("inputs", {}).get("tilts")
+        if named and Path(named["path"]).exists():
+            return read_tilts(Path(named["path"]))
+        ends = self.record.get("tilts")
+        if ends:
+            return TiltGeometry.from_range(ends["lowest"], ends["highest"])
+        raise InputError(f"no run.json beside {self.path} names its tilt angles: pass --tilts ts_01.tlt, or --tilt-range -60 60")
+
+    @property
+    def metrics(self) -> list[dict[str, str]]:
+        """The course of the training of its model."""
+        return metrics_of(self.record, self.report.with_name(self.report.name.replace("report.html", "metrics.csv")))
+
+
+def find(restored: Path) -> Found:
+    """A restored tomogram, and the run.json beside it that has its name. InputError if it is no volume."""
+    volume = read_volume(restored)
+    for path in (restored.parent / "run.json", *sorted(restored.parent.glob("*_run.json"))):
+        if path.exists():
+            record = json.loads(path.read_text())
+            if restored.name.startswith(f"{record.get('name')}_"):
+                return Found(restored, volume, record["name"], record, path)
+    return Found(restored, volume, re.sub("_mean$", "", restored.stem))
+
+
+def evaluate_volume(
+    restored: Path,
+    truth: Path | None,
+    tilts: TiltGeometry | None,
+    given: list[Path] | None,
+    band: tuple[float, float],
+    shells: bool = True,
+    json_path: Path | None = None,
+    report: Path | None = None,
 ) -> None:
-    """Print a table of correlations in the wedge and in the measured part, and the FSC of both by shell."""
-    found, known = read_volume(restored), read_volume(truth)
-    if found.density.shape != known.density.shape:
-        raise InputError(f"{restored} has shape {found.density.shape} and {truth} {known.density.shape}, expected the same shape")
+    """Print tables of what is known with and without a truth; write the report, and all figures to ``json_path``."""
     if not 0 <= band[0] < band[1] <= 0.87:
         raise InputError(f"--band {band[0]:g} {band[1]:g} found, expected cycles per voxel, the lower first, e.g. 0.01 0.2")
-    paths = given or _inputs_in_record(restored)
-    untouched = _mean_of(paths, found.density.shape) if paths else None
-    rows = compare(
-        as_tensor(found.density),
-        as_tensor(known.density),
-        None if untouched is None else as_tensor(untouched),
-        tilts,
+    about = find(restored)
+    shape = about.volume.density.shape
+    known = None if truth is None else _density(truth, shape)
+    inputs = [_density(path, shape) for path in given or about.inputs]
+    geometry = tilts or about.tilts
+    before = None if not inputs else sum(inputs[1:], inputs[0]) / len(inputs)
+    halves = (about.beside("mean_half1"), about.beside("mean_half2"))
+    std = about.beside("std")
+    found = assess(
+        as_tensor(about.volume.density),
+        geometry,
+        known,
+        before,
+        std,
+        about.samples,
+        None if halves[0] is None or halves[1] is None else (halves[0], halves[1]),
+        (inputs[0], inputs[1]) if len(inputs) == 2 else None,
         band,
     )
-    if untouched is None:
+    if before is None:
         print(f"no run.json beside {restored} names its input, so no baselines: pass --input", file=sys.stderr)
-    _print_bands(rows, band, tilts)
-    if shells:
-        _print_shells(rows, found.voxel_size[0])
-    _print_calibration(restored, found, known)
+    size = about.volume.voxel_size[0] or 1.0
+    _print_all(found, geometry, size, shells)
+    contents = Contents(
+        name=about.name,
+        before=None if before is None else before.numpy(),
+        after=np.asarray(about.volume.density, dtype=np.float32),
+        std=None if std is None else std.numpy(),
+        voxel_size=size,
+        tilts=geometry,
+        assessment=found,
+        record=about.record,
+        metrics=about.metrics,
+    )
+    if json_path is not None:
+        write_text(json_path, json.dumps(_figures(contents, about, truth), indent=2) + "\n")
+    write_report(report or about.report, contents)
+    print(f"report: {report or about.report}")
 
 
-def _print_calibration(restored: Path, found: Volume, known: Volume) -> None:
-    """If the standard deviation lies beside the mean, print whether it is as large as the error."""
-    beside = restored.with_name(restored.name.replace("_mean", "_std"))
-    if beside == restored or not beside.exists():
-        return
-    std = read_volume(beside)
-    if std.density.shape != known.density.shape:
-        return
-    measured = calibration(as_tensor(found.density), as_tensor(std.density), as_tensor(known.density))
-    covered = ", ".join(f"{100 * c:.0f} % of {100 * share:.0f} %" for share, c in measured.coverage.items())
-    print(f"standard deviation: rms error is {measured.error_ratio:.2f} times it; intervals cover {covered}")
+def _density(path: Path, shape: tuple[int, ...]) -> Tensor:
+    volume = read_volume(path)
+    if volume.density.shape != shape:
+        raise InputError(f"{path} has shape {volume.density.shape}, expected that of the restored tomogram, {shape}: same shape")
+    return as_tensor(volume.density)
 
 
-def _mean_of(paths: list[Path], shape: tuple[int, ...]) -> np.ndarray:
-    volumes = [read_volume(path) for path in paths]
-    for volume in volumes:
-        if volume.density.shape != shape:
-            raise InputError(f"{volume.path} has shape {volume.density.shape}, expected that of the restored tomogram, {shape}")
-    total = sum(volume.density.astype(np.float32) for volume in volumes)
-    return np.asarray(total / len(volumes))
+def _figures(contents: Contents, about: Found, truth: Path | None) -> dict[str, Any]:
+    """All figures for a machine to read."""
+    return {
+        "restored": str(about.path),
+        "truth": None if truth is None else str(truth),
+        "name": contents.name,
+        "voxel_size": contents.voxel_size,
+        "tilts": [contents.tilts.lowest, contents.tilts.highest],
+        **as_plain(contents.assessment, contents.voxel_size),
+        "held_out": (contents.record.get("restoration") or {}).get("held_out"),
+        "figures": (contents.record.get("restoration") or {}).get("figures"),
+        "seconds": contents.record.get("seconds"),
+    }
 
 
-def _inputs_in_record(restored: Path) -> list[Path]:
-    """The tomogram or the halves that the run.json beside a restored tomogram names, if they are still there."""
-    for record in (restored.parent / "run.json", *sorted(restored.parent.glob("*_run.json"))):
-        if not record.exists():
-            continue
-        about = json.loads(record.read_text())
-        if restored.name.startswith(f"{about.get('name')}_"):
-            inputs = about.get("inputs", {})
-            paths = [Path(inputs[role]["path"]) for role in ("tomogram", "half1", "half2") if role in inputs]
-            return paths if all(path.exists() for path in paths) else []
-    return []
+def _print_all(found: Assessment, tilts: TiltGeometry, voxel_size: float, shells: bool) -> None:
+    band = f"{found.limits[0]:g} to {found.limits[1]:g} cycles per voxel"
+    if found.rows:
+        _print_bands(found.rows, f"correlation with the truth, {band}", tilts)
+        if shells:
+            _print_shells(found.rows)
+        _print_resolutions(found.rows[0], "truth", voxel_size)
+        _print_cones(found.cones, voxel_size)
+    if found.halves:
+        _print_bands(found.halves, f"correlation of one half with the other, {band}", tilts)
+        _print_resolutions(found.halves[0], "halves", voxel_size)
+    if found.foretold is not None:
+        print(f"low-pass and clipping foretell hidden measured data with correlation {found.foretold.correlation:.3f}")
+    _print_calibration(found.calibration)
 
 
-def _print_bands(rows: list[Row], band: tuple[float, float], tilts: TiltGeometry) -> None:
-    table = Table(title=f"correlation with the truth, {band[0]:g} to {band[1]:g} cycles per voxel")
-    for column in ("", "wedge", "measured"):
-        table.add_column(column, justify="left" if not column else "right")
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title)
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _print_bands(rows: list[Row], title: str, tilts: TiltGeometry) -> None:
+    table = _table(title, "", "wedge", "measured")
     for row in rows:
         wedge = f"{row.score.wedge.band:.3f}" if tilts.has_wedge else "no wedge"
         table.add_row(row.name, wedge, f"{row.score.measured.band:.3f}")
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    _console().print(table)
 
 
-def _print_shells(rows: list[Row], voxel_size: float) -> None:
-    table = Table(title="FSC with the truth by shell: wedge / measured")
-    table.add_column("cycles per voxel", justify="right")
-    for row in rows:
-        table.add_column(row.name.split(":")[0], justify="right")
-    first = rows[0].score.wedge
-    for index, frequency in enumerate(first.frequency):
+def _print_shells(rows: list[Row]) -> None:
+    table = _table("FSC with the truth by shell: wedge / measured", "cycles per voxel", *(row.name.split(":")[0] for row in rows))
+    for index, frequency in enumerate(rows[0].score.wedge.frequency):
         cells = [f"{r.score.wedge.shells[index]:6.3f} / {r.score.measured.shells[index]:.3f}" for r in rows]
         table.add_row(f"{frequency:.3f}", *cells)
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-    if voxel_size > 0:
-        for name, found in (("wedge", rows[0].score.wedge), ("measured", rows[0].score.measured)):
-            reached = [resolution_at(found.frequency, found.shells, voxel_size, level) for level in (0.5, 0.143)]
-            print(f"restored, {name}: FSC 0.5 at {reached[0]:.1f} angstrom, 0.143 at {reached[1]:.1f} angstrom")
+    _console().print(table)
+
+
+def _print_resolutions(row: Row, against: str, voxel_size: float) -> None:
+    for part, curve in (("wedge", row.score.wedge), ("measured", row.score.measured)):
+        reached = ", ".join(f"FSC {level:g} at {detail(curve, voxel_size, level)}" for level in LEVELS)
+        print(f"restored, {against}, {part}: {reached}")
+
+
+def _print_cones(cones: list[Cone], voxel_size: float) -> None:
+    table = _table(
+        "correlation with the truth by direction", "off the beam", "all", "wedge", "measured", *(f"FSC {v:g}" for v in LEVELS)
+    )
+    for cone in cones:
+        bands = ["–" if np.isnan(c.band) else f"{c.band:.3f}" for c in (cone.whole, cone.wedge, cone.measured)]
+        table.add_row(f"{cone.low:g} to {cone.high:g}°", *bands, *(detail(cone.whole, voxel_size, level) for level in LEVELS))
+    _console().print(table)
+
+
+def _print_calibration(found: dict[str, Calibration | None]) -> None:
+    """Whether the standard deviation is as large as the error."""
+    if not found:
+        return
+    shares = [f"{100 * share:.0f} %" for share in NOMINAL]
+    table = _table("standard deviation against the truth", "", "rms/std", *shares, "slope", "offset", "CRPS", "CRPS/MAE")
+    for part, known in found.items():
+        table.add_row(part, *(["needs samples"] if known is None else calibration_words(known)))
+    _console().print(table)
+    whole = found["whole"]
+    if whole is not None:
+        covered = ", ".join(f"{100 * c:.0f} % of {100 * share:.0f} %" for share, c in whole.coverage.items())
+        print(f"standard deviation: rms error is {whole.error_ratio:.2f} times it; intervals cover {covered}")

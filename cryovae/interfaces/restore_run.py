@@ -12,8 +12,11 @@ import torch
 
 from cryovae.checkpoint import Checkpoint
 from cryovae.config import RunConfig
+from cryovae.evaluate.report import as_tensor, assess
 from cryovae.interfaces.pictures import preview
 from cryovae.interfaces.progress import Watch
+from cryovae.interfaces.report.contents import Contents, metrics_of
+from cryovae.interfaces.report.page import write_report
 from cryovae.interfaces.run_folder import RunFolder, log
 from cryovae.io.mrc import write_volume
 from cryovae.restore import Restoration, Restorer
@@ -58,8 +61,35 @@ def restore_in(
     write_results(folder, tomogram, restoration, config)
     rate = tomogram.density.size * config.restoration.samples / max(seconds, 1e-9)
     log.info("restored in %.0f s, %.3g voxels of samples a second", seconds, rate)
-    folder.save(restoration={"seconds": round(seconds, 1), "figures": restoration.figures, "steps_of_model": checkpoint.step})
+    folder.save(
+        restoration={
+            "seconds": round(seconds, 1),
+            "figures": restoration.figures,
+            "steps_of_model": checkpoint.step,
+        }
+    )
+    report_on(folder, tomogram, restoration)
     return restoration
+
+
+def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -> None:
+    """Write report.html, with all that is known without a truth."""
+    before = as_tensor(tomogram.density)
+    given = None if tomogram.halves is None else (as_tensor(tomogram.halves[0]), as_tensor(tomogram.halves[1]))
+    found = assess(restoration.mean, tomogram.tilts, given=before, halves=restoration.halves, given_halves=given)
+    contents = Contents(
+        name=tomogram.name,
+        before=before.numpy(),
+        after=restoration.mean.numpy(),
+        std=restoration.std.numpy(),
+        voxel_size=tomogram.voxel_size,
+        tilts=tomogram.tilts,
+        assessment=found,
+        record=folder.record,
+        metrics=metrics_of(folder.record, folder.path("metrics.csv")),
+    )
+    write_report(folder.path("report.html"), contents)
+    log.info("wrote %s", folder.path("report.html"))
 
 
 def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:

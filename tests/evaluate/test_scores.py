@@ -75,7 +75,7 @@ def test_a_true_standard_deviation_covers_what_it_says():
 
 def test_resolution_where_the_curve_falls():
     frequency = np.array([0.1, 0.2, 0.3])
-    assert resolution_at(frequency, np.array([0.9, 0.6, 0.1]), 10.0, 0.5) == pytest.approx(50)
+    assert resolution_at(frequency, np.array([0.9, 0.6, 0.1]), 10.0, 0.5) == pytest.approx(10 / 0.22)
     assert np.isnan(resolution_at(frequency, np.array([0.1, 0.6, 0.1]), 10.0, 0.5))
     assert resolution_at(frequency, np.ones(3), 10.0, 0.5) == 20
 

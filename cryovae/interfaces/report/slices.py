@@ -1,0 +1,102 @@
+"""The pictures of a report: orthoslices before, after and std at one contrast, and xz power spectra with the wedge drawn."""
+
+from __future__ import annotations
+
+from math import cos, radians, sin
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from cryovae.interfaces.pictures import PLANES, log_power_xz, middle_slices
+from cryovae.interfaces.report.contents import Contents
+from cryovae.tomogram import TiltGeometry
+
+SIDE, LABELS, TALLEST = 3.2, 0.65, 1.3
+
+
+def orthoslices(contents: Contents) -> Any:
+    """Rows xy, xz, yz; columns input, restored, standard deviation. Input and restored have one grey scale for all slices."""
+    shown = [("input", contents.before), ("restored", contents.after), ("standard deviation", contents.std)]
+    columns = [(name, middle_slices(density)) for name, density in shown if density is not None]
+    low, high = _contrast(contents)
+    nz, ny, nx = contents.after.shape
+    # A long volume would leave no room for the planes in which the wedge shows, so its xy is drawn smaller.
+    heights = [SIDE * min(ratio, TALLEST) for ratio in (ny / nx, nz / nx, nz / ny)]
+    figure, axes = plt.subplots(
+        3, len(columns), figsize=((SIDE + LABELS) * len(columns), sum(heights) + 2.3), height_ratios=heights,
+        squeeze=False, layout="compressed",
+    )  # fmt: skip
+    nm = contents.voxel_size / 10
+    for column, (name, slices) in enumerate(columns):
+        spread = name == "standard deviation"
+        limits = (
+            (0.0, float(np.percentile(_pixels(contents.std), 99.7)) or 1.0)
+            if spread and contents.std is not None
+            else (low, high)
+        )
+        for row, plane in enumerate(PLANES):
+            axis, pixels = axes[row, column], slices[plane]
+            extent = (0, pixels.shape[1] * nm, 0, pixels.shape[0] * nm)
+            picture = axis.imshow(
+                pixels, cmap="viridis" if spread else "gray", vmin=limits[0], vmax=limits[1], origin="lower", extent=extent
+            )
+            axis.set(xlabel=f"{plane[0]} (nm)", ylabel=f"{plane[1]} (nm)", title=f"{name}, {plane}")
+            _scale_bar(axis, extent[1], extent[3])
+        label = "standard deviation (grey values of the input)" if spread else "density (grey values of the input)"
+        if spread or name == "restored":
+            figure.colorbar(picture, ax=axes[:, column], location="bottom", shrink=0.85, aspect=40, label=label)
+        else:
+            figure.colorbar(picture, ax=axes[:, column], location="bottom", shrink=0.85, aspect=40, label=f"{label}, same scale")
+    return figure
+
+
+def _contrast(contents: Contents) -> tuple[float, float]:
+    """One range for all: that of the restored, widened to two standard deviations of the input, so that neither is lost."""
+    low, high = np.percentile(_pixels(contents.after), (0.3, 99.7))
+    if contents.before is None:
+        return float(low), float(high)
+    before = _pixels(contents.before)
+    middle, width = float(before.mean()), 2 * float(before.std())
+    return min(float(low), middle - width), max(float(high), middle + width)
+
+
+def _pixels(density: np.ndarray) -> np.ndarray:
+    return np.concatenate([s.ravel() for s in middle_slices(density).values()]).astype(np.float32)
+
+
+def _scale_bar(axis: Any, width: float, height: float) -> None:
+    """A bar of a round length, about a fifth of the width, in nm."""
+    decade = 10 ** np.floor(np.log10(width / 5))
+    length = float(decade * max(step for step in (1, 2, 5) if step * decade <= width / 5))
+    left, bottom = 0.05 * width, 0.06 * height
+    box = {"facecolor": "black", "edgecolor": "none", "alpha": 0.55, "pad": 1.5}
+    axis.plot((left, left + length), (bottom, bottom), color="white", linewidth=3, solid_capstyle="butt")
+    axis.text(left, bottom + 0.025 * height, f"{length:g} nm", color="white", fontsize=8, va="bottom", bbox=box)
+
+
+def spectra(contents: Contents) -> Any:
+    """log10 power in the k_z-k_x plane before and after, on one scale, with the edges of the measured range as lines."""
+    shown = [("input", contents.before), ("restored", contents.after)]
+    found = [(name, log_power_xz(density)) for name, density in shown if density is not None]
+    high = max(float(np.percentile(power, 99.9)) for _, power in found)
+    figure, axes = plt.subplots(1, len(found), figsize=(4.6 * len(found) + 1, 4.6), squeeze=False, constrained_layout=True)
+    for axis, (name, power) in zip(axes[0], found, strict=True):
+        extent = (-0.5, 0.5, -0.5, 0.5)
+        picture = axis.imshow(power, cmap="magma", vmin=high - 4, vmax=high, origin="lower", extent=extent)
+        _wedge_edges(axis, contents.tilts)
+        axis.set(title=f"power, {name}", xlabel="k_x (cycles per voxel)", ylabel="k_z, beam (cycles per voxel)")
+        axis.set(xlim=(-0.5, 0.5), ylim=(-0.5, 0.5))
+    figure.colorbar(picture, ax=axes, shrink=0.85, label="log10 power (grey values squared)")
+    return figure
+
+
+def _wedge_edges(axis: Any, tilts: TiltGeometry) -> None:
+    if not tilts.has_wedge:
+        return
+    for angle in (tilts.lowest, tilts.highest):
+        x, z = cos(radians(angle)), sin(radians(angle))
+        axis.plot((-x, x), (-z, z), color="cyan", linewidth=1, linestyle="--")
+        side = 0.42 / max(abs(x), abs(z))
+        box = {"facecolor": "black", "edgecolor": "none", "alpha": 0.6, "pad": 1.5}
+        axis.text(side * x, side * z, f"{angle:g}°", color="cyan", fontsize=8, ha="center", va="center", bbox=box)
