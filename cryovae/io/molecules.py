@@ -8,6 +8,7 @@ between maps, so each is normalised: its surroundings are 0, and the mean of its
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,9 @@ def _read_atoms(path: Path) -> tuple[np.ndarray, np.ndarray]:
     structure.remove_waters()
     model: Any = structure[0] if len(structure) else None
     if model is not None and structure.assemblies:
-        model = gemmi.make_assembly(structure.assemblies[0], model, gemmi.HowToNameCopiedChain.Dup)
+        # Hand-made files describe assemblies of chains that they do not hold; the model itself is used then.
+        with suppress(RuntimeError):
+            model = gemmi.make_assembly(structure.assemblies[0], model, gemmi.HowToNameCopiedChain.Dup)
     rows = [] if model is None else [
         (a.atom.pos.z, a.atom.pos.y, a.atom.pos.x, a.atom.occ * a.atom.element.atomic_number) for a in model.all()
     ]  # fmt: skip

@@ -214,7 +214,7 @@ def _add_vesicle(site: _Site) -> None:
         radius = site.rng.uniform(min(150 / voxel, largest), largest) * (1 - 0.5 * attempt / (4 * TRIES))
         stretch = site.rng.uniform(0.85, 1.15, 3)
         frame = _directions(site.rng)
-        centre = site.place(0.6 * radius)
+        centre = site.place(radius + THICKNESS / voxel)
         where, offset = site.box(centre, 1.2 * radius + 2 * THICKNESS / voxel)
         along = [
             sum(o * np.float32(a) for o, a in zip(offset, axis, strict=True)) * s for axis, s in zip(frame, stretch, strict=True)

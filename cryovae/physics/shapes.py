@@ -57,7 +57,7 @@ class Helix:
 
 
 ACTIN = Helix("actin", 25.0, 27.5, -166.7, 20.0)
-MICROTUBULE = Helix("microtubule", 112.0, 120.0 / 13, -360.0 / 13, 18.0, 3)
+MICROTUBULE = Helix("microtubule", 112.0, 120.0 / 13, -360.0 / 13, 25.0, 3)
 
 
 def bilayer(distance: np.ndarray, voxel_size: float) -> np.ndarray:

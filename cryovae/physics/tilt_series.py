@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as nnf
 from scipy.ndimage import binary_dilation
 from torch import Tensor
 
@@ -31,6 +32,8 @@ INTERACTION, POTENTIAL, MEAN_FREE_PATH = 0.000653, 2.5, 3000.0
 LEAST = 0.02
 ROWS = 16
 AROUND_GOLD = 6
+# Voxels added around what the CTF filters, so that its rings do not come back in on the other side.
+BORDER = 16
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,14 @@ class SimulatedSeries:
 
 
 def tilt_angles(lowest: float, highest: float, step: float) -> tuple[float, ...]:
-    """Evenly spaced tilts in degrees, from the lowest to the highest. InputError if the range or the step is no such."""
+    """Evenly spaced tilts in degrees, both ends included, so that the step is as near to ``step`` as the range allows.
+
+    InputError if the range or the step is no such.
+    """
     TiltGeometry.from_range(lowest, highest)
     if not 0 < step <= highest - lowest:
         raise InputError(f"tilt step {step:g} found, expected degrees above 0 and within the range, e.g. 3")
-    return tuple(float(a) for a in np.arange(lowest, highest + step / 2, step))
+    return tuple(float(a) for a in np.linspace(lowest, highest, round((highest - lowest) / step) + 1))
 
 
 def margin_of(shape: Sequence[int], angles: Sequence[float], thickness: float) -> int:
@@ -158,17 +164,15 @@ def noise_free(
     step = None if progress is None else lambda done, total: progress("projections", done, total)
     images = project(density, true_angles, step=step)
     ny, nx = images.shape[1:]
-    # A border keeps the rings of the CTF from coming back in on the other side.
-    border = 16
-    padded = torch.nn.functional.pad(images[:, None], (border, border, border, border), mode="replicate")
-    k = fourier.frequencies((1, ny + 2 * border, nx + 2 * border))
+    padded = nnf.pad(images[:, None], (BORDER,) * 4, mode="replicate")
+    k = fourier.frequencies((1, ny + 2 * BORDER, nx + 2 * BORDER))
     transfer = transfers(k.square().sum(0).sqrt(), config, defocus)
     made = []
     for image, angle, passed, error in zip(padded, true_angles, transfer, errors, strict=True):
         weight = -contrast_of(config.voxel_size) * passed / footprint(k[2], angle)
         shift = torch.polar(torch.ones_like(k[1]), -2 * torch.pi * (k[1] * float(error[0]) + k[2] * float(error[1])))
         whole = fourier.inverse(fourier.transform(image) * weight * shift, image.shape)
-        made.append(whole[0, border : border + ny, border : border + nx])
+        made.append(whole[0, BORDER : BORDER + ny, BORDER : BORDER + nx])
     return torch.stack(made)
 
 
@@ -196,7 +200,9 @@ def image_scene(scene: Scene, config: AcquisitionConfig, progress: Progress | No
     variance = float(signal[matter].var())
     counted = electrons(config, (scene.slab[1] - scene.slab[0]) * config.voxel_size)
     if config.snr is not None:
-        counted = counted * config.snr * _noise_gain(config, counted, clean.shape[2], shape) / max(variance, 1e-20)
+        if not variance > 0:
+            raise InputError("the specimen is empty, so no signal-to-noise ratio can be reached: give --dose instead of --snr")
+        counted = counted * config.snr * _noise_gain(config, counted, clean.shape[2], shape) / variance
     full, half1, half2, images = _tomograms(clean, counted, config, shape, generator, progress)
     mean, scale = float(full.mean()), 1 / float(full.std())
     whole = torch.from_numpy(scene.density) * -contrast_of(config.voxel_size)
@@ -214,9 +220,11 @@ def _passed_on_average(density: Tensor, config: AcquisitionConfig, defocus: np.n
     """A density (z, y, x) with the mean over tilts of C_t D_t; from a table, as a volume for each tilt would take much memory."""
     fine = torch.linspace(0, 0.9, 3601)
     table = torch.stack(transfers(fine, config, defocus)).mean(0)
-    at = fourier.radius(density.shape) * 4000
+    padded = nnf.pad(nnf.pad(density, (BORDER,) * 4, mode="replicate"), (0, 0, 0, 0, BORDER, BORDER))
+    at = fourier.radius(padded.shape) * 4000
     below = at.long()
-    return fourier.filtered(density, torch.lerp(table[below], table[below + 1], at - below))
+    passed = fourier.filtered(padded, torch.lerp(table[below], table[below + 1], at - below))
+    return passed[BORDER:-BORDER, BORDER:-BORDER, BORDER:-BORDER]
 
 
 def _matter(scene: Scene) -> np.ndarray:

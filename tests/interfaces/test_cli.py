@@ -289,7 +289,9 @@ def test_simulate_and_info(tmp_path):
         "simulate", "-o", tmp_path, "--shape", "48", "64", "56", "--tilt-range", "-50", "62", "--seed", "2", "--snr", "1"
     )
     assert made.returncode == 0, made.stderr
-    assert len(made.stdout.split()) == 4
+    kinds = ("_full.mrc", "_half1.mrc", "_half2.mrc", "_truth.mrc", "_density.mrc", "_tilts.mrc", ".tlt", "_molecules.star")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"simulated{kind}" for kind in kinds)
+    assert "reconstruction" in made.stderr
     shown = cryovae("info", tmp_path / "simulated_half1.mrc", "--tilts", tmp_path / "simulated.tlt")
     assert shown.returncode == 0, shown.stderr
     assert "48 x 64 x 56" in shown.stdout
@@ -297,3 +299,12 @@ def test_simulate_and_info(tmp_path):
     assert "sign of the angles may be turned" in turned.stdout
     assert "warning" not in shown.stdout
     refused(cryovae("simulate", "-o", tmp_path), "is there already")
+    refused(cryovae("simulate", "-o", tmp_path / "b", "--molecule", tmp_path / "none.mrc"), "does not exist")
+    refused(cryovae("simulate", "-o", tmp_path / "b", "--acquisition", "magic"), "expected tilt-series or ideal")
+    refused(cryovae("simulate", "-o", tmp_path / "b", "--acquisition", "ideal", "--lamella", "300"), "tilt-series only")
+
+
+def test_simulate_an_ideal_wedge(tmp_path):
+    made = cryovae("simulate", "-o", tmp_path, "--acquisition", "ideal", "--shape", "32", "40", "36", "--name", "a")
+    assert made.returncode == 0, made.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tlt", "a_half1.mrc", "a_half2.mrc", "a_truth.mrc"]
