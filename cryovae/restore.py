@@ -2,14 +2,16 @@
 
     z^s ~ r(z | u),  x^s = G(z^s),   mean = < x^s >,   std^2 = < (x^s - mean)^2 >
 
-Each raw, and data-consistent, with the Wiener weight of the measurement against the model's own spread:
+Each raw, and data-consistent, with the weight of the measurement against the model's own error:
 
-    x_dc = F^-1 [ w F y + (1 - w) a F x ],     w = M var_z / (var_z + sigma^2)
+    x_dc = F^-1[ w F y + (1 - w) a F x ],     w = M P / (P + sigma^2)
 
-a is the amplitude by shell and angle with which x fits the data best where they were measured, 1 in the wedge: an input at test
-has one wedge missing, in training it has two, and so the model answers too strongly.
+P is found between halves, or between two noisier copies of one volume, on held-out patches (inference/foretold.py); not
+calibrated, it is the model's own variance, and w the Wiener weight. a is the amplitude by shell and angle with which x fits what
+was measured, 1 in the wedge: an input at test has one wedge missing, in training it has two, so the model answers too strongly.
 
-A sample takes the data with noise added (Matheron's rule), so that its spread is that of the weighted answer.
+The samples' deviations from the mean are scaled, apart for the wedge and for measured bins, to the errors that held-out measured
+bins show: the amortised spread is too small.
 """
 
 from __future__ import annotations
@@ -18,20 +20,26 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from cryovae import fourier
 from cryovae.inference.amortised import sample_pair
+from cryovae.inference.foretold import Foretold, Spread, foretell
 from cryovae.inference.noise_field import NoiseField
 from cryovae.models.ladder import Ladder
-from cryovae.objectives.specimen import Specimen, standardise
-from cryovae.physics.noise import NoiseSpectrum, amplitude_table, estimate_noise, spectrum_table
+from cryovae.objectives.specimen import Specimen, prepare
+from cryovae.physics.noise import amplitude_table, spectrum_table
 from cryovae.physics.rotation import CubeRotation, symmetry_rotations
 from cryovae.physics.wedge import smeared_mask, volume_mask
 from cryovae.tiling.grid import Blender, PatchGrid, Position, cut
 from cryovae.tomogram import InputError, TiltGeometry, Tomogram
 
 HALF_PAIRS = 2
+# Width in voxels of the Gaussian by which the variance of the samples is smoothed.
+SMOOTH = 1.5
+# By how much the spread in measured bins may be scaled to the error that held-out bins show.
+FARTHEST = 4.0
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,8 @@ class RestoreConfig:
     """How a tomogram is restored.
 
     samples: draws behind mean and standard deviation, an even number, as they come in opposite pairs. samples_out: how many
-    of them are kept. batch: tiles at once. raw: leave out the data-consistent step. halves: restore the halves too.
+    of them are kept. batch: tiles at once. raw: leave out the data-consistent step. halves: restore the halves too. calibrate:
+    widen the spread of the samples by what held-out measured bins show.
     """
 
     samples: int = 8
@@ -47,6 +56,7 @@ class RestoreConfig:
     batch: int = 2
     raw: bool = False
     halves: bool = True
+    calibrate: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -61,7 +71,7 @@ class Restoration:
     """A restored tomogram, all (z, y, x) on the grey scale of the input.
 
     mean, std: of the posterior. samples: those that were kept. halves: the two halves, restored each by itself, or None.
-    figures: what is known of the result without a truth.
+    figures, held_out: what is known of the result without a truth, and of measured data hidden from the model.
     """
 
     mean: Tensor
@@ -69,28 +79,58 @@ class Restoration:
     samples: list[Tensor] = field(default_factory=list)
     halves: tuple[Tensor, Tensor] | None = None
     figures: dict[str, float] = field(default_factory=dict)
+    held_out: dict[str, object] | None = None
 
 
 @dataclass(frozen=True)
-class _Consistency:
-    """The Wiener weight w, the amplitude a and the noise of one tomogram, on its half spectrum; all None for raw output."""
+class _Answer:
+    """How raw samples become the answer, as filters on the half spectrum; None leaves what it would filter as it is.
 
-    weight: Tensor | None
-    amplitude: Tensor | None
-    deviation: Tensor | None
+    amplitude: a. weight: w of the data in the mean. spread: what multiplies a sample's deviation from the mean, with the
+    widening by what held-out bins showed. noise: amplitude spectrum of the noise that a sample's data get.
+    """
+
+    amplitude: Tensor | None = None
+    weight: Tensor | None = None
+    spread: Tensor | None = None
+    noise: Tensor | None = None
 
     def mean(self, density: Tensor, data: Tensor) -> Tensor:
         """x_dc for a mean (z, y, x)."""
-        if self.weight is None or self.amplitude is None:
+        if self.amplitude is None or self.weight is None:
             return density
         fitted = fourier.filtered(density, self.amplitude)
         return fitted + fourier.filtered(data - fitted, self.weight)
 
-    def sample(self, density: Tensor, data: Tensor, white: Tensor) -> Tensor:
-        """x_dc for a sample (z, y, x), whose data get noise of their own, made from ``white``."""
-        if self.weight is None or self.deviation is None:
-            return density
-        return self.mean(density, data + fourier.filtered(white, self.deviation))
+    def deviating(self, density: Tensor, white: Tensor) -> Tensor:
+        """A sample (z, y, x) whose differences from others like it are those of the answer; their mean is not the answer's."""
+        found = density if self.spread is None else fourier.filtered(density, self.spread)
+        return found if self.noise is None else found + fourier.filtered(white, self.noise)
+
+
+class _Moments:
+    """Mean and variance of samples that come in opposite pairs, without keeping them: three volumes."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.total, self.within, self.between = torch.zeros(shape), torch.zeros(shape), torch.zeros(shape)
+        self.pairs = 0
+
+    def add(self, plus: Tensor, minus: Tensor) -> None:
+        middle = (plus + minus) / 2
+        self.total += middle
+        self.between += middle.square()
+        self.within += ((plus - minus) / 2).square()
+        self.pairs += 1
+
+    def mean(self) -> Tensor:
+        return self.total / self.pairs
+
+    def std(self) -> Tensor:
+        """Unbiased, and its variance smoothed over SMOOTH voxels: of one voxel a few pairs know little."""
+        variance = self.within / self.pairs
+        if self.pairs > 1:
+            variance += (self.between / self.pairs - self.mean().square()).clamp_min(0) * (self.pairs / (self.pairs - 1))
+        return torch.from_numpy(gaussian_filter(variance.numpy(), SMOOTH, mode="nearest")).clamp_min(0).sqrt()
 
 
 class Restorer:
@@ -108,47 +148,49 @@ class Restorer:
         self.ladder = ladder.to(self.device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
         # The next size of which a half is still a multiple of the coarsest stride, so that all tiles share their latents.
         self.side = -(-patch // (2 * ladder.config.stride)) * 2 * ladder.config.stride
-        self.config, self.watch = config, watch
+        self.patch, self.config, self.watch = patch, config, watch
         self._given: dict[TiltGeometry, Tensor] = {}
         self._done = self._total = 0
 
     def __call__(self, tomogram: Tomogram) -> Restoration:
         """Restore: mean, std, samples, and the halves when there are any. Values are on the grey scale of the input."""
         config = self.config
-        data, shift, scale = standardise(tomogram.density)
-        halves = None if tomogram.halves is None else tuple((torch.from_numpy(h) - shift) / scale for h in tomogram.halves)
-        noise = estimate_noise(data.numpy(), None if halves is None else (halves[0].numpy(), halves[1].numpy()), tomogram.tilts)
+        specimen = prepare(tomogram, self.patch, config.seed)
+        data, shift, scale = specimen.density, specimen.mean, specimen.scale
+        parts = () if tomogram.halves is None else tuple((torch.from_numpy(h) - shift) / scale for h in tomogram.halves)
+        halves = (parts[0], parts[1]) if parts else None
         turns = symmetry_rotations(tomogram.tilts)
         grid = self.grid(tomogram.shape)
-        parts = halves if halves is not None and config.halves else ()
+        parts = parts if config.halves else ()
         self._done, self._total = 0, len(grid) * (config.samples // 2 + len(parts) * len(turns[:HALF_PAIRS]))
-        consistency: _Consistency | None = None
-        total, squares = torch.zeros(tomogram.shape), torch.zeros(tomogram.shape)
+        foretold: Foretold | None = None
+        if config.calibrate:
+            foretold = foretell(self.ladder, specimen, self.patch, halves, seed=config.seed, device=self.device)
+        answer: _Answer | None = None
+        raw, moments = torch.zeros(tomogram.shape), _Moments(tomogram.shape)
         kept: list[Tensor] = []
         spread = 0.0
         for pair in range(config.samples // 2):
             drawn = self.pair(data, tomogram.tilts, grid, turns[pair % len(turns)], pair)
-            if consistency is None:
-                consistency = self._consistency(drawn, data, noise, tomogram.tilts)
+            if answer is None:
+                answer = self._answer(drawn, specimen, foretold.spread if foretold else None)
                 spread = float(((drawn[0] - drawn[1]) / 2).square().mean())
-            generator = torch.Generator().manual_seed(config.seed * 7919 + pair)
-            white = torch.randn(tomogram.shape, generator=generator)
-            for density, sign in zip(drawn, (1, -1), strict=True):
-                sample = consistency.sample(density, data, sign * white)
-                total += sample
-                squares += sample.square()
-                if len(kept) < config.samples_out:
-                    kept.append(sample * scale + shift)
-        assert consistency is not None
-        mean = total / config.samples
-        std = (squares / config.samples - mean.square()).clamp_min(0).sqrt()
-        restored = [consistency.mean(self.mean(part, tomogram.tilts, grid), part) * scale + shift for part in parts]
+            white = torch.randn(tomogram.shape, generator=torch.Generator().manual_seed(config.seed * 7919 + pair))
+            raw += (drawn[0] + drawn[1]) / config.samples
+            samples = answer.deviating(drawn[0], white), answer.deviating(drawn[1], -white)
+            moments.add(*samples)
+            kept.extend(samples[: config.samples_out - len(kept)])
+        assert answer is not None
+        mean = answer.mean(raw, data)
+        moved = mean - moments.mean()
+        restored = [answer.mean(self.mean(part, tomogram.tilts, grid), part) * scale + shift for part in parts]
         return Restoration(
             mean=mean * scale + shift,
-            std=std * scale,
-            samples=kept,
+            std=moments.std() * scale,
+            samples=[(sample + moved) * scale + shift for sample in kept],
             halves=(restored[0], restored[1]) if restored else None,
             figures=wedge_figures(data, mean, tomogram.tilts) | {"raw_spread": spread},
+            held_out=foretold.figures if foretold else None,
         )
 
     def mean(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid | None = None) -> Tensor:
@@ -191,15 +233,31 @@ class Restorer:
             self._advance(len(positions))
         return plus.blended(), minus.blended()
 
-    def _consistency(self, drawn: tuple[Tensor, Tensor], data: Tensor, noise: NoiseSpectrum, tilts: TiltGeometry) -> _Consistency:
-        if self.config.raw:
-            return _Consistency(None, None, None)
-        k = fourier.frequencies(data.shape)
-        spread = spectrum_table((drawn[0] - drawn[1]) / 2, k)(k)
-        variance = noise(k)
-        mask = volume_mask(data.shape, tilts)
-        amplitude = 1 + mask * (amplitude_table((drawn[0] + drawn[1]) / 2, data, mask, k)(k) - 1)
-        return _Consistency(mask * spread / (spread + variance), amplitude, variance.sqrt())
+    def _answer(self, drawn: tuple[Tensor, Tensor], specimen: Specimen, known: Spread | None) -> _Answer:
+        """Filters from a first pair of samples, the noise, and what held-out bins say of the model's errors."""
+        data, tilts, config = specimen.density, specimen.tilts, self.config
+        if config.raw and known is None:
+            return _Answer()
+        k, radius = fourier.frequencies(data.shape), fourier.radius(data.shape)
+        mask, noise = volume_mask(data.shape, tilts), specimen.noise(k)
+        copied = None if known is None else Spread.at(known.copied, radius) * noise
+        amplitude = 1 + mask * (amplitude_table((drawn[0] + drawn[1]) / 2, data, mask, k, copied)(k) - 1)
+        spread = amplitude.square() * spectrum_table((drawn[0] - drawn[1]) / 2, k)(k)
+        hidden = torch.ones(()) if known is None else Spread.at(known.hidden, radius).sqrt()
+        if config.raw:
+            return _Answer(spread=hidden)
+        plain = spread / (spread + noise)
+        weight = mask * (plain if known is None else Spread.at(known.weight, radius))
+        error = noise * (plain if known is None else Spread.at(known.error, radius))
+        # A sample deviates by its own spread and by noise in its data; scaled, the two together have the error.
+        parts = (1 - weight).square() * spread + weight.square() * noise
+        factor = (error / parts.clamp_min(1e-12)).sqrt().clamp(max=FARTHEST)
+        return _Answer(
+            amplitude=amplitude,
+            weight=weight,
+            spread=amplitude * (hidden + mask * ((1 - weight) * factor - hidden)),
+            noise=weight * factor * noise.sqrt(),
+        )
 
     def _advance(self, tiles: int) -> None:
         self._done += tiles

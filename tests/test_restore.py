@@ -45,7 +45,7 @@ def _tomogram(shape, tilts=NO_WEDGE, seed=0):
 def test_an_identity_network_gives_the_tomogram_back(shape, patch):
     """Exactly: no seams, no zero planes, at sizes where others leave some."""
     tomogram = _tomogram(shape)
-    restored = Restorer(Identity(), patch, RestoreConfig(samples=2, batch=8))(tomogram)
+    restored = Restorer(Identity(), patch, RestoreConfig(samples=2, batch=8, calibrate=False))(tomogram)
     assert np.abs(restored.mean.numpy() - tomogram.density).max() < 1e-3
 
 
@@ -70,7 +70,7 @@ def test_data_consistency_keeps_measured_data_by_their_precision_and_leaves_the_
         def restore_pair(self, features, noise):
             return torch.zeros(2, *features[0].shape) + 0 * features[0] + torch.stack((noise[0][:, 0], -noise[0][:, 0]))
 
-    config = RestoreConfig(samples=8, halves=False)
+    config = RestoreConfig(samples=8, halves=False, calibrate=False)
     restored = Restorer(Empty(), 16, config)(tomogram)
     power = fourier.transform(restored.mean - restored.mean.mean()).abs().square()
     given = fourier.transform(density - density.mean()).abs().square()

@@ -1,0 +1,363 @@
+"""How well a trained ladder foretells what it was not given, and how far its own spread is from its error.
+
+Two things are kept from the partial encoder, on patches that training left out, and compared with what was measured:
+
+    hidden   the measured bins of a turned patch that lie in the canonical wedge: e^2 = < |F(y - xm)|^2 > - sigma^2
+    given    measured bins, seen with noise added, a = y + n', and scored against b = y - n', whose noise is another: halves are
+             such a pair, and with n' drawn from sigma^2(k) one volume is split likewise (Recorrupted-to-Recorrupted, Pang 2021)
+
+xm is the mean of samples of r and s^2 their variance, so in the wedge the spread falls short, by shell, by the factor
+
+    c^2(k) = e^2(k) / s^2(k)
+
+fitted on held-out measured bins, never on a truth. In measured bins the weight w of the data that leaves least error, and that
+error E, follow from b at the noise 2 sigma^2 of a; both are carried over to sigma^2 as for a Gaussian of variance P or S:
+
+    w_a = < Re (b - xm) conj(a - xm) > / < |a - xm|^2 >           w_a = P / (P + 2 sigma^2),          w = P / (P + sigma^2)
+    E_a = < |b - xm|^2 > - 2 sigma^2 - w_a^2 < |a - xm|^2 >     E_a = 2 S sigma^2 / (S + 2 sigma^2), E = S sigma^2 / (S + sigma^2)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from scipy.stats import norm
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.models.ladder import Ladder, R
+from cryovae.objectives.pairs import Measurement
+from cryovae.objectives.sampling import held_out
+from cryovae.objectives.specimen import Specimen, held_out_patches
+from cryovae.physics.rotation import symmetry_rotations
+from cryovae.physics.wedge import volume_mask
+from cryovae.tiling.grid import Position, cut, inside
+from cryovae.tomogram import TiltGeometry
+
+SHELLS = 20
+WIDTH = 0.5 / SHELLS
+NOMINAL = (0.5, 0.8, 0.9, 0.95)
+# The spread may be widened or narrowed by so much, in variance; outside, something else is wrong.
+WIDEST = 16.0
+BAND = (0.01, 0.2)
+KEPT_BINS = 200_000
+# Of so many bins the weight of the data is half found, half the one that the model's own spread gives.
+FEW_BINS = 10.0
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What held-out bins say of the model's errors, by shell: (SHELLS,) float32 at ``frequency``, cycles per voxel.
+
+    hidden: c^2 in the wedge. In measured bins, weight: w, error: E / sigma^2, and copied: by how much the model's answer moves
+    with the noise of its input, < Re n conj F x > / sigma^2.
+    """
+
+    hidden: Tensor
+    weight: Tensor
+    error: Tensor
+    copied: Tensor
+
+    @staticmethod
+    def frequency() -> Tensor:
+        """Centres of the shells, cycles per voxel."""
+        return (torch.arange(SHELLS) + 0.5) * WIDTH
+
+    @staticmethod
+    def at(table: Tensor, radius: Tensor) -> Tensor:
+        """Values (...) of a table (SHELLS,) at |k| (...), linear between shells."""
+        place = (radius / WIDTH - 0.5).clamp(0, SHELLS - 1)
+        below = place.floor().long()
+        above = (below + 1).clamp(max=SHELLS - 1)
+        return table[below] + (place - below) * (table[above] - table[below])
+
+
+@dataclass
+class _Patch:
+    """Sums over the hidden bins of one held-out patch in all its turns, (rows, SHELLS), over sigma^2; and some single bins."""
+
+    sums: Tensor
+    bins: Tensor
+
+
+@dataclass(frozen=True)
+class Foretold:
+    """The fitted spread, and the figures of a restoration's record, which need no truth."""
+
+    spread: Spread
+    figures: dict[str, object]
+
+
+# Rows of _Patch.sums.
+BINS, CROSS, MODEL, DATA, MISFIT, VARIANCE = range(6)
+# Rows of the sums of ``given``: products of a = y + n', b = y - n' and x, the variance of samples, and the number of bins.
+AA, AB, BB, AX, BX, XX, SPREAD, COUNT = range(8)
+
+
+@torch.no_grad()
+def foretell(
+    ladder: Ladder,
+    specimen: Specimen,
+    patch: int,
+    halves: tuple[Tensor, Tensor] | None,
+    pairs: int = 4,
+    seed: int = 0,
+    device: torch.device | None = None,
+) -> Foretold:
+    """Compare what a ladder foretells with what was measured, on the held-out patches of a specimen.
+
+    A specimen too small to hold patches out is scored on patches that training saw: ``trained_on`` in the figures says so.
+    halves: (z, y, x) each, standardised like the specimen, or None to split its own noise.
+    """
+    device = device or torch.device("cpu")
+    trained_on = not specimen.held_out
+    positions = specimen.held_out or _corners(specimen, patch)
+    scored = replace(specimen, held_out=tuple(positions))
+    generator = torch.Generator().manual_seed(seed)
+    patches = (
+        [_hidden(ladder, m, specimen.tilts, pairs, generator, device) for m in held_out(scored, patch)]
+        if scored.tilts.has_wedge
+        else []
+    )
+    split = _split(specimen, halves, generator)
+    given = torch.stack([_given(ladder, specimen, p, patch, split, pairs, generator, device) for p in positions]).sum(0)
+    weight, error, copied = _fit_given(given)
+    hidden = _fit_hidden(sum(p.sums for p in patches)) if patches else torch.ones(SHELLS)  # type: ignore[arg-type]
+    figures = _figures(patches, hidden) if patches else {}
+    figures |= {"patches": len(positions), "trained_on": trained_on}
+    figures |= {"weight_of_data": _listed(weight), "error_given": _listed(error)}
+    return Foretold(Spread(hidden, weight, error, copied), figures)
+
+
+def _corners(specimen: Specimen, side: int) -> tuple[Position, ...]:
+    shape = specimen.density.shape
+    found = held_out_patches((shape[0], shape[1], shape[2]), side)
+    return found or ((0, 0, 0),)
+
+
+def _shells(radius: Tensor) -> Tensor:
+    return (radius / WIDTH).long().clamp(max=SHELLS)
+
+
+def _by_shell(values: Tensor, shell: Tensor) -> Tensor:
+    """Sum (rows, ..., z, y, x // 2 + 1) over the bins of each shell, dropping those beyond the last: (rows, SHELLS) float64."""
+    flat = values.double().flatten(1)
+    index = shell.expand(values.shape[1:]).flatten()
+    return torch.zeros(len(values), SHELLS + 1, dtype=torch.float64).index_add_(1, index, flat)[:, :SHELLS]
+
+
+def _samples(
+    ladder: Ladder, partial: Tensor, tilts: TiltGeometry, pairs: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Opposite pairs of samples for inputs (batch, z, y, x), each pair in another orientation, as in a restoration.
+
+    Returns the pairs' means (pairs, batch, z, y, x) and half differences, likewise.
+    """
+    turns = symmetry_rotations(tilts)
+    shapes = ladder.latent_shapes(partial.shape[-3:])
+    means, halves = [], []
+    for pair in range(pairs):
+        turn = turns[pair % len(turns)]
+        noise = [torch.randn((len(partial), *s), generator=generator).to(partial.device) for s in shapes]
+        plus, minus = turn.inverse(ladder.restore_pair(ladder.encode(turn(partial), R), noise))
+        means.append((plus + minus) / 2)
+        halves.append((plus - minus) / 2)
+    return torch.stack(means), torch.stack(halves)
+
+
+def _moments(means: Tensor, halves: Tensor, mask: Tensor, support: Tensor) -> tuple[Tensor, Tensor]:
+    """Spectrum of the mean, and the unbiased variance of a sample in each bin, from pairs' means and half differences.
+
+    Of what ``mask`` leaves of each density, within ``support``.
+    """
+    spectra = fourier.transform(support * fourier.filtered(means, mask))
+    centre = spectra.mean(0)
+    between = (spectra - centre).abs().square().sum(0) / max(len(means) - 1, 1)
+    return centre, fourier.transform(support * fourier.filtered(halves, mask)).abs().square().mean(0) + between
+
+
+def smeared(variance: Tensor, support: Tensor) -> Tensor:
+    """Power in each bin (..., z, y, x // 2 + 1) of noise whose spectrum is ``variance``, seen through ``support`` (..., z, y, x).
+
+    A window smears the edge of the wedge: < |F(t n)|^2 > is the spectrum convolved with |F t|^2.
+    """
+    shape = support.shape[-3:]
+    shift = fourier.inverse(fourier.transform(support).abs().square().to(torch.complex64), shape)
+    return fourier.transform(shift * fourier.inverse(variance.to(torch.complex64), shape)).real / shape.numel() ** 0.5
+
+
+def window(side: int) -> Tensor:
+    """1 in the middle of a patch, falling to its faces by half a cosine: (side, side, side).
+
+    Near a face a model knows one side only; a restoration gives such voxels next to no weight when it blends its tiles.
+    """
+    ramp = max(side // 4, 1)
+    place = (torch.arange(side) + 0.5).clamp(max=ramp)
+    rise = torch.sin(0.5 * torch.pi * place / ramp).square()
+    profile = rise * rise.flip(0)
+    return profile[:, None, None] * profile[None, :, None] * profile[None, None, :]
+
+
+def _hidden(
+    ladder: Ladder, m: Measurement, tilts: TiltGeometry, pairs: int, generator: torch.Generator, device: torch.device
+) -> _Patch:
+    means, halves = _samples(ladder, m.partial.to(device), tilts, pairs, generator)
+    shape = m.data.shape[-3:]
+    support = window(shape[-1]) if m.support is None else window(shape[-1]) * m.support
+    x, variance = _moments(means.cpu(), halves.cpu(), m.mask, support)
+    y = fourier.transform(support * m.data)
+    noise = smeared(m.mask * m.variance, support).clamp_min(1e-12)
+    weight = m.hidden * fourier.multiplicity(shape) / noise
+    terms = torch.stack(
+        [
+            weight * noise,
+            weight * (x * y.conj()).real,
+            weight * x.abs().square(),
+            weight * y.abs().square(),
+            weight * (y - x).abs().square(),
+            weight * variance,
+        ]
+    )
+    shell = _shells(fourier.radius(shape))
+    sums = _by_shell(terms, shell)
+    # Within a shell of one patch the variance is taken as one: of a single bin a few samples know too little.
+    smooth = (sums[VARIANCE] / sums[BINS].clamp_min(1)).float()
+    chosen = torch.nonzero((m.hidden > 0.99) & (shell < SHELLS), as_tuple=True)
+    stride = -(-len(chosen[0]) // KEPT_BINS)
+    chosen = tuple(index[::stride] for index in chosen)
+    residual = ((y - x) / noise.sqrt())[chosen]
+    where = shell.expand(m.hidden.shape)[chosen]
+    return _Patch(sums, torch.stack([residual.real, residual.imag, smooth[where], where.float()]))
+
+
+def _split(specimen: Specimen, halves: tuple[Tensor, Tensor] | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Two volumes of one signal whose noises are independent, each of variance 2 sigma^2."""
+    if halves is not None:
+        return halves
+    density = specimen.density
+    white = torch.randn(density.shape, generator=generator)
+    k = fourier.frequencies(density.shape)
+    noise = fourier.filtered(white, specimen.noise(k).sqrt() * volume_mask(density.shape, specimen.tilts))
+    return density + noise, density - noise
+
+
+def _given(
+    ladder: Ladder,
+    specimen: Specimen,
+    position: Position,
+    side: int,
+    split: tuple[Tensor, Tensor],
+    pairs: int,
+    generator: torch.Generator,
+    device: torch.device,
+) -> Tensor:
+    tables = specimen.orientations
+    first, second = (cut(volume, position, side) for volume in split)
+    given = fourier.filtered(first[None], tables.given).to(device)
+    means, halves = _samples(ladder, given, specimen.tilts, pairs, generator)
+    support = window(side) * inside(position, side, tuple(specimen.density.shape))
+    x, variance = _moments(means.cpu()[:, 0], halves.cpu()[:, 0], tables.canonical, support)
+    a, b = fourier.transform(support * first), fourier.transform(support * second)
+    noise = 2 * smeared(tables.canonical * tables.canonical_variance, support).clamp_min(1e-12)
+    weight = (tables.canonical > 0.99) * fourier.multiplicity(first.shape) / noise
+    products = [a * a.conj(), a * b.conj(), b * b.conj(), a * x.conj(), b * x.conj(), x * x.conj()]
+    terms = torch.stack([*(weight * p.real for p in products), weight * variance, weight * noise])
+    return _by_shell(terms, _shells(fourier.radius(first.shape)))
+
+
+def _pooled(values: Tensor) -> Tensor:
+    """Sums over a shell and, by half, its neighbours: (..., SHELLS)."""
+    padded = torch.nn.functional.pad(values, (1, 1))
+    return padded[..., 1:-1] + 0.5 * (padded[..., :-2] + padded[..., 2:])
+
+
+def _ratio(error: Tensor, plain: Tensor, bins: Tensor) -> Tensor:
+    """error / plain by shell, within 1 / WIDEST to WIDEST; towards 1, the model's own spread, where noise hides the error.
+
+    error and plain are sums over sigma^2, and noise alone adds sqrt(2 bins) to ``error``. Had the ratio of the whole band been
+    taken there, intervals would come out too wide where there is next to no signal.
+    """
+    trust = _trust(error, bins)
+    return (error.clamp_min(1e-9) / plain.clamp_min(1e-9)).clamp(1 / WIDEST, WIDEST) ** trust
+
+
+def _trust(found: Tensor, bins: Tensor) -> Tensor:
+    """0 to 1: how far a sum over sigma^2 stands out of two standard deviations of its noise, sqrt(2 bins)."""
+    power = found.clamp_min(0).square()
+    return power / (power + 8 * bins + 1e-12)
+
+
+def _fit_hidden(sums: Tensor) -> Tensor:
+    pooled = _pooled(sums)
+    return _ratio(pooled[MISFIT] - pooled[BINS], pooled[VARIANCE], pooled[BINS]).float()
+
+
+def _fit_given(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """w and E / sigma^2 of measured bins, for the answer times the amplitude that fits b best, and the noise copied from a."""
+    amplitude = (s[BX] / s[XX].clamp_min(1e-12)).clamp(0.5, 2.0)
+    bins = _pooled(s[COUNT]).clamp_min(1e-9)
+    miss = _pooled(s[BB] - 2 * amplitude * s[BX] + amplitude**2 * s[XX])
+    shared = _pooled(s[AB] - amplitude * (s[AX] + s[BX]) + amplitude**2 * s[XX])
+    own = _pooled(s[AA] - 2 * amplitude * s[AX] + amplitude**2 * s[XX]).clamp_min(1e-9)
+    # What the model's own spread says, in units of 2 sigma^2: that is kept where noise hides the rest.
+    spread = _pooled(amplitude**2 * s[SPREAD]) / bins
+    plain = spread / (spread + 1)
+    trust = bins / (bins + FEW_BINS)
+    weight = (trust * shared / own + (1 - trust) * plain).clamp(0, 1)
+    error = plain * _ratio(miss - bins - weight.square() * own, plain * bins, bins)
+    power = weight / (1 - weight).clamp_min(1e-6)
+    copied = (_pooled(s[AX] - s[BX]) / bins).clamp(0, 2)
+    return (2 * power / (2 * power + 1)).float(), (2 * error / (1 + error)).float(), copied.float()
+
+
+def _figures(patches: list[_Patch], fitted: Tensor) -> dict[str, object]:
+    """Held-out figures; how well the widened spread fits is computed on patches that its fit left out, if there are two."""
+    total: Tensor = sum(p.sums for p in patches)  # type: ignore[assignment]
+    folds = [patches[0::2], patches[1::2]] if len(patches) > 1 else [patches, patches]
+    chi2_up, chi2_down = torch.zeros(SHELLS, dtype=torch.float64), torch.zeros(SHELLS, dtype=torch.float64)
+    covered, error, spread = [], 0.0, 0.0
+    radius = Spread.frequency()
+    band = (radius > BAND[0]) & (radius < BAND[1])
+    for number, fold in enumerate(folds[: 2 if len(patches) > 1 else 1]):
+        other: Tensor = sum(p.sums for p in folds[1 - number])  # type: ignore[assignment]
+        c2 = _fit_hidden(other).double()
+        for p in fold:
+            chi2_up += p.sums[MISFIT]
+            chi2_down += p.sums[BINS] + c2 * p.sums[VARIANCE]
+            error += float((p.sums[MISFIT] - p.sums[BINS])[band].sum())
+            spread += float((c2 * p.sums[VARIANCE])[band].sum())
+            covered.append(_covered(p.bins, c2.float(), band))
+    share = np.concatenate(covered)
+    power = (total[DATA] - total[BINS]).clamp_min(0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fsc = total[CROSS] / (total[MODEL] * total[DATA]).sqrt()
+        ceiling = (power / total[DATA]).sqrt()
+    banded = total[:, band].sum(1)
+    return {
+        "frequency": _listed(radius),
+        "fsc": _listed(fsc),
+        "ceiling": _listed(ceiling),
+        "correlation": float(banded[CROSS] / (banded[MODEL] * banded[DATA]).sqrt()),
+        "correlation_ceiling": float((banded[DATA] - banded[BINS]).clamp_min(0).div(banded[DATA]).sqrt()),
+        "chi2": _listed(chi2_up / chi2_down),
+        "chi2_band": float(chi2_up[band].sum() / chi2_down[band].sum()),
+        "factor_two": 1 + spread / error if error > 0 else None,
+        "rms_over_std": (error / spread) ** 0.5 if error > 0 and spread > 0 else None,
+        "coverage": {f"{level:g}": float((share < norm.ppf(0.5 + level / 2)).mean()) for level in NOMINAL},
+        "spread_factor": _listed(fitted.sqrt()),
+        "bins": int(total[BINS].sum()),
+    }
+
+
+def _covered(bins: Tensor, c2: Tensor, band: Tensor) -> np.ndarray:
+    """|residual| over its predicted standard deviation, real and imaginary parts of bins in the band."""
+    shell = bins[3].long()
+    inside = band[shell]
+    deviation = ((1 + c2[shell] * bins[2]) / 2).sqrt()
+    return np.asarray((bins[:2].abs() / deviation)[:, inside].flatten().numpy())
+
+
+def _listed(values: Tensor) -> list[float | None]:
+    return [float(v) if torch.isfinite(v) else None for v in values]
