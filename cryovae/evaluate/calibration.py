@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
 from cryovae import fourier
@@ -63,7 +63,7 @@ def calibration_of_error(error: Tensor, std: Tensor) -> Calibration:
     """The same of an error and a standard deviation, both (z, y, x)."""
     error = error.abs()
     ratio = float(error.square().mean().sqrt() / std.square().mean().sqrt().clamp_min(1e-30))
-    covered = {share: float((error < norm.ppf(0.5 + share / 2) * std).float().mean()) for share in NOMINAL}
+    covered = {share: float((error < NormalDist().inv_cdf(0.5 + share / 2) * std).float().mean()) for share in NOMINAL}
     score, absolute = float(crps(error, std).mean()), float(error.mean())
     return Calibration(ratio, covered, reliability(error, std), score, score / max(absolute, 1e-30))
 

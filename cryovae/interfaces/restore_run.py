@@ -65,6 +65,7 @@ def restore_in(
         restoration={
             "seconds": round(seconds, 1),
             "figures": restoration.figures,
+            "held_out": restoration.held_out,
             "steps_of_model": checkpoint.step,
         }
     )

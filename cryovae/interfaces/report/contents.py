@@ -62,9 +62,9 @@ class HeldOut:
         """
         if not len(self.fsc) or len(self.fsc) != len(self.ceiling) or len(self.fsc) != len(self.frequency):
             return None
-        signal = np.where(self.ceiling > TOLD, self.fsc / np.maximum(self.ceiling, TOLD), np.nan)
-        told = np.flatnonzero(~np.isfinite(signal))
-        last = int(told[0]) if len(told) else len(signal)
+        signal = self.fsc / np.maximum(self.ceiling, TOLD)
+        blind = np.flatnonzero(self.ceiling <= TOLD)
+        last = int(blind[0]) if len(blind) else len(signal)
         if last == 0:
             return None
         reached = resolution_at(self.frequency[:last], signal[:last], voxel_size, FILLED)

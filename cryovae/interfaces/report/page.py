@@ -100,7 +100,7 @@ def _cards(contents: Contents) -> list[tuple[str, str]]:
         possible = "" if held.possible is None else f" of {held.possible:.2f}"
         cards.append(("correlation with hidden measured data", f"{held.correlation:.2f}{possible}"))
     filled = ((contents.record.get("restoration") or {}).get("figures") or {}).get("wedge_energy_ratio")
-    if filled is not None and contents.tilts.has_wedge:
+    if not cards and filled is not None and contents.tilts.has_wedge:
         cards.append(("power in the wedge, of that in the measured part, bin by bin", f"{100 * filled:.0f} %"))
     ratio, against, part = words.error_ratio(contents)
     if ratio is not None:
@@ -125,7 +125,7 @@ def _sections(contents: Contents) -> list[str]:
     course = _shown(trained, "Terms of the bound and held-out gain; level 0 of the latents is the finest.")
     return [
         "<h2>Power spectra</h2>" + _shown(slices.spectra(contents), spectrum),
-        "<h2>Resolution</h2>" + hidden + _shown(curves.correlations(contents), "Wedge in red, measured part in blue.")
+        "<h2>Resolution</h2>" + hidden + _shown(curves.correlations(contents), _legend(contents))
         + tables.cones(contents) + (_said(words.HALVES) if contents.assessment.halves else ""),
         "<h2>Beside answers that cost nothing</h2>" + "".join(tables.baselines(contents)),
         "<h2>Error bars</h2>" + _calibration(contents) + f"<h3>What they are conditional on</h3>{_said(words.CONDITIONAL)}",
@@ -133,6 +133,14 @@ def _sections(contents: Contents) -> list[str]:
         + tables.active_units(contents.record),
         "<h2>Record</h2>" + "".join(tables.record(contents)),
     ]  # fmt: skip
+
+
+def _legend(contents: Contents) -> str:
+    """What the FSC curves need to be read."""
+    said = ["Wedge in red, measured part in blue."] if contents.assessment.rows or contents.assessment.halves else []
+    if contents.held_out is not None:
+        said.append("Hidden data are noisy, and nothing can correlate with them better than the dashed ceiling, but for chance.")
+    return " ".join(said)
 
 
 def _calibration(contents: Contents) -> str:

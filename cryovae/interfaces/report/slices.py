@@ -8,7 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from cryovae.interfaces.pictures import PLANES, log_power_xz, middle_slices
+from cryovae.interfaces.pictures import log_power_xz, middle_slices
 from cryovae.interfaces.report.contents import Contents
 from cryovae.tomogram import TiltGeometry
 
@@ -18,37 +18,38 @@ SIDE, LABELS, TALLEST = 3.2, 0.65, 1.3
 def orthoslices(contents: Contents) -> Any:
     """Rows xy, xz, yz; columns input, restored, standard deviation. Input and restored have one grey scale for all slices."""
     shown = [("input", contents.before), ("restored", contents.after), ("standard deviation", contents.std)]
-    columns = [(name, middle_slices(density)) for name, density in shown if density is not None]
-    low, high = _contrast(contents)
-    nz, ny, nx = contents.after.shape
-    # A long volume would leave no room for the planes in which the wedge shows, so its xy is drawn smaller.
-    heights = [SIDE * min(ratio, TALLEST) for ratio in (ny / nx, nz / nx, nz / ny)]
+    columns = [(name, _planes(density)) for name, density in shown if density is not None]
+    heights = [SIDE * pixels.shape[0] / pixels.shape[1] for pixels in columns[0][1].values()]
     figure, axes = plt.subplots(
         3, len(columns), figsize=((SIDE + LABELS) * len(columns), sum(heights) + 2.3), height_ratios=heights,
         squeeze=False, layout="compressed",
     )  # fmt: skip
-    nm = contents.voxel_size / 10
-    for column, (name, slices) in enumerate(columns):
-        spread = name == "standard deviation"
-        limits = (
-            (0.0, float(np.percentile(_pixels(contents.std), 99.7)) or 1.0)
-            if spread and contents.std is not None
-            else (low, high)
-        )
-        for row, plane in enumerate(PLANES):
-            axis, pixels = axes[row, column], slices[plane]
-            extent = (0, pixels.shape[1] * nm, 0, pixels.shape[0] * nm)
-            picture = axis.imshow(
-                pixels, cmap="viridis" if spread else "gray", vmin=limits[0], vmax=limits[1], origin="lower", extent=extent
-            )
-            axis.set(xlabel=f"{plane[0]} (nm)", ylabel=f"{plane[1]} (nm)", title=f"{name}, {plane}")
-            _scale_bar(axis, extent[1], extent[3])
-        label = "standard deviation (grey values of the input)" if spread else "density (grey values of the input)"
-        if spread or name == "restored":
-            figure.colorbar(picture, ax=axes[:, column], location="bottom", shrink=0.85, aspect=40, label=label)
-        else:
-            figure.colorbar(picture, ax=axes[:, column], location="bottom", shrink=0.85, aspect=40, label=f"{label}, same scale")
+    grey = _contrast(contents)
+    for column, (name, planes) in zip(axes.T, columns, strict=True):
+        spread = contents.std if name == "standard deviation" else None
+        limits = grey if spread is None else (0.0, float(np.percentile(_pixels(spread), 99.7)) or 1.0)
+        for axis, (plane, pixels) in zip(column, planes.items(), strict=True):
+            picture = _slice(axis, pixels, plane, contents.voxel_size / 10, "gray" if spread is None else "viridis", limits)
+            axis.set_title(f"{name}, {plane}", fontsize=10)
+        label = "density (grey values)" if spread is None else "std (grey values)"
+        figure.colorbar(picture, ax=column, location="bottom", shrink=0.85, aspect=40, label=label)
     return figure
+
+
+def _planes(density: np.ndarray) -> dict[str, np.ndarray]:
+    """Middle slices by the axes that they show; a tall xy is laid on its side, or it would leave no room for the others."""
+    planes = middle_slices(density)
+    if density.shape[1] <= TALLEST * density.shape[2]:
+        return planes
+    return {"yx": planes["xy"].T, "xz": planes["xz"], "yz": planes["yz"]}
+
+
+def _slice(axis: Any, pixels: np.ndarray, plane: str, nm: float, colours: str, limits: tuple[float, float]) -> Any:
+    extent = (0, pixels.shape[1] * nm, 0, pixels.shape[0] * nm)
+    picture = axis.imshow(pixels, cmap=colours, vmin=limits[0], vmax=limits[1], origin="lower", extent=extent)
+    axis.set(xlabel=f"{plane[0]} (nm)", ylabel=f"{plane[1]} (nm)")
+    _scale_bar(axis, extent[1], extent[3])
+    return picture
 
 
 def _contrast(contents: Contents) -> tuple[float, float]:

@@ -45,7 +45,7 @@ def _against_truth(contents: Contents) -> str:
     clipped = [row.score.wedge.band for row in rows if row.name.startswith("low-pass")]
     if not clipped:
         return f"{said}, up to {detail(rows[0].score.wedge, contents.voxel_size, LEVELS[0])}."
-    compared = f"low-pass and clipping alone reach {clipped[0]:.2f}"
+    compared = f"a low-pass and clipping of the input reach {clipped[0]:.2f}"
     if wedge < clipped[0] + AHEAD:
         return f"{said}; {compared}: it is not better than an answer that costs nothing."
     return f"{said}, up to {detail(rows[0].score.wedge, contents.voxel_size, LEVELS[0])} (FSC 0.5); {compared}."
@@ -67,11 +67,12 @@ def _error_bars(contents: Contents) -> list[str]:
         return [
             "Error bars: not checked here, as there were no hidden data and no truth. Read them as where the model is unsure."
         ]
+    times = f"{against} errors are {ratio:.2f} times the standard deviation"
     if ratio > HONEST[1]:
-        return [f"Error bars are too small{part}: {against} errors are {ratio:.1f} times the std. Multiply them by that."]
+        return [f"Error bars are too small{part}: {times}. Multiply them by that."]
     if ratio < HONEST[0]:
-        return [f"Error bars are too wide{part}: {against} errors are {ratio:.2f} times the std."]
-    return [f"Error bars are about right{part}: {against} errors are {ratio:.2f} times the std."]
+        return [f"Error bars are too wide{part}: {times}."]
+    return [f"Error bars are about right{part}: {times}."]
 
 
 def error_ratio(contents: Contents) -> tuple[float | None, str, str]:
