@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from torch import Tensor
 
 from cryovae.interfaces.progress import Watch
 from cryovae.io.atomic import write_text
-from cryovae.io.molecules import read_molecule
+from cryovae.io.molecules import Molecule, read_molecule
 from cryovae.io.mrc import write_volume
 from cryovae.io.positions import write_positions
 from cryovae.physics.scene import Scene, SceneConfig, build_scene
@@ -58,7 +60,7 @@ def write_tilt_series(
     paths = {kind: folder / f"{name}_{kind}.mrc" for kind in (*VOLUMES, "tilts")}
     tilts, star = folder / f"{name}.tlt", folder / f"{name}_molecules.star"
     _check_free([*paths.values(), tilts, star], overwrite)
-    read = [read_molecule(path, scene.voxel_size) for path in molecules]
+    read = _named_apart([read_molecule(path, scene.voxel_size) for path in molecules])
     with ExitStack() as stack:
         stages = _Stages(stack)
         margin = margin_of(scene.shape, acquisition.angles, scene.slab[1] - scene.slab[0])
@@ -73,6 +75,16 @@ def write_tilt_series(
     for path in (*paths.values(), tilts, star):
         print(path)
     print(f"{len(built.placements)} molecules, signal-to-noise ratio {made.snr:.3g}, tilts {len(acquisition.angles)}")
+
+
+def _named_apart(molecules: Sequence[Molecule]) -> list[Molecule]:
+    """The molecules, with numbers after names that files of different folders or kinds share."""
+    seen = Counter[str]()
+    apart = []
+    for one in molecules:
+        seen[one.name] += 1
+        apart.append(one if seen[one.name] == 1 else replace(one, name=f"{one.name}_{seen[one.name]}"))
+    return apart
 
 
 def _write_molecules(path: Path, name: str, config: SceneConfig, scene: Scene) -> None:

@@ -1,12 +1,10 @@
 """A tilt series of a specimen, as counted electrons, and the tomograms that are reconstructed from it.
 
-    I_t = N_t ( 1 - c F^-1[ C_t(k) D_t(k) F P_t x ] ) + noise,        N_t = dose_t a^2 exp( -T / (L cos t) ) electrons a pixel
-    C_t = -CTF at the defocus of tilt t,      D_t(k) = exp( -n_t / 2 n_c(k) ),      n_c = 0.245 k^-1.665 + 2.81 electrons/A^2
+    I_t = N_t ( 1 - c F^-1[ C_t(k) D_t(k) F P_t x ] ) + noise,      C_t = -CTF at the defocus of tilt t
 
-x is the density in units of protein, P_t projection, a the pixel, T the thickness and L the mean free path of electrons in ice,
-n_t the dose received halfway through tilt t, in the order 0, +, -, -, +, ..., n_c the critical dose at 300 kV with k in 1/A
-(Grant and Grigorieff, eLife 2015, 4:e06980). c is the contrast of a voxel of protein, 2 sigma_e a V, V its potential beyond that
-of ice. Everything up to the noise is linear in the specimen. Images are I / N - 1, and protein is dark.
+x is the density in units of protein, P_t projection; N_t, the contrast c of a voxel of protein and the damage D_t by what was
+received halfway through tilt t, in the order 0, +, -, -, +, ..., are those of ``physics.exposure``. Everything up to the noise
+is linear in the specimen. Images are I / N - 1, and protein is dark.
 """
 
 from __future__ import annotations
@@ -22,14 +20,12 @@ from torch import Tensor
 
 from cryovae import fourier
 from cryovae.physics.ctf import contrast_transfer
+from cryovae.physics.exposure import contrast_of, count, damage, electrons, exposures
 from cryovae.physics.projection import footprint, project, weighted_back_projection
-from cryovae.physics.scene import Progress, Scene
+from cryovae.physics.scene import Scene
+from cryovae.physics.site import Progress
 from cryovae.tomogram import InputError, TiltGeometry
 
-# Radians per volt and angstrom at 300 kV; volts of protein beyond ice; angstrom.
-INTERACTION, POTENTIAL, MEAN_FREE_PATH = 0.000653, 2.5, 3000.0
-# No pixel counts less than this share of the mean, however much gold is above it.
-LEAST = 0.02
 ROWS = 16
 AROUND_GOLD = 6
 # Voxels added around what the CTF filters, so that its rings do not come back in on the other side.
@@ -117,25 +113,6 @@ def margin_of(shape: Sequence[int], angles: Sequence[float], thickness: float) -
     return min(int(np.ceil(thickness / 2 * np.tan(np.radians(max(abs(a) for a in angles))))), shape[0] // 2)
 
 
-def contrast_of(voxel_size: float) -> float:
-    """The share c of the beam that a voxel of protein, of voxel_size angstrom, takes away where the CTF is 1."""
-    return 2 * INTERACTION * POTENTIAL * voxel_size
-
-
-def exposures(angles: Sequence[float], dose: float) -> np.ndarray:
-    """Dose (tilts,) in electrons per square angstrom received halfway through each tilt, dose-symmetric order."""
-    order = sorted(range(len(angles)), key=lambda i: (abs(angles[i]), (round(abs(angles[i]) * 2) % 2 == 0) == (angles[i] < 0)))
-    received = np.empty(len(angles))
-    received[order] = (np.arange(len(angles)) + 0.5) * dose / len(angles)
-    return received
-
-
-def damage(frequency: Tensor, received: float, voxel_size: float) -> Tensor:
-    """D (...) at |k| (...) in cycles per voxel, after ``received`` electrons per square angstrom."""
-    critical = 0.245 * (frequency / voxel_size).clamp_min(1e-6) ** -1.665 + 2.81
-    return torch.exp(-received / (2 * critical))
-
-
 def transfers(frequency: Tensor, config: AcquisitionConfig, defocus: np.ndarray) -> list[Tensor]:
     """C_t D_t (...) of each tilt at |k| (...) in cycles per voxel; ``defocus`` (tilts,) in micrometres."""
     found = []
@@ -145,12 +122,6 @@ def transfers(frequency: Tensor, config: AcquisitionConfig, defocus: np.ndarray)
             ctf = -contrast_transfer(frequency, config.voxel_size, float(focus), config.kilovolts, config.cs, config.amplitude)
         found.append(ctf * damage(frequency, received, config.voxel_size))
     return found
-
-
-def electrons(config: AcquisitionConfig, thickness: float) -> np.ndarray:
-    """N_t (tilts,), electrons a pixel behind a specimen of a thickness in angstrom."""
-    lost = np.exp(-thickness / (MEAN_FREE_PATH * np.cos(np.radians(config.angles))))
-    return config.dose / len(config.angles) * config.voxel_size**2 * lost
 
 
 def noise_free(
@@ -176,14 +147,6 @@ def noise_free(
     return torch.stack(made)
 
 
-def count(images: Tensor, electrons_per_pixel: np.ndarray, noise: str, generator: torch.Generator) -> Tensor:
-    """Images I / N - 1 with the noise of N_t electrons a pixel: Poisson counts, or Gaussian noise of variance 1 / N_t."""
-    n = torch.from_numpy(electrons_per_pixel).to(images).view(-1, 1, 1)
-    if noise == "poisson":
-        return torch.poisson((1 + images).clamp_min(LEAST) * n, generator=generator) / n - 1
-    return images + torch.randn(images.shape, generator=generator) / n.sqrt()
-
-
 def image_scene(scene: Scene, config: AcquisitionConfig, progress: Progress | None = None) -> SimulatedSeries:
     """Image a specimen and reconstruct it; the same seed gives the same series."""
     rng = np.random.default_rng([config.seed, 1])
@@ -198,7 +161,7 @@ def image_scene(scene: Scene, config: AcquisitionConfig, progress: Progress | No
     signal = _reconstructed(clean, config.angles, shape, config.cutoff, "signal", progress)
     matter = torch.from_numpy(_matter(scene))
     variance = float(signal[matter].var())
-    counted = electrons(config, (scene.slab[1] - scene.slab[0]) * config.voxel_size)
+    counted = electrons(config.angles, config.dose, config.voxel_size, (scene.slab[1] - scene.slab[0]) * config.voxel_size)
     if config.snr is not None:
         if not variance > 0:
             raise InputError("the specimen is empty, so no signal-to-noise ratio can be reached: give --dose instead of --snr")

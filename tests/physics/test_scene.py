@@ -6,7 +6,8 @@ from scipy.ndimage import label
 from scipy.spatial.transform import Rotation
 
 from cryovae.io.molecules import Molecule, molecule
-from cryovae.physics.scene import SceneConfig, build_scene, turned
+from cryovae.physics.crowd import turned
+from cryovae.physics.scene import SceneConfig, build_scene
 from cryovae.physics.shapes import ACTIN, GOLD, MICROTUBULE, bilayer
 from cryovae.tomogram import InputError
 

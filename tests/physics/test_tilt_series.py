@@ -7,14 +7,10 @@ import pytest
 import torch
 
 from cryovae import fourier
+from cryovae.physics.exposure import contrast_of, count, damage, electrons, exposures
 from cryovae.physics.scene import SceneConfig, build_scene
 from cryovae.physics.tilt_series import (
     AcquisitionConfig,
-    contrast_of,
-    count,
-    damage,
-    electrons,
-    exposures,
     image_scene,
     margin_of,
     noise_free,
@@ -135,8 +131,7 @@ def test_dose_is_spread_over_the_tilts_and_damages():
     assert float(fine) < float(coarse) < 1
     # Half the critical dose of Grant and Grigorieff at 1/20 per angstrom, 39 electrons per square angstrom, leaves exp(-1/4).
     assert float(damage(torch.tensor(0.5), 0.5 * (0.245 * 0.05**-1.665 + 2.81), 10.0)) == pytest.approx(np.exp(-0.25), rel=1e-4)
-    config = AcquisitionConfig(angles=(-60.0, 0.0, 60.0), dose=90.0)
-    flat, tilted = electrons(config, 1000.0)[[1, 2]]
+    flat, tilted = electrons((-60.0, 0.0, 60.0), 90.0, 10.0, 1000.0)[[1, 2]]
     assert flat == pytest.approx(30 * 100 * np.exp(-1 / 3))
     assert tilted == pytest.approx(30 * 100 * np.exp(-2 / 3))
 

@@ -1,0 +1,55 @@
+"""Electrons: the contrast that a specimen gives them, how many come through, what they destroy, and how they are counted.
+
+    c = 2 sigma_e a V,      N = dose a^2 exp( -T / (L cos t) ),      D(k) = exp( -n / 2 n_c(k) ),      n_c = 0.245 k^-1.665 + 2.81
+
+sigma_e is the interaction constant, V the potential of protein beyond that of ice, a the pixel, T the thickness and L the mean
+free path of electrons in ice, n_c in electrons per square angstrom the critical dose at 300 kV with k in 1/angstrom (Grant and
+Grigorieff, eLife 2015, 4:e06980).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Radians per volt and angstrom at 300 kV; volts of protein beyond ice; angstrom.
+INTERACTION, POTENTIAL, MEAN_FREE_PATH = 0.000653, 2.5, 3000.0
+# No pixel counts less than this share of the mean, however much gold is above it.
+LEAST = 0.02
+
+
+def contrast_of(voxel_size: float) -> float:
+    """The share c of the beam that a voxel of protein, of voxel_size angstrom, takes away where the CTF is 1."""
+    return 2 * INTERACTION * POTENTIAL * voxel_size
+
+
+def exposures(angles: Sequence[float], dose: float) -> np.ndarray:
+    """Dose (tilts,) in electrons per square angstrom received halfway through each tilt, dose-symmetric order."""
+    order = sorted(range(len(angles)), key=lambda i: (abs(angles[i]), (round(abs(angles[i]) * 2) % 2 == 0) == (angles[i] < 0)))
+    received = np.empty(len(angles))
+    received[order] = (np.arange(len(angles)) + 0.5) * dose / len(angles)
+    return received
+
+
+def damage(frequency: Tensor, received: float, voxel_size: float) -> Tensor:
+    """D (...) at |k| (...) in cycles per voxel, after ``received`` electrons per square angstrom."""
+    critical = 0.245 * (frequency / voxel_size).clamp_min(1e-6) ** -1.665 + 2.81
+    return torch.exp(-received / (2 * critical))
+
+
+def electrons(angles: Sequence[float], dose: float, voxel_size: float, thickness: float) -> np.ndarray:
+    """N_t (tilts,), electrons a pixel behind a specimen, of a total dose per square angstrom; lengths in angstrom."""
+    lost = np.exp(-thickness / (MEAN_FREE_PATH * np.cos(np.radians(angles))))
+    found: np.ndarray = dose / len(angles) * voxel_size**2 * lost
+    return found
+
+
+def count(images: Tensor, electrons_per_pixel: np.ndarray, noise: str, generator: torch.Generator) -> Tensor:
+    """Images I / N - 1 with the noise of N_t electrons a pixel: Poisson counts, or Gaussian noise of variance 1 / N_t."""
+    n = torch.from_numpy(electrons_per_pixel).to(images).view(-1, 1, 1)
+    if noise == "poisson":
+        return torch.poisson((1 + images).clamp_min(LEAST) * n, generator=generator) / n - 1
+    return images + torch.randn(images.shape, generator=generator) / n.sqrt()
