@@ -117,7 +117,7 @@ def test_filaments_repeat():
 
 
 def test_seeds(arrow):
-    config = SceneConfig(shape=(40, 48, 44))
+    config = SceneConfig(shape=(40, 48, 44), crowding=0.1)
     first, again, other = (build_scene(config, [arrow], 4, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert np.array_equal(first.density, again.density)
     assert not np.array_equal(first.density, other.density)
