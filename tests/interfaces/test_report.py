@@ -167,6 +167,17 @@ def test_the_verdict_says_when_clipping_does_as_well_and_when_the_test_was_train
     assert "2.00 times" in said
 
 
+def test_error_bars_of_the_right_size_on_average_with_the_wrong_coverage_are_not_called_right(full):
+    def said(**figures):
+        record = {"restoration": {"held_out": HELD_OUT | figures}}
+        return words.verdict(replace(bare(full), record=record))[-1]
+
+    assert "about right" in said()
+    assert "hold 50 % of the values hold 86 %" in said(coverage={"0.5": 0.86, "0.9": 0.96})
+    assert "too wide" in said(rms_over_std=0.6)
+    assert "not checked" in said(rms_over_std=None)
+
+
 def test_a_held_out_record_may_lack_any_of_its_keys(full, no_pictures):
     assert held_out({}) is None
     assert held_out({"restoration": {"held_out": None}}) is None

@@ -110,6 +110,7 @@ def _course(rows: list[dict[str, str]], label: str, names: tuple[str, ...], scal
                 axis.plot(*zip(*points, strict=True), label=shown, marker="." if name.startswith("val") else None, linewidth=1.2)
         axis.set(xlabel="training step", ylabel=label)
         axis.yaxis.label.set_fontsize(8)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         if scale == "symlog":
             axis.set_yscale("symlog", linthresh=0.01)
         axis.legend(fontsize=7)

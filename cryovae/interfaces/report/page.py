@@ -24,7 +24,7 @@ PAGE = Template("""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>$name, restored by cryovae</title>
 <style>
-body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; max-width: 1120px; margin: 1.2em auto; padding: 0 1em; }
+body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; max-width: 1400px; margin: 1em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; margin: 0 0 .3em; } h2 { font-size: 1.15em; margin: 1.8em 0 .4em; border-bottom: 1px solid #bbb; }
 .verdict { background: #f2f5f9; border-left: 4px solid #3465a4; padding: .6em 1em; font-size: 1.07em; }
 .verdict p { margin: .25em 0; }
@@ -33,9 +33,12 @@ h1 { font-size: 1.5em; margin: 0 0 .3em; } h2 { font-size: 1.15em; margin: 1.8em
 .card b { display: block; font-size: 1.25em; } .card span { color: #555; font-size: .85em; }
 img { max-width: 100%; height: auto; } figure { margin: .6em 0; } figcaption { color: #555; font-size: .88em; }
 .table { margin: .9em 0; } h4 { margin: 0 0 .2em; font-size: .95em; } .small { color: #555; font-size: .88em; margin: .2em 0; }
-table { border-collapse: collapse; font-size: .88em; } code, .files td { overflow-wrap: anywhere; }
+table { border-collapse: collapse; font-size: .88em; } code, .files td + td { overflow-wrap: anywhere; }
 th, td { border-bottom: 1px solid #ddd; padding: .2em .8em .2em 0; text-align: left; vertical-align: top; }
 .beside { display: flex; flex-wrap: wrap; gap: 0 2.5em; align-items: flex-start; }
+@media screen and (min-width: 1000px) {
+  .top { display: grid; grid-template-columns: 2fr 3fr; gap: 1.5em; } .top img { max-height: 90vh; } .top figure { margin: 0; }
+}
 @media print {
   body { max-width: none; margin: 0; padding: 0; font-size: 9.5pt; } h1 { margin-top: 0; } h2, h3, h4 { break-after: avoid; }
   .verdict { padding: .3em .8em; } .card { padding: .2em .6em; }
@@ -73,11 +76,10 @@ def _first_screen(contents: Contents) -> str:
         "Slices through the middle of the volume, the beam along z, the tilt axis along y; input and restored on one grey scale, "
         "nothing else done to either. Bright in the standard deviation: the model is not sure there."
     )
-    return (
-        f"<h1>{escape(contents.name)}, restored</h1><p>{about}.</p>"
-        f'<div class="verdict">{said}</div><div class="cards">{cards}</div>'
-        f'<div class="first">{_shown(slices.orthoslices(contents), caption)}</div>'
-    )
+    title = f"<h1>{escape(contents.name)}, restored</h1><p>{about}.</p>"
+    figures = f'<div class="verdict">{said}</div><div class="cards">{cards}</div>'
+    pictures = f'<div class="first">{_shown(slices.orthoslices(contents), caption)}</div>'
+    return f'<div class="top"><div>{title}{figures}</div>{pictures}</div>'
 
 
 def _cards(contents: Contents) -> list[tuple[str, str]]:
@@ -102,9 +104,9 @@ def _cards(contents: Contents) -> list[tuple[str, str]]:
     filled = ((contents.record.get("restoration") or {}).get("figures") or {}).get("wedge_energy_ratio")
     if not cards and filled is not None and contents.tilts.has_wedge:
         cards.append(("power in the wedge, of that in the measured part, bin by bin", f"{100 * filled:.0f} %"))
-    ratio, against, part = words.error_ratio(contents)
-    if ratio is not None:
-        cards.append((f"rms error / std{part}, {against}; 1 is calibrated", f"{ratio:.2f}"))
+    fit = words.spread(contents)
+    if fit is not None:
+        cards.append((f"rms error / std{fit.part}, {fit.against}; 1 is calibrated", f"{fit.ratio:.2f}"))
     return cards
 
 

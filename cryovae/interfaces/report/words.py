@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 from cryovae.evaluate.calibration import Calibration
 from cryovae.evaluate.fsc import LEVELS, Correlation, resolution_at
 from cryovae.interfaces.report.contents import Contents, HeldOut
 
 HONEST = (0.9, 1.2)
+ASTRAY = 0.1
 AHEAD = 0.02
 
 
@@ -45,7 +49,7 @@ def _against_truth(contents: Contents) -> str:
     clipped = [row.score.wedge.band for row in rows if row.name.startswith("low-pass")]
     if not clipped:
         return f"{said}, up to {detail(rows[0].score.wedge, contents.voxel_size, LEVELS[0])}."
-    compared = f"a low-pass and clipping of the input reach {clipped[0]:.2f}"
+    compared = f"low-pass and clipping of the input reach {clipped[0]:.2f}"
     if wedge < clipped[0] + AHEAD:
         return f"{said}; {compared}: it is not better than an answer that costs nothing."
     return f"{said}, up to {detail(rows[0].score.wedge, contents.voxel_size, LEVELS[0])} (FSC 0.5); {compared}."
@@ -60,30 +64,47 @@ def _foretold(held: HeldOut, contents: Contents) -> str:
 
 
 def _error_bars(contents: Contents) -> list[str]:
-    ratio, against, part = error_ratio(contents)
+    known = spread(contents)
     if contents.std is None:
         return ["There is no standard deviation beside this volume, so nothing says how sure it is."]
-    if ratio is None:
+    if known is None:
         return [
             "Error bars: not checked here, as there were no hidden data and no truth. Read them as where the model is unsure."
         ]
-    times = f"{against} errors are {ratio:.2f} times the standard deviation"
-    if ratio > HONEST[1]:
-        return [f"Error bars are too small{part}: {times}. Multiply them by that."]
-    if ratio < HONEST[0]:
-        return [f"Error bars are too wide{part}: {times}."]
-    return [f"Error bars are about right{part}: {times}."]
+    times = f"{known.against}, errors are {known.ratio:.2f} times the standard deviation"
+    if known.ratio > HONEST[1]:
+        return [f"Error bars are too small{known.part}: {times}. Multiply them by that."]
+    if known.ratio < HONEST[0]:
+        return [f"Error bars are too wide{known.part}: {times}."]
+    shares = known.coverage
+    worst = max(shares, key=lambda share: abs(shares[share] - share), default=0.0)
+    if abs(shares.get(worst, worst) - worst) > ASTRAY:
+        held = f"intervals that should hold {100 * worst:.0f} % of the values hold {100 * shares[worst]:.0f} %"
+        return [f"Error bars are right on average alone{known.part}: {times}, but {held}."]
+    return [f"Error bars are about right{known.part}: {times}."]
 
 
-def error_ratio(contents: Contents) -> tuple[float | None, str, str]:
-    """rms error over std where it is worst known: against the truth, else on hidden bins; with what, and where."""
+@dataclass(frozen=True)
+class Spread:
+    """How the standard deviation fits: rms error over it, coverage by nominal share, against what, and of which part."""
+
+    ratio: float
+    coverage: dict[float, float]
+    against: str
+    part: str
+
+
+def spread(contents: Contents) -> Spread | None:
+    """The fit of the standard deviation: of the worst part against the truth, else on hidden bins; None if not known."""
     known = {name: found for name, found in contents.assessment.calibration.items() if found is not None}
     if known:
-        name = max(known, key=lambda part: known[part].error_ratio)
+        name = max(known, key=lambda part: abs(math.log(max(known[part].error_ratio, 1e-9))))
         where = {"whole": "", "wedge": " in the wedge", "measured": " in the measured part"}[name]
-        return known[name].error_ratio, "against the truth", where
+        return Spread(known[name].error_ratio, known[name].coverage, "against the truth", where)
     held = contents.held_out
-    return (None, "", "") if held is None else (held.rms_over_std, "on hidden data", "")
+    if held is None or held.rms_over_std is None:
+        return None
+    return Spread(held.rms_over_std, held.coverage, "on hidden data", "")
 
 
 def detail(curve: Correlation, voxel_size: float, level: float) -> str:
