@@ -30,7 +30,10 @@ Q, R = 0, 1
 
 @dataclass(frozen=True)
 class LadderConfig:
-    """Sizes of the ladder: channels at strides 1, 2, 4, ..., latent channels at the same, residual blocks a level."""
+    """Sizes of the ladder: channels at strides 1, 2, 4, ..., latent channels at the same, residual blocks a level.
+
+    Without latent channels a level has blocks alone; with latents on one level only the ladder is a flat VAE.
+    """
 
     widths: tuple[int, ...] = (32, 64, 128, 256, 256)
     latents: tuple[int, ...] = (4, 8, 16, 16, 16)
@@ -41,6 +44,8 @@ class LadderConfig:
             raise InputError(
                 f"widths has {len(self.widths)} levels and latents {len(self.latents)}, expected one latent count for each width"
             )
+        if min(self.latents) < 0 or not any(self.latents):
+            raise InputError(f"latents {list(self.latents)} found, expected counts from 0, and latents on one level at least")
 
     @property
     def stride(self) -> int:
@@ -80,23 +85,24 @@ class Head(nn.Module):
 
 
 class Level(nn.Module):
-    """One stride of the decoder: state, latent, blocks."""
+    """One stride of the decoder: state, latent if there is one, blocks."""
 
     def __init__(self, width: int, latents: int, blocks: int, kernel: int) -> None:
         super().__init__()
         self.latents = latents
-        self.prior = zeroed(convolution(width, 2 * latents, 1))
-        self.posterior = Head(width, latents, kernel)
-        self.partial = Head(width, latents, kernel)
-        self.enter = convolution(latents, width, 1)
+        if latents:
+            self.prior = zeroed(convolution(width, 2 * latents, 1))
+            self.posterior = Head(width, latents, kernel)
+            self.partial = Head(width, latents, kernel)
+            self.enter = convolution(latents, width, 1)
         self.blocks = Blocks(width, blocks)
 
     def prior_given(self, state: Tensor) -> DiagonalGaussian:
         mean, log_variance = self.prior(nnf.silu(state)).chunk(2, 1)
         return DiagonalGaussian(mean, soft_clamp(log_variance, PRIOR_LIMIT))
 
-    def forward(self, state: Tensor, latent: Tensor) -> Tensor:
-        return self.blocks(state + self.enter(latent))
+    def forward(self, state: Tensor, latent: Tensor | None) -> Tensor:
+        return self.blocks(state if latent is None else state + self.enter(latent))
 
 
 class Ladder(nn.Module):
@@ -125,21 +131,22 @@ class Ladder(nn.Module):
         """Let q start from what r has learned: the same head, the same role. From then on each learns for itself."""
         with torch.no_grad():
             self.encoder.role[Q] = self.encoder.role[R]
-        for index in range(len(self.levels)):
+        for index in self._stochastic():
             self.level(index).posterior.load_state_dict(self.level(index).partial.state_dict())
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The parameters of the heads of q and r."""
         return [
-            p
-            for i in range(len(self.levels))
-            for head in (self.level(i).posterior, self.level(i).partial)
-            for p in head.parameters()
+            p for i in self._stochastic() for head in (self.level(i).posterior, self.level(i).partial) for p in head.parameters()
         ]
 
     def partial_parameters(self) -> list[nn.Parameter]:
         """The parameters of r's heads, which posterior matching trains; its gradients have a scale of their own."""
-        return [p for index in range(len(self.levels)) for p in self.level(index).partial.parameters()]
+        return [p for index in self._stochastic() for p in self.level(index).partial.parameters()]
+
+    def _stochastic(self) -> list[int]:
+        """The levels that have latents, fine to coarse."""
+        return [index for index, latents in enumerate(self.config.latents) if latents]
 
     def latent_shapes(self, shape: Sequence[int]) -> list[tuple[int, int, int, int]]:
         """(channels, z, y, x) of the latents, fine to coarse, for densities of ``shape``."""
@@ -161,9 +168,11 @@ class Ladder(nn.Module):
             block = self.level(level)
             if level < coarsest:
                 state = nnf.interpolate(self.up[level](state), scale_factor=2.0, mode="nearest")
-            prior = block.prior_given(state)
-            chosen, latent = choose(level, prior, state)
-            rungs.append(Rung(prior, chosen))
+            latent = None
+            if block.latents:
+                prior = block.prior_given(state)
+                chosen, latent = choose(level, prior, state)
+                rungs.append(Rung(prior, chosen))
             state = block(state, latent)
         return self.out(nnf.silu(state)).squeeze(1).float(), rungs
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -68,3 +70,23 @@ def test_untrained_ladder_answers_next_to_nothing():
     torch.manual_seed(1)
     fresh = Ladder(LadderConfig((8, 16), (4, 4), 1))
     assert fresh.restore(fresh.encode(torch.randn(1, *SHAPE), R), None).abs().max().item() < 0.05
+
+
+def test_levels_without_latents_make_a_flat_vae(small_config):
+    torch.manual_seed(0)
+    flat = Ladder(replace(small_config, latents=(0, 5, 0)))
+    assert [shape[0] for shape in flat.latent_shapes(SHAPE)] == [0, 5, 0]
+    features = flat.encode(torch.randn(2, *SHAPE), R)
+    density, rungs = flat.descend(SHAPE, 2, lambda level, prior, state: (prior, prior.mean))
+    assert density.shape == (2, *SHAPE)
+    assert [rung.prior.mean.shape[1] for rung in rungs] == [5]
+    flat.teach_posterior()
+    pair = flat.restore_pair(features, _noise(flat, 2))
+    assert pair.shape == (2, 2, *SHAPE)
+    pair.sum().backward()
+    assert all(p.grad is not None for p in flat.partial_parameters())
+
+
+def test_a_ladder_without_any_latent_is_refused(small_config):
+    with pytest.raises(InputError, match="latents on one level at least"):
+        replace(small_config, latents=(0, 0, 0))
