@@ -1,0 +1,138 @@
+"""What others train: deterministic networks f, by regression from one half of the data to the other.
+
+y0, y1: the halves of a patch (one volume stands for both where there are none). M: the wedge mask, R: a rotation, RM its mask.
+
+    DeepDeWedge   u = M R y0+,  t = R y1            || RM M (f(u) - t) ||^2 + 2 || RM (1 - M) (f(u) - t) ||^2
+    IsoNet2       xi = M yi + (1 - M) (f(M yi) + n)
+      mw_weight off                                 1/2 sum || f(M R xi) - R xj ||^2
+      mw_weight l                                   in the same pairs, || RM M (.) ||^2 + l || RM (1 - M) (.) ||^2
+    Icecream      || M (f(yi) - yj) ||^2 + 2 || RM ( f(M R f(yi)) - R f(yj) ) ||^2, both ways, gradients through all passes
+
+Norms are means over voxels of F^-1 of the masked spectrum. y0+ is y0 with its own wedge filled by f now and then (``refill``).
+
+Sources: Wiedemann and Heckel, Nature Communications 15:8255 (2024), for DeepDeWedge; bioRxiv 2025-693325 for IsoNet2; Icecream,
+Acta Crystallographica D (2026) zi5009. Here as there, except that all turn by the same cube rotations, which are exact, that
+halves are swapped at random in DeepDeWedge too, and that Icecream's mirror images, which break chirality, are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.objectives.specimen import Specimen, drawn_position
+from cryovae.physics.rotation import CubeRotation
+from cryovae.tiling.grid import cut
+
+Network = Callable[[Tensor], Tensor]
+WEDGE_WEIGHT, EQUIVARIANCE_WEIGHT = 2.0, 2.0
+
+
+@dataclass(frozen=True)
+class HalfPair:
+    """A batch for regression, all (batch, z, y, x) in the frame in which it was cut.
+
+    first, second: y0 and y1. filled: y0 with its wedge filled, or y0. rotations: one for each of the batch. given: M,
+    (z, y, x // 2 + 1), Nyquist planes included. turned: RM, (batch, z, y, x // 2 + 1).
+    """
+
+    first: Tensor
+    second: Tensor
+    filled: Tensor
+    rotations: Sequence[CubeRotation]
+    given: Tensor
+    turned: Tensor
+
+    def turn(self, density: Tensor) -> Tensor:
+        """R x for each of the batch."""
+        return torch.stack([g(x) for g, x in zip(self.rotations, density, strict=True)])
+
+
+def draw_halves(
+    specimen: Specimen, halves: tuple[Tensor, Tensor], filled: tuple[Tensor, Tensor], side: int, batch: int, rng: torch.Generator
+) -> HalfPair:
+    """A batch of patches that share no voxel with held-out ones, halves in either order, turned by the training rotations."""
+    positions = [drawn_position(specimen, side, rng) for _ in range(batch)]
+    tables = specimen.orientations
+    turns = [int(torch.randint(len(tables.rotations), (1,), generator=rng)) for _ in range(batch)]
+    swaps = [int(torch.randint(2, (1,), generator=rng)) for _ in range(batch)]
+
+    def patches(volumes: tuple[Tensor, Tensor], other: int) -> Tensor:
+        return torch.stack([cut(volumes[swap ^ other], p, side) for swap, p in zip(swaps, positions, strict=True)])
+
+    return HalfPair(
+        first=patches(halves, 0),
+        second=patches(halves, 1),
+        filled=patches(filled, 0),
+        rotations=[tables.rotations[turn] for turn in turns],
+        given=tables.given,
+        turned=tables.masks[torch.tensor(turns)],
+    )
+
+
+def masked_power(residual: Tensor, mask: Tensor) -> Tensor:
+    """Mean over voxels of the square of F^-1[ mask F residual ], by Parseval; residual (batch, z, y, x)."""
+    spectrum = fourier.transform(residual)
+    power = spectrum.real.square() + spectrum.imag.square()
+    return (mask.square() * fourier.multiplicity(residual.shape[-3:], residual.device) * power).sum() / residual.numel()
+
+
+def deepdewedge(network: Network, pair: HalfPair) -> Tensor:
+    """DeepDeWedge's loss: what is measured of the other half, that in the canonical wedge with twice the weight."""
+    target = pair.turn(pair.second)
+    miss = network(fourier.filtered(pair.turn(pair.filled), pair.given)) - target
+    return masked_power(miss, pair.turned * pair.given) + WEDGE_WEIGHT * masked_power(miss, pair.turned * (1 - pair.given))
+
+
+def isonet2(network: Network, pair: HalfPair, mw_weight: float | None, generator: torch.Generator) -> Tensor:
+    """IsoNet2's loss between halves whose wedges the network has filled.
+
+    mw_weight: None scores all bins, those that the network itself invented among them (the default there); a number scores what
+    was measured, with that weight in the canonical wedge. Inputs get the noise that the predictions lack.
+    """
+    halves = (pair.first, pair.second)
+    with torch.no_grad():
+        given = [fourier.filtered(half, pair.given) for half in halves]
+        found = [network(half) for half in given]
+        noise = ((given[0] - given[1]).var() / 2 - (found[0] - found[1]).var() / 2).abs().sqrt()
+        white = [torch.randn(f.shape, generator=generator).to(f.device) for f in found]
+        filled = [h + fourier.filtered(f + noise * w - h, 1 - pair.given) for h, f, w in zip(halves, found, white, strict=True)]
+    turned = [pair.turn(x) for x in filled]
+    loss = pair.first.new_zeros(())
+    for source, target in ((0, 1), (1, 0)):
+        miss = network(fourier.filtered(turned[source], pair.given)) - turned[target]
+        if mw_weight is None:
+            loss = loss + miss.square().mean() / 2
+        else:
+            inside = masked_power(miss, pair.turned * pair.given)
+            loss = loss + (inside + mw_weight * masked_power(miss, pair.turned * (1 - pair.given))) / 2
+    return loss
+
+
+def icecream(network: Network, pair: HalfPair) -> Tensor:
+    """Icecream's loss: each half foretells the other where it was measured, and f after R and M undoes M."""
+    halves = (pair.first, pair.second)
+    found = [network(half) for half in halves]
+    turned = [pair.turn(x) for x in found]
+    loss = pair.first.new_zeros(())
+    for source, target in ((0, 1), (1, 0)):
+        loss = loss + masked_power(found[source] - halves[target], pair.given)
+        again = network(fourier.filtered(turned[source], pair.given))
+        loss = loss + EQUIVARIANCE_WEIGHT * masked_power(again - turned[target], pair.turned)
+    return loss
+
+
+OBJECTIVES: dict[str, Callable[[Network, HalfPair, torch.Generator], Tensor]] = {
+    "deepdewedge": lambda network, pair, _: deepdewedge(network, pair),
+    "isonet2": lambda network, pair, generator: isonet2(network, pair, None, generator),
+    "isonet2_mw": lambda network, pair, generator: isonet2(network, pair, 20.0, generator),
+    "icecream": lambda network, pair, _: icecream(network, pair),
+}
+# Only DeepDeWedge fills the wedge of its inputs now and then; IsoNet2 does it in every step.
+REFILLED = ("deepdewedge",)
+# Icecream's network sees its input twice at test: f(M f(x)).
+TWICE = ("icecream",)

@@ -1,0 +1,199 @@
+"""The losses of others: least at the exact answer, scored where their papers say, and lowered by training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.models.ladder import LadderConfig
+from cryovae.models.unet import UNet
+from cryovae.objectives.regression import OBJECTIVES, HalfPair, deepdewedge, draw_halves, icecream, isonet2, masked_power
+from cryovae.objectives.sampling import step_generator
+from cryovae.objectives.specimen import prepare
+from cryovae.physics.rotation import training_rotations
+from cryovae.physics.wedge import patch_mask
+from cryovae.regress import Regressor, halves_of
+from cryovae.tomogram import TiltGeometry, Tomogram
+from cryovae.train import TrainingConfig
+
+SIDE = 16
+SHAPE = (SIDE, SIDE, SIDE)
+Loss = Callable[..., Tensor]
+
+
+def _loss(name: str) -> Loss:
+    return lambda network, pair: OBJECTIVES[name](network, pair, step_generator(0, 0))
+
+
+def _binary(tilts: TiltGeometry, matrix: Tensor | None = None) -> Tensor:
+    return (patch_mask(SHAPE, tilts, matrix) > 0.5).float()
+
+
+class Scene:
+    """Two patches x without noise, measured within a wedge whose edge is sharp, and their turned answers R x."""
+
+    def __init__(self, tilts: TiltGeometry, noise: float = 0.0) -> None:
+        rng = torch.Generator().manual_seed(5)
+        rotations = [training_rotations(tilts)[i] for i in (1, 9)]
+        given = _binary(tilts)
+        inside = fourier.below_nyquist(SHAPE)
+        self.x = fourier.filtered(torch.randn(2, *SHAPE, generator=rng), inside)
+        measured = [fourier.filtered(self.x + noise * torch.randn(2, *SHAPE, generator=rng), given) for _ in range(2)]
+        turned = torch.stack([_binary(tilts, g.matrix) for g in rotations])
+        self.pair = HalfPair(measured[0], measured[1], measured[0], rotations, given, turned)
+        self.turned_x = self.pair.turn(self.x)
+
+    def answer(self, u: Tensor) -> Tensor:
+        """The exact answer to what was given: x for a patch as it was cut, R x for one turned, whatever is missing of it."""
+        both = torch.stack((self.x, self.turned_x))
+        agreement = (both * u).sum((2, 3, 4)) / u.square().sum((1, 2, 3)).sqrt()
+        return both[agreement.argmax(0), torch.arange(len(u))]
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return Scene(TiltGeometry.from_range(-50, 60))
+
+
+def test_masked_power_is_the_mean_square_of_what_the_mask_leaves(scene: Scene) -> None:
+    x = torch.randn(2, *SHAPE)
+    expected = fourier.filtered(x, scene.pair.turned).square().mean()
+    assert masked_power(x, scene.pair.turned).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_nothing_is_left_to_pay_at_the_exact_answer_and_something_elsewhere(scene: Scene, name: str) -> None:
+    loss = _loss(name)
+    assert loss(scene.answer, scene.pair).item() == pytest.approx(0.0, abs=1e-9)
+    assert loss(lambda u: 0.9 * scene.answer(u), scene.pair).item() > 1e-3
+    assert loss(lambda u: u, scene.pair).item() > 1e-2
+
+
+def _gradient(loss: Loss, pair: HalfPair) -> Tensor:
+    """Power spectrum of the gradient with respect to a network's answer that ignores its input."""
+    answer = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    loss(lambda u: answer, pair).backward()
+    assert answer.grad is not None
+    return fourier.transform(answer.grad).abs()
+
+
+def test_deepdewedge_scores_measured_bins_only_and_those_in_the_wedge_twice(scene: Scene) -> None:
+    answer = torch.randn(2, *SHAPE, requires_grad=True)
+    deepdewedge(lambda u: answer, scene.pair).backward()
+    assert answer.grad is not None
+    given, turned = scene.pair.given, scene.pair.turned
+    miss = fourier.transform(answer.detach() - scene.pair.turn(scene.pair.second))
+    expected = 2 * turned * (given + 2 * (1 - given)) * miss / miss[..., 0, 0, 0].numel() / SIDE**3
+    assert torch.allclose(fourier.transform(answer.grad), expected, atol=1e-7)
+
+
+def test_only_isonet2_without_mw_weight_scores_bins_that_were_never_measured(scene: Scene) -> None:
+    never = (scene.pair.turned == 0) & (fourier.below_nyquist(SHAPE) > 0)
+    found = {name: _gradient(_loss(name), scene.pair)[never].max().item() for name in ("deepdewedge", "isonet2", "isonet2_mw")}
+    assert found["isonet2"] > 1e-5
+    assert found["deepdewedge"] < 1e-9
+    assert found["isonet2_mw"] < 1e-8
+
+
+def test_isonet2_fills_without_a_gradient_and_answers_with_one(scene: Scene) -> None:
+    seen: list[bool] = []
+
+    def network(u: Tensor) -> Tensor:
+        seen.append(torch.is_grad_enabled())
+        return u
+
+    isonet2(network, scene.pair, 20.0, step_generator(0, 0))
+    assert seen == [False, False, True, True]
+
+
+def test_isonet2_keeps_what_was_measured_of_its_targets() -> None:
+    """Whatever the network fills in, what RM scores is the other half's data: mw_weight never trains on its own answers."""
+    scene = Scene(TiltGeometry.from_range(-60, 60), noise=0.3)
+    calls = 0
+
+    def network(scale: float) -> Callable[[Tensor], Tensor]:
+        def answer(u: Tensor) -> Tensor:
+            nonlocal calls
+            calls += 1
+            return scale * u.flip(0) if calls % 4 in (1, 2) else scene.turned_x
+
+        return answer
+
+    first = isonet2(network(1.0), scene.pair, 20.0, step_generator(0, 0))
+    second = isonet2(network(3.0), scene.pair, 20.0, step_generator(0, 0))
+    assert first.item() == pytest.approx(second.item(), rel=1e-4)
+
+
+def test_icecream_sends_gradients_through_both_passes_and_the_reference(scene: Scene) -> None:
+    given: list[Tensor] = []
+    answers: list[Tensor] = []
+    weight = torch.tensor(0.7, requires_grad=True)
+
+    def network(u: Tensor) -> Tensor:
+        given.append(u)
+        found = weight * torch.tanh(u)
+        found.retain_grad()
+        answers.append(found)
+        return found
+
+    icecream(network, scene.pair).backward()
+    assert len(answers) == 4
+    assert [u.requires_grad for u in given] == [False, False, True, True]
+    outside = (scene.pair.given == 0) & (fourier.below_nyquist(SHAPE) > 0)
+    for answer in answers[:2]:
+        assert answer.grad is not None
+        # The observation term has no say there: what comes is from the second pass and from its reference.
+        assert fourier.transform(answer.grad)[:, outside].abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("name", ["isonet2", "isonet2_mw", "icecream"])
+def test_halves_stand_for_each_other(scene: Scene, name: str) -> None:
+    pair = scene.pair
+    noisy = HalfPair(pair.first, 1.1 * pair.second, pair.first, pair.rotations, pair.given, pair.turned)
+    swapped = HalfPair(noisy.second, noisy.first, noisy.second, pair.rotations, pair.given, pair.turned)
+    loss = _loss(name)
+    # Without noise between the halves' answers IsoNet2 adds none, and the order cannot matter.
+    assert loss(scene.answer, noisy).item() == pytest.approx(loss(scene.answer, swapped).item(), rel=0.02)
+
+
+def test_a_batch_holds_both_halves_of_one_place_in_either_order_and_nothing_held_out(tomogram: Tomogram) -> None:
+    specimen = prepare(tomogram, SIDE)
+    halves = halves_of(tomogram, specimen)
+    tagged = (torch.zeros_like(halves[0]), torch.ones_like(halves[1]))
+    place = torch.arange(halves[0].numel(), dtype=torch.float64).view(halves[0].shape)
+    orders = set()
+    for step in range(12):
+        pair = draw_halves(specimen, tagged, tagged, SIDE, 2, step_generator(0, step))
+        assert torch.equal(pair.first + pair.second, torch.ones(2, *SHAPE))
+        assert torch.equal(pair.filled, pair.first)
+        orders |= set(pair.first[:, 0, 0, 0].tolist())
+        same = draw_halves(specimen, (place, place), (place, place), SIDE, 2, step_generator(0, step))
+        for corner in same.first[:, 0, 0, 0].long().tolist():
+            z, y, x = corner // (56 * 48), corner // 48 % 56, corner % 48
+            assert not specimen.overlaps_held_out((z, y, x), SIDE)
+    assert orders == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+def test_a_short_training_lowers_it(small: Tomogram, name: str) -> None:
+    torch.manual_seed(0)
+    config = TrainingConfig(patch=SIDE, batch=2, steps=25, learning_rate=3e-3, ema=0.9)
+    network = UNet(LadderConfig(widths=(4, 6, 8), latents=(2, 2, 2), blocks=1))
+    regressor = Regressor(network, small, config, name, torch.device("cpu"))
+    # Batches are noisy, so the same few are scored before and after.
+    draws = [step_generator(1, i) for i in range(4)]
+    pairs = [draw_halves(regressor.specimen, regressor.halves, regressor.halves, SIDE, 2, rng) for rng in draws]
+
+    def total() -> float:
+        with torch.no_grad():
+            return sum(_loss(name)(regressor.average, pair).item() for pair in pairs)
+
+    before = total()
+    regressor.run()
+    assert regressor.step == 25
+    # With mw_weight 20 most of it is noise in the targets, which nothing lowers.
+    assert total() < 0.97 * before
