@@ -299,9 +299,6 @@ def test_simulate_and_info(tmp_path):
     assert "sign of the angles may be turned" in turned.stdout
     assert "warning" not in shown.stdout
     refused(cryovae("simulate", "-o", tmp_path), "is there already")
-    refused(cryovae("simulate", "-o", tmp_path / "b", "--molecule", tmp_path / "none.mrc"), "does not exist")
-    refused(cryovae("simulate", "-o", tmp_path / "b", "--acquisition", "magic"), "expected tilt-series or ideal")
-    refused(cryovae("simulate", "-o", tmp_path / "b", "--acquisition", "ideal", "--lamella", "300"), "tilt-series only")
 
 
 def test_simulate_an_ideal_wedge(tmp_path):

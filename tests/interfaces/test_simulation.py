@@ -1,12 +1,15 @@
 """The files of a simulated tilt series: what is in them fits together, and the same seed makes the same ones."""
 
+import re
 from dataclasses import replace
 
 import mrcfile
 import numpy as np
 import pytest
 import starfile
+from typer.testing import CliRunner
 
+from cryovae.interfaces.cli import app
 from cryovae.interfaces.simulation import write_tilt_series
 from cryovae.io.positions import rotation_of
 from cryovae.io.tilts import read_tilts
@@ -77,6 +80,27 @@ def test_same_seed_same_files(folder, tmp_path, molecules):
     write_tilt_series(tmp_path, "ts", SCENE, SERIES, molecules, overwrite=False)
     for path in sorted(folder.iterdir()):
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ("--molecule none.mrc", "does not exist"),
+        ("--shape 8 64 64", "expected three sizes"),
+        ("--shape 64 64", "Invalid value|requires 3"),
+        ("--acquisition magic", "expected tilt-series or ideal"),
+        ("--acquisition ideal --lamella 300", "tilt-series only"),
+        ("--noise pink", "expected gaussian or poisson"),
+        ("--tilts none.tlt", "does not exist"),
+        ("--crowding 2", "expected a share"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, options, line):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["simulate", "-o", "out", *options.split()])
+    assert done.exit_code == 2
+    assert re.search(line, done.output + done.stderr)
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_overwritten_unasked(folder, molecules):
