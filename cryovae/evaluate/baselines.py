@@ -36,11 +36,10 @@ class Recipe:
     def __call__(self, density: Tensor) -> Tensor:
         """The clipped density, (z, y, x) as given."""
         smooth = low_pass(density.float(), self.cutoff)
-        return self.clip(smooth, smooth.flatten().sort().values)
+        return self.clip(smooth, float(smooth.flatten().kthvalue(1 + int(self.share * (smooth.numel() - 1))).values))
 
-    def clip(self, smooth: Tensor, ordered: Tensor) -> Tensor:
-        """Clip a low-passed density whose values in order are known."""
-        threshold = float(ordered[int(self.share * (len(ordered) - 1))])
+    def clip(self, smooth: Tensor, threshold: float) -> Tensor:
+        """Clip a low-passed density at the value of its quantile."""
         return smooth.clamp_min(threshold) if self.keeps == "max" else smooth.clamp_max(threshold)
 
 
@@ -101,7 +100,7 @@ def _best(density: Tensor, known: Tensor, weight: Tensor) -> tuple[float, Recipe
         ordered = smooth.flatten().sort().values
         for share, keeps in product(SHARES, ("max", "min")):
             recipe = Recipe(cutoff, share, keeps)
-            found = centred_spectrum(recipe.clip(smooth, ordered))[used]
+            found = centred_spectrum(recipe.clip(smooth, float(ordered[int(share * (len(ordered) - 1))])))[used]
             power = (count * found.abs().square()).sum()
             agreement = float((count * (found * target.conj()).real).sum() / (power * norm).sqrt().clamp_min(1e-30))
             if agreement > best[0]:

@@ -310,13 +310,14 @@ def evaluate(
     band: Annotated[tuple[float, float], typer.Option(help="Cycles per voxel that are correlated.")] = (0.01, 0.2),
     shells: Annotated[bool, typer.Option(help="Print the FSC by shell too.")] = True,
     json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file too.")] = None,
+    voxel_size: VoxelSize = None,
     report: Annotated[Path | None, typer.Option(help="Where the report goes; beside the restored tomogram without it.")] = None,
 ) -> None:
     """Score a restored tomogram, with a truth and without, beside two trivial baselines; write its report.html."""
     from cryovae.interfaces.evaluation import evaluate_volume
 
     geometry = _geometries(tilts, tilt_range, 1)[0] if tilts or tilt_range else None
-    evaluate_volume(restored, truth, geometry, given, band, shells, json_path, report)
+    evaluate_volume(restored, truth, geometry, given, band, shells, json_path, report, voxel_size)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from cryovae.interfaces.report.contents import Contents, metrics_of
 from cryovae.interfaces.report.page import write_report
 from cryovae.interfaces.score_tables import print_tables
 from cryovae.io.atomic import write_text
-from cryovae.io.mrc import Volume, read_volume
+from cryovae.io.mrc import Volume, read_volume, voxel_size_of
 from cryovae.io.tilts import read_tilts
 from cryovae.tomogram import InputError, TiltGeometry
 
@@ -85,11 +85,19 @@ def find(restored: Path) -> Found:
     """A restored tomogram, and the run.json beside it that has its name. InputError if it is no volume."""
     volume = read_volume(restored)
     for path in (restored.parent / "run.json", *sorted(restored.parent.glob("*_run.json"))):
-        if path.exists():
-            record = json.loads(path.read_text())
-            if restored.name.startswith(f"{record.get('name')}_"):
-                return Found(restored, volume, record["name"], record, path)
+        record = _record(path)
+        if record.get("name") and restored.name.startswith(f"{record['name']}_"):
+            return Found(restored, volume, record["name"], record, path)
     return Found(restored, volume, re.sub("_mean$", "", restored.stem))
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """A run.json; empty if there is none, or if it was cut short."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, json.JSONDecodeError):
+        return {}
+    return found
 
 
 def evaluate_volume(
@@ -101,11 +109,16 @@ def evaluate_volume(
     shells: bool = True,
     json_path: Path | None = None,
     report: Path | None = None,
+    voxel_size: float | None = None,
 ) -> None:
-    """Print tables of what is known with and without a truth; write the report, and all figures to ``json_path``."""
+    """Print tables of what is known with and without a truth; write the report, and all figures to ``json_path``.
+
+    voxel_size: in angstrom, over that of the header.
+    """
     if not 0 <= band[0] < band[1] <= 0.87:
         raise InputError(f"--band {band[0]:g} {band[1]:g} found, expected cycles per voxel, the lower first, e.g. 0.01 0.2")
     about = find(restored)
+    size = voxel_size_of(about.volume, voxel_size)
     shape = about.volume.density.shape
     known = None if truth is None else _density(truth, shape)
     inputs = [_density(path, shape) for path in given or about.inputs]
@@ -125,8 +138,10 @@ def evaluate_volume(
         band,
     )
     if before is None:
-        print(f"no run.json beside {restored} names its input, so no baselines: pass --input", file=sys.stderr)
-    size = about.volume.voxel_size[0] or 1.0
+        print(
+            f"the input of {restored} is not named in a run.json beside it, or is gone, so no baselines: pass --input",
+            file=sys.stderr,
+        )
     print_tables(found, geometry, size, shells)
     contents = Contents(
         name=about.name,

@@ -76,7 +76,7 @@ def restore_in(
 def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -> None:
     """Write report.html, with all that is known without a truth."""
     before = as_tensor(tomogram.density)
-    given = None if tomogram.halves is None else (as_tensor(tomogram.halves[0]), as_tensor(tomogram.halves[1]))
+    given = None if tomogram.halves is None else (torch.from_numpy(tomogram.halves[0]), torch.from_numpy(tomogram.halves[1]))
     found = assess(restoration.mean, tomogram.tilts, given=before, halves=restoration.halves, given_halves=given)
     contents = Contents(
         name=tomogram.name,

@@ -152,7 +152,7 @@ def test_the_edges_of_the_wedge_are_drawn_at_the_tilts(full):
 
 def test_the_verdict_is_in_words_and_figures(full):
     said = " ".join(words.verdict(full))
-    assert "correlation 0.62 of a possible 0.71" in said
+    assert "as the wedge is, are foretold with correlation 0.62 of a possible 0.71" in said
     assert "with the truth" in said
     assert "Error bars are" in said
 

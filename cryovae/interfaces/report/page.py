@@ -95,9 +95,11 @@ def _cards(contents: Contents) -> list[tuple[str, str]]:
             cards.append((f"{part}, FSC {low} with the truth (FSC {high}: {finer})", words.detail(curve, size, LEVELS[0])))
     if held is not None and held.filled_to(size) is not None:
         cards.append(("hidden detail recovered to", words.length(held.filled_to(size), size)))
-    if found.halves:
-        score = found.halves[0].score
-        cards.append((f"measured part, FSC {high} of restored halves", words.detail(score.measured, size, LEVELS[1])))
+    untouched = [row.score for row in found.halves if row.name.startswith("untouched")]
+    if untouched:
+        # Not of the restored halves: they share a model, and agree beyond what the data hold.
+        score = untouched[0]
+        cards.append((f"measured part, FSC {high} of the input's halves", words.detail(score.measured, size, LEVELS[1])))
     if held is not None and held.correlation is not None:
         possible = "" if held.possible is None else f" of {held.possible:.2f}"
         cards.append(("correlation with hidden measured data", f"{held.correlation:.2f}{possible}"))

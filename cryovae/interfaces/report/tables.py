@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from cryovae.evaluate.calibration import NOMINAL
-from cryovae.evaluate.fsc import LEVELS, Correlation
+from cryovae.evaluate.fsc import LEVELS, Correlation, resolution_at
 from cryovae.evaluate.report import Row
 from cryovae.interfaces.report.contents import Contents
 from cryovae.interfaces.report.words import calibration_words, length
@@ -31,8 +31,6 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def _reached(curve: Correlation, voxel_size: float) -> list[str]:
-    from cryovae.evaluate.fsc import resolution_at
-
     return [length(resolution_at(curve.frequency, curve.shells, voxel_size, level), voxel_size) for level in LEVELS]
 
 

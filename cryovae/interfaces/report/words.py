@@ -58,7 +58,8 @@ def _against_truth(contents: Contents) -> str:
 def _foretold(held: HeldOut, contents: Contents) -> str:
     possible = held.possible
     of = "" if possible is None else f" of a possible {possible:.2f}"
-    said = f"Measured data that were hidden from the model are foretold with correlation {held.correlation:.2f}{of}"
+    reached = f"correlation {held.correlation:.2f}{of}"
+    said = f"Measured data that were hidden from the model, as the wedge is, are foretold with {reached}"
     clipped = contents.assessment.foretold
     return said + ("." if clipped is None else f"; low-pass and clipping reach {clipped.correlation:.2f}, the untouched input 0.")
 
