@@ -92,7 +92,8 @@ def isonet2(network: Network, pair: HalfPair, mw_weight: float | None, generator
     """IsoNet2's loss between halves whose wedges the network has filled.
 
     mw_weight: None scores all bins, those that the network itself invented among them (the default there); a number scores what
-    was measured, with that weight in the canonical wedge. Inputs get the noise that the predictions lack.
+    was measured, with that weight in the canonical wedge. Inputs get the noise that the predictions lack, and the scale of the
+    patch as it was cut.
     """
     halves = (pair.first, pair.second)
     with torch.no_grad():
@@ -104,13 +105,20 @@ def isonet2(network: Network, pair: HalfPair, mw_weight: float | None, generator
     turned = [pair.turn(x) for x in filled]
     loss = pair.first.new_zeros(())
     for source, target in ((0, 1), (1, 0)):
-        miss = network(fourier.filtered(turned[source], pair.given)) - turned[target]
+        miss = network(standing_like(fourier.filtered(turned[source], pair.given), given[source])) - turned[target]
         if mw_weight is None:
             loss = loss + miss.square().mean() / 2
         else:
             inside = masked_power(miss, pair.turned * pair.given)
             loss = loss + (inside + mw_weight * masked_power(miss, pair.turned * (1 - pair.given))) / 2
     return loss
+
+
+def standing_like(x: Tensor, model: Tensor) -> Tensor:
+    """x with the mean and standard deviation of ``model``, both (batch, z, y, x)."""
+    axes = (-3, -2, -1)
+    scale = model.std(axes, keepdim=True) / x.std(axes, keepdim=True).clamp_min(1e-9)
+    return (x - x.mean(axes, keepdim=True)) * scale + model.mean(axes, keepdim=True)
 
 
 def icecream(network: Network, pair: HalfPair) -> Tensor:

@@ -7,8 +7,8 @@ chi2         < |F(y - x)|^2 / sigma^2 >                               1 where no
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,12 +28,40 @@ class Foresight:
 
 
 @torch.no_grad()
-def foresight(ladder: Ladder, measurements: Iterable[Measurement], sampled: bool) -> Foresight:
-    """Score the hidden bins of held-out measurements by the mean of a pair of samples, or, not sampled, by r's means."""
+def foresight(ladder: Ladder, measurements: Iterable[Measurement], sampled: bool, fill: bool = False) -> Foresight:
+    """Score the hidden bins of held-out measurements by the mean of a pair of samples, or, not sampled, by r's means.
+
+    fill: fill the own wedge of each input first, as a model trained on refilled inputs expects (``own_wedge_filled``).
+    """
+
+    def answer(partial: Tensor) -> Tensor:
+        features = ladder.encode(partial, R)
+        return _pair_mean(ladder, features) if sampled else ladder.restore(features, None)
+
+    return foresight_of(answer, (own_wedge_filled(ladder, m) if fill else m for m in measurements))
+
+
+@torch.no_grad()
+def own_wedge_filled(ladder: Ladder, m: Measurement) -> Measurement:
+    """The measurement with what its turned wedge left empty filled in r's input, by the ladder's answer to that input and noise.
+
+    Nothing that is hidden has a part in it: the answer is to the input from which both wedges are missing. So one wedge is
+    missing, as from a tomogram at test, and the hidden bins stay hidden.
+    """
+    if m.given is None or m.back is not None:
+        raise ValueError("a measurement turned off the grid found, expected cube rotations")
+    found = ladder.restore(ladder.encode(m.partial, R), None)
+    white = torch.randn(found.shape, generator=torch.Generator().manual_seed(1)).to(found.device)
+    noisy = found + fourier.filtered(white, m.variance.sqrt())
+    return replace(m, partial=m.partial + fourier.filtered(noisy - m.partial, (1 - m.mask) * m.given))
+
+
+@torch.no_grad()
+def foresight_of(answer: Callable[[Tensor], Tensor], measurements: Iterable[Measurement]) -> Foresight:
+    """The same of anything that answers u (batch, z, y, x) with a density of the same shape."""
     sums = torch.zeros(5, dtype=torch.float64)
     for m in measurements:
-        features = ladder.encode(m.partial, R)
-        density = _pair_mean(ladder, features) if sampled else ladder.restore(features, None)
+        density = answer(m.partial)
         if m.back is not None:
             raise ValueError("measurements turned off the grid found, expected cube rotations")
         support = 1 if m.support is None else m.support
