@@ -1,0 +1,71 @@
+"""What the benchmark compares: each row is a name, how it is made, and what of the settings it changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Row:
+    """kind: vae, unet or fixed (nothing is trained). objective: of a U-Net. settings: over the preset, as for --set."""
+
+    name: str
+    kind: str
+    about: str
+    objective: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+COMPETITION = (
+    Row("vae", "vae", "cryovae as `restore` runs it: two encoders"),
+    Row("vae_one_encoder", "vae", "one encoder, the dropped wedge scored in its own bound", settings={"objective.encoders": 1}),
+    Row(
+        "unet_deepdewedge",
+        "unet",
+        "U-Net, DeepDeWedge's loss, its inputs refilled at 20, 40, 60, 80 % of the steps",
+        "deepdewedge",
+    ),
+    Row("unet_isonet2", "unet", "U-Net, IsoNet2's loss as it comes, mw_weight off", "isonet2"),
+    Row("unet_isonet2_mw", "unet", "U-Net, IsoNet2's loss, mw_weight 20", "isonet2_mw"),
+    Row("unet_icecream", "unet", "U-Net, Icecream's loss", "icecream"),
+    Row("shell_wiener", "fixed", "Wiener filter by shell, measured bins only"),
+    Row("clipping", "fixed", "low-pass and clipping, the best of 64 by the truth"),
+    Row("untouched", "fixed", "the input"),
+)
+ABLATIONS = (
+    Row(
+        "fixed_mask",
+        "vae",
+        "no turning, nothing dropped but 10 % of bins",
+        settings={"objective.rotations": "none", "objective.hide": False, "objective.turned": 0.0},
+    ),
+    Row("turned_mask", "vae", "turned masks, no second wedge dropped", settings={"objective.hide": False}),
+    Row("completion_only", "vae", "one path: completion alone, no bound", settings={"objective.solo": 1.0}),
+    Row("long_bound", "vae", "the bound from half of the steps on", settings={"objective.solo": 0.5}),
+    Row("no_refill", "vae", "inputs never refilled", settings={"objective.refill_from": 1.0}),
+    Row("sigma_white", "vae", "one noise variance for all bins", settings={"objective.noise": "white"}),
+    Row("sigma_radial", "vae", "noise variance by shell", settings={"objective.noise": "radial"}),
+    Row("cube_only", "vae", "cube rotations only", settings={"objective.turned": 0.0}),
+    Row("so3_only", "vae", "random rotations only", settings={"objective.turned": 1.0}),
+    Row(
+        "rotations_24",
+        "vae",
+        "all 24 cube rotations, those that keep the wedge among them",
+        settings={"objective.rotations": "all"},
+    ),
+    Row(
+        "rotations_beam",
+        "vae",
+        "rotations about the beam only: a cone stays unmeasured",
+        settings={"objective.rotations": "beam", "objective.turned": 0.0},
+    ),
+    Row(
+        "flat_latent",
+        "vae",
+        "one level of latents, at stride 2, as many numbers as in the ladder",
+        settings={"ladder.latents": [0, 42, 0, 0]},
+    ),
+    Row("flat_coarse", "vae", "one level of latents, at the coarsest stride", settings={"ladder.latents": [0, 0, 0, 16]}),
+)
+ROWS = {row.name: row for row in (*COMPETITION, *ABLATIONS)}

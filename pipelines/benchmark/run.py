@@ -1,0 +1,297 @@
+"""The competition on one tower: one command, one table.
+
+    python pipelines/benchmark/run.py --out OUT --data dense_a dense_b --rows vae unet_deepdewedge --minutes 30 --seeds 1
+
+Every row is trained from nothing on the same patches, with the same widths and for the same time: ``--minutes`` of two cores,
+counted as processor time of training, whatever else the machine does (on a GPU: of the clock). The steps that fit are found by
+timing a few of each kind. A finished row is a JSON file in OUT, and is not run again: rows can be added in several sittings.
+``--table`` only prints; ``--write RESULTS.md`` writes the tables with what made each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from data import Subject, load
+from rows import ROWS, Row
+from table import print_tables, write_results
+
+from cryovae import fourier
+from cryovae.checkpoint import Checkpoint, save_model
+from cryovae.config import RunConfig, override, preset
+from cryovae.evaluate.baselines import best_clipping
+from cryovae.evaluate.calibration import calibration_by_part
+from cryovae.evaluate.fsc import regions, score
+from cryovae.models.ladder import Ladder
+from cryovae.models.unet import UNet
+from cryovae.objectives.regression import TWICE
+from cryovae.objectives.sampling import held_out
+from cryovae.objectives.schedules import refill_steps
+from cryovae.objectives.specimen import prepare
+from cryovae.objectives.validation import foresight, foresight_of
+from cryovae.physics.noise import estimate_noise
+from cryovae.physics.wedge import volume_mask
+from cryovae.regress import Regressor, regressed
+from cryovae.restore import Restoration, Restorer, refilled
+from cryovae.train import Trainer
+
+CORES = 2
+TRIAL, VALIDATIONS = 4, 15
+SHELLS = ((0.01, 0.05), (0.05, 0.1), (0.1, 0.15), (0.15, 0.2), (0.2, 0.3))
+
+
+def main() -> None:
+    """Run what is asked for and is not there yet, and print the tables."""
+    options = _options()
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name in [] if options.table else options.data:
+        subject = load(name, options.simulated)
+        for row in options.rows:
+            for seed in range(options.seed, options.seed + options.seeds):
+                path = options.out / f"{name}-{row}-{options.minutes:g}min-{seed}.json"
+                if not path.exists():
+                    made = {"data": name, "row": row, "seed": seed, "command": command_of(options, name, row, seed)}
+                    # A process for each row: what one has used must not count for the next.
+                    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+                        task = (subject, ROWS[row], options.minutes, seed, options.threads, options.out)
+                        found = alone.submit(measured, *task).result()
+                    path.write_text(json.dumps(found | made, indent=1) + "\n")
+                    print(f"{path.name}: wedge {found['wedge']:.3f}, measured {found['measured']:.3f}", flush=True)
+    print_tables(options.out)
+    if options.write:
+        write_results(options.out, options.write)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", nargs="+", default=["dense_a"])
+    parser.add_argument("--simulated", type=Path, help="folder of simulated volumes, see simulated.sh")
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="the first seed")
+    parser.add_argument("--threads", type=int, default=CORES)
+    parser.add_argument("--table", action="store_true", help="run nothing")
+    parser.add_argument("--write", type=Path, help="write the tables as Markdown")
+    return parser.parse_args()
+
+
+def command_of(options: argparse.Namespace, name: str, row: str, seed: int) -> str:
+    """The command that makes one row."""
+    where = " --simulated SIMULATED" if options.simulated else ""
+    return (
+        f"python pipelines/benchmark/run.py --out OUT{where} --data {name} --rows {row} --minutes {options.minutes:g} "
+        f"--seed {seed} --threads {options.threads}"
+    )
+
+
+def measured(subject: Subject, row: Row, minutes: float, seed: int, threads: int, out: Path) -> dict[str, Any]:
+    """Train and restore one row, and score it."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = override(preset("quick"), dict(row.settings) | {"training.seed": seed, "restoration.seed": seed})
+    began, clock = time.process_time(), time.monotonic()
+    about: dict[str, Any] = {"about": row.about, "minutes": minutes, "threads": torch.get_num_threads()}
+    if row.kind == "fixed":
+        restored = _fixed(row.name, subject)
+    elif row.kind == "unet":
+        restored = _unet(subject, row, config, minutes, device, about)
+    else:
+        restored = _vae(subject, config, minutes, device, about, out / f"{subject.name}-{row.name}-{minutes:g}min-{seed}")
+    about |= {
+        "whole_cpu_s": round(time.process_time() - began, 1),
+        "whole_s": round(time.monotonic() - clock, 1),
+        "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
+        "commit": subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip(),
+        "torch": torch.__version__,
+        "device": str(device),
+    }
+    return about | scores(restored, subject)
+
+
+def scores(restored: torch.Tensor, subject: Subject) -> dict[str, Any]:
+    """Correlation with the truth in the wedge and in the measured part, over the band, by shell, and by cone about the beam."""
+    tilts, truth = subject.tomogram.tilts, subject.truth
+    whole = score(restored, truth, tilts)
+    wedge, seen = regions((truth.shape[0], truth.shape[1], truth.shape[2]), tilts)
+    radius = fourier.radius(truth.shape)
+    cosine = fourier.frequencies(truth.shape)[0].abs() / radius.clamp_min(1e-9)
+    x, y = (fourier.transform(v - v.mean()) for v in (restored, truth))
+
+    def correlation(part: torch.Tensor) -> float:
+        a, b = (part * x.abs().square()).sum(), (part * y.abs().square()).sum()
+        return float((part * (x * y.conj()).real).sum() / (a * b).sqrt().clamp_min(1e-20))
+
+    def error(part: torch.Tensor) -> float:
+        p, q = part * x.abs().square(), part * y.abs().square()
+        return float(((p * q / part.clamp_min(1)).sum() / (p.sum() * q.sum()).clamp_min(1e-30)).sqrt())
+
+    band = ((radius > 0.01) & (radius < 0.2)).float()
+    cone = (cosine > 3**0.5 / 2).float()
+    return {
+        "wedge": whole.wedge.band,
+        "measured": whole.measured.band,
+        "wedge_by_shell": [correlation(wedge * ((radius > low) & (radius <= high))) for low, high in SHELLS],
+        "measured_by_shell": [correlation(seen * ((radius > low) & (radius <= high))) for low, high in SHELLS],
+        "cone_30": correlation(wedge * band * cone),
+        "wedge_outside_cone_30": correlation(wedge * band * (1 - cone)),
+        # Of two densities that have nothing in common: strong bins are few, and decide.
+        "wedge_standard_error": error(wedge * band),
+        "cone_standard_error": error(wedge * band * cone),
+    }
+
+
+def _fixed(name: str, subject: Subject) -> torch.Tensor:
+    density = torch.from_numpy(subject.tomogram.density.astype("float32"))
+    if name == "clipping":
+        return best_clipping(density, subject.truth, subject.tomogram.tilts).density
+    if name == "shell_wiener":
+        return shell_wiener(subject)
+    return density
+
+
+def shell_wiener(subject: Subject) -> torch.Tensor:
+    """F^-1[ M S / (S + sigma^2) F y ], S by shell from y less its noise: what second-order statistics alone can do."""
+    tomogram = subject.tomogram
+    density = torch.from_numpy(tomogram.density.astype("float32"))
+    noise = estimate_noise(density.numpy(), tomogram.halves, tomogram.tilts)(fourier.frequencies(density.shape))
+    mask, radius = volume_mask(density.shape, tomogram.tilts), fourier.radius(density.shape)
+    power = fourier.transform(density - density.mean()).abs().square()
+    shell = (radius * min(density.shape)).long()
+    weight = (mask * fourier.multiplicity(density.shape)).flatten()
+
+    def by_shell(values: torch.Tensor) -> torch.Tensor:
+        sums = torch.zeros(int(shell.max()) + 1).index_add_(0, shell.flatten(), weight * values.flatten())
+        count = torch.zeros(int(shell.max()) + 1).index_add_(0, shell.flatten(), weight)
+        return (sums / count.clamp_min(1e-9))[shell]
+
+    signal = (by_shell(power) - by_shell(noise)).clamp_min(0)
+    return fourier.filtered(density, mask * signal / (signal + noise))
+
+
+def _steps(seconds: dict[str, float], config: RunConfig, minutes: float) -> int:
+    """Training steps that fit, given the processor seconds of a step and of a validation before and in the phase of the bound."""
+    solo = config.objective.solo
+    checks = VALIDATIONS * (solo * seconds["check_solo"] + (1 - solo) * seconds["check_bound"])
+    step = solo * seconds["solo"] + (1 - solo) * seconds["bound"]
+    fills = len(refill_steps(1000, config.objective.refill_from, config.objective.refill_every))
+    return max(int((60 * minutes * CORES - checks - fills * seconds.get("refill", 0.0)) / step), 20)
+
+
+def _clock(device: torch.device) -> float:
+    return time.process_time() if device.type == "cpu" else CORES * time.monotonic()
+
+
+def _vae(
+    subject: Subject, config: RunConfig, minutes: float, device: torch.device, about: dict[str, Any], model: Path
+) -> torch.Tensor:
+    specimen = prepare(subject.tomogram, config.training.patch, config.training.seed, objective=config.objective)
+
+    def trainer(steps: int, solo: float) -> Trainer:
+        torch.manual_seed(config.training.seed)
+        changed = override(
+            config, {"training.steps": steps, "objective.solo": solo, "training.validate_every": max(steps // VALIDATIONS, 10)}
+        )
+        refill = lambda ladder, s, seed: refilled(ladder, s, config.training.patch, seed, device)  # noqa: E731
+        return Trainer(Ladder(config.ladder), [specimen], changed.training, changed.objective, device, refill)
+
+    seconds: dict[str, float] = {}
+    for phase, solo in (("solo", 1.0), ("bound", 0.0)):
+        seconds |= _timed_vae(trainer(2 * TRIAL, solo), phase, device)
+    if config.objective.refill_from < 1:
+        began = _clock(device)
+        refilled(Ladder(config.ladder).to(device), specimen, config.training.patch, 0, device)
+        seconds["refill"] = _clock(device) - began
+    steps = _steps(seconds, config, minutes)
+    start = _clock(device)
+    training = trainer(steps, config.objective.solo)
+    ladder = training.run(lambda report: None, lambda state: None)
+    about |= {"steps": training.step, "train_cpu_s": round(_clock(device) - start, 1), "trial_s_per_step": seconds}
+    about |= {"parameters": sum(p.numel() for p in ladder.parameters()), "held_out_gain": training.best_gain}
+    about["foresight"] = vars(foresight(ladder, held_out(specimen, config.training.patch), training.step > 0))
+    save_model(model.with_suffix(".safetensors"), Checkpoint(ladder, config.training.patch, steps, config.objective.encoders, {}))
+    began = time.process_time()
+    restoration = Restorer(ladder, config.training.patch, replace(config.restoration, samples_out=8, halves=False), device)(
+        subject.tomogram
+    )
+    about |= {"restore_cpu_s": round(time.process_time() - began, 1), "held_out": restoration.held_out}
+    about |= {"calibration": calibrated(restoration, subject)}
+    about |= {"wedge_power_of_input": restoration.figures["wedge_power_of_input"]}
+    return restoration.mean
+
+
+def calibrated(found: Restoration, subject: Subject) -> dict[str, Any]:
+    """Whether the standard deviation is as large as the error, whole and by part."""
+    parts = calibration_by_part(found.mean, found.std, subject.truth, subject.tomogram.tilts, found.samples)
+    return {
+        name: {"rms_over_std": part.error_ratio, "coverage": {f"{k:g}": v for k, v in part.coverage.items()}}
+        for name, part in parts.items()
+        if part is not None
+    }
+
+
+def _timed_vae(trainer: Trainer, phase: str, device: torch.device) -> dict[str, float]:
+    """Clock of a step, the first ones being a warm-up, and of a validation."""
+    held_out, trainer.held_out = trainer.held_out, []
+    marks: list[float] = []
+    trainer.run(lambda report: marks.append(_clock(device)), lambda state: None)
+    start = _clock(device)
+    if held_out:
+        foresight(trainer.average, held_out, phase == "bound")
+    return {phase: (marks[-1] - marks[1]) / (len(marks) - 2), f"check_{phase}": _clock(device) - start}
+
+
+def _unet(
+    subject: Subject, row: Row, config: RunConfig, minutes: float, device: torch.device, about: dict[str, Any]
+) -> torch.Tensor:
+    def regressor(steps: int) -> Regressor:
+        torch.manual_seed(config.training.seed)
+        training = replace(config.training, steps=steps)
+        return Regressor(UNet(config.ladder), subject.tomogram, training, row.objective, device)
+
+    trial = regressor(1000)
+    trial.advance()
+    start = _clock(device)
+    for _ in range(TRIAL):
+        trial.advance()
+    seconds = (_clock(device) - start) / TRIAL
+    start = _clock(device)
+    refills = trial.refills()
+    if refills:
+        trial.refill()
+    filling = refills * (_clock(device) - start)
+    steps = max(int((60 * minutes * CORES - filling) / seconds), 20)
+    start = _clock(device)
+    training = regressor(steps)
+    network = training.run()
+    about |= {"steps": steps, "train_cpu_s": round(_clock(device) - start, 1)}
+    about |= {"trial_s_per_step": {"step": seconds, "refills": filling}}
+    about |= {"parameters": sum(p.numel() for p in network.parameters()), "passes_twice": row.objective in TWICE}
+    about["foresight"] = vars(foresight_of(training.answer, held_out(training.specimen, config.training.patch)))
+    began = time.process_time()
+    found = regressed(network, subject.tomogram, config.training.patch, row.objective, device)
+    about |= {"restore_cpu_s": round(time.process_time() - began, 1)}
+    # The better of the two by what was measured, as the truth says: rivals get their best.
+    kinds = {"raw": found.mean, "data-consistent": found.consistent}
+    figures = {kind: score(density, subject.truth, subject.tomogram.tilts).measured.band for kind, density in kinds.items()}
+    best = max(figures, key=lambda kind: figures[kind])
+    about |= {"answer": best, "measured_by_answer": figures}
+    return kinds[best]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""The benchmark's figures as tables: on the terminal, and as Markdown with what made each row."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+COLUMNS = (
+    "row",
+    "min",
+    "wedge",
+    "measured",
+    "cone 30",
+    "held out",
+    "rms/std wedge",
+    "90 % wedge",
+    "steps",
+    "train CPU s",
+    "restore s",
+    "GB",
+)
+
+
+def rows_in(out: Path) -> dict[str, list[list[dict[str, Any]]]]:
+    """Finished rows by data set; those that differ in nothing but the seed stand together. Best first."""
+    groups: dict[tuple[str, str, float], list[dict[str, Any]]] = defaultdict(list)
+    for path in sorted(out.glob("*.json")):
+        found = json.loads(path.read_text())
+        groups[found["data"], found["row"], found["minutes"]].append(found)
+    tables: dict[str, list[list[dict[str, Any]]]] = defaultdict(list)
+    for (data, _, _), group in groups.items():
+        tables[data].append(group)
+    for table in tables.values():
+        table.sort(key=lambda group: -mean(r["wedge"] for r in group))
+    return dict(tables)
+
+
+def _figure(group: list[dict[str, Any]], key: str, digits: int = 3) -> str:
+    values = [r[key] for r in group if r.get(key) is not None]
+    if not values:
+        return "-"
+    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{mean(values):.{digits}f}{spread}"
+
+
+def cells(group: list[dict[str, Any]]) -> list[str]:
+    """The cells of one line, in the order of COLUMNS; over seeds, mean ± standard deviation."""
+    for r in group:
+        wedge = (r.get("calibration") or {}).get("wedge") or {}
+        r["rms_wedge"], r["cover_wedge"] = wedge.get("rms_over_std"), wedge.get("coverage", {}).get("0.9")
+        r["held_out_correlation"] = (r.get("foresight") or {}).get("correlation")
+    first = group[0]
+    trained = "steps" in first
+    return [
+        first["row"],
+        f"{first['minutes']:g}" if trained else "-",
+        _figure(group, "wedge"),
+        _figure(group, "measured"),
+        _figure(group, "cone_30"),
+        _figure(group, "held_out_correlation"),
+        _figure(group, "rms_wedge", 2),
+        _figure(group, "cover_wedge", 2),
+        _figure(group, "steps", 0),
+        _figure(group, "train_cpu_s", 0),
+        _figure(group, "restore_cpu_s", 0),
+        _figure(group, "peak_memory_gb", 2),
+    ]
+
+
+def print_tables(out: Path) -> None:
+    """Print a table for each data set."""
+    for data, groups in rows_in(out).items():
+        table = Table(title=f"{data}: correlation with the truth, 0.01 to 0.2 cycles per voxel")
+        for column in COLUMNS:
+            table.add_column(column, justify="left" if column == "row" else "right")
+        for group in groups:
+            table.add_row(*cells(group))
+        Console(width=150).print(table)
+
+
+def write_results(out: Path, path: Path) -> None:
+    """Put the tables between the marks in a Markdown file, which keeps the rest of what it says."""
+    lines = []
+    for data, groups in rows_in(out).items():
+        lines += [f"### {data}", "", f"| {' | '.join(COLUMNS)} |", f"| {' | '.join('---' for _ in COLUMNS)} |"]
+        lines += [f"| {' | '.join(cells(group))} |" for group in groups]
+        lines += ["", "Wedge by shell (0.01-0.05, -0.1, -0.15, -0.2, -0.3 cycles per voxel), and how each row was made:", ""]
+        for group in groups:
+            first = group[0]
+            shells = ", ".join(f"{value:.2f}" for value in first["wedge_by_shell"])
+            seeds = ", ".join(str(r["seed"]) for r in group)
+            lines.append(
+                f"- `{first['row']}` [{shells}]: {first['about']}; `{first['command']}`, seed {seeds}, commit {first['commit']}, "
+                f"torch {first['torch']} on {first['device']}, {first['whole_s']:.0f} s of the clock"
+            )
+        lines.append("")
+    before, mark, after = "", "<!-- tables -->", ""
+    if path.exists() and path.read_text().count(mark) == 2:
+        before, _, after = path.read_text().split(mark)
+    path.write_text(f"{before}{mark}\n" + "\n".join(lines) + f"{mark}{after}")
