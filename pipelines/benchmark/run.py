@@ -35,6 +35,7 @@ from cryovae.evaluate.fsc import regions, score
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
 from cryovae.objectives.regression import TWICE
+from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.sampling import held_out
 from cryovae.objectives.schedules import refill_steps
 from cryovae.objectives.specimen import prepare
@@ -222,7 +223,7 @@ def _vae(
     ladder = training.run(lambda report: None, lambda state: None)
     about |= {"steps": training.step, "train_cpu_s": round(_clock(device) - start, 1), "trial_s_per_step": seconds}
     about |= {"parameters": sum(p.numel() for p in ladder.parameters()), "held_out_gain": training.best_gain}
-    about["foresight"] = vars(foresight(ladder, held_out(specimen, config.training.patch), training.step > 0))
+    about["foresight"] = vars(foresight(ladder, hidden_data(subject, config), config.objective.solo < 1))
     save_model(model.with_suffix(".safetensors"), Checkpoint(ladder, config.training.patch, steps, config.objective.encoders, {}))
     began = time.process_time()
     restoration = Restorer(ladder, config.training.patch, replace(config.restoration, samples_out=8, halves=False), device)(
@@ -232,6 +233,11 @@ def _vae(
     about |= {"calibration": calibrated(restoration, subject)}
     about |= {"wedge_power_of_input": restoration.figures["wedge_power_of_input"]}
     return restoration.mean
+
+
+def hidden_data(subject: Subject, config: RunConfig) -> list[Measurement]:
+    """The held-out patches, the same for every row, whatever a row hides, turns, or takes for its noise."""
+    return held_out(prepare(subject.tomogram, config.training.patch), config.training.patch)
 
 
 def calibrated(found: Restoration, subject: Subject) -> dict[str, Any]:
@@ -281,7 +287,7 @@ def _unet(
     about |= {"steps": steps, "train_cpu_s": round(_clock(device) - start, 1)}
     about |= {"trial_s_per_step": {"step": seconds, "refills": filling}}
     about |= {"parameters": sum(p.numel() for p in network.parameters()), "passes_twice": row.objective in TWICE}
-    about["foresight"] = vars(foresight_of(training.answer, held_out(training.specimen, config.training.patch)))
+    about["foresight"] = vars(foresight_of(training.answer, hidden_data(subject, config)))
     began = time.process_time()
     found = regressed(network, subject.tomogram, config.training.patch, row.objective, device)
     about |= {"restore_cpu_s": round(time.process_time() - began, 1)}
