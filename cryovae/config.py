@@ -48,7 +48,7 @@ class RunConfig:
 PRESETS: dict[str, RunConfig] = {
     "quick": RunConfig(
         ladder=LadderConfig(widths=(16, 32, 64, 128), latents=(4, 8, 16, 16), blocks=1),
-        training=TrainingConfig(patch=40, batch=2, steps=500, learning_rate=6e-4, ema=0.99, validate_every=50),
+        training=TrainingConfig(patch=40, batch=2, steps=800, learning_rate=6e-4, ema=0.99, validate_every=50),
         restoration=RestoreConfig(samples=8),
     ),
     "default": RunConfig(restoration=RestoreConfig(samples=16, batch=8)),

@@ -27,7 +27,7 @@ from cryovae import fourier
 from cryovae.inference.amortised import sample_pair
 from cryovae.inference.foretold import Foretold, Spread, foretell
 from cryovae.inference.noise_field import NoiseField
-from cryovae.models.ladder import Ladder
+from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.specimen import Specimen, prepare
 from cryovae.physics.noise import amplitude_table, spectrum_table
 from cryovae.physics.rotation import CubeRotation, symmetry_rotations
@@ -207,6 +207,16 @@ class Restorer:
                 self._advance(len(positions))
         return blender.blended()
 
+    @torch.no_grad()
+    def answered(self, data: Tensor, tilts: TiltGeometry) -> Tensor:
+        """x decoded from r's means, in one pass over a standardised (z, y, x) volume: no samples, and so none of their noise."""
+        grid = self.grid(tuple(data.shape))
+        blender = Blender(grid)
+        for positions, tiles in self._tiles(data, tilts, grid):
+            for position, tile in zip(positions, self.ladder.restore(self.ladder.encode(tiles, R), None), strict=True):
+                blender.add(position, tile)
+        return blender.blended()
+
     def grid(self, shape: tuple[int, ...]) -> PatchGrid:
         """The tiles of a (z, y, x) volume, overlapping by half."""
         return PatchGrid((shape[0], shape[1], shape[2]), self.side, self.side // 2)
@@ -278,10 +288,9 @@ def wedge_figures(data: Tensor, restored: Tensor, tilts: TiltGeometry) -> dict[s
 
 
 def refilled(ladder: Ladder, specimen: Specimen, patch: int, seed: int, device: torch.device) -> Tensor:
-    """A standardised density whose wedge holds one posterior sample and noise like the data's: y+ = M y + (1 - M)(x^s + n)."""
-    restorer = Restorer(ladder, patch, RestoreConfig(seed=seed), device)
+    """A standardised density whose wedge holds r's answer and noise like the data's: y+ = M y + (1 - M)(x + n)."""
     data, tilts = specimen.density, specimen.tilts
-    sample, _ = restorer.pair(data, tilts, restorer.grid(tuple(data.shape)), symmetry_rotations(tilts)[0], 0)
+    found = Restorer(ladder, patch, RestoreConfig(seed=seed), device).answered(data, tilts)
     white = torch.randn(data.shape, generator=torch.Generator().manual_seed(seed))
-    noisy = sample + fourier.filtered(white, specimen.noise(fourier.frequencies(data.shape)).sqrt())
+    noisy = found + fourier.filtered(white, specimen.noise(fourier.frequencies(data.shape)).sqrt())
     return noisy + fourier.filtered(data - noisy, volume_mask(data.shape, tilts))

@@ -109,7 +109,9 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.refill = refill
         self.refills = refill_steps(config.steps, objective.refill_from, objective.refill_every)
-        self.held_out = [_to(m, device) for s in self.specimens for m in held_out(s, config.patch)]
+        # With nothing hidden there is nothing to foretell, and so nothing to choose the best weights by.
+        scored = self.specimens if objective.hide else []
+        self.held_out = [m.to(device) for s in scored for m in held_out(s, config.patch)]
         self.good = copy.deepcopy(self._weights())
 
     def run(
@@ -135,7 +137,7 @@ class Trainer:
                 self.best_gain, self.stale, self.norms = -math.inf, 0, []
             seconds: dict[str, float] = {}
             with _timed(seconds, "data"):
-                measurement = _to(self._draw(), self.device)
+                measurement = self._draw().to(self.device)
             beta = self._beta()
             figures, norm = self._gradients(measurement, beta, seconds)
             event = self._update(norm, seconds)
@@ -239,7 +241,7 @@ class Trainer:
         if not self.held_out:
             self.good = copy.deepcopy(self._weights())
             return None, None
-        found = foresight(self.average, self.held_out, self.step > self._first_bound)
+        found = foresight(self.average, self.held_out, self.step > self._first_bound, self._fills())
         if found.gain > self.best_gain:
             self.best_gain, self.stale = found.gain, 0
             self.best.load_state_dict(self.average.state_dict())
@@ -253,9 +255,16 @@ class Trainer:
             self.stale += 1
         return found, None
 
+    def _fills(self) -> bool:
+        """Whether training has come to inputs whose own wedge is filled."""
+        return self.refill is not None and self.step > min(self.refills, default=self.step)
+
     def _refill(self) -> None:
         if self.refill is None or self.step not in self.refills:
             return
+        if self.step == min(self.refills):
+            # From here on inputs have one wedge missing, in training and in validation: gains are of another kind.
+            self.best_gain, self.stale = -math.inf, 0
         seed = self.config.seed + self.step
         self.specimens = [replace(s, filled=self.refill(self.average, s, seed).cpu()) for s in self.specimens]
 
@@ -299,10 +308,3 @@ def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     seconds[part] = seconds.get(part, 0.0) + time.perf_counter() - start
-
-
-def _to(m: Measurement, device: torch.device) -> Measurement:
-    if device.type == "cpu":
-        return m
-    moved = {name: value.to(device, non_blocking=True) for name, value in vars(m).items() if isinstance(value, Tensor)}
-    return replace(m, **moved)

@@ -32,6 +32,9 @@ class Identity(nn.Module):
         assert role == R
         return [density]
 
+    def restore(self, features, noise):
+        return features[0]
+
     def restore_pair(self, features, noise):
         e = self.spread * noise[0][:, 0]
         return torch.stack((features[0] + e, features[0] - e))

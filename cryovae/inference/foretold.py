@@ -31,6 +31,7 @@ from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.sampling import held_out
 from cryovae.objectives.specimen import Specimen, held_out_patches
+from cryovae.objectives.validation import foresight, own_wedge_filled
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.physics.wedge import volume_mask
 from cryovae.tiling.grid import Position, cut, inside
@@ -116,11 +117,8 @@ def foretell(
     positions = specimen.held_out or _corners(specimen, patch)
     scored = replace(specimen, held_out=tuple(positions))
     generator = torch.Generator().manual_seed(seed)
-    patches = (
-        [_hidden(ladder, m, specimen.tilts, pairs, generator, device) for m in held_out(scored, patch)]
-        if scored.tilts.has_wedge
-        else []
-    )
+    measurements = [m.to(device) for m in held_out(scored, patch)] if scored.tilts.has_wedge else []
+    patches = [_hidden(ladder, m, specimen.tilts, pairs, generator) for m in _as_in_training(ladder, measurements)]
     split = _split(specimen, halves, generator)
     given = torch.stack([_given(ladder, specimen, p, patch, split, pairs, generator, device) for p in positions]).sum(0)
     weight, error, copied = _fit_given(given)
@@ -200,10 +198,17 @@ def window(side: int) -> Tensor:
     return profile[:, None, None] * profile[None, :, None] * profile[None, None, :]
 
 
-def _hidden(
-    ladder: Ladder, m: Measurement, tilts: TiltGeometry, pairs: int, generator: torch.Generator, device: torch.device
-) -> _Patch:
-    means, halves = _samples(ladder, m.partial.to(device), tilts, pairs, generator)
+def _as_in_training(ladder: Ladder, measurements: list[Measurement]) -> list[Measurement]:
+    """Inputs with both wedges empty, or with their own filled by the ladder, whichever it was trained on: it does better."""
+    if not measurements:
+        return []
+    filled = [own_wedge_filled(ladder, m) for m in measurements]
+    return max(measurements, filled, key=lambda inputs: foresight(ladder, inputs, True).gain)
+
+
+def _hidden(ladder: Ladder, m: Measurement, tilts: TiltGeometry, pairs: int, generator: torch.Generator) -> _Patch:
+    means, halves = _samples(ladder, m.partial, tilts, pairs, generator)
+    m = m.to(torch.device("cpu"))
     shape = m.data.shape[-3:]
     support = window(shape[-1]) if m.support is None else window(shape[-1]) * m.support
     x, variance = _moments(means.cpu(), halves.cpu(), m.mask, support)

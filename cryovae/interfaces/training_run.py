@@ -62,7 +62,7 @@ def train_in(
     torch.manual_seed(config.training.seed)
     if len({t.name for t in tomograms}) < len(tomograms):
         raise InputError(f"names {', '.join(t.name for t in tomograms)} found, expected tomograms of different file names")
-    specimens = [prepare(t, config.training.patch, config.training.seed) for t in tomograms]
+    specimens = [prepare(t, config.training.patch, config.training.seed, objective=config.objective) for t in tomograms]
     for specimen in specimens:
         _describe(specimen, config.training.patch)
     trainer = Trainer(Ladder(config.ladder), specimens, config.training, config.objective, device, _refill_with(config, device))

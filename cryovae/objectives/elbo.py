@@ -35,16 +35,21 @@ class ObjectiveConfig:
     drop: share of bins hidden from r on top of the wedge.
     turned: share of patches turned by a random rotation of SO(3) rather than of the cube.
     refill_from, refill_every: shares of the steps; from when and how often the input's own wedge is refilled; 1 is never.
+    For ablations, rotations: 'useful' are the cube rotations that bring measured data into the wedge, 'all' the 24, 'beam'
+    those about the beam, 'none'; hide: whether the canonical wedge is kept from r; noise: sigma^2 'angular', 'radial' or 'white'.
     """
 
     encoders: int = 2
-    solo: float = 0.5
+    solo: float = 0.8
     beta: float = 1.0
-    warmup: float = 0.2
+    warmup: float = 0.1
     drop: float = 0.1
     turned: float = 0.1
-    refill_from: float = 1.0
-    refill_every: float = 0.2
+    refill_from: float = 0.35
+    refill_every: float = 0.25
+    rotations: str = "useful"
+    hide: bool = True
+    noise: str = "angular"
 
 
 @dataclass(frozen=True)

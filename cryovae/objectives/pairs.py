@@ -10,7 +10,7 @@ and what was measured but hidden from r, M_R (1 - M D), is where filling the wed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 import torch
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cryovae import fourier
 from cryovae.physics.noise import NoiseSpectrum
-from cryovae.physics.rotation import CubeRotation, training_rotations, turned_frequencies
+from cryovae.physics.rotation import CubeRotation, rotations_named, turned_frequencies
 from cryovae.physics.wedge import patch_mask, smeared_mask
 from cryovae.tomogram import TiltGeometry
 
@@ -30,7 +30,8 @@ class Measurement:
     whole, partial: v and u, (batch, z, y, x), in the turned frame. data: y, (batch, z, y, x), in the frame where it is scored.
     mask, hidden, variance: (batch, z, y, x // 2 + 1) in the frame of ``data``: all measured bins, those that r was not
     given, and sigma^2. support: (batch, z, y, x), the voxels that are scored, or None for all. back: (batch, 3, 3), the
-    rotations from the turned frame to that of ``data``, or None where the two are one.
+    rotations from the turned frame to that of ``data``, or None where the two are one. given: M D, as ``mask``, or None
+    where what r was given is no mask in that frame.
     """
 
     whole: Tensor
@@ -41,24 +42,40 @@ class Measurement:
     variance: Tensor
     support: Tensor | None = None
     back: Tensor | None = None
+    given: Tensor | None = None
+
+    def to(self, device: torch.device) -> Measurement:
+        """The same on another device."""
+        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
 
 
 class Orientations:
     """The turned masks and noise spectra of one tilt geometry, each computed once.
 
     masks, variances: (rotations, z, y, x // 2 + 1), z = y = x = side. canonical: (z, y, x // 2 + 1), not turned; given: the
-    same with its Nyquist planes, which are in what r is given and scored nowhere.
+    same with its Nyquist planes, which are in what r is given and scored nowhere; without ``hide``, all of it is given.
+    rotations: by name, as in physics/rotation.py.
     """
 
-    def __init__(self, tilts: TiltGeometry, noise: NoiseSpectrum, side: int, edge_bins: float = 1.0) -> None:
+    def __init__(
+        self,
+        tilts: TiltGeometry,
+        noise: NoiseSpectrum,
+        side: int,
+        edge_bins: float = 1.0,
+        rotations: str = "useful",
+        hide: bool = True,
+    ) -> None:
         shape = (side, side, side)
-        self.rotations: Sequence[CubeRotation] = training_rotations(tilts)
+        self.rotations: Sequence[CubeRotation] = rotations_named(rotations, tilts)
         matrices = [g.matrix for g in self.rotations]
         k = fourier.frequencies(shape)
         self.masks = torch.stack([patch_mask(shape, tilts, m, edge_bins) for m in matrices])
         self.variances = torch.stack([noise(turned_frequencies(k, m)) for m in matrices])
         self.canonical = patch_mask(shape, tilts, None, edge_bins)
-        self.given = smeared_mask(shape, tilts, None, edge_bins)
+        given = smeared_mask(shape, tilts, None, edge_bins)
+        self.given = given if hide else torch.ones_like(given)
         self.canonical_variance = noise(k)
 
 

@@ -68,6 +68,7 @@ def cube_turned(
         hidden=mask * (1 - given),
         variance=tables.variances[index],
         support=_support(specimen, positions, rotations, side),
+        given=given,
     )
 
 
@@ -116,7 +117,7 @@ def sphere(side: int, edge: float = 3.0) -> Tensor:
 
 def held_out(specimen: Specimen, side: int) -> list[Measurement]:
     """The held-out patches under a fixed set of rotations, one batch a patch: what validation scores."""
-    turns = held_out_rotations(specimen.tilts)
+    turns = held_out_rotations(specimen.orientations)
     share = dropped_share(specimen, 0.0)
     keep = random_keep((len(turns), side, side, side), share, step_generator(0, 0)) if share else None
     return [cube_turned(specimen, [position] * len(turns), turns, side, keep) for position in specimen.held_out]

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.pairs import Orientations
 from cryovae.physics.noise import NoiseSpectrum, estimate_noise
-from cryovae.physics.rotation import training_rotations
 from cryovae.tiling.grid import Position, cut
 from cryovae.tomogram import TiltGeometry, Tomogram
 
@@ -40,13 +40,16 @@ class Specimen:
         return any(all(abs(a - b) < side for a, b in zip(position, box, strict=True)) for box in self.held_out)
 
 
-def prepare(tomogram: Tomogram, side: int, seed: int = 0, held_out: bool = True) -> Specimen:
+def prepare(
+    tomogram: Tomogram, side: int, seed: int = 0, held_out: bool = True, objective: ObjectiveConfig | None = None
+) -> Specimen:
     """Standardise a tomogram, estimate its noise, and choose the patches that are held out, if there is room."""
+    objective = objective or ObjectiveConfig()
     density, mean, scale = standardise(tomogram.density)
     halves = tomogram.halves
     scaled = None if halves is None else ((halves[0] - mean) / scale, (halves[1] - mean) / scale)
-    noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed)
-    orientations = Orientations(tomogram.tilts, noise, side)
+    noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed).simplified(objective.noise)
+    orientations = Orientations(tomogram.tilts, noise, side, rotations=objective.rotations, hide=objective.hide)
     boxes = held_out_patches(tomogram.shape, side) if held_out else ()
     return Specimen(tomogram.name, tomogram.tilts, density, density, mean, scale, noise, orientations, boxes)
 
@@ -88,9 +91,9 @@ def drawn_position(specimen: Specimen, side: int, generator: torch.Generator) ->
             return z, y, x
 
 
-def held_out_rotations(tilts: TiltGeometry) -> list[int]:
-    """Indices into the training rotations that are validated: every third, so that each kind of turn is among them."""
-    return list(range(0, len(training_rotations(tilts)), 3))
+def held_out_rotations(orientations: Orientations) -> list[int]:
+    """Indices into the rotations that are validated: every third, so that each kind of turn is among them."""
+    return list(range(0, len(orientations.rotations), 3))
 
 
 def patch_pair(specimen: Specimen, position: Position, side: int) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cryovae import fourier
 from cryovae.physics.wedge import patch_mask, volume_mask
-from cryovae.tomogram import TiltGeometry
+from cryovae.tomogram import InputError, TiltGeometry
 
 SHELLS, ANGLES = 24, 4
 # Cycles per voxel between which a tomogram is taken to be noise alone.
@@ -43,6 +43,19 @@ class NoiseSpectrum:
         part = (shell - below).clamp(0, 1)
         table = self.table.to(frequency.device)
         return table[below, beam, axis] * (1 - part) + table[above, beam, axis] * part
+
+    def simplified(self, detail: str) -> NoiseSpectrum:
+        """The same with less detail: 'angular' as it is, 'radial' one variance a shell, 'white' one for all."""
+        if detail == "angular":
+            return self
+        if detail == "radial":
+            return NoiseSpectrum(self.table.mean((1, 2), keepdim=True).expand_as(self.table).clone(), self.method)
+        if detail != "white":
+            raise InputError(f"noise '{detail}' found, expected angular, radial or white")
+        radius = (torch.arange(SHELLS) + 0.5) / SHELLS
+        volume = (radius.square() * (radius < 0.5 / (3**0.5 / 2))).view(-1, 1, 1)
+        mean = (self.table * volume).sum() / (volume.sum() * ANGLES**2)
+        return NoiseSpectrum(torch.full_like(self.table, float(mean)), self.method)
 
     def scaled(self, factor: float) -> NoiseSpectrum:
         """The spectrum of noise whose variance is ``factor`` times as large."""

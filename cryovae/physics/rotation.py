@@ -16,7 +16,7 @@ import torch.nn.functional as nnf
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from cryovae.tomogram import TiltGeometry
+from cryovae.tomogram import InputError, TiltGeometry
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,20 @@ def training_rotations(tilts: TiltGeometry, least: float = 0.3) -> tuple[CubeRot
     would learn that one missing wedge is to be left empty.
     """
     return tuple(g for g in cube_rotations() if wedge_share(tilts, g.matrix) >= least)
+
+
+def rotations_named(name: str, tilts: TiltGeometry) -> tuple[CubeRotation, ...]:
+    """Cube rotations by name: 'useful' (``training_rotations``), 'all' (24), 'beam' (the 4 about the beam) or 'none'."""
+    if name == "useful":
+        return training_rotations(tilts)
+    found = {
+        "all": cube_rotations(),
+        "beam": [g for g in cube_rotations() if g.axes[0] == 0 and g.signs[0] == 1],
+        "none": [IDENTITY],
+    }
+    if name not in found:
+        raise InputError(f"rotations '{name}' found, expected useful, {', '.join(found)}")
+    return tuple(found[name])
 
 
 @cache

@@ -32,6 +32,9 @@ class Shrinking(nn.Module):
     def encode(self, density, role):
         return [density]
 
+    def restore(self, features, noise):
+        return self.gain * features[0]
+
     def restore_pair(self, features, noise):
         e = self.spread * noise[0][:, 0]
         return torch.stack((self.gain * features[0] + e, self.gain * features[0] - e))
