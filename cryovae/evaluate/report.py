@@ -69,7 +69,7 @@ def assess(
         limits=limits,
         rows=[] if truth is None else compare(restored, truth, given, tilts, limits),
         cones=[] if truth is None else cone_scores(restored, truth, tilts, limits),
-        halves=[] if halves is None else compare_halves(halves, given_halves, foretold, tilts, limits),
+        halves=compare_halves(halves, given_halves, foretold, tilts, limits),
         calibration={} if truth is None or std is None else calibration_by_part(restored, std, truth, tilts, samples),
         foretold=foretold,
         pairs=len(samples) // 2,
@@ -89,14 +89,17 @@ def compare(
 
 
 def compare_halves(
-    restored: tuple[Tensor, Tensor],
+    restored: tuple[Tensor, Tensor] | None,
     given: tuple[Tensor, Tensor] | None,
     foretold: Foretold | None,
     tilts: TiltGeometry,
     limits: tuple[float, float] = BAND,
 ) -> list[Row]:
-    """FSC of one half with the other: restored, untouched, and clipped with the recipe that foretells hidden bins best."""
-    rows = [Row("restored", score(*restored, tilts, limits))]
+    """FSC of one half with the other, of the pairs that there are: restored, untouched, and clipped.
+
+    Clipped with the recipe that foretells hidden bins best.
+    """
+    rows = [] if restored is None else [Row("restored", score(*restored, tilts, limits))]
     if given is not None:
         rows.append(Row("untouched input", score(*given, tilts, limits)))
     if given is not None and foretold is not None:

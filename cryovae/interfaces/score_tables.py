@@ -62,8 +62,8 @@ def _print_shells(rows: list[Row]) -> None:
 
 def _print_resolutions(row: Row, against: str, voxel_size: float) -> None:
     for part, curve in (("wedge", row.score.wedge), ("measured", row.score.measured)):
-        reached = ", ".join(f"FSC {level:g} at {detail(curve, voxel_size, level)}" for level in LEVELS)
-        print(f"restored, {against}, {part}: {reached}")
+        reached = ", ".join(f"FSC {level:g}: {detail(curve, voxel_size, level)}" for level in LEVELS)
+        print(f"{row.name}, {against}, {part}: {reached}")
 
 
 def _print_cones(cones: list[Cone], voxel_size: float) -> None:

@@ -155,7 +155,16 @@ def test_a_restoration_is_whole_and_the_same_for_the_same_seed(files, tmp_path):
         assert np.isfinite(first).all()
         assert np.array_equal(first, second)
         assert mrcfile.validate(out / f"ts_01_{kind}.mrc")
-    for name in ("run.json", "metrics.csv", "loss.png", "preview.png", "config.toml", "model.safetensors", "run.log"):
+    for name in (
+        "run.json",
+        "report.html",
+        "metrics.csv",
+        "loss.png",
+        "preview.png",
+        "config.toml",
+        "model.safetensors",
+        "run.log",
+    ):
         assert (out / name).stat().st_size > 0
     record = json.loads((out / "run.json").read_text())
     assert record["status"] == "done"

@@ -262,7 +262,7 @@ def test_evaluate_needs_neither_truth_nor_tilts_where_a_record_names_them(restor
     assert figures["tilts"] == [-60, 60]
     assert figures["against_truth"][0]["wedge"]["band"] == pytest.approx(1)
     assert figures["held_out"] == HELD_OUT
-    assert figures["halves"] == []
+    assert [row["name"] for row in figures["halves"]] == ["untouched input", "low-pass and clipping"]
 
 
 def test_the_report_goes_where_it_is_told(restored, tmp_path):

@@ -13,7 +13,7 @@ from cryovae.evaluate.fsc import LEVELS
 from cryovae.interfaces.report.contents import Contents, HeldOut
 
 COLOURS = {"measured": "tab:blue", "wedge": "tab:red", "whole": "black", "hidden": "tab:purple"}
-STYLES = ("-", ":", "--")
+STYLES = {"restored": "-", "untouched input": ":", "low-pass and clipping": "--"}
 Panel = Callable[[Any], None]
 
 
@@ -43,16 +43,17 @@ def correlations(contents: Contents) -> Any | None:
     if held is not None and len(held.fsc) and len(held.fsc) == len(held.frequency):
         panels.append(lambda axis: _hidden(axis, held, size))
     if found.halves:
-        panels.append(lambda axis: _rows(axis, found.halves, size, "of one restored half with the other"))
+        panels.append(lambda axis: _rows(axis, found.halves, size, "of one half with the other"))
     return _figure(panels)
 
 
 def _rows(axis: Any, rows: list[Any], voxel_size: float, what: str) -> None:
-    for row, style in zip(rows, STYLES, strict=False):
+    for row in rows:
+        kind = row.name.split(":")[0]
         for part in ("measured", "wedge"):
             curve = getattr(row.score, part)
-            name = f"{row.name.split(':')[0]}, {part}"
             if np.isfinite(curve.shells).any():
+                name, style = f"{kind}, {part}", STYLES.get(kind, "-.")
                 axis.plot(curve.frequency / voxel_size, curve.shells, style, color=COLOURS[part], label=name, linewidth=1.3)
     _frame(axis, f"FSC {what}", voxel_size)
 
@@ -95,6 +96,7 @@ def training(contents: Contents) -> Any | None:
         ("divergence (nats per measured coefficient)", ("kl", "matching"), "symlog"),
         ("KL by level (nats per measured coefficient)", tuple(levels), "symlog"),
         ("held out: gain over an empty wedge (nats)", ("val_gain",), "linear"),
+        ("loss (squared standard deviations of the input)", ("loss",), "linear"),
     )
     return _figure(
         [_course(rows, *group) for group in groups if any(row.get(name) for row in rows for name in group[1])], height=3

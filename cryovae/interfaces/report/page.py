@@ -45,6 +45,7 @@ th, td { border-bottom: 1px solid #ddd; padding: .2em .8em .2em 0; text-align: l
   .card b { font-size: 1.1em; } .card span { font-size: .8em; } .card { flex: 1 1 6em; }
   .first { text-align: center; } .first img { max-height: 138mm; }
   figure, .table, .verdict, .cards { break-inside: avoid; } .beside .table { break-inside: auto; }
+  .beside { display: block; columns: 2; }
   @page { size: A4; margin: 13mm; }
 }
 </style></head><body>
@@ -130,13 +131,18 @@ def _sections(contents: Contents) -> list[str]:
     return [
         "<h2>Power spectra</h2>" + _shown(slices.spectra(contents), spectrum),
         "<h2>Resolution</h2>" + hidden + _shown(curves.correlations(contents), _legend(contents))
-        + tables.cones(contents) + (_said(words.HALVES) if contents.assessment.halves else ""),
+        + tables.cones(contents) + _said(_halves(contents)),
         "<h2>Beside answers that cost nothing</h2>" + "".join(tables.baselines(contents)),
         "<h2>Error bars</h2>" + _calibration(contents) + f"<h3>What they are conditional on</h3>{_said(words.CONDITIONAL)}",
         "<h2>Training</h2>" + (course or _said("Loss and KL: not available, no metrics.csv of this model is at hand."))
         + tables.active_units(contents.record),
         "<h2>Record</h2>" + "".join(tables.record(contents)),
     ]  # fmt: skip
+
+
+def _halves(contents: Contents) -> str:
+    """What the FSC of restored halves is worth, if there is one."""
+    return words.HALVES if any(row.name == "restored" for row in contents.assessment.halves) else ""
 
 
 def _legend(contents: Contents) -> str:

@@ -44,7 +44,7 @@ def baselines(contents: Contents) -> list[str]:
         tables.append(_scores(found.rows, size, f"Correlation with the truth, {band}"))
     tables.append(_hidden(contents, band))
     if found.halves:
-        tables.append(_scores(found.halves, size, f"Correlation of one restored half with the other, {band}"))
+        tables.append(_scores(found.halves, size, f"Correlation of one half with the other, {band}"))
     return tables
 
 

@@ -117,7 +117,8 @@ def length(reached: float | None, voxel_size: float) -> str:
     """Angstrom in words: finer than two voxels cannot be seen, nan is nothing at all."""
     if reached is None or reached != reached:
         return "never reached"
-    return f"≤ {reached:.1f} Å (Nyquist)" if reached <= 2 * voxel_size * (1 + 1e-6) else f"{reached:.1f} Å"
+    shown = f"{reached:.1f} Å" if reached < 99.95 else f"{reached:.0f} Å"
+    return f"≤ {shown} (Nyquist)" if reached <= 2 * voxel_size * (1 + 1e-6) else shown
 
 
 def calibration_words(found: Calibration) -> list[str]:
