@@ -19,6 +19,7 @@ from torch import Tensor
 from cryovae import __version__
 from cryovae.io.atomic import whole_file
 from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.unet import UNet
 from cryovae.tomogram import InputError
 
 MODEL, STATE = "model.safetensors", "training.pt"
@@ -50,8 +51,62 @@ def save_model(path: Path, checkpoint: Checkpoint) -> None:
         save_file(tensors, beside, metadata={"cryovae": json.dumps(about)})
 
 
+@dataclass(frozen=True)
+class NetworkCheckpoint:
+    """A deterministic network, the patch side it was trained at, the step, and the name of its objective."""
+
+    network: UNet
+    patch: int
+    step: int
+    objective: str
+
+
+def save_network(path: Path, checkpoint: NetworkCheckpoint) -> None:
+    """Write a deterministic network to one safetensors file, whole or not at all."""
+    tensors = {f"weights.{name}": tensor.contiguous() for name, tensor in checkpoint.network.state_dict().items()}
+    about = {
+        "cryovae": __version__,
+        "objective": checkpoint.objective,
+        "ladder": asdict(checkpoint.network.config),
+        "patch": checkpoint.patch,
+        "step": checkpoint.step,
+    }
+    with whole_file(path) as beside:
+        save_file(tensors, beside, metadata={"cryovae": json.dumps(about)})
+
+
+def load_network(path: Path | str) -> NetworkCheckpoint:
+    """Read a deterministic network, from its file or its run folder. InputError as for ``load_model``."""
+    about, tensors = _read(path)
+    if "objective" not in about:
+        raise InputError(f"{path} holds a variational model, expected one of another objective")
+    network = UNet(_sizes(about))
+    network.load_state_dict({n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")})
+    return NetworkCheckpoint(network.eval(), about["patch"], about["step"], about["objective"])
+
+
+def objective_of(path: Path | str) -> str:
+    """The objective of a model file or run folder, 'vae' for the variational model. InputError as for ``load_model``."""
+    return str(_read(path)[0].get("objective", "vae"))
+
+
 def load_model(path: Path | str) -> Checkpoint:
     """Read a model file, or the model of a run folder. InputError if there is none, or it is not cryovae's."""
+    about, tensors = _read(path)
+    if "objective" in about:
+        raise InputError(f"{path} holds a network of objective {about['objective']}, expected a variational model")
+    ladder = Ladder(_sizes(about))
+    ladder.load_state_dict({n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")})
+    noise = {n.removeprefix("noise."): t for n, t in tensors.items() if n.startswith("noise.")}
+    return Checkpoint(ladder.eval(), about["patch"], about["step"], about["encoders"], noise)
+
+
+def _sizes(about: dict[str, Any]) -> LadderConfig:
+    sizes = about["ladder"]
+    return LadderConfig(tuple(sizes["widths"]), tuple(sizes["latents"]), sizes["blocks"])
+
+
+def _read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     path = Path(path)
     if path.is_dir():
         path = path / MODEL
@@ -65,11 +120,7 @@ def load_model(path: Path | str) -> Checkpoint:
         raise InputError(f"{path} is no safetensors file ({error}): give a model that cryovae wrote") from error
     if about is None:
         raise InputError(f"{path} is a safetensors file of something else: give a model that cryovae wrote")
-    sizes = about["ladder"]
-    ladder = Ladder(LadderConfig(tuple(sizes["widths"]), tuple(sizes["latents"]), sizes["blocks"]))
-    ladder.load_state_dict({n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")})
-    noise = {n.removeprefix("noise."): t for n, t in tensors.items() if n.startswith("noise.")}
-    return Checkpoint(ladder.eval(), about["patch"], about["step"], about["encoders"], noise)
+    return about, tensors
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

@@ -13,11 +13,13 @@ import tomli_w
 from cryovae.io.atomic import write_text
 from cryovae.models.ladder import LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.objectives.regression import OBJECTIVES
 from cryovae.restore import RestoreConfig
 from cryovae.tomogram import InputError
 from cryovae.train import TrainingConfig
 
 T = TypeVar("T")
+VAE = "vae"
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,12 @@ class RunConfig:
         if patch % stride or patch < 2 * stride:
             raise InputError(
                 f"patch {patch} found, expected a multiple of {stride}, the coarsest stride, and at least {2 * stride} voxels"
+            )
+        if self.objective.name not in (VAE, *OBJECTIVES):
+            raise InputError(f"objective '{self.objective.name}' found, expected {VAE}, {', '.join(OBJECTIVES)}")
+        if self.objective.name != VAE and self.restoration.samples_out:
+            raise InputError(
+                f"--samples-out {self.restoration.samples_out} found, expected 0: objective {self.objective.name} has one answer"
             )
         if self.training.batch < 1 or self.training.steps < 1:
             raise InputError(f"batch {self.training.batch} and steps {self.training.steps} found, expected 1 or more")

@@ -6,8 +6,10 @@ x = 1/2 sum_i f(M y_i),            or f(M f(y_i)) where the objective says so   
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,51 +23,80 @@ from cryovae.objectives.specimen import Specimen, prepare
 from cryovae.physics.wedge import smeared_mask, volume_mask
 from cryovae.tiling.grid import Blender, PatchGrid, cut
 from cryovae.tomogram import InputError, TiltGeometry, Tomogram
-from cryovae.train import TrainingConfig
+from cryovae.train import Interrupted, TrainingConfig
 
 REFILLS = 4
 
 
-class Regressor:
-    """A U-Net, its running average, and one tomogram to train on: the same steps, rates and clipping as the variational model."""
+@dataclass
+class _Halves:
+    """A specimen, its halves (z, y, x) on its scale, and the same with their wedges filled, or as they are."""
 
-    def __init__(self, network: UNet, tomogram: Tomogram, config: TrainingConfig, objective: str, device: torch.device) -> None:
+    specimen: Specimen
+    given: tuple[Tensor, Tensor]
+    filled: tuple[Tensor, Tensor]
+
+
+class Regressor:
+    """A U-Net, its running average, and the tomograms to train on: the same steps, rates and clipping as the variational model.
+
+    All that a step draws follows from (seed, step), so a resumed run is the uninterrupted one on one device.
+    """
+
+    def __init__(
+        self, network: UNet, tomograms: Sequence[Tomogram], config: TrainingConfig, objective: str, device: torch.device
+    ) -> None:
         if objective not in OBJECTIVES:
             raise InputError(f"objective '{objective}' found, expected vae or one of {', '.join(OBJECTIVES)}")
         self.network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.config, self.objective, self.device = config, objective, device
-        self.specimen = prepare(tomogram, config.patch, config.seed)
-        self.halves = halves_of(tomogram, self.specimen)
-        self.filled = self.halves
+        specimens = [prepare(tomogram, config.patch, config.seed) for tomogram in tomograms]
+        halves = [halves_of(tomogram, specimen) for tomogram, specimen in zip(tomograms, specimens, strict=True)]
+        self.data = [_Halves(specimen, given, given) for specimen, given in zip(specimens, halves, strict=True)]
         self.optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.step = 0
 
-    def run(self, watch: Callable[[int, float], None] = lambda step, loss: None) -> UNet:
-        """Train to the end; returns the averaged network."""
+    def run(
+        self,
+        watch: Callable[[int, float], None] = lambda step, loss: None,
+        save: Callable[[dict[str, Any]], None] = lambda state: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> UNet:
+        """Train to the end; returns the averaged network. Raises Interrupted, its state saved, when ``stop`` says so."""
         fill = {round(self.config.steps * i / (self.refills() + 1)) for i in range(1, self.refills() + 1)}
+        saved = time.monotonic()
         while self.step < self.config.steps:
+            if stop():
+                save(self.state())
+                raise Interrupted(self.step)
             if self.step in fill:
                 self.refill()
-            watch(self.step, self.advance())
+            loss = self.advance()
+            watch(self.step, loss)
+            if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+                save(self.state())
+                saved = time.monotonic()
         return self.average
 
     def advance(self) -> float:
-        """One step; returns its loss."""
+        """One step; returns its loss. A step whose gradient is no number is left out."""
         config, seed = self.config, 2 * self.step
         rng = step_generator(config.seed, seed)
-        pair = draw_halves(self.specimen, self.halves, self.filled, config.patch, config.batch, rng)
+        data = self.data[int(torch.randint(len(self.data), (1,), generator=rng))]
+        pair = draw_halves(data.specimen, data.given, data.filled, config.patch, config.batch, rng).to(self.device)
         self.optimiser.zero_grad(set_to_none=True)
         loss = OBJECTIVES[self.objective](self.network, pair, step_generator(config.seed, seed + 1))
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
-        for group in self.optimiser.param_groups:
-            group["lr"] = learning_rate_at(self.step, config.steps, config.learning_rate)
-        self.optimiser.step()
-        decay = min(config.ema, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for mean, weight in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                mean.lerp_(weight, 1 - decay)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+        if torch.isfinite(norm):
+            for group in self.optimiser.param_groups:
+                group["lr"] = learning_rate_at(self.step, config.steps, config.learning_rate)
+            self.optimiser.step()
+            decay = min(config.ema, (1 + self.step) / (10 + self.step))
+            with torch.no_grad():
+                for mean, weight in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                    mean.lerp_(weight, 1 - decay)
         self.step += 1
         return float(loss.detach())
 
@@ -73,22 +104,41 @@ class Regressor:
         """How often the inputs are refilled in all, at equal distances."""
         return REFILLS if self.objective in REFILLED else 0
 
+    def refill(self) -> None:
+        """Fill the missing wedge of all halves as the averaged network does, each tile by itself, as DeepDeWedge does."""
+        for data in self.data:
+            tilts = data.specimen.tilts
+            mask = volume_mask(data.specimen.density.shape, tilts)
+            found = [apply(self.average, half, tilts, self.config.patch, self.device, overlapping=False) for half in data.given]
+            filled = [x + fourier.filtered(half - x, mask) for x, half in zip(found, data.given, strict=True)]
+            data.filled = filled[0], filled[1]
+
     def answer(self, partial: Tensor) -> Tensor:
         """The averaged network's answer to u (batch, z, y, x), a patch with its wedge made empty."""
         found: Tensor = self.average(partial.to(self.device))
         if self.objective in TWICE:
-            found = self.average(fourier.filtered(found, self.specimen.orientations.given.to(self.device)))
+            found = self.average(fourier.filtered(found, self.data[0].specimen.orientations.given.to(self.device)))
         return found.cpu()
 
-    def refill(self) -> None:
-        """Fill the missing wedge of both halves as the averaged network does, each tile by itself, as DeepDeWedge does."""
-        mask = volume_mask(self.specimen.density.shape, self.specimen.tilts)
-        found = [
-            apply(self.average, half, self.specimen.tilts, self.config.patch, self.device, overlapping=False)
-            for half in self.halves
-        ]
-        filled = [x + fourier.filtered(half - x, mask) for x, half in zip(found, self.halves, strict=True)]
-        self.filled = filled[0], filled[1]
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs: tensors and plain numbers."""
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "filled": {d.specimen.name: list(d.filled) for d in self.data if d.filled is not d.given},
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        self.step = state["step"]
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for data in self.data:
+            found = state["filled"].get(data.specimen.name)
+            data.filled = data.given if found is None else (found[0], found[1])
 
 
 def halves_of(tomogram: Tomogram, specimen: Specimen) -> tuple[Tensor, Tensor]:
@@ -136,6 +186,7 @@ class Regression:
 
 def regressed(network: UNet, tomogram: Tomogram, patch: int, objective: str, device: torch.device) -> Regression:
     """Apply a trained network to a tomogram: to both halves, or to one volume."""
+    network = network.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
     specimen = prepare(tomogram, patch)
     tilts, scale, shift = tomogram.tilts, specimen.scale, specimen.mean
 

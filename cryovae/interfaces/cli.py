@@ -48,6 +48,10 @@ Patch = Annotated[int | None, typer.Option(help="Side of a training patch in vox
 Batch = Annotated[int | None, typer.Option(help="Patches in a training step.")]
 LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate.")]
 Beta = Annotated[float | None, typer.Option(help="Weight of the KL; 1 is the ELBO.")]
+Objective = Annotated[
+    str | None,
+    typer.Option(help="vae, or a deterministic network and its loss: deepdewedge, isonet2, isonet2_mw, icecream; no std then."),
+]
 Encoders = Annotated[int | None, typer.Option(help="2 for q and r, 1 for the simpler baseline.")]
 Seed = Annotated[int | None, typer.Option(help="Random seed of training and samples.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -174,6 +178,7 @@ def restore(
     learning_rate: LearningRate = None,
     beta: Beta = None,
     encoders: Encoders = None,
+    objective: Objective = None,
     voxel_size: VoxelSize = None,
     seed: Seed = None,
     device: Device = "auto",
@@ -194,17 +199,23 @@ def restore(
         restoration__samples=samples, restoration__samples_out=samples_out, restoration__raw=raw, restoration__seed=seed,
         training__steps=steps, training__patch=patch, training__batch=batch, training__learning_rate=learning_rate,
         training__seed=seed, objective__beta=beta, objective__encoders=encoders,
+        objective__name=objective,
     )  # fmt: skip
 
-    from cryovae.checkpoint import load_model
-    from cryovae.config import as_plain, save_config
+    from cryovae.checkpoint import load_model, load_network, objective_of
+    from cryovae.config import VAE, as_plain, override, save_config
+    from cryovae.interfaces.regression_run import regress_in, train_networks_in
     from cryovae.interfaces.restore_run import check_room, inputs_of, restore_in
     from cryovae.interfaces.run_folder import RunFolder
     from cryovae.interfaces.training_run import train_in
     from cryovae.io.load import load_tomogram
 
     loaded = load_tomogram(tomogram, halves, geometry, voxel_size)
-    trained = None if model is None else load_model(model)
+    if model is not None:
+        run = override(run, {"objective.name": objective_of(model)})
+    deterministic = run.objective.name != VAE
+    trained = None if model is None or deterministic else load_model(model)
+    network = load_network(model) if model is not None and deterministic else None
     folder = RunFolder(output, loaded.name)
     check_room(folder, loaded, run, overwrite or resume)
     inputs = inputs_of(tomogram, halves, tilts[0] if tilts else None)
@@ -217,9 +228,12 @@ def restore(
         )
     save_config(folder.path("config.toml"), run)
     with _noted(folder):
-        if trained is None:
-            trained = train_in(folder, [loaded], run, chosen_device, resume)
-        restore_in(folder, loaded, trained, run, chosen_device)
+        if deterministic:
+            network = network or train_networks_in(folder, [loaded], run, chosen_device, resume)
+            regress_in(folder, loaded, network, run, chosen_device)
+        else:
+            trained = trained or train_in(folder, [loaded], run, chosen_device, resume)
+            restore_in(folder, loaded, trained, run, chosen_device)
     print(f"restored: {folder.result('mean')}")
 
 
@@ -240,6 +254,7 @@ def train(
     learning_rate: LearningRate = None,
     beta: Beta = None,
     encoders: Encoders = None,
+    objective: Objective = None,
     voxel_size: VoxelSize = None,
     seed: Seed = None,
     device: Device = "auto",
@@ -256,10 +271,12 @@ def train(
         preset, config, settings, chosen_device,
         training__steps=steps, training__patch=patch, training__batch=batch, training__learning_rate=learning_rate,
         training__seed=seed, objective__beta=beta, objective__encoders=encoders,
+        objective__name=objective,
     )  # fmt: skip
 
     from cryovae.checkpoint import MODEL
-    from cryovae.config import as_plain, save_config
+    from cryovae.config import VAE, as_plain, save_config
+    from cryovae.interfaces.regression_run import train_networks_in
     from cryovae.interfaces.run_folder import RunFolder
     from cryovae.interfaces.training_run import train_in
     from cryovae.io.load import load_tomogram
@@ -276,7 +293,7 @@ def train(
     folder.begin("train", inputs, as_plain(run), run.training.seed)
     save_config(folder.path("config.toml"), run)
     with _noted(folder):
-        train_in(folder, loaded, run, chosen_device, resume)
+        (train_in if run.objective.name == VAE else train_networks_in)(folder, loaded, run, chosen_device, resume)
     print(f"trained: {folder.path(MODEL)}")
 
 

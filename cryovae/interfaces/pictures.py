@@ -36,11 +36,13 @@ def log_power_xz(density: np.ndarray) -> np.ndarray:
     return torch.log10(full.clamp_min(1e-12)).numpy()  # type: ignore[no-any-return]
 
 
-def preview(path: Path, before: np.ndarray, after: np.ndarray, std: np.ndarray, voxel_size: float, title: str) -> None:
-    """Slices xy, xz, yz of input, restored mean and standard deviation, and xz power spectra; lengths in nanometres."""
+def preview(path: Path, before: np.ndarray, after: np.ndarray, std: np.ndarray | None, voxel_size: float, title: str) -> None:
+    """Slices xy, xz, yz of input, restored mean and any standard deviation, and xz power spectra; lengths in nanometres."""
     nm = voxel_size / 10
-    figure, axes = plt.subplots(4, 3, figsize=(13, 15), constrained_layout=True)
-    rows = (("input", before, "gray"), ("restored mean", after, "gray"), ("standard deviation", std, "viridis"))
+    rows = [("input", before, "gray"), ("restored mean", after, "gray")]
+    rows += [] if std is None else [("standard deviation", std, "viridis")]
+    last = len(rows)
+    figure, axes = plt.subplots(last + 1, 3, figsize=(13, 3.75 * (last + 1)), constrained_layout=True)
     for row, (name, density, colours) in enumerate(rows):
         slices = middle_slices(density)
         low, high = np.percentile(np.concatenate([s.ravel() for s in slices.values()]), (0.5, 99.5))
@@ -55,12 +57,12 @@ def preview(path: Path, before: np.ndarray, after: np.ndarray, std: np.ndarray, 
     spectra = [log_power_xz(before), log_power_xz(after)]
     high = max(float(np.percentile(s, 99.9)) for s in spectra)
     for column, (name, spectrum) in enumerate(zip(("input", "restored mean"), spectra, strict=True)):
-        picture = axes[3, column].imshow(
+        picture = axes[last, column].imshow(
             spectrum, cmap="magma", vmin=high - 4, vmax=high, origin="lower", extent=(-0.5, 0.5, -0.5, 0.5)
         )
-        axes[3, column].set(title=f"power, {name}", xlabel="k_x (cycles per voxel)", ylabel="k_z (cycles per voxel)")
-    figure.colorbar(picture, ax=axes[3, :2], shrink=0.7, label="log10 power")
-    axes[3, 2].axis("off")
+        axes[last, column].set(title=f"power, {name}", xlabel="k_x (cycles per voxel)", ylabel="k_z (cycles per voxel)")
+    figure.colorbar(picture, ax=axes[last, :2], shrink=0.7, label="log10 power")
+    axes[last, 2].axis("off")
     figure.suptitle(title)
     _save(path, figure)
 
@@ -82,6 +84,14 @@ def loss_plot(path: Path, rows: list[dict[str, str]]) -> None:
         if axis.lines:
             axis.legend()
     axes[1].set_yscale("symlog", linthresh=0.01)
+    _save(path, figure)
+
+
+def regression_plot(path: Path, rows: list[dict[str, str]]) -> None:
+    """The loss of a deterministic network over the steps."""
+    figure, axis = plt.subplots(figsize=(6, 4), constrained_layout=True)
+    axis.plot([int(row["step"]) for row in rows], [float(row["loss"]) for row in rows])
+    axis.set(xlabel="step", ylabel="loss (squared standard deviations of the input)", yscale="log")
     _save(path, figure)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cryovae.checkpoint import Checkpoint
-from cryovae.config import RunConfig
+from cryovae.config import VAE, RunConfig
 from cryovae.evaluate.report import as_tensor, assess
 from cryovae.interfaces.pictures import preview
 from cryovae.interfaces.progress import Watch
@@ -28,6 +28,8 @@ RESERVE = 1.05
 def results_of(tomogram: Tomogram, config: RunConfig) -> list[str]:
     """The kinds of volumes that a restoration will write."""
     halves = ["mean_half1", "mean_half2"] if tomogram.halves is not None and config.restoration.halves else []
+    if config.objective.name != VAE:
+        return ["mean", *halves]
     return ["mean", "std", *halves, *(f"sample_{i}" for i in range(config.restoration.samples_out))]
 
 

@@ -67,7 +67,7 @@ def train_in(
         _describe(specimen, config.training.patch)
     trainer = Trainer(Ladder(config.ladder), specimens, config.training, config.objective, device, _refill_with(config, device))
     if resume:
-        trainer.resume(_matching_state(folder, config))
+        trainer.resume(matching_state(folder, config))
         log.info("resumed at step %d", trainer.step)
     trained = _run(folder, trainer, config)
     checkpoint = Checkpoint(
@@ -103,7 +103,8 @@ def _describe(specimen: Specimen, patch: int) -> None:
     )
 
 
-def _matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
+def matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
+    """The saved state of a run. InputError if it was saved with other settings."""
     state = load_state(folder.path(STATE))
     for section in ("ladder", "objective", "training"):
         now, then = as_plain(config)[section], state["config"][section]

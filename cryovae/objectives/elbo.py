@@ -29,6 +29,7 @@ from cryovae.physics.rotation import rotate
 class ObjectiveConfig:
     """What is optimised.
 
+    name: 'vae', or a deterministic network by one of the losses in objectives/regression.py; all else here is the vae's.
     encoders: 2 for q and r (posterior matching), 1 for the simpler baseline in which r alone is the posterior.
     solo: share of the steps at the start in which the completion term is trained alone.
     beta: weight of the KL after the warm-up; 1 is the ELBO. warmup: share of the steps, after solo, over which it rises from 0.
@@ -39,6 +40,7 @@ class ObjectiveConfig:
     those about the beam, 'none'; hide: whether the canonical wedge is kept from r; noise: sigma^2 'angular', 'radial' or 'white'.
     """
 
+    name: str = "vae"
     encoders: int = 2
     solo: float = 0.8
     beta: float = 1.0

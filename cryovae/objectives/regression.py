@@ -18,7 +18,7 @@ halves are swapped at random in DeepDeWedge too, and that Icecream's mirror imag
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -46,6 +46,12 @@ class HalfPair:
     rotations: Sequence[CubeRotation]
     given: Tensor
     turned: Tensor
+
+    def to(self, device: torch.device) -> HalfPair:
+        """The same on another device."""
+        moved = [x.to(device, non_blocking=True) for x in (self.first, self.second, self.filled, self.given, self.turned)]
+        first, second, filled, given, turned = moved
+        return replace(self, first=first, second=second, filled=filled, given=given, turned=turned)
 
     def turn(self, density: Tensor) -> Tensor:
         """R x for each of the batch."""

@@ -34,8 +34,8 @@ from cryovae.evaluate.calibration import calibration_by_part
 from cryovae.evaluate.fsc import regions, score
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
-from cryovae.objectives.regression import TWICE
 from cryovae.objectives.pairs import Measurement
+from cryovae.objectives.regression import TWICE
 from cryovae.objectives.sampling import held_out
 from cryovae.objectives.schedules import refill_steps
 from cryovae.objectives.specimen import prepare
@@ -267,7 +267,7 @@ def _unet(
     def regressor(steps: int) -> Regressor:
         torch.manual_seed(config.training.seed)
         training = replace(config.training, steps=steps)
-        return Regressor(UNet(config.ladder), subject.tomogram, training, row.objective, device)
+        return Regressor(UNet(config.ladder), [subject.tomogram], training, row.objective, device)
 
     trial = regressor(1000)
     trial.advance()

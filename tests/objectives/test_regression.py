@@ -183,10 +183,11 @@ def test_a_short_training_lowers_it(small: Tomogram, name: str) -> None:
     torch.manual_seed(0)
     config = TrainingConfig(patch=SIDE, batch=2, steps=25, learning_rate=3e-3, ema=0.9)
     network = UNet(LadderConfig(widths=(4, 6, 8), latents=(2, 2, 2), blocks=1))
-    regressor = Regressor(network, small, config, name, torch.device("cpu"))
+    regressor = Regressor(network, [small], config, name, torch.device("cpu"))
     # Batches are noisy, so the same few are scored before and after.
     draws = [step_generator(1, i) for i in range(4)]
-    pairs = [draw_halves(regressor.specimen, regressor.halves, regressor.halves, SIDE, 2, rng) for rng in draws]
+    data = regressor.data[0]
+    pairs = [draw_halves(data.specimen, data.given, data.given, SIDE, 2, rng) for rng in draws]
 
     def total() -> float:
         with torch.no_grad():

@@ -1,0 +1,62 @@
+"""--objective: a deterministic network by another loss, with the same files but no standard deviation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mrcfile
+import numpy as np
+import pytest
+
+from cryovae.checkpoint import load_model, load_network, objective_of
+from cryovae.config import override, preset
+from cryovae.tomogram import InputError
+from tests.interfaces.test_cli import TINY_TRAIN, cryovae, refused
+
+
+def test_restore_by_another_objective_writes_mean_and_halves_but_no_std(files: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    halves = ["--half1", files["half1"], "--half2", files["half2"], "--tilts", files["tilts"]]
+    result = cryovae("restore", *halves, "-o", out, *TINY_TRAIN, "--steps", "4", "--objective", "deepdewedge")
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in out.glob("*.mrc")} == {"ts_01_mean.mrc", "ts_01_mean_half1.mrc", "ts_01_mean_half2.mrc"}
+    assert {"report.html", "preview.png", "loss.png", "metrics.csv", "model.safetensors"} <= {p.name for p in out.iterdir()}
+    record = json.loads((out / "run.json").read_text())
+    assert record["status"] == "done"
+    assert record["restoration"]["objective"] == "deepdewedge"
+    assert record["restoration"]["std"].startswith("none")
+    assert 'name = "deepdewedge"' in (out / "config.toml").read_text()
+    mean = mrcfile.read(out / "ts_01_mean.mrc")
+
+    # The model knows its objective: it is applied as what it is, and gives the same answer.
+    again = tmp_path / "again"
+    result = cryovae("restore", *halves, "-o", again, *TINY_TRAIN, "--model", out)
+    assert result.returncode == 0, result.stderr
+    assert np.allclose(mrcfile.read(again / "ts_01_mean.mrc"), mean, atol=1e-4 * float(np.abs(mean).max()))
+    assert objective_of(out) == "deepdewedge"
+    assert load_network(out).step == 4
+    with pytest.raises(InputError, match="deepdewedge"):
+        load_model(out)
+
+
+def test_train_one_network_on_several_volumes(files: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = [files["half1"], files["half2"], "--tilts", files["tilts"], "-o", out, *TINY_TRAIN, "--steps", "3"]
+    result = cryovae("train", *words, "--objective", "isonet2")
+    assert result.returncode == 0, result.stderr
+    assert "can be copied" in (out / "run.log").read_text()
+    assert load_network(out).objective == "isonet2"
+
+
+def test_what_a_deterministic_network_cannot_do_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
+    words = ["restore", files["full"], "--tilts", files["tilts"], "-o", tmp_path / "out"]
+    refused(cryovae(*words, "--objective", "isonet3"), "isonet3", "deepdewedge")
+    refused(cryovae(*words, "--objective", "icecream", "--samples-out", "2"), "--samples-out 2", "one answer")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_variational_model_is_the_default() -> None:
+    assert preset("quick").objective.name == "vae"
+    with pytest.raises(InputError, match="objective 'other'"):
+        override(preset("quick"), {"objective.name": "other"})
