@@ -16,20 +16,24 @@ from cryovae.io.mrc import read_volume
 from cryovae.io.tilts import read_tilts
 from cryovae.physics.noise import estimate_noise
 from cryovae.physics.wedge import volume_mask
-from cryovae.tomogram import InputError, Tomogram
+from cryovae.tomogram import InputError, TiltGeometry, Tomogram
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A tomogram and the truth that it is scored against, (z, y, x), both on one grey scale; the truth is never trained on."""
+    """A tomogram and the truth that it is scored against, (z, y, x), both on one grey scale; the truth is never trained on.
+
+    known: the tilts from which the truth itself was measured; None for all.
+    """
 
     name: str
     tomogram: Tomogram
     truth: Tensor
+    known: TiltGeometry | None = None
 
 
 def load(name: str, simulated: Path | None) -> Subject:
-    """A subject by name: a folder's NAME_half1.mrc, NAME_half2.mrc, NAME_truth.mrc and NAME.tlt.
+    """A subject by name: a folder's NAME_half1.mrc, NAME_half2.mrc, NAME_truth.mrc, NAME.tlt, and NAME_truth.tlt where there is one.
 
     Looked for in CRYOVAE_SHARED_DATA/bench, then in ``simulated``. NAME_single is the same without halves; NAME_noise has the
     noise alone, NAME_phases a signal of the same spectrum and random phases.
@@ -44,7 +48,8 @@ def load(name: str, simulated: Path | None) -> Subject:
             halves = (folder / f"{name}_half1.mrc", folder / f"{name}_half2.mrc")
             tomogram = load_tomogram(None, halves, read_tilts(folder / f"{name}.tlt"), None)
             truth = torch.from_numpy(np.array(read_volume(folder / f"{name}_truth.mrc").density, dtype=np.float32))
-            return Subject(name, replace(tomogram, name=name), truth)
+            measured = folder / f"{name}_truth.tlt"
+            return Subject(name, replace(tomogram, name=name), truth, read_tilts(measured) if measured.exists() else None)
     looked = ", ".join(str(folder) for folder in folders) or "CRYOVAE_SHARED_DATA, which is not set"
     raise InputError(f"{name}_truth.mrc not found in {looked}, nor in --simulated: name a folder that has it")
 

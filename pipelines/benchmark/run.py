@@ -127,8 +127,9 @@ def measured(subject: Subject, row: Row, minutes: float, seed: int, threads: int
 def scores(restored: torch.Tensor, subject: Subject) -> dict[str, Any]:
     """Correlation with the truth in the wedge and in the measured part, over the band, by shell, and by cone about the beam."""
     tilts, truth = subject.tomogram.tilts, subject.truth
-    whole = score(restored, truth, tilts)
     wedge, seen = regions((truth.shape[0], truth.shape[1], truth.shape[2]), tilts)
+    if subject.known is not None:
+        wedge = wedge * (volume_mask(truth.shape, subject.known) == 1)
     radius = fourier.radius(truth.shape)
     cosine = fourier.frequencies(truth.shape)[0].abs() / radius.clamp_min(1e-9)
     x, y = (fourier.transform(v - v.mean()) for v in (restored, truth))
@@ -144,8 +145,8 @@ def scores(restored: torch.Tensor, subject: Subject) -> dict[str, Any]:
     band = ((radius > 0.01) & (radius < 0.2)).float()
     cone = (cosine > 3**0.5 / 2).float()
     return {
-        "wedge": whole.wedge.band,
-        "measured": whole.measured.band,
+        "wedge": correlation(wedge * band),
+        "measured": correlation(seen * band),
         "wedge_by_shell": [correlation(wedge * ((radius > low) & (radius <= high))) for low, high in SHELLS],
         "measured_by_shell": [correlation(seen * ((radius > low) & (radius <= high))) for low, high in SHELLS],
         "cone_30": correlation(wedge * band * cone),
@@ -293,7 +294,7 @@ def _unet(
     about |= {"restore_cpu_s": round(time.process_time() - began, 1)}
     # The better of the two by what was measured, as the truth says: rivals get their best.
     kinds = {"raw": found.mean, "data-consistent": found.consistent}
-    figures = {kind: score(density, subject.truth, subject.tomogram.tilts).measured.band for kind, density in kinds.items()}
+    figures = {kind: scores(density, subject)["measured"] for kind, density in kinds.items()}
     best = max(figures, key=lambda kind: figures[kind])
     about |= {"answer": best, "measured_by_answer": figures}
     return kinds[best]
