@@ -33,7 +33,7 @@ class Subject:
 
 
 def load(name: str, simulated: Path | None) -> Subject:
-    """A subject by name: a folder's NAME_half1.mrc, NAME_half2.mrc, NAME_truth.mrc, NAME.tlt, and NAME_truth.tlt where there is one.
+    """A subject by name: a folder's NAME_half1.mrc, NAME_half2.mrc, NAME_truth.mrc, NAME.tlt, and NAME_truth.tlt if any.
 
     Looked for in CRYOVAE_SHARED_DATA/bench, then in ``simulated``. NAME_single is the same without halves; NAME_noise has the
     noise alone, NAME_phases a signal of the same spectrum and random phases.

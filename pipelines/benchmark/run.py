@@ -31,7 +31,7 @@ from cryovae.checkpoint import Checkpoint, save_model
 from cryovae.config import RunConfig, override, preset
 from cryovae.evaluate.baselines import best_clipping
 from cryovae.evaluate.calibration import calibration_by_part
-from cryovae.evaluate.fsc import regions, score
+from cryovae.evaluate.fsc import regions
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
 from cryovae.objectives.pairs import Measurement
