@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cryovae import fourier
 from cryovae.models.unet import UNet
-from cryovae.objectives.regression import OBJECTIVES, REFILLED, TWICE, draw_halves
+from cryovae.objectives.regression import FREE, OBJECTIVES, REFILLED, TWICE, draw_halves
 from cryovae.objectives.sampling import step_generator
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.objectives.specimen import Specimen, prepare
@@ -40,17 +40,26 @@ class _Halves:
 class Regressor:
     """A U-Net, its running average, and the tomograms to train on: the same steps, rates and clipping as the variational model.
 
+    turned: share of the batches turned by any rotation, for objectives that know how.
+
     All that a step draws follows from (seed, step), so a resumed run is the uninterrupted one on one device.
     """
 
     def __init__(
-        self, network: UNet, tomograms: Sequence[Tomogram], config: TrainingConfig, objective: str, device: torch.device
+        self,
+        network: UNet,
+        tomograms: Sequence[Tomogram],
+        config: TrainingConfig,
+        objective: str,
+        device: torch.device,
+        turned: float = 0.1,
     ) -> None:
         if objective not in OBJECTIVES:
             raise InputError(f"objective '{objective}' found, expected vae or one of {', '.join(OBJECTIVES)}")
         self.network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.config, self.objective, self.device = config, objective, device
+        self.freely = turned if objective in FREE else 0.0
         specimens = [prepare(tomogram, config.patch, config.seed) for tomogram in tomograms]
         halves = [halves_of(tomogram, specimen) for tomogram, specimen in zip(tomograms, specimens, strict=True)]
         self.data = [_Halves(specimen, given, given) for specimen, given in zip(specimens, halves, strict=True)]
@@ -84,7 +93,7 @@ class Regressor:
         config, seed = self.config, 2 * self.step
         rng = step_generator(config.seed, seed)
         data = self.data[int(torch.randint(len(self.data), (1,), generator=rng))]
-        pair = draw_halves(data.specimen, data.given, data.filled, config.patch, config.batch, rng).to(self.device)
+        pair = draw_halves(data.specimen, data.given, data.filled, config.patch, config.batch, rng, self.freely).to(self.device)
         self.optimiser.zero_grad(set_to_none=True)
         loss = OBJECTIVES[self.objective](self.network, pair, step_generator(config.seed, seed + 1))
         loss.backward()  # type: ignore[no-untyped-call]

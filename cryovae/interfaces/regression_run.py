@@ -34,7 +34,7 @@ def train_networks_in(
         log.info("the network is finished, nothing left to train")
         return load_network(folder.path(MODEL))
     torch.manual_seed(config.training.seed)
-    regressor = Regressor(UNet(config.ladder), tomograms, config.training, config.objective.name, device)
+    regressor = Regressor(UNet(config.ladder), tomograms, config.training, config.objective.name, device, config.objective.turned)
     if resume:
         regressor.resume(matching_state(folder, config))
         log.info("resumed at step %d", regressor.step)

@@ -13,23 +13,48 @@ Norms are means over voxels of F^-1 of the masked spectrum. y0+ is y0 with its o
 Sources: Wiedemann and Heckel, Nature Communications 15:8255 (2024), for DeepDeWedge; bioRxiv 2025-693325 for IsoNet2; Icecream,
 Acta Crystallographica D (2026) zi5009. Here as there, except that all turn by the same cube rotations, which are exact, that
 halves are swapped at random in DeepDeWedge too, and that Icecream's mirror images, which break chirality, are left out.
+DeepDeWedge turns a share of its batches by any rotation, as the vae does: its answer is then turned back onto the data, and
+scored in a sphere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from math import ceil
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.objectives.sampling import sphere
 from cryovae.objectives.specimen import Specimen, drawn_position
-from cryovae.physics.rotation import CubeRotation
-from cryovae.tiling.grid import cut
+from cryovae.physics.rotation import CubeRotation, random_rotation, rotate, turned_frequencies
+from cryovae.physics.wedge import wedge_mask
+from cryovae.tiling.grid import Position, cut
 
 Network = Callable[[Tensor], Tensor]
 WEDGE_WEIGHT, EQUIVARIANCE_WEIGHT = 2.0, 2.0
+
+
+@dataclass(frozen=True)
+class FreeTurn:
+    """A batch turned by any rotations, scored in the frame in which it was cut.
+
+    source: R y0+, (batch, z, y, x). back: R^-1, (batch, 3, 3). measured, seen: M and R^-1 M, (batch, z, y, x // 2 + 1). support:
+    (z, y, x), 1 in the sphere that is scored.
+    """
+
+    source: Tensor
+    back: Tensor
+    measured: Tensor
+    seen: Tensor
+    support: Tensor
+
+    def to(self, device: torch.device) -> FreeTurn:
+        """The same on another device."""
+        return FreeTurn(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -37,7 +62,8 @@ class HalfPair:
     """A batch for regression, all (batch, z, y, x) in the frame in which it was cut.
 
     first, second: y0 and y1. filled: y0 with its wedge filled, or y0. rotations: one for each of the batch. given: M,
-    (z, y, x // 2 + 1), Nyquist planes included. turned: RM, (batch, z, y, x // 2 + 1).
+    (z, y, x // 2 + 1), Nyquist planes included. turned: RM, (batch, z, y, x // 2 + 1). free: where rotations are any of
+    SO(3), of which only DeepDeWedge knows; then ``rotations`` and ``turned`` go unused.
     """
 
     first: Tensor
@@ -46,12 +72,14 @@ class HalfPair:
     rotations: Sequence[CubeRotation]
     given: Tensor
     turned: Tensor
+    free: FreeTurn | None = None
 
     def to(self, device: torch.device) -> HalfPair:
         """The same on another device."""
         moved = [x.to(device, non_blocking=True) for x in (self.first, self.second, self.filled, self.given, self.turned)]
         first, second, filled, given, turned = moved
-        return replace(self, first=first, second=second, filled=filled, given=given, turned=turned)
+        free = None if self.free is None else self.free.to(device)
+        return replace(self, first=first, second=second, filled=filled, given=given, turned=turned, free=free)
 
     def turn(self, density: Tensor) -> Tensor:
         """R x for each of the batch."""
@@ -59,9 +87,18 @@ class HalfPair:
 
 
 def draw_halves(
-    specimen: Specimen, halves: tuple[Tensor, Tensor], filled: tuple[Tensor, Tensor], side: int, batch: int, rng: torch.Generator
+    specimen: Specimen,
+    halves: tuple[Tensor, Tensor],
+    filled: tuple[Tensor, Tensor],
+    side: int,
+    batch: int,
+    rng: torch.Generator,
+    freely: float = 0.0,
 ) -> HalfPair:
-    """A batch of patches that share no voxel with held-out ones, halves in either order, turned by the training rotations."""
+    """A batch of patches that share no voxel with held-out ones, halves in either order, turned by the training rotations.
+
+    freely: the share of batches that are turned by any rotations instead.
+    """
     positions = [drawn_position(specimen, side, rng) for _ in range(batch)]
     tables = specimen.orientations
     turns = [int(torch.randint(len(tables.rotations), (1,), generator=rng)) for _ in range(batch)]
@@ -77,6 +114,28 @@ def draw_halves(
         rotations=[tables.rotations[turn] for turn in turns],
         given=tables.given,
         turned=tables.masks[torch.tensor(turns)],
+        free=_free_turn(specimen, [filled[swap] for swap in swaps], positions, side, rng)
+        if freely and bool(torch.rand((), generator=rng) < freely)
+        else None,
+    )
+
+
+def _free_turn(
+    specimen: Specimen, volumes: Sequence[Tensor], positions: Sequence[Position], side: int, rng: torch.Generator
+) -> FreeTurn:
+    numbers = np.random.default_rng(int(torch.randint(2**31, (1,), generator=rng)))
+    turns = [random_rotation(numbers) for _ in positions]
+    shape, margin = (side, side, side), ceil(side * (3**0.5 - 1) / 2)
+    places = [(z - margin, y - margin, x - margin) for z, y, x in positions]
+    wide = [cut(volume, place, side + 2 * margin) for volume, place in zip(volumes, places, strict=True)]
+    back = torch.stack([r.T for r in turns])
+    k = fourier.frequencies(shape)
+    return FreeTurn(
+        source=torch.stack([rotate(w[None, None], r, shape)[0, 0] for w, r in zip(wide, turns, strict=True)]),
+        back=back,
+        measured=specimen.orientations.canonical.expand(len(turns), -1, -1, -1),
+        seen=torch.stack([wedge_mask(turned_frequencies(k, r), specimen.tilts, 1 / side) for r in back]),
+        support=sphere(side),
     )
 
 
@@ -89,9 +148,16 @@ def masked_power(residual: Tensor, mask: Tensor) -> Tensor:
 
 def deepdewedge(network: Network, pair: HalfPair) -> Tensor:
     """DeepDeWedge's loss: what is measured of the other half, that in the canonical wedge with twice the weight."""
-    target = pair.turn(pair.second)
-    miss = network(fourier.filtered(pair.turn(pair.filled), pair.given)) - target
-    return masked_power(miss, pair.turned * pair.given) + WEDGE_WEIGHT * masked_power(miss, pair.turned * (1 - pair.given))
+    free = pair.free
+    if free is None:
+        miss = network(fourier.filtered(pair.turn(pair.filled), pair.given)) - pair.turn(pair.second)
+        measured, seen = pair.turned, pair.given
+    else:
+        answer = network(fourier.filtered(free.source, pair.given))
+        returned = torch.cat([rotate(x[None, None], r)[0] for x, r in zip(answer, free.back, strict=True)])
+        miss = free.support * (returned - pair.second)
+        measured, seen = free.measured, free.seen
+    return masked_power(miss, measured * seen) + WEDGE_WEIGHT * masked_power(miss, measured * (1 - seen))
 
 
 def isonet2(network: Network, pair: HalfPair, mw_weight: float | None, generator: torch.Generator) -> Tensor:
@@ -146,6 +212,8 @@ OBJECTIVES: dict[str, Callable[[Network, HalfPair, torch.Generator], Tensor]] = 
     "isonet2_mw": lambda network, pair, generator: isonet2(network, pair, 20.0, generator),
     "icecream": lambda network, pair, _: icecream(network, pair),
 }
+# Only DeepDeWedge can be scored after turning its answer back.
+FREE = ("deepdewedge",)
 # Only DeepDeWedge fills the wedge of its inputs now and then; IsoNet2 does it in every step.
 REFILLED = ("deepdewedge",)
 # Icecream's network sees its input twice at test: f(M f(x)).

@@ -224,7 +224,8 @@ def _vae(
     ladder = training.run(lambda report: None, lambda state: None)
     about |= {"steps": training.step, "train_cpu_s": round(_clock(device) - start, 1), "trial_s_per_step": seconds}
     about |= {"parameters": sum(p.numel() for p in ladder.parameters()), "held_out_gain": training.best_gain}
-    about["foresight"] = vars(foresight(ladder, hidden_data(subject, config), config.objective.solo < 1))
+    hidden = hidden_data(subject, config)
+    about["foresight"] = vars(foresight(ladder, hidden, config.objective.solo < 1)) if hidden else None
     save_model(model.with_suffix(".safetensors"), Checkpoint(ladder, config.training.patch, steps, config.objective.encoders, {}))
     began = time.process_time()
     restoration = Restorer(ladder, config.training.patch, replace(config.restoration, samples_out=8, halves=False), device)(
@@ -268,7 +269,7 @@ def _unet(
     def regressor(steps: int) -> Regressor:
         torch.manual_seed(config.training.seed)
         training = replace(config.training, steps=steps)
-        return Regressor(UNet(config.ladder), [subject.tomogram], training, row.objective, device)
+        return Regressor(UNet(config.ladder), [subject.tomogram], training, row.objective, device, config.objective.turned)
 
     trial = regressor(1000)
     trial.advance()
@@ -288,7 +289,7 @@ def _unet(
     about |= {"steps": steps, "train_cpu_s": round(_clock(device) - start, 1)}
     about |= {"trial_s_per_step": {"step": seconds, "refills": filling}}
     about |= {"parameters": sum(p.numel() for p in network.parameters()), "passes_twice": row.objective in TWICE}
-    about["foresight"] = vars(foresight_of(training.answer, hidden_data(subject, config)))
+    about["foresight"] = vars(foresight_of(training.answer, hidden)) if (hidden := hidden_data(subject, config)) else None
     began = time.process_time()
     found = regressed(network, subject.tomogram, config.training.patch, row.objective, device)
     about |= {"restore_cpu_s": round(time.process_time() - began, 1)}

@@ -91,6 +91,21 @@ def test_deepdewedge_scores_measured_bins_only_and_those_in_the_wedge_twice(scen
     assert torch.allclose(fourier.transform(answer.grad), expected, atol=1e-7)
 
 
+def test_deepdewedge_turned_freely_is_scored_on_the_data_as_they_were_measured(tomogram: Tomogram) -> None:
+    """Where the answer is what the data are, turned, next to nothing is left to pay but the interpolation."""
+    specimen = prepare(tomogram, SIDE)
+    smooth = fourier.filtered(specimen.density, torch.exp(-0.5 * (fourier.radius(specimen.density.shape) / 0.06).square()))
+    pair = draw_halves(specimen, (smooth, smooth), (smooth, smooth), SIDE, 2, step_generator(0, 3), freely=1.0)
+    free = pair.free
+    assert free is not None
+    least = deepdewedge(lambda u: free.source, pair).item()
+    nothing = deepdewedge(torch.zeros_like, pair).item()
+    unturned = deepdewedge(lambda u: pair.second, pair).item()
+    assert least < 0.05 * nothing
+    assert least < 0.1 * unturned
+    assert draw_halves(specimen, (smooth, smooth), (smooth, smooth), SIDE, 2, step_generator(0, 3)).free is None
+
+
 def test_only_isonet2_without_mw_weight_scores_bins_that_were_never_measured(scene: Scene) -> None:
     never = (scene.pair.turned == 0) & (fourier.below_nyquist(SHAPE) > 0)
     found = {name: _gradient(_loss(name), scene.pair)[never].max().item() for name in ("deepdewedge", "isonet2", "isonet2_mw")}
