@@ -31,7 +31,7 @@ from cryovae.checkpoint import Checkpoint, save_model
 from cryovae.config import RunConfig, override, preset
 from cryovae.evaluate.baselines import best_clipping
 from cryovae.evaluate.calibration import calibration_by_part
-from cryovae.evaluate.fsc import regions
+from cryovae.evaluate.fsc import centred_spectrum, regions
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
 from cryovae.objectives.pairs import Measurement
@@ -132,11 +132,12 @@ def scores(restored: torch.Tensor, subject: Subject) -> dict[str, Any]:
         wedge = wedge * (volume_mask(truth.shape, subject.known) == 1)
     radius = fourier.radius(truth.shape)
     cosine = fourier.frequencies(truth.shape)[0].abs() / radius.clamp_min(1e-9)
-    x, y = (fourier.transform(v - v.mean()) for v in (restored, truth))
+    x, y = (centred_spectrum(v) for v in (restored, truth))
 
     def correlation(part: torch.Tensor) -> float:
-        a, b = (part * x.abs().square()).sum(), (part * y.abs().square()).sum()
-        return float((part * (x * y.conj()).real).sum() / (a * b).sqrt().clamp_min(1e-20))
+        terms = torch.stack([(x * y.conj()).real, x.abs().square(), y.abs().square()]).double() * part
+        cross, a, b = terms.sum((1, 2, 3))
+        return float(cross / (a * b).sqrt().clamp_min(1e-30))
 
     def error(part: torch.Tensor) -> float:
         p, q = part * x.abs().square(), part * y.abs().square()

@@ -1,0 +1,162 @@
+"""The benchmark's parts: every row can be made, nulls hold nothing, figures are those of evaluate, time is shared fairly."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cryovae import fourier
+from cryovae.config import override, preset
+from cryovae.evaluate.fsc import regions, score
+from cryovae.models.ladder import Ladder
+from cryovae.objectives.regression import OBJECTIVES
+from cryovae.objectives.specimen import prepare
+from cryovae.physics.noise import estimate_noise
+from cryovae.physics.rotation import symmetry_rotations
+from cryovae.physics.wedge import volume_mask
+from tests.conftest import write_mrc
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "pipelines" / "benchmark"))
+
+import data
+import rows
+import run
+import table
+
+
+@pytest.fixture
+def folder(tmp_path: Path, simulation) -> Path:
+    for name, density in (("half1", simulation.half1), ("half2", simulation.half2), ("truth", simulation.truth)):
+        write_mrc(tmp_path / f"made_{name}.mrc", density.numpy())
+    (tmp_path / "made.tlt").write_text("\n".join(f"{a:.1f}" for a in simulation.tilts.angles) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("row", list(rows.ROWS))
+def test_every_row_can_be_made(row: str) -> None:
+    found = rows.ROWS[row]
+    config = override(preset("quick"), dict(found.settings))
+    assert found.kind in ("vae", "unet", "fixed")
+    if found.kind == "unet":
+        assert found.objective in OBJECTIVES
+    Ladder(config.ladder)
+
+
+def test_the_control_turns_about_the_beam_and_in_no_other_way(tomogram) -> None:
+    config = override(preset("quick"), dict(rows.ROWS["rotations_beam"].settings))
+    assert config.objective.turned == 0
+    specimen = prepare(tomogram, 16, objective=config.objective)
+    beam = torch.tensor([1.0, 0.0, 0.0])
+    assert all(torch.equal(g.matrix @ beam, beam) for g in specimen.orientations.rotations)
+    # Within 30 degrees of the beam, less the soft edge of a small patch, no such turn measures anything.
+    k, radius = fourier.frequencies((16, 16, 16)), fourier.radius((16, 16, 16))
+    cone = (k[0].abs() > 0.95 * radius) & (radius > 0.25)
+    assert cone.any()
+    assert specimen.orientations.masks[:, cone].max() < 1e-6
+
+
+def test_rows_with_24_rotations_have_those_that_keep_the_wedge(tomogram) -> None:
+    config = override(preset("quick"), dict(rows.ROWS["rotations_24"].settings))
+    turns = prepare(tomogram, 16, objective=config.objective).orientations.rotations
+    assert len(turns) == 24
+    assert set(symmetry_rotations(tomogram.tilts)) <= set(turns)
+
+
+def test_a_fixed_mask_neither_turns_nor_hides_the_wedge(tomogram) -> None:
+    config = override(preset("quick"), dict(rows.ROWS["fixed_mask"].settings))
+    tables = prepare(tomogram, 16, objective=config.objective).orientations
+    assert len(tables.rotations) == 1
+    assert config.objective.turned == 0
+    assert tables.given.min() == 1
+
+
+def test_simpler_noise_has_the_same_power_and_less_detail(tomogram) -> None:
+    found = estimate_noise(tomogram.density, tomogram.halves, tomogram.tilts)
+    radial, white = found.simplified("radial").table, found.simplified("white").table
+    assert torch.allclose(radial.mean((1, 2)), found.table.mean((1, 2)))
+    assert radial.std((1, 2)).max() < 1e-6
+    assert white.unique().numel() == 1
+    assert found.table.min() <= white.max() <= found.table.max()
+    assert found.simplified("angular") is found
+
+
+def test_nulls_have_the_noise_of_the_data_and_nothing_in_their_wedge(folder: Path) -> None:
+    for name in ("made_noise", "made_phases"):
+        subject = data.load(name, folder)
+        first, second = (torch.from_numpy(half) for half in subject.tomogram.halves or ())
+        wedge, seen = regions(subject.tomogram.shape, subject.tomogram.tilts)
+        power = fourier.transform((first + second) / 2).abs().square()
+        assert (power * wedge).sum() < 1e-3 * (power * seen).sum()
+    subject, original = data.load("made_noise", folder), data.load("made", folder)
+    halves, measured = subject.tomogram.halves or (), original.tomogram.halves or ()
+    noise = [estimate_noise(s.tomogram.density, s.tomogram.halves, s.tomogram.tilts).table.mean() for s in (subject, original)]
+    assert noise[0] / noise[1] == pytest.approx(1.0, abs=0.05)
+    agreement = score(torch.from_numpy(halves[0]), torch.from_numpy(halves[1]), subject.tomogram.tilts).measured.band
+    assert abs(agreement) < 0.05
+    # Bin by bin the halves share no power either: one noise is no copy of the other.
+    powers = [fourier.transform(torch.from_numpy(half)).abs().square()[seen > 0] for half in halves]
+    whole = torch.stack([sum(powers), fourier.transform(torch.from_numpy(measured[0])).abs().square()[seen > 0]])
+    assert torch.isfinite(whole).all()
+    assert (torch.minimum(*powers) / torch.maximum(*powers)).mean() > 0.2
+
+
+def test_figures_are_those_of_evaluate(folder: Path) -> None:
+    subject = data.load("made", folder)
+    density = torch.from_numpy(subject.tomogram.density)
+    found, expected = run.scores(density, subject), score(density, subject.truth, subject.tomogram.tilts)
+    assert found["measured"] == pytest.approx(expected.measured.band, abs=1e-4)
+    assert found["wedge"] == pytest.approx(expected.wedge.band, abs=1e-4)
+
+
+def test_the_standard_error_is_how_far_chance_correlates(folder: Path) -> None:
+    subject = data.load("made", folder)
+    radius = fourier.radius(subject.truth.shape)
+    colour = torch.exp(-radius / 0.03) + 0.01
+    chance = []
+    for seed in range(40):
+        white = torch.randn(subject.truth.shape, generator=torch.Generator().manual_seed(seed))
+        chance.append(run.scores(fourier.filtered(white, colour), subject))
+    spread = torch.tensor([c["wedge"] for c in chance]).square().mean().sqrt().item()
+    expected = torch.tensor([c["wedge_standard_error"] for c in chance]).mean().item()
+    assert spread == pytest.approx(expected, rel=0.35)
+
+
+def test_shell_wiener_fills_nothing_and_denoises(folder: Path) -> None:
+    subject = data.load("made", folder)
+    found = run.shell_wiener(subject)
+    mask = volume_mask(found.shape, subject.tomogram.tilts)
+    assert fourier.transform(found).abs()[mask == 0].max() < 1e-3
+    before = run.scores(torch.from_numpy(subject.tomogram.density), subject)["measured"]
+    assert run.scores(found, subject)["measured"] > before
+
+
+def test_steps_fill_the_budget() -> None:
+    config = override(preset("quick"), {"objective.solo": 0.5, "objective.refill_from": 1.0})
+    seconds = {"solo": 1.0, "bound": 3.0, "check_solo": 2.0, "check_bound": 4.0}
+    steps = run._steps(seconds, config, 10.0)
+    spent = steps * 2.0 + run.VALIDATIONS * 3.0
+    assert 0.99 * 1200 < spent <= 1200
+
+
+def test_results_keep_what_was_written_around_the_tables(tmp_path: Path) -> None:
+    made = {"wedge": 0.5, "measured": 0.9, "wedge_by_shell": [0.5], "cone_30": 0.4, "about": "a row", "threads": 1,
+            "commit": "abc", "torch": "2", "device": "cpu", "whole_s": 3.0, "minutes": 1.0, "command": "python x", "steps": 7,
+            "train_cpu_s": 100.0, "restore_cpu_s": 3.0, "peak_memory_gb": 0.5}  # fmt: skip
+    for seed in (1, 2):
+        record = made | {"data": "set", "row": "vae", "seed": seed, "wedge": 0.5 + 0.01 * seed}
+        (tmp_path / f"set-vae-1min-{seed}.json").write_text(json.dumps(record))
+    results = tmp_path / "RESULTS.md"
+    results.write_text("before\n<!-- tables -->\nold\n<!-- tables -->\nafter\n")
+    table.write_results(tmp_path, results)
+    text = results.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "0.515 ± 0.007" in text
+    assert "python x" in text
+    table.write_results(tmp_path, results)
+    assert results.read_text() == text
