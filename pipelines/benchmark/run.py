@@ -31,7 +31,7 @@ from cryovae.checkpoint import Checkpoint, save_model
 from cryovae.config import RunConfig, override, preset
 from cryovae.evaluate.baselines import best_clipping
 from cryovae.evaluate.calibration import calibration_by_part
-from cryovae.evaluate.fsc import centred_spectrum, regions
+from cryovae.evaluate.fsc import CONES, angle_to_beam, centred_spectrum, regions
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
 from cryovae.objectives.pairs import Measurement
@@ -143,6 +143,12 @@ def scores(restored: torch.Tensor, subject: Subject) -> dict[str, Any]:
         p, q = part * x.abs().square(), part * y.abs().square()
         return float(((p * q / part.clamp_min(1)).sum() / (p.sum() * q.sum()).clamp_min(1e-30)).sqrt())
 
+    def by_cone(low: float, high: float) -> dict[str, float | None]:
+        inside = band * ((off_beam >= low) & (off_beam < high if high < 90 else off_beam <= 90))
+        parts = {"wedge": wedge * inside, "measured": seen * inside}
+        return {name: correlation(part) if part.any() else None for name, part in parts.items()}
+
+    off_beam = angle_to_beam((truth.shape[0], truth.shape[1], truth.shape[2]))
     band = ((radius > 0.01) & (radius < 0.2)).float()
     cone = (cosine > 3**0.5 / 2).float()
     return {
@@ -150,6 +156,7 @@ def scores(restored: torch.Tensor, subject: Subject) -> dict[str, Any]:
         "measured": correlation(seen * band),
         "wedge_by_shell": [correlation(wedge * ((radius > low) & (radius <= high))) for low, high in SHELLS],
         "measured_by_shell": [correlation(seen * ((radius > low) & (radius <= high))) for low, high in SHELLS],
+        "cones": {f"{low:g}-{high:g}": by_cone(low, high) for low, high in CONES},
         "cone_30": correlation(wedge * band * cone),
         "wedge_outside_cone_30": correlation(wedge * band * (1 - cone)),
         # Of two densities that have nothing in common: strong bins are few, and decide.

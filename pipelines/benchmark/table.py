@@ -84,19 +84,30 @@ def print_tables(out: Path) -> None:
         Console(width=150).print(table)
 
 
+def _pair(known: dict[str, float | None]) -> str:
+    return " / ".join("-" if known[part] is None else f"{known[part]:.2f}" for part in ("wedge", "measured"))
+
+
 def write_results(out: Path, path: Path) -> None:
     """Put the tables between the marks in a Markdown file, which keeps the rest of what it says."""
     lines = []
     for data, groups in rows_in(out).items():
         lines += [f"### {data}", "", f"| {' | '.join(COLUMNS)} |", f"| {' | '.join('---' for _ in COLUMNS)} |"]
         lines += [f"| {' | '.join(cells(group))} |" for group in groups]
-        lines += ["", "Wedge by shell (0.01-0.05, -0.1, -0.15, -0.2, -0.3 cycles per voxel), and how each row was made:", ""]
+        lines += [
+            "",
+            "Wedge by shell (0.01-0.05, -0.1, -0.15, -0.2, -0.3 cycles per voxel), wedge / measured by cone about "
+            "the beam, and how each row was made:",
+            "",
+        ]
         for group in groups:
             first = group[0]
+            cones = ", ".join(f"{name}° {_pair(known)}" for name, known in (first.get("cones") or {}).items())
             shells = ", ".join(f"{value:.2f}" for value in first["wedge_by_shell"])
             seeds = ", ".join(str(r["seed"]) for r in group)
+            figures = f"[{shells}] ({cones})" if cones else f"[{shells}]"
             lines.append(
-                f"- `{first['row']}` [{shells}]: {first['about']}; `{first['command']}`, seed {seeds}, commit {first['commit']}, "
+                f"- `{first['row']}` {figures}: {first['about']}; `{first['command']}`, seed {seeds}, commit {first['commit']}, "
                 f"torch {first['torch']} on {first['device']}, {first['whole_s']:.0f} s of the clock"
             )
         lines.append("")

@@ -143,9 +143,10 @@ def test_steps_fill_the_budget() -> None:
 
 
 def test_results_keep_what_was_written_around_the_tables(tmp_path: Path) -> None:
-    made = {"wedge": 0.5, "measured": 0.9, "wedge_by_shell": [0.5], "cone_30": 0.4, "about": "a row", "threads": 1,
-            "commit": "abc", "torch": "2", "device": "cpu", "whole_s": 3.0, "minutes": 1.0, "command": "python x", "steps": 7,
-            "train_cpu_s": 100.0, "restore_cpu_s": 3.0, "peak_memory_gb": 0.5}  # fmt: skip
+    figures = {"wedge": 0.5, "measured": 0.9, "wedge_by_shell": [0.5], "cone_30": 0.4, "steps": 7, "train_cpu_s": 100.0}
+    figures |= {"cones": {"0-30": {"wedge": 0.4, "measured": None}}, "restore_cpu_s": 3.0, "peak_memory_gb": 0.5}
+    about = {"about": "a row", "threads": 1, "commit": "abc", "torch": "2", "device": "cpu", "whole_s": 3.0, "minutes": 1.0}
+    made = figures | about | {"command": "python x"}
     for seed in (1, 2):
         record = made | {"data": "set", "row": "vae", "seed": seed, "wedge": 0.5 + 0.01 * seed}
         (tmp_path / f"set-vae-1min-{seed}.json").write_text(json.dumps(record))
@@ -157,6 +158,7 @@ def test_results_keep_what_was_written_around_the_tables(tmp_path: Path) -> None
     assert text.endswith("after\n")
     assert "old" not in text
     assert "0.515 ± 0.007" in text
+    assert "0-30° 0.40 / -" in text
     assert "python x" in text
     table.write_results(tmp_path, results)
     assert results.read_text() == text
