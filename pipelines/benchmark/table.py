@@ -49,6 +49,12 @@ def _figure(group: list[dict[str, Any]], key: str, digits: int = 3) -> str:
     return f"{mean(values):.{digits}f}{spread}"
 
 
+def _chance(group: list[dict[str, Any]], key: str) -> str:
+    """How far chance correlates, beside figures that should be zero: of the nulls, and of the control."""
+    null = group[0]["data"].endswith(("_noise", "_phases")) or group[0]["row"] == "rotations_beam"
+    return f" (chance {_figure(group[:1], key)})" if null and key in group[0] else ""
+
+
 def cells(group: list[dict[str, Any]]) -> list[str]:
     """The cells of one line, in the order of COLUMNS; over seeds, mean ± standard deviation."""
     for r in group:
@@ -60,9 +66,9 @@ def cells(group: list[dict[str, Any]]) -> list[str]:
     return [
         first["row"],
         f"{first['minutes']:g}" if trained else "-",
-        _figure(group, "wedge"),
+        _figure(group, "wedge") + _chance(group, "wedge_standard_error"),
         _figure(group, "measured"),
-        _figure(group, "cone_30"),
+        _figure(group, "cone_30") + _chance(group, "cone_standard_error"),
         _figure(group, "held_out_correlation"),
         _figure(group, "rms_wedge", 2),
         _figure(group, "cover_wedge", 2),

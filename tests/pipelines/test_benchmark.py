@@ -106,10 +106,18 @@ def test_nulls_have_the_noise_of_the_data_and_nothing_in_their_wedge(folder: Pat
 
 def test_figures_are_those_of_evaluate(folder: Path) -> None:
     subject = data.load("made", folder)
-    density = torch.from_numpy(subject.tomogram.density)
+    rng = torch.Generator().manual_seed(0)
+    density = subject.truth + 2 * subject.truth.std() * torch.randn(subject.truth.shape, generator=rng)
     found, expected = run.scores(density, subject), score(density, subject.truth, subject.tomogram.tilts)
     assert found["measured"] == pytest.approx(expected.measured.band, abs=1e-4)
     assert found["wedge"] == pytest.approx(expected.wedge.band, abs=1e-4)
+
+
+def test_an_empty_wedge_correlates_with_nothing(folder: Path) -> None:
+    subject = data.load("made", folder)
+    found = run.scores(torch.from_numpy(subject.tomogram.density), subject)
+    assert found["wedge"] == 0
+    assert found["measured"] > 0.5
 
 
 def test_the_standard_error_is_how_far_chance_correlates(folder: Path) -> None:
