@@ -241,7 +241,7 @@ def _vae(
     about |= {"parameters": sum(p.numel() for p in ladder.parameters()), "held_out_gain": training.best_gain}
     hidden = hidden_data(subject, config)
     about["foresight"] = vars(foresight(ladder, hidden, config.objective.solo < 1)) if hidden else None
-    save_model(model.with_suffix(".safetensors"), Checkpoint(ladder, config.training.patch, steps, config.objective.encoders, {}))
+    save_model(Path(f"{model}.safetensors"), Checkpoint(ladder, config.training.patch, steps, config.objective.encoders, {}))
     began = time.process_time()
     restoration = Restorer(ladder, config.training.patch, replace(config.restoration, samples_out=8, halves=False), device)(
         subject.tomogram
