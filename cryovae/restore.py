@@ -251,7 +251,8 @@ class Restorer:
         k, radius = fourier.frequencies(data.shape), fourier.radius(data.shape)
         mask, noise = volume_mask(data.shape, tilts), specimen.noise(k)
         copied = None if known is None else Spread.at(known.copied, radius) * noise
-        amplitude = 1 + mask * (amplitude_table((drawn[0] + drawn[1]) / 2, data, mask, k, copied)(k) - 1)
+        unseen = torch.ones(()) if known is None else Spread.at(known.amplitude, radius)
+        amplitude = unseen + mask * (amplitude_table((drawn[0] + drawn[1]) / 2, data, mask, k, copied)(k) - unseen)
         spread = amplitude.square() * spectrum_table((drawn[0] - drawn[1]) / 2, k)(k)
         hidden = torch.ones(()) if known is None else Spread.at(known.hidden, radius).sqrt()
         if config.raw:
@@ -265,7 +266,7 @@ class Restorer:
         return _Answer(
             amplitude=amplitude,
             weight=weight,
-            spread=amplitude * (hidden + mask * ((1 - weight) * factor - hidden)),
+            spread=hidden + mask * (amplitude * (1 - weight) * factor - hidden),
             noise=weight * factor * noise.sqrt(),
         )
 

@@ -52,11 +52,13 @@ FEW_BINS = 10.0
 class Spread:
     """What held-out bins say of the model's errors, by shell: (SHELLS,) float32 at ``frequency``, cycles per voxel.
 
-    hidden: c^2 in the wedge. In measured bins, weight: w, error: E / sigma^2, and copied: by how much the model's answer moves
-    with the noise of its input, < Re n conj F x > / sigma^2.
+    hidden: c^2 in the wedge, and amplitude: by what the mean is multiplied there, 0 where nothing is foretold. In measured bins,
+    weight: w, error: E / sigma^2, and copied: by how much the model's answer moves with the noise of its input,
+    < Re n conj F x > / sigma^2.
     """
 
     hidden: Tensor
+    amplitude: Tensor
     weight: Tensor
     error: Tensor
     copied: Tensor
@@ -122,11 +124,12 @@ def foretell(
     split = _split(specimen, halves, generator)
     given = torch.stack([_given(ladder, specimen, p, patch, split, pairs, generator, device) for p in positions]).sum(0)
     weight, error, copied = _fit_given(given)
-    hidden = _fit_hidden(sum(p.sums for p in patches)) if patches else torch.ones(SHELLS)  # type: ignore[arg-type]
-    figures = _figures(patches, hidden) if patches else {}
+    one = torch.ones(SHELLS)
+    hidden, amplitude = _fit_hidden(sum(p.sums for p in patches)) if patches else (one, one)  # type: ignore[arg-type]
+    figures = _figures(patches, (hidden, amplitude)) if patches else {}
     figures |= {"patches": len(positions), "trained_on": trained_on}
     figures |= {"weight_of_data": _listed(weight), "error_given": _listed(error)}
-    return Foretold(Spread(hidden, weight, error, copied), figures)
+    return Foretold(Spread(hidden, amplitude, weight, error, copied), figures)
 
 
 def _corners(specimen: Specimen, side: int) -> tuple[Position, ...]:
@@ -232,9 +235,9 @@ def _hidden(ladder: Ladder, m: Measurement, tilts: TiltGeometry, pairs: int, gen
     chosen = torch.nonzero((m.hidden > 0.99) & (shell < SHELLS), as_tuple=True)
     stride = -(-len(chosen[0]) // KEPT_BINS)
     chosen = tuple(index[::stride] for index in chosen)
-    residual = ((y - x) / noise.sqrt())[chosen]
+    data, model = ((v / noise.sqrt())[chosen] for v in (y, x))
     where = shell.expand(m.hidden.shape)[chosen]
-    return _Patch(sums, torch.stack([residual.real, residual.imag, smooth[where], where.float()]))
+    return _Patch(sums, torch.stack([data.real, data.imag, model.real, model.imag, smooth[where], where.float()]))
 
 
 def _split(specimen: Specimen, halves: tuple[Tensor, Tensor] | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -294,9 +297,21 @@ def _trust(found: Tensor, bins: Tensor) -> Tensor:
     return power / (power + 8 * bins + 1e-12)
 
 
-def _fit_hidden(sums: Tensor) -> Tensor:
-    pooled = _pooled(sums)
-    return _ratio(pooled[MISFIT] - pooled[BINS], pooled[VARIANCE], pooled[BINS]).float()
+def _fit_hidden(sums: Tensor) -> tuple[Tensor, Tensor]:
+    """c^2 in the wedge, and the amplitude b of the mean there, (SHELLS,) each.
+
+    b = < Re x conj y > / < |x|^2 >, within 0 to 1, and towards 0 where that stands out no more than two standard deviations of
+    noise, sqrt(sum |x|^2 / sigma^2) each: what is not foretold of hidden data is not put into the wedge.
+    """
+    s = _pooled(sums)
+    cross = s[CROSS].clamp_min(0)
+    amplitude = (cross / s[MODEL].clamp_min(1e-9)).clamp(max=1.0) * cross.square() / (cross.square() + 4 * s[MODEL] + 1e-9)
+    return _ratio(_missed(s, amplitude), s[VARIANCE], s[BINS]).float(), amplitude.float()
+
+
+def _missed(s: Tensor, amplitude: Tensor) -> Tensor:
+    """Error of the mean times ``amplitude``, summed over sigma^2, from sums over shells; the noise of the data taken out."""
+    return s[MISFIT] + 2 * (1 - amplitude) * s[CROSS] - (1 - amplitude.square()) * s[MODEL] - s[BINS]
 
 
 def _fit_given(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -317,7 +332,7 @@ def _fit_given(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return (2 * power / (2 * power + 1)).float(), (2 * error / (1 + error)).float(), copied.float()
 
 
-def _figures(patches: list[_Patch], fitted: Tensor) -> dict[str, object]:
+def _figures(patches: list[_Patch], fitted: tuple[Tensor, Tensor]) -> dict[str, object]:
     """Held-out figures; how well the widened spread fits is computed on patches that its fit left out, if there are two."""
     total: Tensor = sum(p.sums for p in patches)  # type: ignore[assignment]
     folds = [patches[0::2], patches[1::2]] if len(patches) > 1 else [patches, patches]
@@ -327,13 +342,14 @@ def _figures(patches: list[_Patch], fitted: Tensor) -> dict[str, object]:
     band = (radius > BAND[0]) & (radius < BAND[1])
     for number, fold in enumerate(folds[: 2 if len(patches) > 1 else 1]):
         other: Tensor = sum(p.sums for p in folds[1 - number])  # type: ignore[assignment]
-        c2 = _fit_hidden(other).double()
+        c2, amplitude = (table.double() for table in _fit_hidden(other))
         for p in fold:
-            chi2_up += p.sums[MISFIT]
+            missed = _missed(p.sums, amplitude)
+            chi2_up += missed + p.sums[BINS]
             chi2_down += p.sums[BINS] + c2 * p.sums[VARIANCE]
-            error += float((p.sums[MISFIT] - p.sums[BINS])[band].sum())
+            error += float(missed[band].sum())
             spread += float((c2 * p.sums[VARIANCE])[band].sum())
-            covered.append(_covered(p.bins, c2.float(), band))
+            covered.append(_covered(p.bins, c2.float(), amplitude.float(), band))
     share = np.concatenate(covered)
     power = (total[DATA] - total[BINS]).clamp_min(0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -351,17 +367,19 @@ def _figures(patches: list[_Patch], fitted: Tensor) -> dict[str, object]:
         "factor_two": 1 + spread / error if error > 0 else None,
         "rms_over_std": (error / spread) ** 0.5 if error > 0 and spread > 0 else None,
         "coverage": {f"{level:g}": float((share < norm.ppf(0.5 + level / 2)).mean()) for level in NOMINAL},
-        "spread_factor": _listed(fitted.sqrt()),
+        "spread_factor": _listed(fitted[0].sqrt()),
+        "amplitude": _listed(fitted[1]),
         "bins": int(total[BINS].sum()),
     }
 
 
-def _covered(bins: Tensor, c2: Tensor, band: Tensor) -> np.ndarray:
+def _covered(bins: Tensor, c2: Tensor, amplitude: Tensor, band: Tensor) -> np.ndarray:
     """|residual| over its predicted standard deviation, real and imaginary parts of bins in the band."""
-    shell = bins[3].long()
+    shell = bins[5].long()
     inside = band[shell]
-    deviation = ((1 + c2[shell] * bins[2]) / 2).sqrt()
-    return np.asarray((bins[:2].abs() / deviation)[:, inside].flatten().numpy())
+    deviation = ((1 + c2[shell] * bins[4]) / 2).sqrt()
+    residual = (bins[0:2] - amplitude[shell] * bins[2:4]).abs()
+    return np.asarray((residual / deviation)[:, inside].flatten().numpy())
 
 
 def _listed(values: Tensor) -> list[float | None]:

@@ -14,7 +14,8 @@ from cryovae.physics.noise import NoiseSpectrum, estimate_noise
 from cryovae.tiling.grid import Position, cut
 from cryovae.tomogram import TiltGeometry, Tomogram
 
-MOST_HELD_OUT = 0.25
+# The first held-out patch may cost a larger share of the positions: without one nothing says when training has gone too far.
+FIRST_HELD_OUT, MOST_HELD_OUT = 0.4, 0.25
 
 
 @dataclass
@@ -62,13 +63,16 @@ def standardise(density: np.ndarray) -> tuple[Tensor, float, float]:
 
 
 def held_out_patches(shape: tuple[int, int, int], side: int) -> tuple[Position, ...]:
-    """Patches in opposite corners of a volume, as many of 4 as cost at most a quarter of the training positions."""
+    """Patches in opposite corners of a volume, as many of 4 as cost at most a quarter of the training positions; one, if that
+    costs at most two fifths.
+    """
     last = [max(size - side, 0) for size in shape]
     corners = [(1, 1, 1), (0, 0, 0), (0, 1, 0), (1, 0, 1)]
     chosen: list[Position] = []
     for corner in corners:
         box = (corner[0] * last[0], corner[1] * last[1], corner[2] * last[2])
-        if box not in chosen and _share_lost(last, [*chosen, box], side) <= MOST_HELD_OUT:
+        limit = MOST_HELD_OUT if chosen else FIRST_HELD_OUT
+        if box not in chosen and _share_lost(last, [*chosen, box], side) <= limit:
             chosen.append(box)
     return tuple(chosen)
 

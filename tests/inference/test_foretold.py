@@ -104,3 +104,18 @@ def test_the_window_is_one_in_the_middle_and_small_at_the_faces():
     found = window(20)
     assert float(found[7:13, 7:13, 7:13].min()) == pytest.approx(1)
     assert float(found[0].max()) < 0.05
+
+
+def test_what_is_not_foretold_is_not_put_into_the_wedge(tilts):
+    """A model that fills the wedge with what has nothing to do with the truth is given the amplitude 0 there."""
+
+    class Inventing(Shrinking):
+        def restore_pair(self, features, noise):
+            own = torch.randn(features[0].shape, generator=torch.Generator().manual_seed(9))
+            return super().restore_pair([0 * features[0] + own], noise)
+
+    specimen, split, _ = _specimen(tilts)
+    found = foretell(Inventing(1.0, 0.5), specimen, SIDE, split).spread
+    # In the first shells there are few bins, and chance is large.
+    assert float(found.amplitude[6:].mean()) < 0.03
+    assert float(found.amplitude.mean()) < 0.15
