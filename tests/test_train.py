@@ -118,16 +118,3 @@ def test_training_stops_when_nothing_is_gained(tomogram):
 def test_one_encoder_trains_too(small):
     _, reports, _ = _run(_trainer(small, objective=replace(OBJECTIVE, encoders=1)))
     assert reports[-1].figures["matching"] == 0
-
-
-@pytest.mark.slow
-def test_a_short_training_foretells_hidden_data(tomogram):
-    """Held-out bins that the model never saw are explained better than by nothing: the wedge is being filled."""
-    config = TrainingConfig(patch=16, batch=4, steps=300, learning_rate=2e-3, ema=0.98, validate_every=50)
-    torch.manual_seed(0)
-    ladder = Ladder(LadderConfig((8, 16, 24), (4, 6, 8), 1))
-    trainer = Trainer(ladder, [prepare(tomogram, 16)], config, ObjectiveConfig(turned=0.0), torch.device("cpu"))
-    _, reports, _ = _run(trainer)
-    gains = [r.validation.gain for r in reports if r.validation]
-    assert max(gains) > 0.03
-    assert reports[-1].validation.correlation > 0.2
