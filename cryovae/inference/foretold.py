@@ -282,30 +282,43 @@ def _pooled(values: Tensor) -> Tensor:
 
 
 def _ratio(error: Tensor, plain: Tensor, bins: Tensor) -> Tensor:
-    """error / plain by shell, within 1 / WIDEST to WIDEST; towards 1, the model's own spread, where noise hides the error.
+    """error / plain by shell, within 1 / WIDEST to WIDEST; beyond the shells where it stands out of noise, 1: the model's own.
 
-    error and plain are sums over sigma^2, and noise alone adds sqrt(2 bins) to ``error``. Had the ratio of the whole band been
-    taken there, intervals would come out too wide where there is next to no signal.
+    error and plain are sums over sigma^2, and noise alone adds sqrt(2 bins) to ``error``.
     """
-    trust = _trust(error, bins)
-    return (error.clamp_min(1e-9) / plain.clamp_min(1e-9)).clamp(1 / WIDEST, WIDEST) ** trust
+    found = (error.clamp_min(1e-9) / plain.clamp_min(1e-9)).clamp(1 / WIDEST, WIDEST).log()
+    return _leaning(found, _trust(error, 2 * bins), 0.0).exp()
 
 
-def _trust(found: Tensor, bins: Tensor) -> Tensor:
-    """0 to 1: how far a sum over sigma^2 stands out of two standard deviations of its noise, sqrt(2 bins)."""
+def _trust(found: Tensor, variance: Tensor) -> Tensor:
+    """0 to 1: how far a sum stands out of two standard deviations of its noise."""
     power = found.clamp_min(0).square()
-    return power / (power + 8 * bins + 1e-12)
+    return power / (power + 4 * variance + 1e-12)
+
+
+def _leaning(values: Tensor, trust: Tensor, beyond: float) -> Tensor:
+    """Values by shell, leaning on the shells beside them that can be trusted; past the last of those, on ``beyond``.
+
+    Low shells have few bins, and much signal: what holds beside them holds there. High shells have many, and next to none.
+    """
+    known = np.flatnonzero((trust > 0.5).numpy())
+    if len(known) == 0:
+        return trust * values + (1 - trust) * beyond
+    shells = np.arange(len(values))
+    beside = np.interp(shells, known, values[torch.from_numpy(known)].double().numpy())
+    target = torch.from_numpy(np.where(shells > known[-1], beyond, beside)).to(values)
+    return trust * values + (1 - trust) * target
 
 
 def _fit_hidden(sums: Tensor) -> tuple[Tensor, Tensor]:
     """c^2 in the wedge, and the amplitude b of the mean there, (SHELLS,) each.
 
-    b = < Re x conj y > / < |x|^2 >, within 0 to 1, and towards 0 where that stands out no more than two standard deviations of
-    noise, sqrt(sum |x|^2 / sigma^2) each: what is not foretold of hidden data is not put into the wedge.
+    b = < Re x conj y > / < |x|^2 >, within 0 to 1; where that stands out no more than noise would, whose standard deviation is
+    sqrt(sum |x|^2 / sigma^2), it leans on its neighbours, and past them on 0: what is not foretold is not put into the wedge.
     """
     s = _pooled(sums)
-    cross = s[CROSS].clamp_min(0)
-    amplitude = (cross / s[MODEL].clamp_min(1e-9)).clamp(max=1.0) * cross.square() / (cross.square() + 4 * s[MODEL] + 1e-9)
+    found = (s[CROSS].clamp_min(0) / s[MODEL].clamp_min(1e-9)).clamp(max=1.0)
+    amplitude = _leaning(found, _trust(s[CROSS], s[MODEL]), 0.0)
     return _ratio(_missed(s, amplitude), s[VARIANCE], s[BINS]).float(), amplitude.float()
 
 
