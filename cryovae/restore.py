@@ -25,8 +25,9 @@ from torch import Tensor
 
 from cryovae import fourier
 from cryovae.inference.amortised import sample_pair
-from cryovae.inference.foretold import Foretold, Spread, foretell
+from cryovae.inference.foretold import Foretold, foretell
 from cryovae.inference.noise_field import NoiseField
+from cryovae.inference.spread import Spread
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.specimen import Specimen, prepare
 from cryovae.physics.noise import amplitude_table, spectrum_table

@@ -2,19 +2,11 @@
 
 Two things are kept from the partial encoder, on patches that training left out, and compared with what was measured:
 
-    hidden   the measured bins of a turned patch that lie in the canonical wedge: e^2 = < |F(y - xm)|^2 > - sigma^2
+    hidden   the measured bins of a turned patch that lie in the canonical wedge
     given    measured bins, seen with noise added, a = y + n', and scored against b = y - n', whose noise is another: halves are
              such a pair, and with n' drawn from sigma^2(k) one volume is split likewise (Recorrupted-to-Recorrupted, Pang 2021)
 
-xm is the mean of samples of r and s^2 their variance, so in the wedge the spread falls short, by shell, by the factor
-
-    c^2(k) = e^2(k) / s^2(k)
-
-fitted on held-out measured bins, never on a truth. In measured bins the weight w of the data that leaves least error, and that
-error E, follow from b at the noise 2 sigma^2 of a; both are carried over to sigma^2 as for a Gaussian of variance P or S:
-
-    w_a = < Re (b - xm) conj(a - xm) > / < |a - xm|^2 >           w_a = P / (P + 2 sigma^2),          w = P / (P + sigma^2)
-    E_a = < |b - xm|^2 > - 2 sigma^2 - w_a^2 < |a - xm|^2 >     E_a = 2 S sigma^2 / (S + 2 sigma^2), E = S sigma^2 / (S + sigma^2)
+What follows from the sums over their shells is in spread.py.
 """
 
 from __future__ import annotations
@@ -27,6 +19,19 @@ from scipy.stats import norm
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.inference.spread import (
+    BINS,
+    CROSS,
+    DATA,
+    MODEL,
+    SHELLS,
+    VARIANCE,
+    WIDTH,
+    Spread,
+    fit_given,
+    fit_hidden,
+    missed_power,
+)
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.sampling import held_out
@@ -37,44 +42,9 @@ from cryovae.physics.wedge import volume_mask
 from cryovae.tiling.grid import Position, cut, inside
 from cryovae.tomogram import TiltGeometry
 
-SHELLS = 20
-WIDTH = 0.5 / SHELLS
 NOMINAL = (0.5, 0.8, 0.9, 0.95)
-# The spread may be widened or narrowed by so much, in variance; outside, something else is wrong.
-WIDEST = 16.0
 BAND = (0.01, 0.2)
 KEPT_BINS = 200_000
-# Of so many bins the weight of the data is half found, half the one that the model's own spread gives.
-FEW_BINS = 10.0
-
-
-@dataclass(frozen=True)
-class Spread:
-    """What held-out bins say of the model's errors, by shell: (SHELLS,) float32 at ``frequency``, cycles per voxel.
-
-    hidden: c^2 in the wedge, and amplitude: by what the mean is multiplied there, 0 where nothing is foretold. In measured bins,
-    weight: w, error: E / sigma^2, and copied: by how much the model's answer moves with the noise of its input,
-    < Re n conj F x > / sigma^2.
-    """
-
-    hidden: Tensor
-    amplitude: Tensor
-    weight: Tensor
-    error: Tensor
-    copied: Tensor
-
-    @staticmethod
-    def frequency() -> Tensor:
-        """Centres of the shells, cycles per voxel."""
-        return (torch.arange(SHELLS) + 0.5) * WIDTH
-
-    @staticmethod
-    def at(table: Tensor, radius: Tensor) -> Tensor:
-        """Values (...) of a table (SHELLS,) at |k| (...), linear between shells."""
-        place = (radius / WIDTH - 0.5).clamp(0, SHELLS - 1)
-        below = place.floor().long()
-        above = (below + 1).clamp(max=SHELLS - 1)
-        return table[below] + (place - below) * (table[above] - table[below])
 
 
 @dataclass
@@ -91,12 +61,6 @@ class Foretold:
 
     spread: Spread
     figures: dict[str, object]
-
-
-# Rows of _Patch.sums.
-BINS, CROSS, MODEL, DATA, MISFIT, VARIANCE = range(6)
-# Rows of the sums of ``given``: products of a = y + n', b = y - n' and x, the variance of samples, and the number of bins.
-AA, AB, BB, AX, BX, XX, SPREAD, COUNT = range(8)
 
 
 @torch.no_grad()
@@ -123,9 +87,9 @@ def foretell(
     patches = [_hidden(ladder, m, specimen.tilts, pairs, generator) for m in _as_in_training(ladder, measurements)]
     split = _split(specimen, halves, generator)
     given = torch.stack([_given(ladder, specimen, p, patch, split, pairs, generator, device) for p in positions]).sum(0)
-    weight, error, copied = _fit_given(given)
+    weight, error, copied = fit_given(given)
     one = torch.ones(SHELLS)
-    hidden, amplitude = _fit_hidden(sum(p.sums for p in patches)) if patches else (one, one)  # type: ignore[arg-type]
+    hidden, amplitude = fit_hidden(sum(p.sums for p in patches)) if patches else (one, one)  # type: ignore[arg-type]
     figures = _figures(patches, (hidden, amplitude)) if patches else {}
     figures |= {"patches": len(positions), "trained_on": trained_on}
     figures |= {"weight_of_data": _listed(weight), "error_given": _listed(error)}
@@ -275,76 +239,6 @@ def _given(
     return _by_shell(terms, _shells(fourier.radius(first.shape)))
 
 
-def _pooled(values: Tensor) -> Tensor:
-    """Sums over a shell and, by half, its neighbours: (..., SHELLS)."""
-    padded = torch.nn.functional.pad(values, (1, 1))
-    return padded[..., 1:-1] + 0.5 * (padded[..., :-2] + padded[..., 2:])
-
-
-def _ratio(error: Tensor, plain: Tensor, bins: Tensor) -> Tensor:
-    """error / plain by shell, within 1 / WIDEST to WIDEST; beyond the shells where it stands out of noise, 1: the model's own.
-
-    error and plain are sums over sigma^2, and noise alone adds sqrt(2 bins) to ``error``.
-    """
-    found = (error.clamp_min(1e-9) / plain.clamp_min(1e-9)).clamp(1 / WIDEST, WIDEST).log()
-    return _leaning(found, _trust(error, 2 * bins), 0.0).exp()
-
-
-def _trust(found: Tensor, variance: Tensor) -> Tensor:
-    """0 to 1: how far a sum stands out of two standard deviations of its noise."""
-    power = found.clamp_min(0).square()
-    return power / (power + 4 * variance + 1e-12)
-
-
-def _leaning(values: Tensor, trust: Tensor, beyond: float) -> Tensor:
-    """Values by shell, leaning on the shells beside them that can be trusted; past the last of those, on ``beyond``.
-
-    Low shells have few bins, and much signal: what holds beside them holds there. High shells have many, and next to none.
-    """
-    known = np.flatnonzero((trust > 0.5).numpy())
-    if len(known) == 0:
-        return trust * values + (1 - trust) * beyond
-    shells = np.arange(len(values))
-    beside = np.interp(shells, known, values[torch.from_numpy(known)].double().numpy())
-    target = torch.from_numpy(np.where(shells > known[-1], beyond, beside)).to(values)
-    return trust * values + (1 - trust) * target
-
-
-def _fit_hidden(sums: Tensor) -> tuple[Tensor, Tensor]:
-    """c^2 in the wedge, and the amplitude b of the mean there, (SHELLS,) each.
-
-    b = < Re x conj y > / < |x|^2 >, within 0 to 1; where that stands out no more than noise would, whose standard deviation is
-    sqrt(sum |x|^2 / sigma^2), it leans on its neighbours, and past them on 0: what is not foretold is not put into the wedge.
-    """
-    s = _pooled(sums)
-    found = (s[CROSS].clamp_min(0) / s[MODEL].clamp_min(1e-9)).clamp(max=1.0)
-    amplitude = _leaning(found, _trust(s[CROSS], s[MODEL]), 0.0)
-    return _ratio(_missed(s, amplitude), s[VARIANCE], s[BINS]).float(), amplitude.float()
-
-
-def _missed(s: Tensor, amplitude: Tensor) -> Tensor:
-    """Error of the mean times ``amplitude``, summed over sigma^2, from sums over shells; the noise of the data taken out."""
-    return s[MISFIT] + 2 * (1 - amplitude) * s[CROSS] - (1 - amplitude.square()) * s[MODEL] - s[BINS]
-
-
-def _fit_given(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """w and E / sigma^2 of measured bins, for the answer times the amplitude that fits b best, and the noise copied from a."""
-    amplitude = (s[BX] / s[XX].clamp_min(1e-12)).clamp(0.5, 2.0)
-    bins = _pooled(s[COUNT]).clamp_min(1e-9)
-    miss = _pooled(s[BB] - 2 * amplitude * s[BX] + amplitude**2 * s[XX])
-    shared = _pooled(s[AB] - amplitude * (s[AX] + s[BX]) + amplitude**2 * s[XX])
-    own = _pooled(s[AA] - 2 * amplitude * s[AX] + amplitude**2 * s[XX]).clamp_min(1e-9)
-    # What the model's own spread says, in units of 2 sigma^2: that is kept where noise hides the rest.
-    spread = _pooled(amplitude**2 * s[SPREAD]) / bins
-    plain = spread / (spread + 1)
-    trust = bins / (bins + FEW_BINS)
-    weight = (trust * shared / own + (1 - trust) * plain).clamp(0, 1)
-    error = plain * _ratio(miss - bins - weight.square() * own, plain * bins, bins)
-    power = weight / (1 - weight).clamp_min(1e-6)
-    copied = (_pooled(s[AX] - s[BX]) / bins).clamp(0, 2)
-    return (2 * power / (2 * power + 1)).float(), (2 * error / (1 + error)).float(), copied.float()
-
-
 def _figures(patches: list[_Patch], fitted: tuple[Tensor, Tensor]) -> dict[str, object]:
     """Held-out figures; how well the widened spread fits is computed on patches that its fit left out, if there are two."""
     total: Tensor = sum(p.sums for p in patches)  # type: ignore[assignment]
@@ -355,9 +249,9 @@ def _figures(patches: list[_Patch], fitted: tuple[Tensor, Tensor]) -> dict[str, 
     band = (radius > BAND[0]) & (radius < BAND[1])
     for number, fold in enumerate(folds[: 2 if len(patches) > 1 else 1]):
         other: Tensor = sum(p.sums for p in folds[1 - number])  # type: ignore[assignment]
-        c2, amplitude = (table.double() for table in _fit_hidden(other))
+        c2, amplitude = (table.double() for table in fit_hidden(other))
         for p in fold:
-            missed = _missed(p.sums, amplitude)
+            missed = missed_power(p.sums, amplitude)
             chi2_up += missed + p.sums[BINS]
             chi2_down += p.sums[BINS] + c2 * p.sums[VARIANCE]
             error += float(missed[band].sum())

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from cryovae import fourier
-from cryovae.inference.foretold import SHELLS, Spread, foretell, window
+from cryovae.inference.foretold import foretell, window
+from cryovae.inference.spread import SHELLS, Spread
 from cryovae.models.ladder import LadderConfig
 from cryovae.objectives.specimen import prepare
 from cryovae.physics.noise import NoiseSpectrum

@@ -1,0 +1,132 @@
+"""From sums over held-out bins to the model's errors by shell.
+
+With x the mean of samples of r and s^2 their variance, the spread in the wedge falls short, by shell, by the factor
+
+    c^2(k) = e^2(k) / s^2(k),           e^2 = < |F(y - x)|^2 > - sigma^2
+
+fitted on held-out measured bins, never on a truth. In measured bins the weight w of the data that leaves least error, and that
+error E, follow from a second observation b of what the model was given as a, at noise 2 sigma^2 each; both are carried over
+to sigma^2 as for a Gaussian of variance P or S:
+
+    w_a = < Re (b - x) conj(a - x) > / < |a - x|^2 >              w_a = P / (P + 2 sigma^2),          w = P / (P + sigma^2)
+    E_a = < |b - x|^2 > - 2 sigma^2 - w_a^2 < |a - x|^2 >       E_a = 2 S sigma^2 / (S + 2 sigma^2), E = S sigma^2 / (S + sigma^2)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SHELLS = 20
+WIDTH = 0.5 / SHELLS
+# The spread may be widened or narrowed by so much, in variance; outside, something else is wrong.
+WIDEST = 16.0
+# Of so many bins the weight of the data is half found, half the one that the model's own spread gives.
+FEW_BINS = 10.0
+
+# Rows of the sums over hidden bins.
+BINS, CROSS, MODEL, DATA, MISFIT, VARIANCE = range(6)
+# Rows of the sums of ``given``: products of a = y + n', b = y - n' and x, the variance of samples, and the number of bins.
+AA, AB, BB, AX, BX, XX, SPREAD, COUNT = range(8)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What held-out bins say of the model's errors, by shell: (SHELLS,) float32 at ``frequency``, cycles per voxel.
+
+    hidden: c^2 in the wedge, and amplitude: by what the mean is multiplied there, 0 where nothing is foretold. In measured bins,
+    weight: w, error: E / sigma^2, and copied: by how much the model's answer moves with the noise of its input,
+    < Re n conj F x > / sigma^2.
+    """
+
+    hidden: Tensor
+    amplitude: Tensor
+    weight: Tensor
+    error: Tensor
+    copied: Tensor
+
+    @staticmethod
+    def frequency() -> Tensor:
+        """Centres of the shells, cycles per voxel."""
+        return (torch.arange(SHELLS) + 0.5) * WIDTH
+
+    @staticmethod
+    def at(table: Tensor, radius: Tensor) -> Tensor:
+        """Values (...) of a table (SHELLS,) at |k| (...), linear between shells."""
+        place = (radius / WIDTH - 0.5).clamp(0, SHELLS - 1)
+        below = place.floor().long()
+        above = (below + 1).clamp(max=SHELLS - 1)
+        return table[below] + (place - below) * (table[above] - table[below])
+
+
+def pooled(values: Tensor) -> Tensor:
+    """Sums over a shell and, by half, its neighbours: (..., SHELLS)."""
+    padded = torch.nn.functional.pad(values, (1, 1))
+    return padded[..., 1:-1] + 0.5 * (padded[..., :-2] + padded[..., 2:])
+
+
+def _ratio(error: Tensor, plain: Tensor, bins: Tensor) -> Tensor:
+    """error / plain by shell, within 1 / WIDEST to WIDEST; beyond the shells where it stands out of noise, 1: the model's own.
+
+    error and plain are sums over sigma^2, and noise alone adds sqrt(2 bins) to ``error``.
+    """
+    found = (error.clamp_min(1e-9) / plain.clamp_min(1e-9)).clamp(1 / WIDEST, WIDEST).log()
+    return _leaning(found, _trust(error, 2 * bins), 0.0).exp()
+
+
+def _trust(found: Tensor, variance: Tensor) -> Tensor:
+    """0 to 1: how far a sum stands out of two standard deviations of its noise."""
+    power = found.clamp_min(0).square()
+    return power / (power + 4 * variance + 1e-12)
+
+
+def _leaning(values: Tensor, trust: Tensor, beyond: float) -> Tensor:
+    """Values by shell, leaning on the shells beside them that can be trusted; past the last of those, on ``beyond``.
+
+    Low shells have few bins, and much signal: what holds beside them holds there. High shells have many, and next to none.
+    """
+    known = np.flatnonzero((trust > 0.5).numpy())
+    if len(known) == 0:
+        return trust * values + (1 - trust) * beyond
+    shells = np.arange(len(values))
+    beside = np.interp(shells, known, values[torch.from_numpy(known)].double().numpy())
+    target = torch.from_numpy(np.where(shells > known[-1], beyond, beside)).to(values)
+    return trust * values + (1 - trust) * target
+
+
+def fit_hidden(sums: Tensor) -> tuple[Tensor, Tensor]:
+    """c^2 in the wedge, and the amplitude b of the mean there, (SHELLS,) each.
+
+    b = < Re x conj y > / < |x|^2 >, within 0 to 1; where that stands out no more than noise would, whose standard deviation is
+    sqrt(sum |x|^2 / sigma^2), it leans on its neighbours, and past them on 0: what is not foretold is not put into the wedge.
+    """
+    s = pooled(sums)
+    found = (s[CROSS].clamp_min(0) / s[MODEL].clamp_min(1e-9)).clamp(max=1.0)
+    amplitude = _leaning(found, _trust(s[CROSS], s[MODEL]), 0.0)
+    return _ratio(missed_power(s, amplitude), s[VARIANCE], s[BINS]).float(), amplitude.float()
+
+
+def missed_power(s: Tensor, amplitude: Tensor) -> Tensor:
+    """Error of the mean times ``amplitude``, summed over sigma^2, from sums over shells; the noise of the data taken out."""
+    return s[MISFIT] + 2 * (1 - amplitude) * s[CROSS] - (1 - amplitude.square()) * s[MODEL] - s[BINS]
+
+
+def fit_given(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """w and E / sigma^2 of measured bins, for the answer times the amplitude that fits b best, and the noise copied from a."""
+    amplitude = (s[BX] / s[XX].clamp_min(1e-12)).clamp(0.5, 2.0)
+    bins = pooled(s[COUNT]).clamp_min(1e-9)
+    miss = pooled(s[BB] - 2 * amplitude * s[BX] + amplitude**2 * s[XX])
+    shared = pooled(s[AB] - amplitude * (s[AX] + s[BX]) + amplitude**2 * s[XX])
+    own = pooled(s[AA] - 2 * amplitude * s[AX] + amplitude**2 * s[XX]).clamp_min(1e-9)
+    # What the model's own spread says, in units of 2 sigma^2: that is kept where noise hides the rest.
+    spread = pooled(amplitude**2 * s[SPREAD]) / bins
+    plain = spread / (spread + 1)
+    trust = bins / (bins + FEW_BINS)
+    weight = (trust * shared / own + (1 - trust) * plain).clamp(0, 1)
+    error = plain * _ratio(miss - bins - weight.square() * own, plain * bins, bins)
+    power = weight / (1 - weight).clamp_min(1e-6)
+    copied = (pooled(s[AX] - s[BX]) / bins).clamp(0, 2)
+    return (2 * power / (2 * power + 1)).float(), (2 * error / (1 + error)).float(), copied.float()
