@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,16 +14,20 @@ from torch import Tensor
 
 from cryovae.checkpoint import MODEL, STATE, Checkpoint, load_model, load_state, save_model, save_state
 from cryovae.config import RunConfig, as_plain
+from cryovae.inference.activity import active_units
 from cryovae.interfaces.pictures import loss_plot
 from cryovae.interfaces.progress import Watch
 from cryovae.interfaces.run_folder import Metrics, RunFolder, log, read_metrics
 from cryovae.models.ladder import Ladder
+from cryovae.objectives.sampling import draw, step_generator
 from cryovae.objectives.specimen import Specimen, prepare
 from cryovae.restore import refilled
 from cryovae.tomogram import InputError, Tomogram
 from cryovae.train import Interrupted, Report, Trainer
 
 EVERY = 10
+# Patches by which the latents in use are counted.
+PROBED = 8
 PARTS = ("data", "forward", "backward", "update")
 
 
@@ -164,6 +169,12 @@ def _run(folder: RunFolder, trainer: Trainer, config: RunConfig) -> Ladder:
             "seconds_by_part": {part: round(seconds, 2) for part, seconds in spent.items()},
             "best_held_out_gain_nats": trainer.best_gain,
             "noise": {s.name: s.noise.method for s in trainer.specimens},
+            "active_units": _active_units(trained, trainer, config),
         }
     )
     return trained
+
+
+def _active_units(ladder: Ladder, trainer: Trainer, config: RunConfig) -> dict[str, int]:
+    batch = draw(trainer.specimens, config.training.patch, PROBED, replace(config.objective, turned=0.0), step_generator(0, 0))
+    return active_units(ladder, batch.partial.to(trainer.device))
