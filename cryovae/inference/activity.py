@@ -1,6 +1,6 @@
 """Active units: the latent channels that say something of the data, by level.
 
-    channel c is active if  Var_u E_r[ z_c | u ]  >  0.01  in units of the prior's variance      (Burda, Grosse, Salakhutdinov 2016)
+    channel c is active if  Var_u E_r[ z_c | u ] > 0.01  in units of the prior's variance     (Burda, Grosse, Salakhutdinov 2016)
 
 The variance is taken over patches and over the places within them, as the latents are spatial.
 """
