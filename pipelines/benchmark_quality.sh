@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The figures of the README: restores benchmark volumes with the quick preset as it stands, and scores them.
+# Restores benchmark volumes with the quick preset as a user would, and scores them; pipelines/benchmark compares with others.
 #
 #   CRYOVAE_SHARED_DATA=/data bash pipelines/benchmark_quality.sh OUT [dense_b dense_a_single dense_a real noise]
 set -euo pipefail

@@ -85,6 +85,9 @@ def foretell(
     generator = torch.Generator().manual_seed(seed)
     measurements = [m.to(device) for m in held_out(scored, patch)] if scored.tilts.has_wedge else []
     patches = [_hidden(ladder, m, specimen.tilts, pairs, generator) for m in _as_in_training(ladder, measurements)]
+    if not any(float(p.sums[BINS].sum()) >= 1 for p in patches):
+        # A wedge thinner than its soft edge in a patch: there are no bins of which nothing was given.
+        patches = []
     split = _split(specimen, halves, generator)
     given = torch.stack([_given(ladder, specimen, p, patch, split, pairs, generator, device) for p in positions]).sum(0)
     weight, error, copied = fit_given(given)
@@ -197,7 +200,7 @@ def _hidden(ladder: Ladder, m: Measurement, tilts: TiltGeometry, pairs: int, gen
     # Within a shell of one patch the variance is taken as one: of a single bin a few samples know too little.
     smooth = (sums[VARIANCE] / sums[BINS].clamp_min(1)).float()
     chosen = torch.nonzero((m.hidden > 0.99) & (shell < SHELLS), as_tuple=True)
-    stride = -(-len(chosen[0]) // KEPT_BINS)
+    stride = max(-(-len(chosen[0]) // KEPT_BINS), 1)
     chosen = tuple(index[::stride] for index in chosen)
     data, model = ((v / noise.sqrt())[chosen] for v in (y, x))
     where = shell.expand(m.hidden.shape)[chosen]

@@ -13,7 +13,7 @@ from cryovae.models.ladder import LadderConfig
 from cryovae.objectives.specimen import prepare
 from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.wedge import volume_mask
-from cryovae.tomogram import Tomogram
+from cryovae.tomogram import TiltGeometry, Tomogram
 
 SIGNAL, NOISE, SIDE = 1.0, 0.5, 40
 MIDDLE = slice(4, 16)
@@ -119,3 +119,12 @@ def test_what_is_not_foretold_is_not_put_into_the_wedge(tilts):
     found = foretell(Inventing(1.0, 0.5), specimen, SIDE, split).spread
     # In the first shells there are few bins, and chance is large.
     assert float(found.amplitude[10:].mean()) < 0.05
+
+
+def test_a_wedge_too_thin_for_hidden_bins_says_nothing_of_them():
+    tilts = TiltGeometry.from_range(-88, 88)
+    specimen, split, scale = _specimen(tilts)
+    found = foretell(Shrinking(0.0, 0.5 / scale), specimen, SIDE, split)
+    assert "correlation" not in found.figures
+    assert torch.equal(found.spread.hidden, torch.ones(SHELLS))
+    assert torch.isfinite(found.spread.weight).all()
