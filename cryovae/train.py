@@ -38,8 +38,7 @@ class TrainingConfig:
     """How the model is trained.
 
     patch: cube side in voxels. batch: patches a step. steps: at most. learning_rate: AdamW's highest. ema: decay of the
-    averaged weights. clip: gradient norm above which a step is shortened. bound_share: the share of ``clip`` left to the bound's
-    gradient, so that completion leads in what the two share. wild: multiple of the usual gradient norm above
+    averaged weights. clip: gradient norm above which a step is shortened. wild: multiple of the usual gradient norm above
     which a step is skipped. validate_every: steps. patience: validations without improvement before training stops.
     checkpoint_minutes: minutes between saved states.
     """
@@ -50,7 +49,6 @@ class TrainingConfig:
     learning_rate: float = 3e-4
     ema: float = 0.995
     clip: float = 0.5
-    bound_share: float = 0.2
     wild: float = 1000.0
     validate_every: int = 200
     patience: int = 20
@@ -102,10 +100,10 @@ class Trainer:
         self.best_gain, self.stale, self.step, self.skipped = -math.inf, 0, 0, 0
         self.norms: list[float] = []
         self.pace = 1.0
-        heads = self.ladder.head_parameters()
-        own = {id(p) for p in heads}
-        shared = [p for p in self.ladder.parameters() if id(p) not in own]
-        groups = [{"params": shared}, {"params": heads}]
+        spread = [*self.ladder.posterior_parameters(), *self.ladder.spread_parameters()]
+        own = {id(p) for p in spread}
+        self.completing = [p for p in self.ladder.parameters() if id(p) not in own]
+        groups = [{"params": self.completing}, {"params": spread}]
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
         self.refill = refill
         self.refills = refill_steps(config.steps, objective.refill_from, objective.refill_every)
@@ -160,8 +158,8 @@ class Trainer:
         return beta_at(self.step, self.config.steps, o.beta, o.solo, o.warmup)
 
     def _learning_rates(self) -> tuple[float, float]:
-        """Of what both encoders share, and of their heads, for which training begins anew with the bound: until then nothing
-        has taught q anything, nor r how sure it may be.
+        """Of what the mean is made of, and of q's heads and r's widths, for which training begins anew with the bound: until then
+        nothing has taught q anything, nor r how sure it may be.
         """
         steps, highest, first = self.config.steps, self.config.learning_rate, self._first_bound
         shared = learning_rate_at(self.step, steps, highest)
@@ -174,13 +172,12 @@ class Trainer:
     def _gradients(self, m: Measurement, beta: float, seconds: dict[str, float]) -> tuple[dict[str, float], float]:
         """Leave the gradients of a step in the parameters; returns its figures and the largest norm before clipping.
 
-        Completion and bound are clipped each by itself: the bound's gradients are a hundred times as large when it sets in,
-        and would silence the other. So are those of r's heads, which matching trains.
+        What completion, bound and matching train is clipped each by itself: the gradients of one are a hundred times those of
+        another when they set in, and would silence it.
         """
         noise = step_generator(self.config.seed, 2 * self.step + 1)
         bounded = self.step >= self._first_bound
         figures: dict[str, float] = {}
-        norms: list[float] = []
         self.optimiser.zero_grad(set_to_none=True)
         with _timed(seconds, "forward"):
             partial = self.ladder.encode(m.partial, R)
@@ -190,28 +187,31 @@ class Trainer:
             with _timed(seconds, "backward"):
                 completed.loss().backward(retain_graph=False)
             figures |= completed.figures()
-            norms.append(self._clip(list(self.ladder.parameters())))
         if bounded:
-            kept = [None if p.grad is None else p.grad.clone() for p in self.ladder.parameters()]
-            self.optimiser.zero_grad(set_to_none=True)
             bound_of = two_encoder_bound if self.objective.encoders == 2 else one_encoder_bound
-            with _timed(seconds, "forward"):
-                bound = bound_of(self.ladder, m, partial, noise)
-            with _timed(seconds, "backward"):
-                bound.loss(beta).backward()
+            with self._bound_alone():
+                with _timed(seconds, "forward"):
+                    bound = bound_of(self.ladder, m, partial, noise)
+                with _timed(seconds, "backward"):
+                    bound.loss(beta).backward()
             figures |= bound.figures()
-            own = {id(p) for p in self.ladder.partial_parameters()}
-            shared = [p for p in self.ladder.parameters() if id(p) not in own]
-            norms.append(self._clip(shared, self.config.bound_share if self.objective.encoders == 2 else 1.0))
-            norms.append(self._clip(self.ladder.partial_parameters()))
-            for p, first in zip(self.ladder.parameters(), kept, strict=True):
-                if first is not None:
-                    p.grad = first if p.grad is None else p.grad.add_(first)
+        parts = (self.completing, self.ladder.posterior_parameters(), self.ladder.spread_parameters())
+        norms = [self._clip(part) for part in parts[: 3 if bounded else 1]]
         # A NaN must not be lost to max, whose answer depends on the order.
         return figures, math.nan if any(math.isnan(n) for n in norms) else max(norms)
 
-    def _clip(self, parameters: list[torch.nn.Parameter], share: float = 1.0) -> float:
-        return float(torch.nn.utils.clip_grad_norm_(parameters, share * self.config.clip))
+    @contextmanager
+    def _bound_alone(self) -> Iterator[None]:
+        """With two encoders the bound trains q and how wide r is, and nothing that the mean of r is made of."""
+        fixed = self.completing if self.objective.encoders == 2 else []
+        for p in fixed:
+            p.requires_grad_(False)
+        yield
+        for p in fixed:
+            p.requires_grad_(True)
+
+    def _clip(self, parameters: list[torch.nn.Parameter]) -> float:
+        return float(torch.nn.utils.clip_grad_norm_(parameters, self.config.clip))
 
     def _update(self, norm: float, seconds: dict[str, float]) -> str | None:
         """Take the step, or skip it if it is wild; go back to the last good weights after several wild steps in a row."""

@@ -16,11 +16,11 @@ class Encoder(nn.Module):
     widths: channels at strides 1, 2, 4, ...; features[i] is (batch, widths[i], z / 2^i, y / 2^i, x / 2^i).
     """
 
-    def __init__(self, widths: tuple[int, ...], blocks: int) -> None:
+    def __init__(self, widths: tuple[int, ...], blocks: int, normalised: bool = False) -> None:
         super().__init__()
         self.stem = convolution(1, widths[0])
         self.role = nn.Parameter(torch.zeros(2, widths[0]))
-        self.levels = nn.ModuleList(Blocks(width, blocks) for width in widths)
+        self.levels = nn.ModuleList(Blocks(width, blocks, normalised) for width in widths)
         self.down = nn.ModuleList(nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in itertools.pairwise(widths))
 
     def forward(self, density: Tensor, role: Tensor) -> list[Tensor]:

@@ -74,14 +74,13 @@ class Head(nn.Module):
     def __init__(self, width: int, latents: int, kernel: int) -> None:
         super().__init__()
         self.merge = convolution(2 * width, width, kernel)
-        self.out = zeroed(convolution(width, 2 * latents, 1))
-        with torch.no_grad():
-            self.out.bias[latents:] = FIRST_LOG_VARIANCE  # type: ignore[index]
+        self.shift = zeroed(convolution(width, latents, 1))
+        self.scale = zeroed(convolution(width, latents, kernel))
+        nn.init.constant_(self.scale.bias, FIRST_LOG_VARIANCE)  # type: ignore[arg-type]
 
     def forward(self, state: Tensor, features: Tensor, prior: DiagonalGaussian) -> DiagonalGaussian:
         merged = nnf.silu(self.merge(nnf.silu(torch.cat((state, features), 1))))
-        shift, log_scale = self.out(merged).chunk(2, 1)
-        return relative_to(prior, shift, log_scale)
+        return relative_to(prior, self.shift(merged), self.scale(merged))
 
 
 class Level(nn.Module):
@@ -134,15 +133,13 @@ class Ladder(nn.Module):
         for index in self._stochastic():
             self.level(index).posterior.load_state_dict(self.level(index).partial.state_dict())
 
-    def head_parameters(self) -> list[nn.Parameter]:
-        """The parameters of the heads of q and r."""
-        return [
-            p for i in self._stochastic() for head in (self.level(i).posterior, self.level(i).partial) for p in head.parameters()
-        ]
+    def posterior_parameters(self) -> list[nn.Parameter]:
+        """The parameters of q's heads, which the bound trains."""
+        return [p for index in self._stochastic() for p in self.level(index).posterior.parameters()]
 
-    def partial_parameters(self) -> list[nn.Parameter]:
-        """The parameters of r's heads, which posterior matching trains; its gradients have a scale of their own."""
-        return [p for index in self._stochastic() for p in self.level(index).partial.parameters()]
+    def spread_parameters(self) -> list[nn.Parameter]:
+        """What says how sure r is, which posterior matching trains; the rest of r's heads says where it lies."""
+        return [p for index in self._stochastic() for p in self.level(index).partial.scale.parameters()]
 
     def _stochastic(self) -> list[int]:
         """The levels that have latents, fine to coarse."""

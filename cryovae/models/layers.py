@@ -1,6 +1,7 @@
 """Blocks that the encoder and the decoder are made of.
 
-No normalisation: InstanceNorm erases the amplitude that the likelihood needs. Residual branches start at zero instead.
+No normalisation in the ladder: InstanceNorm erases the amplitude that the likelihood needs. Residual branches start at zero
+instead. Deterministic networks may be normalised by instance, as DeepDeWedge's is.
 """
 
 from __future__ import annotations
@@ -26,19 +27,20 @@ def convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv3d:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(conv(silu(x)))), (batch, width, z, y, x) to the same."""
+    """x + conv(silu(conv(silu(x)))), (batch, width, z, y, x) to the same; normalised: by instance before either activation."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, normalised: bool = False) -> None:
         super().__init__()
         self.first = convolution(width, width)
         self.second = zeroed(convolution(width, width))
+        self.before, self.between = (nn.InstanceNorm3d(width, affine=True) if normalised else nn.Identity() for _ in range(2))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(nnf.silu(self.first(nnf.silu(x))))
+        return x + self.second(nnf.silu(self.between(self.first(nnf.silu(self.before(x))))))
 
 
 class Blocks(nn.Sequential):
     """A row of residual blocks."""
 
-    def __init__(self, width: int, count: int) -> None:
-        super().__init__(*(ResidualBlock(width) for _ in range(count)))
+    def __init__(self, width: int, count: int, normalised: bool = False) -> None:
+        super().__init__(*(ResidualBlock(width, normalised) for _ in range(count)))

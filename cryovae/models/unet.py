@@ -22,15 +22,15 @@ class UNet(nn.Module):
     Twice the blocks at the coarsest stride: with them it has as many parameters as one pass of the ladder (3.6 million, quick).
     """
 
-    def __init__(self, config: LadderConfig) -> None:
+    def __init__(self, config: LadderConfig, normalised: bool = True) -> None:
         super().__init__()
         self.config = config
         widths = config.widths
-        self.encoder = Encoder(widths, config.blocks)
-        self.middle = Blocks(widths[-1], 2 * config.blocks)
+        self.encoder = Encoder(widths, config.blocks, normalised)
+        self.middle = Blocks(widths[-1], 2 * config.blocks, normalised)
         self.up = nn.ModuleList(convolution(coarse, fine, 1) for fine, coarse in itertools.pairwise(widths))
         self.merge = nn.ModuleList(convolution(2 * width, width) for width in widths[:-1])
-        self.blocks = nn.ModuleList(Blocks(width, config.blocks) for width in widths[:-1])
+        self.blocks = nn.ModuleList(Blocks(width, config.blocks, normalised) for width in widths[:-1])
         self.out = zeroed(convolution(widths[0], 1))
 
     def forward(self, density: Tensor) -> Tensor:

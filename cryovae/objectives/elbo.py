@@ -1,13 +1,13 @@
 """The bound, and the terms that teach the partial encoder.
 
     bound       E_q(z|v) log p(v | G(z)) - beta sum_l KL( q(z_l | z_>l, v) || p(z_l | z_>l) )       all measured bins
-    matching    sum_l KL( stopgrad q(z_l | z_>l, v) || r(z_l | z_>l, u) )                            z_>l from q
+    matching    sum_l KL( stopgrad q(z_l | z_>l, v) || r(z_l | z_>l, u) )                            z_>l from q, r's mean fixed
     completion  - log p( hidden bins of v | 1/2 G(z+) + 1/2 G(z-) )                                  z+-: opposite noise, from r
 
-The bound prices noise with an unconditional prior; matching makes r the average of q over what u leaves open (the tower
-property: Posterior Matching, Strauss and Oliva 2022). Completion trains what is answered at test, the mean over pairs of
-samples, on bins that r was not given: nothing can be copied there. As opposite noise cancels in the mean of a pair, and the
-spread of r is held fixed in it, it has next to no say in how sure the model is.
+The bound prices noise with an unconditional prior. Matching makes r as wide as q scatters about it, over what u leaves open (the
+tower property: Posterior Matching, Strauss and Oliva 2022): s_r^2 = < s_q^2 + (mu_q - mu_r)^2 >. Completion trains what is
+answered at test, the mean over pairs of samples, on bins that r was not given: nothing can be copied there. As opposite noise
+cancels in the mean of a pair, and the spread of r is held fixed in it, it has next to no say in how sure the model is.
 Everything is a sum in nats; losses are divided by the number of measured coefficients.
 """
 
@@ -35,6 +35,7 @@ class ObjectiveConfig:
     beta: weight of the KL after the warm-up; 1 is the ELBO. warmup: share of the steps, after solo, over which it rises from 0.
     drop: share of bins hidden from r on top of the wedge.
     turned: share of patches turned by a random rotation of SO(3) rather than of the cube.
+    tolerance: variance of the model's own error that the likelihood allows for, as a share of the signal's power by shell.
     refill_from, refill_every: shares of the steps; from when and how often the input's own wedge is refilled; 1 is never.
     For ablations, rotations: 'useful' are the cube rotations that bring measured data into the wedge, 'all' the 24, 'beam'
     those about the beam, 'none'; hide: whether the canonical wedge is kept from r; noise: sigma^2 'angular', 'radial' or 'white'.
@@ -47,6 +48,7 @@ class ObjectiveConfig:
     warmup: float = 0.1
     drop: float = 0.1
     turned: float = 0.1
+    tolerance: float = 0.03
     refill_from: float = 0.35
     refill_every: float = 0.25
     rotations: str = "useful"
@@ -98,7 +100,7 @@ class Completion:
 def _score(density: Tensor, m: Measurement, mask: Tensor) -> Tensor:
     if m.back is not None:
         density = torch.cat([rotate(x[None, None], r)[0] for x, r in zip(density, m.back, strict=True)])
-    return log_likelihood(density, m.data, mask, m.variance, m.support, m.mask).sum()
+    return log_likelihood(density, m.data, mask, m.scored_variance, m.support, m.mask).sum()
 
 
 def _noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -123,7 +125,8 @@ def completion(ladder: Ladder, m: Measurement, features: list[Tensor], generator
 def two_encoder_bound(ladder: Ladder, m: Measurement, partial: list[Tensor], generator: torch.Generator) -> Bound:
     """The bound of q, and r matched to q; ``partial``: r's features of u, through which matching sends no gradient.
 
-    Matching moves r's heads alone. If it could move what q shares with r, both would run after each other for ever.
+    Matching moves r's widths alone. Could it move what q shares with r, both would run after each other for ever; could it
+    move r's means, it would undo what completion has found to foretell best.
     """
     whole = ladder.encode(m.whole, Q)
     matching: list[Tensor] = []
@@ -132,7 +135,7 @@ def two_encoder_bound(ladder: Ladder, m: Measurement, partial: list[Tensor], gen
         block = ladder.level(level)
         q = block.posterior(state, whole[level], prior)
         r = block.partial(state.detach(), partial[level].detach(), prior.detach())
-        matching.append(kl_divergence(q.detach(), r).sum())
+        matching.append(kl_divergence(q.detach(), DiagonalGaussian(r.mean.detach(), r.log_variance)).sum())
         return q, q.sample(_noise_like(q.mean, generator))
 
     return _bound(ladder, m, choose, matching)

@@ -31,7 +31,8 @@ class Measurement:
     mask, hidden, variance: (batch, z, y, x // 2 + 1) in the frame of ``data``: all measured bins, those that r was not
     given, and sigma^2. support: (batch, z, y, x), the voxels that are scored, or None for all. back: (batch, 3, 3), the
     rotations from the turned frame to that of ``data``, or None where the two are one. given: M D, as ``mask``, or None
-    where what r was given is no mask in that frame.
+    where what r was given is no mask in that frame. tolerated: (z, y, x // 2 + 1), the variance of the model's own error that
+    the likelihood allows for on top of sigma^2, or None for none.
     """
 
     whole: Tensor
@@ -43,6 +44,12 @@ class Measurement:
     support: Tensor | None = None
     back: Tensor | None = None
     given: Tensor | None = None
+    tolerated: Tensor | None = None
+
+    @property
+    def scored_variance(self) -> Tensor:
+        """The variance that the likelihood takes for a residual."""
+        return self.variance if self.tolerated is None else self.variance + self.tolerated
 
     def to(self, device: torch.device) -> Measurement:
         """The same on another device."""
@@ -55,6 +62,7 @@ class Orientations:
 
     masks, variances: (rotations, z, y, x // 2 + 1), z = y = x = side. canonical: (z, y, x // 2 + 1), not turned; given: the
     same with its Nyquist planes, which are in what r is given and scored nowhere; without ``hide``, all of it is given.
+    tolerated: (z, y, x // 2 + 1), of the model's own error, by shell and so the same in every orientation, or None.
     rotations: by name, as in physics/rotation.py.
     """
 
@@ -66,6 +74,7 @@ class Orientations:
         edge_bins: float = 1.0,
         rotations: str = "useful",
         hide: bool = True,
+        tolerated: NoiseSpectrum | None = None,
     ) -> None:
         shape = (side, side, side)
         self.rotations: Sequence[CubeRotation] = rotations_named(rotations, tilts)
@@ -77,6 +86,7 @@ class Orientations:
         given = smeared_mask(shape, tilts, None, edge_bins)
         self.given = given if hide else torch.ones_like(given)
         self.canonical_variance = noise(k)
+        self.tolerated = None if tolerated is None else tolerated(k)
 
 
 def random_keep(shape: Sequence[int], share: float, generator: torch.Generator) -> Tensor:

@@ -71,6 +71,7 @@ def cube_turned(
         variance=tables.variances[index],
         support=_support(specimen, positions, rotations, side),
         given=given,
+        tolerated=tables.tolerated,
     )
 
 
@@ -107,6 +108,7 @@ def freely_turned(specimen: Specimen, positions: Sequence[Position], side: int, 
         variance=tables.canonical_variance.expand(len(turns), -1, -1, -1),
         support=torch.stack([ball * inside(p, side, tuple(specimen.density.shape)) for p in positions]),
         back=back,
+        tolerated=tables.tolerated,
     )
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.pairs import Orientations
 from cryovae.physics.noise import NoiseSpectrum, estimate_noise
+from cryovae.physics.wedge import volume_mask
 from cryovae.tiling.grid import Position, cut
 from cryovae.tomogram import TiltGeometry, Tomogram
 
@@ -45,12 +46,17 @@ def prepare(
     tomogram: Tomogram, side: int, seed: int = 0, held_out: bool = True, objective: ObjectiveConfig | None = None
 ) -> Specimen:
     """Standardise a tomogram, estimate its noise, and choose the patches that are held out, if there is room."""
-    objective = objective or ObjectiveConfig()
+    objective = objective or ObjectiveConfig(tolerance=0.0)
     density, mean, scale = standardise(tomogram.density)
     halves = tomogram.halves
     scaled = None if halves is None else ((halves[0] - mean) / scale, (halves[1] - mean) / scale)
     noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed).simplified(objective.noise)
-    orientations = Orientations(tomogram.tilts, noise, side, rotations=objective.rotations, hide=objective.hide)
+    tolerated = None
+    if objective.tolerance:
+        tolerated = noise.signal(density, volume_mask(density.shape, tomogram.tilts)).scaled(objective.tolerance)
+    orientations = Orientations(
+        tomogram.tilts, noise, side, rotations=objective.rotations, hide=objective.hide, tolerated=tolerated
+    )
     boxes = held_out_patches(tomogram.shape, side) if held_out else ()
     return Specimen(tomogram.name, tomogram.tilts, density, density, mean, scale, noise, orientations, boxes)
 

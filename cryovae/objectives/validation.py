@@ -66,7 +66,7 @@ def foresight_of(answer: Callable[[Tensor], Tensor], measurements: Iterable[Meas
             raise ValueError("measurements turned off the grid found, expected cube rotations")
         support = 1 if m.support is None else m.support
         x, y = fourier.transform(support * density), fourier.transform(support * m.data)
-        weight = m.hidden * fourier.multiplicity(m.data.shape[-3:], x.device) / m.variance
+        weight = m.hidden * fourier.multiplicity(m.data.shape[-3:], x.device) / m.scored_variance
         cross = (x * y.conj()).real
         misfit = (x - y).abs().square()
         terms = (cross, x.abs().square(), y.abs().square(), misfit)

@@ -57,6 +57,15 @@ class NoiseSpectrum:
         mean = (self.table * volume).sum() / (volume.sum() * ANGLES**2)
         return NoiseSpectrum(torch.full_like(self.table, float(mean)), self.method)
 
+    def signal(self, density: Tensor, mask: Tensor) -> NoiseSpectrum:
+        """Power of the signal by shell: that of a whole (z, y, x) density where ``mask`` is 1, less this noise; never below 0."""
+        k = fourier.frequencies(density.shape)
+        weight = (mask == 1) * fourier.multiplicity(density.shape)
+        weight[0, 0, 0] = 0.0
+        power = _tabulate(fourier.transform(density).abs().square() - self(k), weight, k)
+        radial = power.mean((1, 2), keepdim=True).clamp_min(0)
+        return NoiseSpectrum(radial.expand_as(power).clone(), "signal")
+
     def scaled(self, factor: float) -> NoiseSpectrum:
         """The spectrum of noise whose variance is ``factor`` times as large."""
         return NoiseSpectrum(self.table * factor, self.method)

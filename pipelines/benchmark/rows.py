@@ -43,6 +43,7 @@ ABLATIONS = (
     Row("turned_mask", "vae", "turned masks, no second wedge dropped", settings={"objective.hide": False}),
     Row("completion_only", "vae", "one path: completion alone, no bound", settings={"objective.solo": 1.0}),
     Row("long_bound", "vae", "the bound from half of the steps on", settings={"objective.solo": 0.5}),
+    Row("no_tolerance", "vae", "the likelihood allows for no error of the model", settings={"objective.tolerance": 0.0}),
     Row("no_refill", "vae", "inputs never refilled", settings={"objective.refill_from": 1.0}),
     Row("sigma_white", "vae", "one noise variance for all bins", settings={"objective.noise": "white"}),
     Row("sigma_radial", "vae", "noise variance by shell", settings={"objective.noise": "radial"}),

@@ -48,15 +48,15 @@ def test_completion_does_not_reward_copying_what_r_was_given(ladder, measurement
     assert torch.allclose(one, two, rtol=1e-4)
 
 
-def test_matching_moves_the_heads_of_r_and_nothing_else(ladder, measurement):
+def test_matching_moves_how_wide_r_is_and_not_where_it_lies(ladder, measurement):
     partial = ladder.encode(measurement.partial, R)
     bound = two_encoder_bound(ladder, measurement, partial, step_generator(0, 0))
     bound.matching.backward()
-    own = {id(p) for p in ladder.partial_parameters()}
+    own = {id(p) for level in ladder.levels for p in (*level.partial.merge.parameters(), *level.partial.scale.parameters())}
     for parameter in ladder.parameters():
         moved = parameter.grad is not None and bool(parameter.grad.any())
         assert moved <= (id(parameter) in own)
-    assert all(level.partial.merge.weight.grad.any() for level in ladder.levels)
+    assert all(p.grad.any() for p in ladder.spread_parameters())
 
 
 def test_one_encoder_is_a_switch_of_the_same_ladder(ladder, measurement):
@@ -64,8 +64,8 @@ def test_one_encoder_is_a_switch_of_the_same_ladder(ladder, measurement):
     bound = one_encoder_bound(ladder, measurement, partial, step_generator(0, 0))
     assert bound.matching == 0
     bound.loss(1.0).backward()
-    assert all(level.posterior.out.weight.grad is None for level in ladder.levels)
-    assert all(level.partial.out.weight.grad.any() for level in ladder.levels)
+    assert all(p.grad is None for p in ladder.posterior_parameters())
+    assert all(level.partial.shift.weight.grad.any() for level in ladder.levels)
 
 
 def test_freely_turned_patches_have_a_bound_too(ladder, tomogram):
