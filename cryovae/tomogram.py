@@ -59,6 +59,45 @@ class TiltGeometry:
 
 
 @dataclass(frozen=True)
+class Optics:
+    """What the contrast transfer of a tomogram follows from.
+
+    defocus: per tilt in angstrom, underfocus positive, the mean of U and V; one value alone holds for all tilts.
+    angles: the tilts in degrees that the defoci belong to; empty for one value.
+    voltage: kV. spherical_aberration: mm. amplitude_contrast: a fraction. phase_shift: degrees, of a phase plate.
+    b_factor: square angstrom. flipped: the phases have been flipped already.
+    """
+
+    defocus: tuple[float, ...]
+    angles: tuple[float, ...] = ()
+    voltage: float = 300.0
+    spherical_aberration: float = 2.7
+    amplitude_contrast: float = 0.1
+    phase_shift: float = 0.0
+    b_factor: float = 0.0
+    flipped: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.defocus or not all(np.isfinite(self.defocus)):
+            raise InputError(f"defocus {_few(self.defocus)} found, expected angstrom for each tilt, or one value for all")
+        if len(self.angles) != (len(self.defocus) if len(self.defocus) > 1 or self.angles else 0):
+            raise InputError(
+                f"{len(self.defocus)} defoci found for {len(self.angles)} tilts, expected one for each, or one for all"
+            )
+        if not self.voltage > 0 or not self.spherical_aberration >= 0 or not 0 <= self.amplitude_contrast <= 1:
+            raise InputError(
+                f"voltage {self.voltage:g} kV, spherical aberration {self.spherical_aberration:g} mm, amplitude contrast "
+                f"{self.amplitude_contrast:g} found, expected values like 300, 2.7, 0.1"
+            )
+        if not np.isfinite(self.phase_shift) or not np.isfinite(self.b_factor):
+            raise InputError(f"phase shift {self.phase_shift:g}, B-factor {self.b_factor:g} found, expected finite numbers")
+
+
+def _few(values: tuple[float, ...]) -> str:
+    return "none" if not values else ", ".join(f"{v:g}" for v in values[:3]) + (" ..." if len(values) > 3 else "")
+
+
+@dataclass(frozen=True)
 class Tomogram:
     """A tomogram as reconstructed. Values do not change: make another with ``dataclasses.replace``.
 
@@ -67,6 +106,7 @@ class Tomogram:
     tilts: the tilt geometry.
     halves: two independent reconstructions of the same shape (even and odd tilts or frames), or None.
     source: the file whose header, grey scale and origin the restored volumes take over.
+    optics: what its contrast transfer follows from, or None if unknown.
     """
 
     name: str
@@ -75,6 +115,7 @@ class Tomogram:
     tilts: TiltGeometry
     halves: tuple[np.ndarray, np.ndarray] | None = None
     source: str | None = field(default=None, compare=False)
+    optics: Optics | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
