@@ -1,0 +1,32 @@
+"""cryovae evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cryovae.interfaces.commands.options import TiltRange, Tilts, VoxelSize, tilt_geometries
+
+
+def evaluate(
+    restored: Annotated[Path, typer.Argument(help="A restored tomogram, MRC.")],
+    truth: Annotated[Path | None, typer.Option(help="The truth, MRC of the same shape, if there is one.")] = None,
+    tilts: Tilts = None,
+    tilt_range: TiltRange = None,
+    given: Annotated[
+        list[Path] | None,
+        typer.Option("--input", help="What was restored, for the baselines; twice for halves. Found in run.json without it."),
+    ] = None,
+    band: Annotated[tuple[float, float], typer.Option(help="Cycles per voxel that are correlated.")] = (0.01, 0.2),
+    shells: Annotated[bool, typer.Option(help="Print the FSC by shell too.")] = True,
+    json_path: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file too.")] = None,
+    voxel_size: VoxelSize = None,
+    report: Annotated[Path | None, typer.Option(help="Where the report goes; beside the restored tomogram without it.")] = None,
+) -> None:
+    """Score a restored tomogram, with a truth and without, beside two trivial baselines; write its report.html."""
+    from cryovae.interfaces.evaluation import evaluate_volume
+
+    geometry = tilt_geometries(tilts, tilt_range, 1)[0] if tilts or tilt_range else None
+    evaluate_volume(restored, truth, geometry, given, band, shells, json_path, report, voxel_size)

@@ -1,0 +1,91 @@
+"""The options that commands share, and what they mean: tilts, device, settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cryovae.tomogram import InputError, TiltGeometry
+
+if TYPE_CHECKING:
+    import torch
+
+    from cryovae.config import RunConfig
+
+Tilts = Annotated[list[Path] | None, typer.Option(help="Tilt angles, a .tlt or .rawtlt file; one for each tomogram.")]
+TiltRange = Annotated[
+    tuple[float, float] | None, typer.Option(help="Lowest and highest tilt in degrees, instead of --tilts.", metavar="LOW HIGH")
+]
+VoxelSize = Annotated[float | None, typer.Option(help="Voxel size in angstrom, if the header has none.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+Preset = Annotated[str | None, typer.Option(help="quick, default or large. Without it: default on a GPU, quick on a CPU.")]
+Config = Annotated[Path | None, typer.Option(help="TOML file with the settings that differ from the preset.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="Any setting, e.g. --set training.patch=48; may be repeated.")]
+Steps = Annotated[int | None, typer.Option(help="Training steps at most.")]
+Patch = Annotated[int | None, typer.Option(help="Side of a training patch in voxels.")]
+Batch = Annotated[int | None, typer.Option(help="Patches in a training step.")]
+LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate.")]
+Beta = Annotated[float | None, typer.Option(help="Weight of the KL; 1 is the ELBO.")]
+Objective = Annotated[
+    str | None,
+    typer.Option(help="vae, or a deterministic network and its loss: deepdewedge, isonet2, isonet2_mw, icecream; no std then."),
+]
+Encoders = Annotated[int | None, typer.Option(help="2 for q and r, 1 for the simpler baseline.")]
+Seed = Annotated[int | None, typer.Option(help="Random seed of training and samples.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores without it.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]
+
+
+def tilt_geometries(tilts: list[Path] | None, tilt_range: tuple[float, float] | None, count: int) -> list[TiltGeometry]:
+    """The tilts of each of ``count`` tomograms, from tilt files, one for each or one for all, or from a range in degrees."""
+    from cryovae.io.tilts import read_tilts
+
+    if tilts and tilt_range:
+        raise InputError("--tilts and --tilt-range were both given, expected one of them")
+    if tilt_range:
+        return [TiltGeometry.from_range(*tilt_range)] * count
+    if not tilts:
+        raise InputError("no tilt angles given, the wedge follows from them: pass --tilts ts_01.tlt, or --tilt-range -60 60")
+    if len(tilts) not in (1, count):
+        raise InputError(f"{len(tilts)} tilt files found for {count} tomograms, expected one for each, or one for all")
+    found = [read_tilts(path) for path in tilts]
+    return found if len(found) == count else found * count
+
+
+def device_of(name: str, threads: int | None) -> torch.device:
+    """The device that an option names, or the best there is; sets the number of CPU threads."""
+    import torch
+
+    if threads is not None:
+        if threads < 1:
+            raise InputError(f"--threads {threads} found, expected 1 or more")
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"--device {name} found, expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device {name} found, but torch sees no CUDA device here: use --device cpu")
+    return device
+
+
+def settings_of(
+    preset: str | None, config: Path | None, settings: list[str] | None, device: torch.device, **named: Any
+) -> RunConfig:
+    """Preset, then the TOML file, then --set, then the named options."""
+    from cryovae.config import override, parse_setting, read_config
+    from cryovae.config import preset as preset_of
+
+    chosen = preset_of(preset or ("quick" if device.type == "cpu" else "default"))
+    if config is not None:
+        chosen = read_config(config, chosen)
+    values = dict(parse_setting(text) for text in settings or [])
+    values |= {key.replace("__", "."): value for key, value in named.items() if value is not None}
+    return override(chosen, values)

@@ -1,0 +1,68 @@
+"""How a command ends: one line and an exit code for what can go wrong, and a note in the record of its run."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import typer
+
+from cryovae.tomogram import InputError
+
+# Without a handler Python prints errors that are meant for a run's log on top of the one line that the user gets.
+logging.getLogger("cryovae").addHandler(logging.NullHandler())
+P = ParamSpec("P")
+T = TypeVar("T")
+FAILED, BAD_INPUT, STOPPED, INTERRUPTED = 1, 2, 75, 130
+
+
+def reported(command: Callable[P, T]) -> Callable[P, T]:
+    """Turn what can go wrong into one line and an exit code: 2 for the input, 1 for a failed run, 130 and 75 for a stop."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except InputError as error:
+            _fail(str(error), BAD_INPUT)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                _fail(f"no room left on the disk for {error.filename or 'the results'} ({error.strerror}): make room", FAILED)
+            _fail(f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}", FAILED)
+        except KeyboardInterrupt:
+            _fail("stopped by Ctrl-C", INTERRUPTED)
+        except Exception as error:
+            kind = type(error).__name__
+            if kind in ("Interrupted", "Terminated"):
+                _fail(f"{error}; go on with the same command and --resume", INTERRUPTED if kind == "Interrupted" else STOPPED)
+            if kind == "OutOfMemoryError":
+                _fail("the GPU has too little memory: use a smaller --batch, --patch or --preset", FAILED)
+            raise
+
+    return run
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    print(f"cryovae: {line}", file=sys.stderr)
+    logging.getLogger("cryovae").error(line)
+    raise typer.Exit(code)
+
+
+def noted(folder: Any) -> Any:
+    """Note in run.json how the run ended, whatever happened."""
+    from contextlib import contextmanager
+
+    @contextmanager
+    def noted() -> Any:
+        try:
+            yield
+        except BaseException as error:
+            folder.end("stopped" if type(error).__name__ in ("Interrupted", "Terminated") else "failed", error=str(error))
+            raise
+        folder.end("done")
+
+    return noted()

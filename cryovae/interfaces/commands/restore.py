@@ -1,0 +1,117 @@
+"""cryovae restore."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cryovae.interfaces.commands.options import (
+    Batch,
+    Beta,
+    Config,
+    Device,
+    Encoders,
+    LearningRate,
+    Objective,
+    Output,
+    Overwrite,
+    Patch,
+    Preset,
+    Resume,
+    Seed,
+    Settings,
+    Steps,
+    Threads,
+    TiltRange,
+    Tilts,
+    VoxelSize,
+    device_of,
+    settings_of,
+    tilt_geometries,
+)
+from cryovae.interfaces.commands.reporting import noted
+from cryovae.tomogram import InputError
+
+
+def restore(
+    tomogram: Annotated[Path | None, typer.Argument(help="One tomogram, MRC.")] = None,
+    half1: Annotated[Path | None, typer.Option(help="First half tomogram, MRC.")] = None,
+    half2: Annotated[Path | None, typer.Option(help="Second half tomogram, MRC.")] = None,
+    tilts: Tilts = None,
+    tilt_range: TiltRange = None,
+    output: Output = Path("restored"),
+    model: Annotated[
+        Path | None, typer.Option(help="A trained model, or the folder of its run; without it, train first.")
+    ] = None,
+    preset: Preset = None,
+    config: Config = None,
+    settings: Settings = None,
+    samples: Annotated[int | None, typer.Option(help="Posterior samples behind mean and standard deviation, even.")] = None,
+    samples_out: Annotated[int | None, typer.Option(help="How many samples to write.")] = None,
+    raw: Annotated[bool | None, typer.Option("--raw", help="The model's answer, without the data-consistent step.")] = None,
+    steps: Steps = None,
+    patch: Patch = None,
+    batch: Batch = None,
+    learning_rate: LearningRate = None,
+    beta: Beta = None,
+    encoders: Encoders = None,
+    objective: Objective = None,
+    voxel_size: VoxelSize = None,
+    seed: Seed = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Restore a tomogram, from one volume or from two halves: posterior mean, standard deviation, samples."""
+    if (half1 is None) != (half2 is None):
+        raise InputError("one half found, expected both: pass --half1 and --half2, or one tomogram")
+    if tomogram is not None and half1 is not None:
+        raise InputError("a tomogram and halves were given, expected one or the other: their mean is used when halves are given")
+    halves = None if half1 is None or half2 is None else (half1, half2)
+    geometry = tilt_geometries(tilts, tilt_range, 1)[0]
+    chosen_device = device_of(device, threads)
+    run = settings_of(
+        preset, config, settings, chosen_device,
+        restoration__samples=samples, restoration__samples_out=samples_out, restoration__raw=raw, restoration__seed=seed,
+        training__steps=steps, training__patch=patch, training__batch=batch, training__learning_rate=learning_rate,
+        training__seed=seed, objective__beta=beta, objective__encoders=encoders,
+        objective__name=objective,
+    )  # fmt: skip
+
+    from cryovae.checkpoint import load_model, load_network, objective_of
+    from cryovae.config import VAE, as_plain, override, save_config
+    from cryovae.interfaces.regression_run import regress_in, train_networks_in
+    from cryovae.interfaces.restore_run import check_room, inputs_of, restore_in
+    from cryovae.interfaces.run_folder import RunFolder
+    from cryovae.interfaces.training_run import train_in
+    from cryovae.io.load import load_tomogram
+
+    loaded = load_tomogram(tomogram, halves, geometry, voxel_size)
+    if model is not None:
+        run = override(run, {"objective.name": objective_of(model)})
+    deterministic = run.objective.name != VAE
+    trained = None if model is None or deterministic else load_model(model)
+    network = load_network(model) if model is not None and deterministic else None
+    folder = RunFolder(output, loaded.name)
+    check_room(folder, loaded, run, overwrite or resume)
+    inputs = inputs_of(tomogram, halves, tilts[0] if tilts else None)
+    folder.begin("restore", inputs, as_plain(run), run.training.seed)
+    folder.save(tilts={"lowest": geometry.lowest, "highest": geometry.highest}, model=None if model is None else str(model))
+    if not geometry.has_wedge:
+        print(
+            f"{loaded.name}: tilts {geometry.lowest:g} to {geometry.highest:g} leave no wedge, so it is denoised only",
+            file=sys.stderr,
+        )
+    save_config(folder.path("config.toml"), run)
+    with noted(folder):
+        if deterministic:
+            network = network or train_networks_in(folder, [loaded], run, chosen_device, resume)
+            regress_in(folder, loaded, network, run, chosen_device)
+        else:
+            trained = trained or train_in(folder, [loaded], run, chosen_device, resume)
+            restore_in(folder, loaded, trained, run, chosen_device)
+    print(f"restored: {folder.result('mean')}")
