@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from cryovae.config import RunConfig
 
-Tilts = Annotated[list[Path] | None, typer.Option(help="Tilt angles, a .tlt or .rawtlt file; one for each tomogram.")]
+Tilts = Annotated[list[Path] | None, typer.Option(help="Tilt angles: .tlt, .rawtlt, .mdoc, .aln, .xf, Warp .xml or RELION .star; one for each tomogram.")]
 TiltRange = Annotated[
     tuple[float, float] | None, typer.Option(help="Lowest and highest tilt in degrees, instead of --tilts.", metavar="LOW HIGH")
 ]

@@ -1,0 +1,1 @@
+"""STAR files: blocks of text columns in and out, tables of tomograms, particle tables."""

@@ -1,0 +1,84 @@
+"""Plain angles and IMOD's transforms: .tlt and .rawtlt, one angle a line, and .xf, one 2 x 2 matrix and a shift a line.
+
+axis_angle = -atan2(A21, A11)          of A11 A12 A21 A22 DX DY, which turn an image until its tilt axis is along y
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from cryovae.io.tilts.series import TiltSeries
+from cryovae.tomogram import InputError
+
+ENDINGS = (".tlt", ".rawtlt")
+
+
+def angles_in(path: Path, text: str) -> TiltSeries:
+    """One angle in degrees a line; empty lines and lines that begin with # are passed over."""
+    angles = []
+    for number, line in enumerate(text.splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            angles.append(float(words[0]))
+        except ValueError:
+            words = []
+        # A second column may hold a dose; more of them are a table of something else.
+        if not 1 <= len(words) <= 3:
+            raise InputError(f"{path} line {number} is '{line.strip()[:40]}', expected one angle in degrees a line")
+    return TiltSeries(tuple(angles), (False,) * len(angles))
+
+
+def transforms_in(path: Path, text: str) -> TiltSeries:
+    """The axis angle from an .xf file, and the angles from the .tlt or .rawtlt beside it."""
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.split():
+            continue
+        try:
+            values = [float(word) for word in line.split()]
+        except ValueError:
+            values = []
+        if len(values) != 6 or not all(map(math.isfinite, values)):
+            raise InputError(f"{path} line {number} is '{line.strip()[:40]}', expected six numbers, A11 A12 A21 A22 DX DY")
+        rows.append(values)
+    if not rows:
+        raise InputError(f"{path} is empty, expected a transform a line: A11 A12 A21 A22 DX DY")
+    series = angles_beside(path, (path.stem,), len(rows))
+    turned = [math.degrees(-math.atan2(a21, a11)) for a11, _, a21, *_ in rows]
+    # The axis has no direction, and neighbours of 180 degrees must not cancel.
+    first = turned[0]
+    mean = first + sum((t - first + 180) % 360 - 180 for t in turned) / len(turned)
+    return TiltSeries(series.angles, series.excluded, axis_angle=mean)
+
+
+def angles_beside(path: Path, stems: tuple[str, ...], count: int) -> TiltSeries:
+    """The angles that a file without them belongs to: the .tlt or else the .rawtlt of one of ``stems`` in its folder."""
+    for stem in stems:
+        for ending in ENDINGS:
+            beside = path.with_name(stem + ending)
+            if beside.is_file():
+                series = angles_in(beside, text_of(beside))
+                if len(series.angles) != count:
+                    raise InputError(
+                        f"{path} has {count} tilts and {beside} {len(series.angles)}, expected as many: give files of one series"
+                    )
+                return series
+    raise InputError(f"{path} holds no tilt angles, and {path.with_name(stems[-1] + '.tlt')} is not there: put it there")
+
+
+def text_of(path: Path, most: int = 64 * 2**20) -> str:
+    """The text of a small file. InputError if it is missing, too large for what it should be, or no text."""
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: give a file of tilts, or --tilt-range -60 60")
+    if path.stat().st_size > most:
+        raise InputError(f"{path} is {path.stat().st_size / 2**20:.0f} MB, expected a file of tilts: check its name")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is no text file: give a file of tilts, e.g. a .tlt, one angle a line") from error
+    if "\0" in text:
+        raise InputError(f"{path} is no text file: give a file of tilts, e.g. a .tlt, one angle a line")
+    return text

@@ -1,0 +1,65 @@
+"""What a file of any program says of a tilt series: angles, and what else it knows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from cryovae.tomogram import Optics, TiltGeometry
+
+
+@dataclass(frozen=True)
+class TiltSeries:
+    """A tilt series, tilt by tilt in the order of its file; None where the file does not say.
+
+    angles: degrees about the y axis of the tomogram, in our sign: positive tilts measure where k_z and k_x have one sign.
+    excluded: tilts that were left out of the reconstruction. dose: electrons per square angstrom before each tilt.
+    defocus_u, defocus_v: angstrom, underfocus positive. defocus_angle: degrees. axis_angle: degrees, counter-clockwise from +y,
+    of the tilt axis in the raw images; every program here turns it onto y when it reconstructs, so the geometry of the tomogram
+    does not have it. x_tilt: degrees about x that the reconstruction was turned by. voltage: kV. spherical_aberration: mm.
+    amplitude_contrast: a fraction. phase_shift: degrees. pixel_size: angstrom, of the raw images. names: of the images.
+    """
+
+    angles: tuple[float, ...]
+    excluded: tuple[bool, ...]
+    dose: tuple[float, ...] | None = None
+    defocus_u: tuple[float, ...] | None = None
+    defocus_v: tuple[float, ...] | None = None
+    defocus_angle: tuple[float, ...] | None = None
+    axis_angle: float | None = None
+    x_tilt: float = 0.0
+    voltage: float | None = None
+    spherical_aberration: float | None = None
+    amplitude_contrast: float | None = None
+    phase_shift: float | None = None
+    pixel_size: float | None = None
+    names: tuple[str, ...] | None = None
+
+    @property
+    def used(self) -> TiltSeries:
+        """The same without the excluded tilts."""
+        kept: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple):
+                kept[field.name] = tuple(v for v, out in zip(value, self.excluded, strict=True) if not out)
+        return replace(self, **kept)
+
+    def geometry(self) -> TiltGeometry:
+        """The geometry of the tomogram: the angles that were used. InputError if they are fewer than two, or out of range."""
+        return TiltGeometry(self.used.angles)
+
+    def optics(self) -> Optics | None:
+        """The contrast transfer of the tilts that were used, or None where no defocus is known."""
+        series = self.used
+        if not series.defocus_u:
+            return None
+        seconds = series.defocus_v or series.defocus_u
+        mean = tuple((u + v) / 2 for u, v in zip(series.defocus_u, seconds, strict=True))
+        known: dict[str, Any] = {
+            "voltage": self.voltage,
+            "spherical_aberration": self.spherical_aberration,
+            "amplitude_contrast": self.amplitude_contrast,
+            "phase_shift": self.phase_shift,
+        }
+        return Optics(mean, series.angles, **{name: value for name, value in known.items() if value is not None})

@@ -1,0 +1,138 @@
+"""Tilts in STAR files: RELION 5's tilt series, RELION 4's and Warp's projection matrices, Gctf's defoci, STOPGAP's wedge lists.
+
+    angle = atan2(-P[2, 0], P[2, 2])       of a projection matrix P, whose rows are the image's x, its y, and the beam
+
+which is rlnTomoYTilt where a table has both. Tilts that were excluded are not in these tables.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cryovae.io.star.table import Block, read_blocks
+from cryovae.io.tilts.angles import angles_beside
+from cryovae.io.tilts.series import TiltSeries
+from cryovae.tomogram import InputError
+
+MICROMETRE = 1e4
+NOMINAL, REFINED, AXIS = "rlnTomoNominalStageTiltAngle", "rlnTomoYTilt", "rlnTomoZRot"
+# Tables of particles have defoci too, but no tilts.
+PARTICLES = {"rlnImageName", "rlnCoordinateX", "rlnCenteredCoordinateXAngst"}
+
+
+def star_tilts_in(path: Path) -> TiltSeries:
+    """The tilts of the first block of a STAR file that holds some. InputError if none does, or it is a table of tomograms."""
+    blocks = read_blocks(path)
+    for block in blocks.values():
+        for column, read in KINDS.items():
+            if column in block and block.loop and len(block) and not PARTICLES & set(block.columns):
+                return read(block, path)
+    if any("rlnTomoName" in block or "rlnTomoReconstructedTomogramHalf1" in block for block in blocks.values()):
+        raise InputError(f"{path} is a table of tomograms, expected the tilts of one: pass it in place of the tomogram")
+    some = ", ".join([column for block in blocks.values() for column in block.columns][:3]) or "nothing"
+    raise InputError(f"{path} has no tilts ({some} ...), expected e.g. {NOMINAL}: give the table of one tilt series")
+
+
+def tilt_series_of(block: Block, path: Path) -> TiltSeries:
+    """RELION 5: refined angles where there are any, else those of the stage."""
+    angles = block.numbers(REFINED, path) or block.numbers(NOMINAL, path)
+    if angles is None:
+        raise InputError(f"{path} has tilts without {NOMINAL}, expected degrees for each: align the tilt series again")
+    axis = block.numbers(AXIS, path) or block.numbers("rlnTomoNominalTiltAxisAngle", path)
+    x_tilts = block.numbers("rlnTomoXTilt", path) or (0.0,)
+    names = block.columns.get("rlnMicrographName") or block.columns.get("rlnMicrographMovieName")
+    return TiltSeries(
+        angles,
+        (False,) * len(angles),
+        dose=block.numbers("rlnMicrographPreExposure", path),
+        axis_angle=None if axis is None else sum(axis) / len(axis),
+        x_tilt=sum(x_tilts) / len(x_tilts),
+        phase_shift=_first(block, "rlnPhaseShift", path),
+        names=None if names is None else tuple(names),
+        **_defoci(block, path),
+    )
+
+
+def projections_of(block: Block, path: Path) -> TiltSeries:
+    """RELION 4 and Warp: angles and axis from the projection matrices."""
+    rows = [(_vector(block, "rlnTomoProjX", row, path), _vector(block, "rlnTomoProjZ", row, path)) for row in range(len(block))]
+    angles = tuple(math.degrees(math.atan2(-beam[0], beam[2])) for _, beam in rows)
+    # The image's x is cos(axis) x' - sin(axis) y, and of these only the second is the same at every tilt.
+    axis = [math.degrees(math.asin(min(max(-x[1], -1.0), 1.0))) for x, _ in rows]
+    return TiltSeries(
+        angles,
+        (False,) * len(angles),
+        dose=block.numbers("rlnMicrographPreExposure", path),
+        axis_angle=sum(axis) / len(axis),
+        **_defoci(block, path),
+    )
+
+
+def gctf_of(block: Block, path: Path) -> TiltSeries:
+    """Gctf: defoci, and the angles from the .tlt beside it."""
+    stem = path.stem
+    stems = tuple(dict.fromkeys([stem, *(stem.removesuffix(end) for end in ("_gctf", "_ctf", "_defocus"))]))
+    series = angles_beside(path, stems, len(block))
+    return TiltSeries(
+        series.angles,
+        series.excluded,
+        voltage=_first(block, "rlnVoltage", path),
+        spherical_aberration=_first(block, "rlnSphericalAberration", path),
+        amplitude_contrast=_first(block, "rlnAmplitudeContrast", path),
+        phase_shift=_first(block, "rlnPhaseShift", path),
+        **_defoci(block, path),
+    )
+
+
+def wedge_list_of(block: Block, path: Path) -> TiltSeries:
+    """STOPGAP's wedge list of one tomogram; its defoci are in micrometres."""
+    if len(set(block.columns.get("tomo_num", ()))) > 1:
+        raise InputError(f"{path} lists the tilts of several tomograms, expected one: write a wedge list for each")
+    angles, defocus = block.numbers("tilt_angle", path), block.numbers("defocus", path)
+    if angles is None:
+        raise InputError(f"{path} has tilts without tilt_angle, expected degrees for each: write it again")
+    defoci = None if defocus is None else tuple(value * MICROMETRE for value in defocus)
+    return TiltSeries(
+        angles,
+        (False,) * len(angles),
+        defocus_u=defoci,
+        defocus_v=defoci,
+        voltage=_first(block, "voltage", path),
+        spherical_aberration=_first(block, "cs", path),
+        amplitude_contrast=_first(block, "amp_contrast", path),
+        pixel_size=_first(block, "pixelsize", path),
+    )
+
+
+KINDS: dict[str, Callable[[Block, Path], TiltSeries]] = {
+    REFINED: tilt_series_of,
+    NOMINAL: tilt_series_of,
+    "rlnTomoProjX": projections_of,
+    "tilt_angle": wedge_list_of,
+    "rlnDefocusU": gctf_of,
+}
+
+
+def _defoci(block: Block, path: Path) -> dict[str, Any]:
+    columns = {"defocus_u": "rlnDefocusU", "defocus_v": "rlnDefocusV", "defocus_angle": "rlnDefocusAngle"}
+    return {name: block.numbers(column, path) for name, column in columns.items()}
+
+
+def _first(block: Block, column: str, path: Path) -> float | None:
+    return block.number(column, 0, path) if column in block else None
+
+
+def _vector(block: Block, column: str, row: int, path: Path) -> tuple[float, float, float]:
+    """The first three of a [a,b,c,d] in a table."""
+    text = block.text(column, row) or ""
+    try:
+        values = [float(v) for v in ast.literal_eval(text)] if len(text) < 1000 else []
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        values = []
+    if len(values) != 4 or not all(map(math.isfinite, values)):
+        raise InputError(f"{path} row {row + 1} has {column} '{text[:40]}', expected four numbers [a,b,c,d]: write it again")
+    return values[0], values[1], values[2]
