@@ -1,6 +1,7 @@
 """Restoration: a tomogram in, its posterior mean, standard deviation and samples out.
 
-    z^s ~ r(z | u),  x^s = G(z^s),   mean = < x^s >,   std^2 = < (x^s - mean)^2 >
+    x = 1/4 sum_g g^-1 G( E_r[ z | g u ] )             the mean: of r's means, in four orientations that keep the wedge
+    z^s ~ r(z | u),  x^s = G(z^s)                      samples, centred on it;         std^2 = < (x^s - < x^s >)^2 >
 
 Each raw, and data-consistent, with the weight of the measurement against the model's own error:
 
@@ -33,10 +34,11 @@ from cryovae.objectives.specimen import Specimen, prepare
 from cryovae.physics.noise import amplitude_table, spectrum_table
 from cryovae.physics.rotation import CubeRotation, symmetry_rotations
 from cryovae.physics.wedge import smeared_mask, volume_mask
-from cryovae.tiling.grid import Blender, PatchGrid, Position, cut
+from cryovae.tiling.grid import Blender, PatchGrid, Position, cut, levels
 from cryovae.tomogram import InputError, TiltGeometry, Tomogram
 
-HALF_PAIRS = 2
+# Orientations over which the answer is averaged, for the whole and for each half.
+TURNS, HALF_TURNS = 4, 2
 # Width in voxels of the Gaussian by which the variance of the samples is smoothed.
 SMOOTH = 1.5
 # By how much the spread in measured bins may be scaled to the error that held-out bins show.
@@ -163,28 +165,27 @@ class Restorer:
         turns = symmetry_rotations(tomogram.tilts)
         grid = self.grid(tomogram.shape)
         parts = parts if config.halves else ()
-        self._done, self._total = 0, len(grid) * (config.samples // 2 + len(parts) * len(turns[:HALF_PAIRS]))
+        self._done, self._total = 0, len(grid) * (config.samples // 2 + len(turns[:TURNS]) + len(parts) * len(turns[:HALF_TURNS]))
         foretold: Foretold | None = None
         if config.calibrate:
             foretold = foretell(self.ladder, specimen, self.patch, halves, seed=config.seed, device=self.device)
         answer: _Answer | None = None
-        raw, moments = torch.zeros(tomogram.shape), _Moments(tomogram.shape)
+        raw, moments = self.answered(data, tomogram.tilts, TURNS), _Moments(tomogram.shape)
         kept: list[Tensor] = []
         spread = 0.0
         for pair in range(config.samples // 2):
             drawn = self.pair(data, tomogram.tilts, grid, turns[pair % len(turns)], pair)
             if answer is None:
-                answer = self._answer(drawn, specimen, foretold.spread if foretold else None)
+                answer = self._answer(raw, (drawn[0] - drawn[1]) / 2, specimen, foretold.spread if foretold else None)
                 spread = float(((drawn[0] - drawn[1]) / 2).square().mean())
             white = torch.randn(tomogram.shape, generator=torch.Generator().manual_seed(config.seed * 7919 + pair))
-            raw += (drawn[0] + drawn[1]) / config.samples
             samples = answer.deviating(drawn[0], white), answer.deviating(drawn[1], -white)
             moments.add(*samples)
             kept.extend(samples[: config.samples_out - len(kept)])
         assert answer is not None
         mean = answer.mean(raw, data)
         moved = mean - moments.mean()
-        restored = [answer.mean(self.mean(part, tomogram.tilts, grid), part) * scale + shift for part in parts]
+        restored = [answer.mean(self.answered(part, tomogram.tilts, HALF_TURNS), part) * scale + shift for part in parts]
         return Restoration(
             mean=mean * scale + shift,
             std=moments.std() * scale,
@@ -194,58 +195,49 @@ class Restorer:
             held_out=foretold.figures if foretold else None,
         )
 
-    def mean(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid | None = None) -> Tensor:
-        """The raw posterior mean of a standardised (z, y, x) volume, such as a half, from HALF_PAIRS pairs."""
-        grid = grid or self.grid(tuple(data.shape))
-        turns = symmetry_rotations(tilts)[:HALF_PAIRS]
-        blender = Blender(grid)
-        for number, turn in enumerate(turns):
-            noise = NoiseField(self.config.seed, number, self.device)
-            for positions, tiles in self._tiles(data, tilts, grid):
-                drawn = sample_pair(self.ladder, tiles, positions, turn, noise).mean(0)
-                for position, tile in zip(positions, drawn, strict=True):
-                    blender.add(position, tile / len(turns))
-                self._advance(len(positions))
-        return blender.blended()
-
     @torch.no_grad()
-    def answered(self, data: Tensor, tilts: TiltGeometry) -> Tensor:
-        """x decoded from r's means, in one pass over a standardised (z, y, x) volume: no samples, and so none of their noise."""
+    def answered(self, data: Tensor, tilts: TiltGeometry, turns: int = 1) -> Tensor:
+        """x decoded from r's means for a standardised (z, y, x) volume, in up to ``turns`` orientations that keep the wedge."""
         grid = self.grid(tuple(data.shape))
         blender = Blender(grid)
-        for positions, tiles in self._tiles(data, tilts, grid):
-            for position, tile in zip(positions, self.ladder.restore(self.ladder.encode(tiles, R), None), strict=True):
-                blender.add(position, tile)
+        kept = symmetry_rotations(tilts)[:turns]
+        for turn in kept:
+            for positions, tiles, level in self._tiles(data, tilts, grid):
+                found = turn.inverse(self.ladder.restore(self.ladder.encode(turn(tiles), R), None)) + level
+                for position, tile in zip(positions, found, strict=True):
+                    blender.add(position, tile / len(kept))
+                self._advance(len(positions))
         return blender.blended()
 
     def grid(self, shape: tuple[int, ...]) -> PatchGrid:
         """The tiles of a (z, y, x) volume, overlapping by half."""
         return PatchGrid((shape[0], shape[1], shape[2]), self.side, self.side // 2)
 
-    def _tiles(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid) -> Iterator[tuple[list[Position], Tensor]]:
-        """Batches of tiles (batch, side, side, side) with the missing wedge made empty, as r saw it in training."""
+    def _tiles(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid) -> Iterator[tuple[list[Position], Tensor, Tensor]]:
+        """Batches of tiles (batch, side, side, side), their levels taken out and their wedge made empty, and those levels."""
         if tilts not in self._given:
             self._given[tilts] = smeared_mask((self.side,) * 3, tilts).to(self.device)
         places = list(grid)
         for start in range(0, len(places), self.config.batch):
             positions = places[start : start + self.config.batch]
             tiles = torch.stack([cut(data, position, self.side) for position in positions]).to(self.device)
-            yield positions, fourier.filtered(tiles, self._given[tilts])
+            level = levels(tiles)
+            yield positions, fourier.filtered(tiles - level, self._given[tilts]), level
 
     def pair(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid, turn: CubeRotation, pair: int) -> tuple[Tensor, Tensor]:
         """Two raw samples (z, y, x) of a standardised volume, drawn with opposite noise in the orientation ``turn``."""
         noise = NoiseField(self.config.seed, pair, self.device)
         plus, minus = Blender(grid), Blender(grid)
-        for positions, tiles in self._tiles(data, tilts, grid):
-            drawn = sample_pair(self.ladder, tiles, positions, turn, noise)
+        for positions, tiles, level in self._tiles(data, tilts, grid):
+            drawn = sample_pair(self.ladder, tiles, positions, turn, noise) + level
             for position, up, down in zip(positions, *drawn, strict=True):
                 plus.add(position, up)
                 minus.add(position, down)
             self._advance(len(positions))
         return plus.blended(), minus.blended()
 
-    def _answer(self, drawn: tuple[Tensor, Tensor], specimen: Specimen, known: Spread | None) -> _Answer:
-        """Filters from a first pair of samples, the noise, and what held-out bins say of the model's errors."""
+    def _answer(self, raw: Tensor, deviation: Tensor, specimen: Specimen, known: Spread | None) -> _Answer:
+        """Filters from the raw answer, half the difference of a pair of samples, the noise, and what held-out bins say."""
         data, tilts, config = specimen.density, specimen.tilts, self.config
         if config.raw and known is None:
             return _Answer()
@@ -253,8 +245,8 @@ class Restorer:
         mask, noise = volume_mask(data.shape, tilts), specimen.noise(k)
         copied = None if known is None else Spread.at(known.copied, radius) * noise
         unseen = torch.ones(()) if known is None else Spread.at(known.amplitude, radius)
-        amplitude = unseen + mask * (amplitude_table((drawn[0] + drawn[1]) / 2, data, mask, k, copied)(k) - unseen)
-        spread = amplitude.square() * spectrum_table((drawn[0] - drawn[1]) / 2, k)(k)
+        amplitude = unseen + mask * (amplitude_table(raw, data, mask, k, copied)(k) - unseen)
+        spread = amplitude.square() * spectrum_table(deviation, k)(k)
         hidden = torch.ones(()) if known is None else Spread.at(known.hidden, radius).sqrt()
         if config.raw:
             return _Answer(spread=hidden)

@@ -183,7 +183,7 @@ class Trainer:
             partial = self.ladder.encode(m.partial, R)
         if self.objective.encoders == 2 or not bounded:
             with _timed(seconds, "forward"):
-                completed = completion(self.ladder, m, partial, noise if bounded else None)
+                completed = completion(self.ladder, m, partial)
             with _timed(seconds, "backward"):
                 completed.loss().backward(retain_graph=False)
             figures |= completed.figures()
@@ -241,7 +241,7 @@ class Trainer:
         if not self.held_out:
             self.good = copy.deepcopy(self._weights())
             return None, None
-        found = foresight(self.average, self.held_out, self.step > self._first_bound, self._fills())
+        found = foresight(self.average, self.held_out, self._fills())
         if found.gain > self.best_gain:
             self.best_gain, self.stale = found.gain, 0
             self.best.load_state_dict(self.average.state_dict())

@@ -60,7 +60,7 @@ def test_overlapping_tiles_do_not_shrink_the_standard_deviation():
     assert float(restored.std.square().mean().sqrt()) == pytest.approx(expected, rel=0.03)
 
 
-def test_data_consistency_keeps_measured_data_by_their_precision_and_leaves_the_wedge(tilts):
+def test_data_consistency_keeps_measured_data_by_their_precision_and_leaves_the_wedge(tilts, monkeypatch):
     """With a spread like the noise, half of what was measured is taken over; in the wedge nothing is."""
     rng = torch.Generator().manual_seed(0)
     shape = (32, 40, 36)
@@ -70,9 +70,14 @@ def test_data_consistency_keeps_measured_data_by_their_precision_and_leaves_the_
     tomogram = Tomogram("t", density.numpy(), 10.0, tilts, (halves[0].numpy(), halves[1].numpy()))
 
     class Empty(Identity):
+        def restore(self, features, noise):
+            return 0 * features[0]
+
         def restore_pair(self, features, noise):
             return torch.zeros(2, *features[0].shape) + 0 * features[0] + torch.stack((noise[0][:, 0], -noise[0][:, 0]))
 
+    # The levels of tiles would be an answer, to which an amplitude is fitted.
+    monkeypatch.setattr("cryovae.restore.levels", lambda tiles: tiles.new_zeros(len(tiles), 1, 1, 1))
     config = RestoreConfig(samples=8, halves=False, calibrate=False)
     restored = Restorer(Empty(), 16, config)(tomogram)
     power = fourier.transform(restored.mean - restored.mean.mean()).abs().square()
@@ -132,3 +137,12 @@ def test_tiles_turned_and_turned_back_are_the_same(tilts):
 def test_impossible_settings_are_refused(bad):
     with pytest.raises(InputError, match="expected"):
         RestoreConfig(**bad)
+
+
+def test_a_higher_grey_level_gives_the_same_restoration_higher(tomogram):
+    torch.manual_seed(0)
+    ladder = Ladder(LadderConfig((4, 6, 8), (2, 3, 4), 1))
+    data = torch.from_numpy(tomogram.density.astype(np.float32))
+    restorer = Restorer(ladder, 16, RestoreConfig(samples=2))
+    one, two = restorer.answered(data, tomogram.tilts), restorer.answered(data + 5.0, tomogram.tilts)
+    assert torch.allclose(two, one + 5.0, atol=1e-3)

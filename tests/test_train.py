@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cryovae.models.ladder import Ladder, LadderConfig
-from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.models.ladder import Ladder, LadderConfig, R
+from cryovae.objectives.elbo import ObjectiveConfig, completion
 from cryovae.objectives.specimen import prepare
 from cryovae.restore import refilled
 from cryovae.train import Interrupted, Trainer, TrainingConfig
@@ -118,3 +118,23 @@ def test_training_stops_when_nothing_is_gained(tomogram):
 def test_one_encoder_trains_too(small):
     _, reports, _ = _run(_trainer(small, objective=replace(OBJECTIVE, encoders=1)))
     assert reports[-1].figures["matching"] == 0
+
+
+def test_the_bound_leaves_alone_what_the_mean_is_made_of(small):
+    """Two encoders: with the bound and without it, completion moves the same parameters by the same gradients."""
+    trainer = _trainer(small, objective=replace(OBJECTIVE, solo=0.0))
+    with torch.no_grad():
+        for p in trainer.ladder.posterior_parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    m = trainer._draw()
+    trainer._gradients(m, 1.0, {})
+    found = [None if p.grad is None else p.grad.clone() for p in trainer.completing]
+    assert any(p.grad.any() for p in trainer.ladder.posterior_parameters())
+    assert any(p.grad.any() for p in trainer.ladder.spread_parameters())
+    trainer.optimiser.zero_grad(set_to_none=True)
+    partial = trainer.ladder.encode(m.partial, R)
+    completion(trainer.ladder, m, partial).loss().backward()
+    torch.nn.utils.clip_grad_norm_(trainer.completing, SMALL.clip)
+    for gradient, p in zip(found, trainer.completing, strict=True):
+        assert (gradient is None) == (p.grad is None)
+        assert p.grad is None or torch.allclose(gradient, p.grad, atol=1e-7)

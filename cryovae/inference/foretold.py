@@ -39,7 +39,7 @@ from cryovae.objectives.specimen import Specimen, held_out_patches
 from cryovae.objectives.validation import foresight, own_wedge_filled
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.physics.wedge import volume_mask
-from cryovae.tiling.grid import Position, cut, inside
+from cryovae.tiling.grid import Position, cut, inside, levels
 from cryovae.tomogram import TiltGeometry
 
 NOMINAL = (0.5, 0.8, 0.9, 0.95)
@@ -118,32 +118,34 @@ def _by_shell(values: Tensor, shell: Tensor) -> Tensor:
 
 def _samples(
     ladder: Ladder, partial: Tensor, tilts: TiltGeometry, pairs: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Opposite pairs of samples for inputs (batch, z, y, x), each pair in another orientation, as in a restoration.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The answer and opposite pairs of samples for inputs (batch, z, y, x), each in another orientation, as in a restoration.
 
-    Returns the pairs' means (pairs, batch, z, y, x) and half differences, likewise.
+    Returns the answer (batch, z, y, x), the pairs' means (pairs, batch, z, y, x) and half differences, likewise.
     """
     turns = symmetry_rotations(tilts)
     shapes = ladder.latent_shapes(partial.shape[-3:])
-    means, halves = [], []
+    answers, means, halves = [], [], []
     for pair in range(pairs):
         turn = turns[pair % len(turns)]
+        features = ladder.encode(turn(partial), R)
+        answers.append(turn.inverse(ladder.restore(features, None)))
         noise = [torch.randn((len(partial), *s), generator=generator).to(partial.device) for s in shapes]
-        plus, minus = turn.inverse(ladder.restore_pair(ladder.encode(turn(partial), R), noise))
+        plus, minus = turn.inverse(ladder.restore_pair(features, noise))
         means.append((plus + minus) / 2)
         halves.append((plus - minus) / 2)
-    return torch.stack(means), torch.stack(halves)
+    return torch.stack(answers).mean(0).cpu(), torch.stack(means).cpu(), torch.stack(halves).cpu()
 
 
-def _moments(means: Tensor, halves: Tensor, mask: Tensor, support: Tensor) -> tuple[Tensor, Tensor]:
-    """Spectrum of the mean, and the unbiased variance of a sample in each bin, from pairs' means and half differences.
+def _moments(answer: Tensor, means: Tensor, halves: Tensor, mask: Tensor, support: Tensor) -> tuple[Tensor, Tensor]:
+    """Spectrum of the answer, and the unbiased variance of a sample in each bin, from pairs' means and half differences.
 
     Of what ``mask`` leaves of each density, within ``support``.
     """
     spectra = fourier.transform(support * fourier.filtered(means, mask))
-    centre = spectra.mean(0)
-    between = (spectra - centre).abs().square().sum(0) / max(len(means) - 1, 1)
-    return centre, fourier.transform(support * fourier.filtered(halves, mask)).abs().square().mean(0) + between
+    between = (spectra - spectra.mean(0)).abs().square().sum(0) / max(len(means) - 1, 1)
+    within = fourier.transform(support * fourier.filtered(halves, mask)).abs().square().mean(0)
+    return fourier.transform(support * fourier.filtered(answer, mask)), within + between
 
 
 def smeared(variance: Tensor, support: Tensor) -> Tensor:
@@ -173,15 +175,15 @@ def _as_in_training(ladder: Ladder, measurements: list[Measurement]) -> list[Mea
     if not measurements:
         return []
     filled = [own_wedge_filled(ladder, m) for m in measurements]
-    return max(measurements, filled, key=lambda inputs: foresight(ladder, inputs, True).gain)
+    return max(measurements, filled, key=lambda inputs: foresight(ladder, inputs).gain)
 
 
 def _hidden(ladder: Ladder, m: Measurement, tilts: TiltGeometry, pairs: int, generator: torch.Generator) -> _Patch:
-    means, halves = _samples(ladder, m.partial, tilts, pairs, generator)
+    answer, means, halves = _samples(ladder, m.partial, tilts, pairs, generator)
     m = m.to(torch.device("cpu"))
     shape = m.data.shape[-3:]
     support = window(shape[-1]) if m.support is None else window(shape[-1]) * m.support
-    x, variance = _moments(means.cpu(), halves.cpu(), m.mask, support)
+    x, variance = _moments(answer, means, halves, m.mask, support)
     y = fourier.transform(support * m.data)
     noise = smeared(m.mask * m.variance, support).clamp_min(1e-12)
     weight = m.hidden * fourier.multiplicity(shape) / noise
@@ -230,10 +232,11 @@ def _given(
 ) -> Tensor:
     tables = specimen.orientations
     first, second = (cut(volume, position, side) for volume in split)
-    given = fourier.filtered(first[None], tables.given).to(device)
-    means, halves = _samples(ladder, given, specimen.tilts, pairs, generator)
+    level = levels(first[None])
+    given = fourier.filtered(first[None] - level, tables.given).to(device)
+    answer, means, halves = _samples(ladder, given, specimen.tilts, pairs, generator)
     support = window(side) * inside(position, side, tuple(specimen.density.shape))
-    x, variance = _moments(means.cpu()[:, 0], halves.cpu()[:, 0], tables.canonical, support)
+    x, variance = _moments((answer + level)[0], means[:, 0], halves[:, 0], tables.canonical, support)
     a, b = fourier.transform(support * first), fourier.transform(support * second)
     noise = 2 * smeared(tables.canonical * tables.canonical_variance, support).clamp_min(1e-12)
     weight = (tables.canonical > 0.99) * fourier.multiplicity(first.shape) / noise

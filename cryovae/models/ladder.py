@@ -177,24 +177,19 @@ class Ladder(nn.Module):
         """Features fine to coarse, for the encoder Q or R."""
         return list(self.encoder(density, torch.full((len(density),), role, device=density.device)))
 
-    def restore(self, features: list[Tensor], noise: Sequence[Tensor] | None, spread_fixed: bool = False) -> Tensor:
-        """x (batch, z, y, x) decoded from r: a sample, given N(0, I) ``noise`` fine to coarse, or without it r's means.
-
-        spread_fixed: no gradient through the standard deviations of r.
-        """
+    def restore(self, features: list[Tensor], noise: Sequence[Tensor] | None) -> Tensor:
+        """x (batch, z, y, x) decoded from r: a sample, given N(0, I) ``noise`` fine to coarse, or without it r's means."""
 
         def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
             r = self.level(level).partial(state, features[level], prior)
             if noise is None:
                 return r, r.mean
-            if spread_fixed:
-                r = DiagonalGaussian(r.mean, r.log_variance.detach())
             return r, r.sample(noise[level])
 
         return self.descend(features[0].shape[-3:], len(features[0]), choose)[0]
 
-    def restore_pair(self, features: list[Tensor], noise: Sequence[Tensor], spread_fixed: bool = False) -> Tensor:
+    def restore_pair(self, features: list[Tensor], noise: Sequence[Tensor]) -> Tensor:
         """Two samples of opposite noise, (2, batch, z, y, x), in one pass."""
         twice = [torch.cat((f, f)) for f in features]
         opposite = [torch.cat((e, -e)) for e in noise]
-        return self.restore(twice, opposite, spread_fixed).unflatten(0, (2, len(features[0])))
+        return self.restore(twice, opposite).unflatten(0, (2, len(features[0])))

@@ -2,12 +2,12 @@
 
     bound       E_q(z|v) log p(v | G(z)) - beta sum_l KL( q(z_l | z_>l, v) || p(z_l | z_>l) )       all measured bins
     matching    sum_l KL( stopgrad q(z_l | z_>l, v) || r(z_l | z_>l, u) )                            z_>l from q, r's mean fixed
-    completion  - log p( hidden bins of v | 1/2 G(z+) + 1/2 G(z-) )                                  z+-: opposite noise, from r
+    completion  - log p( hidden bins of v | G(z) )                                                   z: r's means
 
 The bound prices noise with an unconditional prior. Matching makes r as wide as q scatters about it, over what u leaves open (the
 tower property: Posterior Matching, Strauss and Oliva 2022): s_r^2 = < s_q^2 + (mu_q - mu_r)^2 >. Completion trains what is
-answered at test, the mean over pairs of samples, on bins that r was not given: nothing can be copied there. As opposite noise
-cancels in the mean of a pair, and the spread of r is held fixed in it, it has next to no say in how sure the model is.
+answered at test, what is decoded from r's means, on bins that r was not given: nothing can be copied there. How sure the model
+is has no part in it.
 Everything is a sum in nats; losses are divided by the number of measured coefficients.
 """
 
@@ -107,17 +107,9 @@ def _noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(x.shape, generator=generator).to(x.device)
 
 
-def completion(ladder: Ladder, m: Measurement, features: list[Tensor], generator: torch.Generator | None) -> Completion:
-    """Score the hidden bins from ``features``, r's of u: by a pair of samples, or without a generator by r's means.
-
-    Training begins with the means. Latents that carry nothing yet are all cost: their noise swamps the decoder.
-    """
-    if generator is None:
-        density = ladder.restore(features, None)
-    else:
-        shapes = ladder.latent_shapes(m.data.shape[-3:])
-        noise = [torch.randn((len(m.data), *shape), generator=generator).to(m.data.device) for shape in shapes]
-        density = ladder.restore_pair(features, noise, spread_fixed=True).mean(0)
+def completion(ladder: Ladder, m: Measurement, features: list[Tensor]) -> Completion:
+    """Score the hidden bins by what r's means are decoded to; ``features``: r's of u."""
+    density = ladder.restore(features, None)
     bins = scored_bins(m.mask, m.data.shape, m.support).sum()
     return Completion(_score(density, m, m.hidden), bins, scored_bins(m.hidden, m.data.shape, m.support).sum())
 

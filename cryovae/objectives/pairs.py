@@ -27,6 +27,8 @@ from cryovae.tomogram import TiltGeometry
 class Measurement:
     """A batch of patches, what of them was measured, and what each encoder sees.
 
+    All three densities are less the mean of v, which is measured whatever the tilts.
+
     whole, partial: v and u, (batch, z, y, x), in the turned frame. data: y, (batch, z, y, x), in the frame where it is scored.
     mask, hidden, variance: (batch, z, y, x // 2 + 1) in the frame of ``data``: all measured bins, those that r was not
     given, and sigma^2. support: (batch, z, y, x), the voxels that are scored, or None for all. back: (batch, 3, 3), the

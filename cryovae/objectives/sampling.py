@@ -19,7 +19,7 @@ from cryovae.objectives.pairs import Measurement, random_keep
 from cryovae.objectives.specimen import Specimen, drawn_position, held_out_rotations, patch_pair
 from cryovae.physics.rotation import CubeRotation, random_rotation, rotate, turned_frequencies
 from cryovae.physics.wedge import wedge_mask
-from cryovae.tiling.grid import Position, cut, inside
+from cryovae.tiling.grid import Position, cut, inside, levels
 
 LEAST_DROPPED = 0.3
 
@@ -62,10 +62,11 @@ def cube_turned(
     given = tables.given.expand(len(turns), -1, -1, -1) if keep is None else tables.given * keep
     index = torch.tensor(list(turns))
     mask = tables.masks[index]
+    level = levels(whole)
     return Measurement(
-        whole=whole,
-        partial=fourier.filtered(whole, given),
-        data=data,
+        whole=whole - level,
+        partial=fourier.filtered(whole - level, given),
+        data=data - level,
         mask=mask,
         hidden=mask * (1 - given),
         variance=tables.variances[index],
@@ -98,11 +99,12 @@ def freely_turned(specimen: Specimen, positions: Sequence[Position], side: int, 
     back = torch.stack([r.T for r in turns])
     seen = torch.stack([wedge_mask(turned_frequencies(k, r), specimen.tilts, 1 / side) for r in back])
     ball = sphere(side)
+    level = levels(whole)
     mask = tables.canonical.expand(len(turns), -1, -1, -1)
     return Measurement(
-        whole=whole,
-        partial=fourier.filtered(whole, given),
-        data=torch.stack([cut(specimen.density, position, side) for position in positions]),
+        whole=whole - level,
+        partial=fourier.filtered(whole - level, given),
+        data=torch.stack([cut(specimen.density, position, side) for position in positions]) - level,
         mask=mask,
         hidden=mask * (1 - seen),
         variance=tables.canonical_variance.expand(len(turns), -1, -1, -1),

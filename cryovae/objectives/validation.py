@@ -1,6 +1,6 @@
 """How well measured data hidden from the model is foretold, on patches that training never saw.
 
-gain         ( log p(hidden | mean of a pair) - log p(hidden | 0) ) / hidden bins       nats; 0 is an empty wedge
+gain         ( log p(hidden | answer) - log p(hidden | 0) ) / hidden bins       nats; 0 is an empty wedge
 correlation  sum Re(F x conj F y) / sigma^2  over  sqrt( sum |F x|^2 / sigma^2  sum |F y|^2 / sigma^2 )     hidden bins
 chi2         < |F(y - x)|^2 / sigma^2 >                               1 where nothing but noise is left
 """
@@ -28,15 +28,14 @@ class Foresight:
 
 
 @torch.no_grad()
-def foresight(ladder: Ladder, measurements: Iterable[Measurement], sampled: bool, fill: bool = False) -> Foresight:
-    """Score the hidden bins of held-out measurements by the mean of a pair of samples, or, not sampled, by r's means.
+def foresight(ladder: Ladder, measurements: Iterable[Measurement], fill: bool = False) -> Foresight:
+    """Score the hidden bins of held-out measurements by what r's means are decoded to.
 
     fill: fill the own wedge of each input first, as a model trained on refilled inputs expects (``own_wedge_filled``).
     """
 
     def answer(partial: Tensor) -> Tensor:
-        features = ladder.encode(partial, R)
-        return _pair_mean(ladder, features) if sampled else ladder.restore(features, None)
+        return ladder.restore(ladder.encode(partial, R), None)
 
     return foresight_of(answer, (own_wedge_filled(ladder, m) if fill else m for m in measurements))
 
@@ -78,10 +77,3 @@ def foresight_of(answer: Callable[[Tensor], Tensor], measurements: Iterable[Meas
         correlation=cross / max((model * data) ** 0.5, 1e-30),
         chi2=misfit / max(bins, 1.0),
     )
-
-
-def _pair_mean(ladder: Ladder, features: list[Tensor]) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    batch, shape = len(features[0]), features[0].shape[-3:]
-    noise = [torch.randn((batch, *s), generator=generator).to(features[0].device) for s in ladder.latent_shapes(shape)]
-    return ladder.restore_pair(features, noise).mean(0)

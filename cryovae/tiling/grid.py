@@ -74,6 +74,11 @@ def cut(density: Tensor | np.ndarray, position: Position, side: int) -> Tensor:
     return torch.as_tensor(np.ascontiguousarray(patch), dtype=torch.float32)
 
 
+def levels(patches: Tensor) -> Tensor:
+    """The mean of each patch (batch, 1, 1, 1) of (batch, z, y, x): measured whatever the tilts, so no network has to find it."""
+    return patches.mean((-3, -2, -1), keepdim=True)
+
+
 def _mirrored(start: int, side: int, size: int) -> np.ndarray:
     index = np.arange(start, start + side)
     if size == 1:

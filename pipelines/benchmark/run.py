@@ -240,7 +240,7 @@ def _vae(
     about |= {"steps": training.step, "train_cpu_s": round(_clock(device) - start, 1), "trial_s_per_step": seconds}
     about |= {"parameters": sum(p.numel() for p in ladder.parameters()), "held_out_gain": training.best_gain}
     hidden = hidden_data(subject, config)
-    about["foresight"] = vars(foresight(ladder, hidden, config.objective.solo < 1)) if hidden else None
+    about["foresight"] = vars(foresight(ladder, hidden)) if hidden else None
     save_model(Path(f"{model}.safetensors"), Checkpoint(ladder, config.training.patch, steps, config.objective.encoders, {}))
     began = time.process_time()
     restoration = Restorer(ladder, config.training.patch, replace(config.restoration, samples_out=8, halves=False), device)(
@@ -276,7 +276,7 @@ def _timed_vae(trainer: Trainer, phase: str, device: torch.device) -> dict[str, 
     trainer.run(lambda report: marks.append(_clock(device)), lambda state: None)
     start = _clock(device)
     if held_out:
-        foresight(trainer.average, held_out, phase == "bound")
+        foresight(trainer.average, held_out)
     return {phase: (marks[-1] - marks[1]) / (len(marks) - 2), f"check_{phase}": _clock(device) - start}
 
 

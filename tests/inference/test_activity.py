@@ -13,7 +13,7 @@ def test_only_channels_that_vary_with_the_data_are_active():
     patches = torch.randn(3, 16, 24, 8)
     assert active_units(ladder, patches) == {"0": 0, "1": 0, "2": 0}
     with torch.no_grad():
-        ladder.level(1).partial.out.weight[2].normal_()
+        ladder.level(1).partial.shift.weight[2].normal_()
     assert active_units(ladder, patches) == {"0": 0, "1": 1, "2": 0}
 
 

@@ -111,9 +111,12 @@ def test_what_is_not_foretold_is_not_put_into_the_wedge(tilts):
     """A model that fills the wedge with what has nothing to do with the truth is given the amplitude 0 there."""
 
     class Inventing(Shrinking):
-        def restore_pair(self, features, noise):
+        def restore(self, features, noise):
             own = torch.randn(features[0].shape, generator=torch.Generator().manual_seed(9))
-            return super().restore_pair([0 * features[0] + own], noise)
+            return super().restore([0 * features[0] + own], noise)
+
+        def restore_pair(self, features, noise):
+            return self.restore(features, noise) + super().restore_pair([0 * features[0]], noise)
 
     specimen, split, _ = _specimen(tilts)
     found = foretell(Inventing(1.0, 0.5), specimen, SIDE, split).spread

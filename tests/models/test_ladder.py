@@ -52,14 +52,6 @@ def test_q_can_be_taught_what_r_knows(ladder):
             assert mine is not theirs
 
 
-def test_fixed_spread_sends_no_gradient_to_log_variances(ladder):
-    features = ladder.encode(torch.randn(1, *SHAPE), R)
-    ladder.restore_pair(features, _noise(ladder, 1), spread_fixed=True).square().sum().backward()
-    for level in ladder.levels:
-        assert level.partial.scale.weight.grad is None or not level.partial.scale.weight.grad.any()
-        assert level.partial.shift.weight.grad.any()
-
-
 def test_levels_without_latents_are_refused():
     with pytest.raises(InputError, match="expected one latent count for each width"):
         LadderConfig(widths=(8, 16), latents=(4,))

@@ -31,7 +31,7 @@ def test_figures_are_in_nats_per_measured_coefficient(ladder, measurement):
 
 def test_completion_is_the_likelihood_of_the_hidden_bins(ladder, measurement):
     features = ladder.encode(measurement.partial, R)
-    found = completion(ladder, measurement, features, None)
+    found = completion(ladder, measurement, features)
     density = ladder.restore(features, None)
     expected = log_likelihood(density, measurement.data, measurement.hidden, measurement.variance).sum()
     assert torch.allclose(found.log_likelihood, expected)
@@ -44,7 +44,7 @@ def test_completion_does_not_reward_copying_what_r_was_given(ladder, measurement
     given = measurement.mask * (measurement.hidden == 0)
     noisy = replace(measurement, data=measurement.data + fourier.filtered(torch.randn_like(measurement.data), given))
     features = ladder.encode(measurement.partial, R)
-    one, two = (completion(ladder, m, features, None).log_likelihood for m in (measurement, noisy))
+    one, two = (completion(ladder, m, features).log_likelihood for m in (measurement, noisy))
     assert torch.allclose(one, two, rtol=1e-4)
 
 
@@ -80,7 +80,7 @@ def test_foresight_of_nothing_gains_nothing(ladder, measurement):
     with torch.no_grad():
         ladder.out.weight.zero_()
         ladder.out.bias.zero_()
-    found = foresight(ladder, [measurement], sampled=False)
+    found = foresight(ladder, [measurement])
     assert found.gain == pytest.approx(0, abs=1e-6)
     assert found.correlation == pytest.approx(0, abs=1e-6)
 

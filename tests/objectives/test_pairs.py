@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -6,7 +8,7 @@ from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.pairs import random_keep
 from cryovae.objectives.sampling import cube_turned, draw, freely_turned, held_out, step_generator
 from cryovae.objectives.specimen import held_out_patches, prepare
-from cryovae.physics.wedge import smeared_mask
+from cryovae.physics.wedge import smeared_mask, volume_mask
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 SIDE = 16
@@ -85,12 +87,14 @@ def test_validation_scores_every_held_out_patch(specimen):
     assert len(found) == len(specimen.held_out)
     z, y, x = specimen.held_out[0]
     rotation = specimen.orientations.rotations[0]
-    assert torch.equal(found[0].data[0], rotation(specimen.density[z : z + SIDE, y : y + SIDE, x : x + SIDE]))
+    patch = specimen.density[z : z + SIDE, y : y + SIDE, x : x + SIDE]
+    assert torch.allclose(found[0].data[0], rotation(patch - patch.mean()), atol=1e-5)
 
 
 def test_freely_turned_patches_are_scored_as_they_were_measured(specimen):
     m = freely_turned(specimen, [(5, 6, 7)], SIDE, None, seed=3)
-    assert torch.equal(m.data[0], specimen.density[5 : 5 + SIDE, 6 : 6 + SIDE, 7 : 7 + SIDE])
+    missed = m.data[0] - specimen.density[5 : 5 + SIDE, 6 : 6 + SIDE, 7 : 7 + SIDE]
+    assert torch.allclose(missed, missed.mean().expand_as(missed), atol=1e-5)
     assert m.back is not None
     assert m.support is not None
     assert torch.allclose(m.back[0] @ m.back[0].T, torch.eye(3), atol=1e-5)
@@ -105,3 +109,30 @@ def test_thin_volumes_are_padded_and_the_pad_is_not_scored():
     m = draw([specimen], SIDE, 2, ObjectiveConfig(turned=0.0), step_generator(0, 0))
     assert m.support is not None
     assert m.support.sum((1, 2, 3)).tolist() == [10 * SIDE * SIDE] * 2
+
+
+@pytest.mark.parametrize("turned", [0.0, 1.0])
+def test_the_level_of_a_patch_is_no_part_of_what_is_learned(specimen, turned):
+    """A constant added to the tomogram changes neither what the encoders see nor what is scored."""
+    higher = replace(specimen, density=specimen.density + 3.0, filled=specimen.filled + 3.0)
+    config = ObjectiveConfig(turned=turned)
+    one, two = (draw([s], SIDE, 2, config, step_generator(0, 4)) for s in (specimen, higher))
+    for name in ("whole", "partial", "data"):
+        assert torch.allclose(getattr(one, name), getattr(two, name), atol=1e-4)
+    assert float(one.whole.mean((1, 2, 3)).abs().max()) < 1e-5
+
+
+def test_the_tolerance_is_a_share_of_the_signal_and_the_same_in_every_orientation(tomogram):
+    strict = prepare(tomogram, SIDE, objective=ObjectiveConfig(tolerance=0.0))
+    lenient = prepare(tomogram, SIDE, objective=ObjectiveConfig(tolerance=0.1))
+    assert strict.orientations.tolerated is None
+    plain, eased = (cube_turned(s, [(2, 3, 4)], [5], SIDE, None) for s in (strict, lenient))
+    added = eased.scored_variance - plain.scored_variance
+    assert torch.equal(plain.scored_variance, plain.variance)
+    assert torch.equal(eased.variance, plain.variance)
+    power = fourier.transform(lenient.density).abs().square()
+    radius, small = fourier.radius(lenient.density.shape), fourier.radius((SIDE,) * 3)
+    low = (volume_mask(lenient.density.shape, tomogram.tilts) == 1) & (radius > 0.03) & (radius < 0.1)
+    mean = float(added[0][(small > 0.03) & (small < 0.1)].mean())
+    assert 0.04 < mean / float(power[low].mean()) < 0.2
+    assert float(added.min()) >= 0

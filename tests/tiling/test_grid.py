@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from cryovae.tiling.grid import Blender, PatchGrid, cut, inside
+from cryovae.tiling.grid import Blender, PatchGrid, cut, inside, levels
 
 
 @pytest.mark.parametrize("side", [16, 32, 48])
@@ -47,3 +47,9 @@ def test_patches_of_integers_are_floats():
 def test_a_step_past_the_side_is_refused():
     with pytest.raises(ValueError, match="expected 1 to the side"):
         PatchGrid((10, 10, 10), 8, 9)
+
+
+def test_levels_are_the_means_of_patches():
+    patches = torch.randn(3, 4, 6, 8) + torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1)
+    assert levels(patches).shape == (3, 1, 1, 1)
+    assert torch.allclose((patches - levels(patches)).mean((1, 2, 3)), torch.zeros(3), atol=1e-6)
