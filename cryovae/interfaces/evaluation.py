@@ -17,8 +17,9 @@ from cryovae.interfaces.report.contents import Contents, metrics_of
 from cryovae.interfaces.report.page import write_report
 from cryovae.interfaces.score_tables import print_tables
 from cryovae.io.atomic import write_text
-from cryovae.io.mrc import Volume, read_volume, voxel_size_of
+from cryovae.io.files import read_volume
 from cryovae.io.tilts import read_tilts
+from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.tomogram import InputError, TiltGeometry
 
 

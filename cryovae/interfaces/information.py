@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cryovae.evaluate.wedge_seen import wedge_seen
-from cryovae.io.mrc import MODES, read_volume
+from cryovae.io.files import read_volume
 from cryovae.tomogram import TiltGeometry
 
 
@@ -20,7 +20,7 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
     finite = density[np.isfinite(density)]
     print(f"file          {path}")
     print(f"shape         {nz} x {ny} x {nx} (z, y, x)")
-    print(f"mode          {volume.mode}, {MODES[volume.mode]}" + (", unsigned" if volume.density.dtype == np.uint8 else ""))
+    print(f"stored as     {volume.stored}")
     print(
         f"voxel size    {size[0]:g} x {size[1]:g} x {size[2]:g} angstrom (x, y, z)"
         + (f", --voxel-size {voxel_size:g}" if voxel_size else "")

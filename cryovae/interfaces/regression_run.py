@@ -18,7 +18,7 @@ from cryovae.interfaces.report.contents import Contents, metrics_of
 from cryovae.interfaces.report.page import write_report
 from cryovae.interfaces.run_folder import Metrics, RunFolder, log, read_metrics
 from cryovae.interfaces.training_run import matching_state, stoppable
-from cryovae.io.mrc import write_volume
+from cryovae.io.files import write_volume
 from cryovae.models.unet import UNet
 from cryovae.regress import Regression, Regressor, regressed
 from cryovae.tomogram import Tomogram

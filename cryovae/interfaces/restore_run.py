@@ -18,7 +18,7 @@ from cryovae.interfaces.progress import Watch
 from cryovae.interfaces.report.contents import Contents, metrics_of
 from cryovae.interfaces.report.page import write_report
 from cryovae.interfaces.run_folder import RunFolder, log
-from cryovae.io.mrc import write_volume
+from cryovae.io.files import write_volume
 from cryovae.restore import Restoration, Restorer
 from cryovae.tomogram import InputError, Tomogram
 

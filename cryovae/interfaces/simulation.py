@@ -13,8 +13,8 @@ from torch import Tensor
 
 from cryovae.interfaces.progress import Watch
 from cryovae.io.atomic import write_text
+from cryovae.io.files import write_volume
 from cryovae.io.molecules import Molecule, read_molecule
-from cryovae.io.mrc import write_volume
 from cryovae.io.positions import write_positions
 from cryovae.physics.scene import Scene, SceneConfig, build_scene
 from cryovae.physics.simulate import SimulationConfig, simulate

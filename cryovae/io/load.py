@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cryovae.io.mrc import Volume, read_volume, voxel_size_of
+from cryovae.io.files import read_volume
+from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.tomogram import InputError, TiltGeometry, Tomogram
 
 BLOCK = 32

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from cryovae.io.mrc import read_volume, voxel_size_of
+from cryovae.io.files import read_volume
+from cryovae.io.volume import voxel_size_of
 from cryovae.tomogram import InputError
 
 MODELS = (".pdb", ".ent", ".cif", ".mmcif")

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.io.files import read_volume
 from cryovae.io.load import load_tomogram
-from cryovae.io.mrc import read_volume
 from cryovae.io.tilts import read_tilts
 from cryovae.physics.noise import estimate_noise
 from cryovae.physics.wedge import volume_mask

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from cryovae.io.atomic import write_text
-from cryovae.io.mrc import read_volume, write_volume
+from cryovae.io.files import read_volume, write_volume
 from cryovae.io.tilts import read_tilts
 from cryovae.physics.projection import weighted_back_projection
 

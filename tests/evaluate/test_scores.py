@@ -8,7 +8,7 @@ from cryovae.evaluate.calibration import calibration
 from cryovae.evaluate.fsc import correlation, regions, score
 from cryovae.evaluate.report import as_figures, compare, resolution_at
 from cryovae.evaluate.wedge_seen import wedge_seen
-from cryovae.io.mrc import read_volume
+from cryovae.io.files import read_volume
 from cryovae.physics.wedge import volume_mask
 
 SHAPE = (40, 56, 48)

@@ -1,0 +1,184 @@
+"""The 1024 bytes at the head of an MRC file: size, mode, axes, cell = sampling * voxel size, start, origin, labels.
+
+The standard is MRC2014; CCP4 permutes the axes, IMOD puts a stamp and flags into the free part, older programs write no "MAP ",
+no machine stamp, or no version. Words are checked before anything is allocated by them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import mrcfile
+import numpy as np
+
+from cryovae.io.mrc.stream import opened, take
+from cryovae.tomogram import InputError
+
+LENGTH = 1024
+MODES = {
+    0: "8-bit integer", 1: "16-bit integer", 2: "32-bit float", 6: "unsigned 16-bit integer", 12: "16-bit float",
+    101: "4-bit integer",
+}  # fmt: skip
+KINDS = {0: "i1", 1: "i2", 2: "f4", 6: "u2", 12: "f2", 101: "u1"}
+COMPLEX, COLOUR = (3, 4), 16
+LONGEST_AXIS = 1 << 20
+IMOD_STAMP, IMOD_STAMP_AT = b"IMOD", 40
+SIGNED_BYTES, PACKED_BYTES = 1, 16
+LITTLE, BIG = (b"\x44\x44", b"\x44\x41"), (b"\x11\x11",)
+
+
+@dataclass(frozen=True)
+class Header:
+    """The head of an MRC file, its numbers read in byte order ``order``; ``notes`` say what was doubtful about them."""
+
+    path: Path
+    fields: Any
+    order: Literal["<", ">"]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def mode(self) -> int:
+        """How a voxel is stored."""
+        return int(self.fields.mode)
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Columns, rows, sections, in the order of the file."""
+        return int(self.fields.nx), int(self.fields.ny), int(self.fields.nz)
+
+    @property
+    def axes(self) -> tuple[int, int, int]:
+        """Which of x, y, z (1, 2, 3) run along columns, rows and sections; a file that leaves them out means 1, 2, 3."""
+        found = int(self.fields.mapc), int(self.fields.mapr), int(self.fields.maps)
+        return (1, 2, 3) if found == (0, 0, 0) else found
+
+    @property
+    def start(self) -> tuple[int, int, int]:
+        """The first voxel in the grid of the cell, along x, y, z."""
+        found = {self.axes[i]: int(self.fields[name]) for i, name in enumerate(("nxstart", "nystart", "nzstart"))}
+        return found[1], found[2], found[3]
+
+    @property
+    def voxel_size(self) -> tuple[float, float, float]:
+        """Cell over sampling, along x, y, z, in angstrom, with the sign that the file gives it; 0 where it gives none."""
+        cell, counts = self.fields.cella, {self.axes[i]: n for i, n in enumerate(self.size)}
+        sampling = int(self.fields.mx), int(self.fields.my), int(self.fields.mz)
+        x, y, z = (float(cell[n]) / (m if m > 0 else counts[i]) for i, (n, m) in enumerate(zip("xyz", sampling, strict=True), 1))
+        return x, y, z
+
+    @property
+    def origin(self) -> tuple[float, float, float]:
+        """Where the volume lies, along x, y, z, in angstrom; 0 for numbers that are not finite."""
+        x, y, z = (float(self.fields.origin[name]) for name in "xyz")
+        return tuple(v if math.isfinite(v) else 0.0 for v in (x, y, z))  # type: ignore[return-value]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its lines of text, without those that are empty, and without what cannot be printed."""
+        lines = (bytes(label).decode("ascii", "replace") for label in self.fields.label)
+        printable = ("".join(c for c in line if c.isprintable() and c.isascii()).strip() for line in lines)
+        return tuple(line for line in printable if line)
+
+    @property
+    def extended(self) -> int:
+        """Bytes of the extended header."""
+        return int(self.fields.nsymbt)
+
+    @property
+    def extra(self) -> bytes:
+        """The free words behind the version, where IMOD has its stamp and SerialEM the layout of its extended header."""
+        return bytes(self.fields.extra2)
+
+    @property
+    def imod_flags(self) -> int | None:
+        """IMOD's flags, None without its stamp."""
+        stamp = self.extra[IMOD_STAMP_AT : IMOD_STAMP_AT + 4]
+        if (stamp if self.order == "<" else stamp[::-1]) != IMOD_STAMP:
+            return None
+        return int(np.frombuffer(self.extra, f"{self.order}i4", 1, IMOD_STAMP_AT + 4)[0])
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row of voxels."""
+        columns = self.size[0]
+        return (columns + 1) // 2 if self.mode == 101 else columns * np.dtype(KINDS[self.mode]).itemsize
+
+    @property
+    def data_bytes(self) -> int:
+        """Bytes of all voxels."""
+        return self.row_bytes * self.size[1] * self.size[2]
+
+    @property
+    def volumes(self) -> int:
+        """How many volumes the file holds: more than one for stacks of volumes, space groups 401 to 630."""
+        sections = int(self.fields.mz)
+        if not 401 <= int(self.fields.ispg) <= 630 or sections < 1 or self.size[2] % sections:
+            return 1
+        return self.size[2] // sections
+
+
+def read_header(path: Path) -> Header:
+    """The head of an MRC file, plain or compressed. InputError if it is no MRC, or of a kind that is not read, and why."""
+    with opened(path) as stream:
+        block = take(stream, LENGTH)
+    if len(block) < LENGTH:
+        raise InputError(
+            f"{path} is {len(block)} bytes long, expected {LENGTH} of an MRC header and more: it is cut short or no MRC"
+        )
+    header = _ordered(path, bytes(block))
+    _check(header)
+    return header
+
+
+def _ordered(path: Path, block: bytes) -> Header:
+    """The header in the byte order of its machine stamp, or in the other one if only that makes sense."""
+    stamp = block[212:214]
+    orders: tuple[Literal["<", ">"], ...] = (">", "<") if stamp in BIG else ("<", ">")
+    candidates = [Header(path, _fields(block, order), order) for order in orders]
+    for number, header in enumerate(candidates):
+        if _plausible(header):
+            if number and stamp in LITTLE + BIG:
+                name = "big" if header.order == ">" else "little"
+                note = f"{path}: the machine stamp has the byte order wrong, read as {name}-endian"
+                return Header(path, header.fields, header.order, (note,))
+            return header
+    if bytes(candidates[0].fields.map)[:3] != b"MAP":
+        raise InputError(f"{path} is no MRC file, neither its size nor its mode makes sense: give a tomogram in MRC format")
+    return candidates[0]
+
+
+def _fields(block: bytes, order: Literal["<", ">"]) -> Any:
+    dtype = mrcfile.dtypes.HEADER_DTYPE.newbyteorder(order)
+    return cast(Any, np.frombuffer(block, dtype)).view(np.recarray)[0]
+
+
+def _plausible(header: Header) -> bool:
+    return header.mode in (*MODES, *COMPLEX, COLOUR) and all(0 < n <= LONGEST_AXIS for n in header.size)
+
+
+def _check(header: Header) -> None:
+    """InputError if the header announces what cannot be read."""
+    path, mode = header.path, header.mode
+    x, y, z = header.size
+    if mode in COMPLEX:
+        raise InputError(
+            f"{path} holds complex numbers (mode {mode}), a Fourier transform: transform it back, and give the densities"
+        )
+    if mode not in MODES:
+        expected = ", ".join(f"{m} ({name})" for m, name in MODES.items())
+        raise InputError(f"{path} has mode {mode}, expected one of {expected}: convert it, e.g. with newstack -mode 2")
+    if mode == 0 and (header.imod_flags or 0) & PACKED_BYTES:
+        raise InputError(f"{path} packs two 4-bit values into each byte of mode 0: convert it, e.g. with newstack -mode 2")
+    if not all(0 < n <= LONGEST_AXIS for n in header.size):
+        raise InputError(
+            f"{path} has a size of {x} x {y} x {z} (x, y, z) in its header, expected a volume: the header is damaged"
+        )
+    if header.extended < 0:
+        raise InputError(f"{path} has an extended header of {header.extended} bytes, expected 0 or more: the header is damaged")
+    if sorted(header.axes) != [1, 2, 3]:
+        raise InputError(
+            f"{path} has axis order {header.axes} (mapc, mapr, maps), expected 1, 2, 3 in some order: mend the header"
+        )

@@ -1,0 +1,69 @@
+"""The bytes of a file, plain or compressed: never more is asked for than the file can hold."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from cryovae.tomogram import InputError
+
+CHUNK = 1 << 22
+MAGIC = {b"\x1f\x8b\x08": "gz", b"BZh": "bz2"}
+
+
+def compression_of(path: Path) -> str | None:
+    """'gz', 'bz2' or None, by the first bytes of a file. InputError if it is missing, a folder, or not readable."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist: check the path")
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, expected one file, or a folder of OME-Zarr: check the path")
+    if not path.is_file():
+        raise InputError(f"{path} is no regular file: give a tomogram in MRC format")
+    with _as_input(path), path.open("rb") as file:
+        return MAGIC.get(file.read(3))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a file, decompressed if it is compressed. InputError if it is missing or damaged."""
+    kind = compression_of(path)
+    with _as_input(path):
+        if kind == "gz":
+            with gzip.open(path, "rb") as stream:
+                yield cast(BinaryIO, stream)
+        elif kind == "bz2":
+            with bz2.open(path, "rb") as stream:
+                yield cast(BinaryIO, stream)
+        else:
+            with path.open("rb") as file:
+                yield file
+
+
+@contextmanager
+def _as_input(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, EOFError, zlib.error) as error:
+        reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path} cannot be read ({reason}): copy it again, or check its permissions") from error
+
+
+def take(stream: BinaryIO, count: int) -> bytearray:
+    """Up to ``count`` bytes, grown as they come, so that a header that asks for too many costs no memory."""
+    found = bytearray()
+    while len(found) < count and (more := stream.read(min(CHUNK, count - len(found)))):
+        found += more
+    return found
+
+
+def skip(stream: BinaryIO, count: int) -> int:
+    """Pass over up to ``count`` bytes, and return how many there were."""
+    passed = 0
+    while passed < count and (more := stream.read(min(CHUNK, count - passed))):
+        passed += len(more)
+    return passed
