@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
+
+# Neighbouring tilts farther apart than this many usual steps have tilts missing between them.
+GAP = 2.5
 
 
 class InputError(ValueError):
@@ -13,12 +17,26 @@ class InputError(ValueError):
 
 @dataclass(frozen=True)
 class TiltGeometry:
-    """Tilt angles in degrees about the y axis, the beam along z at zero tilt.
+    """Which directions of Fourier space a tilt series measured; the beam is along z at zero tilt.
 
-    Positive tilts measure the quadrants where k_z and k_x have the same sign.
+    Positive tilts measure the quadrants where k_z and k_x have the same sign, for a tilt axis along y.
+
+    angles: degrees, the specimen's pre-tilt added already; two are the ends of a continuous range.
+    axis_angle: degrees by which the tilt axis is turned in the xy plane of the tomogram, from +y towards +x.
+    x_tilt: degrees about x, by which the tilt axis is lifted from +y towards +z.
+    weights: one per tilt, relative (dose, cosine), or None for all alike.
+    thickness: of the specimen in voxels, or None: each tilt then measures a slab of 1/thickness, not a plane.
+    second: what the second axis of a dual-axis series measured, with its own axis_angle, or None.
+    conical: the axis went all the way round the beam, so that a cone is missing and not a wedge.
     """
 
     angles: tuple[float, ...]
+    axis_angle: float = 0.0
+    x_tilt: float = 0.0
+    weights: tuple[float, ...] | None = None
+    thickness: float | None = None
+    second: TiltGeometry | None = None
+    conical: bool = False
 
     def __post_init__(self) -> None:
         if len(self.angles) < 2:
@@ -29,6 +47,23 @@ class TiltGeometry:
             )
         if self.highest - self.lowest < 1e-6:
             raise InputError(f"all tilt angles are {self.lowest:g}, expected a tilt series: give the tilts of the reconstruction")
+        if not np.isfinite(self.axis_angle) or not abs(self.axis_angle) <= 360:
+            raise InputError(f"axis angle {self.axis_angle:g} found, expected degrees from +y towards +x within -360 to 360")
+        if not abs(self.x_tilt) <= 90:
+            raise InputError(f"x tilt {self.x_tilt:g} found, expected degrees about x within -90 to 90")
+        if self.thickness is not None and not (np.isfinite(self.thickness) and self.thickness >= 1):
+            raise InputError(f"thickness {self.thickness:g} found, expected that of the specimen in voxels, e.g. 150")
+        self._check_weights()
+
+    def _check_weights(self) -> None:
+        if self.weights is None:
+            return
+        if len(self.weights) != len(self.angles):
+            raise InputError(f"{len(self.weights)} weights found for {len(self.angles)} tilts, expected one for each")
+        if not all(np.isfinite(self.weights)) or min(self.weights) < 0 or not max(self.weights) > 0:
+            raise InputError(
+                f"tilt weights from {min(self.weights):g} to {max(self.weights):g} found, expected numbers not below 0, one above"
+            )
 
     @classmethod
     def from_range(cls, lowest: float, highest: float) -> TiltGeometry:
@@ -48,9 +83,27 @@ class TiltGeometry:
         return float(max(self.angles))
 
     @property
+    def ranges(self) -> tuple[tuple[float, float], ...]:
+        """Lowest and highest tilt in degrees of each run of tilts of this axis; one run unless tilts are missing in between.
+
+        Neighbours farther apart than 2.5 times the usual step leave a gap; a tilt alone counts for half a step either side.
+        """
+        used = self.angles if self.weights is None else [a for a, w in zip(self.angles, self.weights, strict=True) if w > 0]
+        angles = sorted(set(used))
+        steps = np.diff(angles)
+        real = steps[steps > 0.1]
+        if len(real) < 2:
+            return ((angles[0], angles[-1]),)
+        usual = float(np.median(real))
+        cuts = [0, *(int(i) + 1 for i in np.flatnonzero(steps > GAP * usual)), len(angles)]
+        runs = [(angles[first], angles[last - 1]) for first, last in pairwise(cuts)]
+        return tuple((max(a - usual / 2, -90.0), min(b + usual / 2, 90.0)) if b - a < 1e-6 else (a, b) for a, b in runs)
+
+    @property
     def missing(self) -> float:
-        """Opening of the missing wedge in degrees."""
-        return 180.0 - (self.highest - self.lowest)
+        """Degrees of tilt that were not measured, gaps included; of two axes, that of the one which left less."""
+        own = 180.0 - sum(high - low for low, high in self.ranges)
+        return own if self.second is None else min(own, self.second.missing)
 
     @property
     def has_wedge(self) -> bool:
