@@ -63,10 +63,14 @@ class Header:
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
-        """Cell over sampling, along x, y, z, in angstrom, with the sign that the file gives it; 0 where it gives none."""
-        cell, counts = self.fields.cella, {self.axes[i]: n for i, n in enumerate(self.size)}
+        """Cell over sampling, along x, y, z, in angstrom, with the sign that the file gives it; 0 where it gives none.
+
+        To seven digits, for the file holds no more.
+        """
+        counts = {self.axes[i]: n for i, n in enumerate(self.size)}
         sampling = int(self.fields.mx), int(self.fields.my), int(self.fields.mz)
-        x, y, z = (float(cell[n]) / (m if m > 0 else counts[i]) for i, (n, m) in enumerate(zip("xyz", sampling, strict=True), 1))
+        steps = [m if m > 0 else counts[i] for i, m in enumerate(sampling, 1)]
+        x, y, z = (float(f"{float(self.fields.cella[name]) / n:.7g}") for name, n in zip("xyz", steps, strict=True))
         return x, y, z
 
     @property
@@ -126,7 +130,7 @@ def read_header(path: Path) -> Header:
         block = take(stream, LENGTH)
     if len(block) < LENGTH:
         raise InputError(
-            f"{path} is {len(block)} bytes long, expected {LENGTH} of an MRC header and more: it is cut short or no MRC"
+            f"{path} is {len(block)} bytes long, expected an MRC header of {LENGTH} and data: it is cut short or no MRC"
         )
     header = _ordered(path, bytes(block))
     _check(header)
