@@ -16,6 +16,7 @@ import torch.nn.functional as nnf
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from cryovae.physics.directions import wedge_mask
 from cryovae.tomogram import InputError, TiltGeometry
 
 
@@ -82,13 +83,17 @@ def rotate(density: Tensor, rotation: Tensor, shape: tuple[int, int, int] | None
     return nnf.grid_sample(density, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
+# |k| in cycles per voxel at which a geometry's share is judged: where there is signal, and slabs are thin beside it.
+TYPICAL = 0.25
+
+
 def wedge_share(tilts: TiltGeometry, rotation: Tensor, count: int = 4096) -> float:
     """The share of the missing wedge that is measured once the specimen is turned by ``rotation``."""
     k = torch.randn(3, count, generator=torch.Generator().manual_seed(0))
+    k = TYPICAL * k / k.square().sum(0).sqrt()
 
     def measured(frequency: Tensor) -> Tensor:
-        angle = torch.rad2deg(torch.atan2(frequency[0] * torch.sign(frequency[2]), frequency[2].abs()))
-        return (angle >= tilts.lowest) & (angle <= tilts.highest)
+        return wedge_mask(frequency, tilts, 1e-6) > 0.5
 
     missing = ~measured(k)
     if not missing.any():
@@ -100,8 +105,8 @@ def wedge_share(tilts: TiltGeometry, rotation: Tensor, count: int = 4096) -> flo
 def training_rotations(tilts: TiltGeometry, least: float = 0.3) -> tuple[CubeRotation, ...]:
     """The cube rotations that bring measured data into at least the share ``least`` of the missing wedge.
 
-    20 of 24 for a symmetric range. The others map the wedge to itself: nothing in it would be scored, and the encoder
-    would learn that one missing wedge is to be left empty.
+    20 of 24 for a symmetric range, 16 for two such axes or a cone. The others map the wedge to itself: nothing in it would be
+    scored, and the encoder would learn that one missing wedge is to be left empty.
     """
     return tuple(g for g in cube_rotations() if wedge_share(tilts, g.matrix) >= least)
 
@@ -122,7 +127,10 @@ def rotations_named(name: str, tilts: TiltGeometry) -> tuple[CubeRotation, ...]:
 
 @cache
 def symmetry_rotations(tilts: TiltGeometry, most: float = 0.01) -> tuple[CubeRotation, ...]:
-    """The cube rotations that map the wedge to itself, the identity first: 4 for a symmetric range, 2 for any other."""
+    """The cube rotations that map the wedge to itself, the identity first.
+
+    4 for a symmetric range about y, 2 for any other, 8 for two alike at right angles or a cone; fewer for an axis off the grid.
+    """
     if not tilts.has_wedge:
         return (IDENTITY,)
     return tuple(g for g in cube_rotations() if wedge_share(tilts, g.matrix) <= most)

@@ -1,41 +1,29 @@
-"""The missing wedge, as a mask over frequencies.
+"""The missing wedge, as a mask over the frequencies of a patch or a whole tomogram.
 
-A projection at tilt t measures the plane through k_y and (k_z, k_x) = |k| (sin t, cos t). A tilt range measures the angles
-between its ends, and with the ends' planes at signed distances d, the mask is
-
-    M(k) = min over both ends of clip( 1/2 + d(k) / edge , 0, 1 ),          M(0) = 1.
+M at the bins of a grid, for any tilt geometry (``physics.directions``), turned with the specimen: M(R^-1 k)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import cos, radians, sin
 
 import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.physics import directions
+from cryovae.physics.ctf import visible
 from cryovae.physics.rotation import turned_frequencies
 from cryovae.tomogram import TiltGeometry
 
 
 def wedge_mask(frequency: Tensor, tilts: TiltGeometry, edge: float) -> Tensor:
-    """Mask (...) in [0, 1], 1 where measured, at frequencies (3, ...) in cycles per voxel.
+    """M (...) in [0, 1] at frequencies (3, ...) in cycles per voxel, the zeroes of a contrast transfer left out.
 
     edge: width of the soft edge in cycles per voxel, one or two bins.
     """
-    kz, _, kx = frequency
-    if not tilts.has_wedge:
-        return torch.ones_like(kz)
-    low, high = radians(tilts.lowest), radians(tilts.highest)
-
-    def inside(kz: Tensor, kx: Tensor) -> Tensor:
-        above = kz * cos(low) - kx * sin(low)
-        below = kx * sin(high) - kz * cos(high)
-        return (0.5 + torch.minimum(above, below) / edge).clamp(0, 1)
-
-    mask = torch.maximum(inside(kz, kx), inside(-kz, -kx))
-    return torch.where(frequency.abs().sum(0) < 1e-9, torch.ones_like(mask), mask)
+    mask = directions.wedge_mask(frequency, tilts, edge)
+    return mask if tilts.transfer is None else mask * visible(frequency, tilts.transfer)
 
 
 def patch_mask(shape: Sequence[int], tilts: TiltGeometry, rotation: Tensor | None = None, edge_bins: float = 1.0) -> Tensor:
@@ -61,4 +49,5 @@ def smeared_mask(shape: Sequence[int], tilts: TiltGeometry, rotation: Tensor | N
 
 def volume_mask(shape: Sequence[int], tilts: TiltGeometry, edge_bins: float = 1.0) -> Tensor:
     """Mask (z, y, x // 2 + 1) of a whole tomogram."""
-    return wedge_mask(fourier.frequencies(shape), tilts, edge_bins / min(shape[0], shape[2]))
+    along_y = not (tilts.axis_angle or tilts.x_tilt or tilts.conical or tilts.second)
+    return wedge_mask(fourier.frequencies(shape), tilts, edge_bins / (min(shape[0], shape[2]) if along_y else min(shape)))
