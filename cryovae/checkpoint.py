@@ -130,8 +130,8 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read a training state. InputError if there is none to resume from."""
+    """Read a training state, its tensors mapped from the file. InputError if there is none to resume from."""
     if not path.is_file():
         raise InputError(f"{path} does not exist, so there is nothing to resume: leave out --resume")
-    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     return state

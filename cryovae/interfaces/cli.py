@@ -12,6 +12,7 @@ from cryovae.interfaces.commands.info import info
 from cryovae.interfaces.commands.reporting import reported
 from cryovae.interfaces.commands.restore import restore
 from cryovae.interfaces.commands.simulate import simulate
+from cryovae.interfaces.commands.star import import_table
 from cryovae.interfaces.commands.train import train
 
 app = typer.Typer(
@@ -38,3 +39,8 @@ def main(
 
 for command in (restore, train, evaluate, simulate, info):
     app.command()(reported(command))
+
+star = typer.Typer(name="star", help="Tables of tomograms, STAR files.", no_args_is_help=True, pretty_exceptions_enable=False)
+star.callback()(lambda: None)
+star.command("import")(reported(import_table))
+app.add_typer(star)

@@ -25,9 +25,9 @@ from cryovae.tomogram import InputError, Tomogram
 RESERVE = 1.05
 
 
-def results_of(tomogram: Tomogram, config: RunConfig) -> list[str]:
+def results_of(has_halves: bool, config: RunConfig) -> list[str]:
     """The kinds of volumes that a restoration will write."""
-    halves = ["mean_half1", "mean_half2"] if tomogram.halves is not None and config.restoration.halves else []
+    halves = ["mean_half1", "mean_half2"] if has_halves and config.restoration.halves else []
     if config.objective.name != VAE:
         return ["mean", *halves]
     return ["mean", "std", *halves, *(f"sample_{i}" for i in range(config.restoration.samples_out))]
@@ -35,7 +35,7 @@ def results_of(tomogram: Tomogram, config: RunConfig) -> list[str]:
 
 def check_room(folder: RunFolder, tomogram: Tomogram, config: RunConfig, overwrite: bool) -> None:
     """InputError if results are there already; OSError if the disk has no room for new ones. Before any work is done."""
-    kinds = results_of(tomogram, config)
+    kinds = results_of(tomogram.halves is not None, config)
     there = [folder.result(kind) for kind in kinds if folder.result(kind).exists()]
     if there and not overwrite:
         raise InputError(f"{there[0]} is there already: pass --overwrite, or another folder with -o")

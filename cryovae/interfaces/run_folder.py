@@ -9,6 +9,8 @@ import logging
 import platform
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,17 @@ class RunFolder:
             if isinstance(handler, logging.FileHandler):
                 handler.close()
                 log.removeHandler(handler)
+
+
+@contextmanager
+def noted(folder: RunFolder) -> Iterator[None]:
+    """Note in run.json how the run ended, whatever happened."""
+    try:
+        yield
+    except BaseException as error:
+        folder.end("stopped" if type(error).__name__ in ("Interrupted", "Terminated") else "failed", error=str(error))
+        raise
+    folder.end("done")
 
 
 class Metrics:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from cryovae.interfaces.progress import Watch
 from cryovae.interfaces.run_folder import Metrics, RunFolder, log, read_metrics
 from cryovae.models.ladder import Ladder
 from cryovae.objectives.sampling import draw, step_generator
+from cryovae.objectives.shelf import laid_down, shelf, shelved
 from cryovae.objectives.specimen import Specimen, prepare
 from cryovae.restore import refilled
 from cryovae.tomogram import InputError, Tomogram
@@ -28,6 +30,8 @@ from cryovae.train import Interrupted, Report, Trainer
 EVERY = 10
 # Patches by which the latents in use are counted.
 PROBED = 8
+# Patches held out of all tomograms together: each is scored under several rotations, and all of them stay in memory.
+MOST_HELD_OUT = 16
 PARTS = ("data", "forward", "backward", "update")
 
 
@@ -65,16 +69,14 @@ def train_in(
         log.info("the model is finished, nothing left to train")
         return load_model(folder.path(MODEL))
     torch.manual_seed(config.training.seed)
-    if len({t.name for t in tomograms}) < len(tomograms):
-        raise InputError(f"names {', '.join(t.name for t in tomograms)} found, expected tomograms of different file names")
-    specimens = [prepare(t, config.training.patch, config.training.seed, objective=config.objective) for t in tomograms]
-    for specimen in specimens:
-        _describe(specimen, config.training.patch)
-    trainer = Trainer(Ladder(config.ladder), specimens, config.training, config.objective, device, _refill_with(config, device))
-    if resume:
-        trainer.resume(matching_state(folder, config))
-        log.info("resumed at step %d", trainer.step)
-    trained = _run(folder, trainer, config)
+    with shelf(folder.path("shelf")) as place:
+        specimens = _specimens(tomograms, config, place)
+        refill = _refill_with(config, device, place if len(specimens) > 1 else None)
+        trainer = Trainer(Ladder(config.ladder), specimens, config.training, config.objective, device, refill)
+        if resume:
+            trainer.resume(matching_state(folder, config))
+            log.info("resumed at step %d", trainer.step)
+        trained = _run(folder, trainer, config)
     checkpoint = Checkpoint(
         trained, config.training.patch, trainer.step, config.objective.encoders, {s.name: s.noise.table for s in specimens}
     )
@@ -83,10 +85,35 @@ def train_in(
     return checkpoint
 
 
-def _refill_with(config: RunConfig, device: torch.device) -> Callable[[Ladder, Specimen, int], Tensor]:
+def _specimens(tomograms: Sequence[Tomogram], config: RunConfig, place: Path) -> list[Specimen]:
+    """The tomograms made ready, one after the other; of several, only what is in use stays in memory."""
+    share = [MOST_HELD_OUT // len(tomograms) + (i < MOST_HELD_OUT % len(tomograms)) for i in range(len(tomograms))]
+    specimens: list[Specimen] = []
+    for number, tomogram in enumerate(tomograms):
+        if tomogram.name in {s.name for s in specimens}:
+            raise InputError(f"two tomograms are called {tomogram.name}, expected different names: rename one")
+        specimen = prepare(tomogram, config.training.patch, config.training.seed, objective=config.objective)
+        if len(tomograms) > 1:
+            specimen = shelved(replace(specimen, held_out=specimen.held_out[: share[number]]), place / str(number))
+        _describe(specimen, config.training.patch)
+        specimens.append(specimen)
+    return specimens
+
+
+def _refill_with(config: RunConfig, device: torch.device, place: Path | None) -> Callable[[Ladder, Specimen, int], Tensor]:
+    """Fills a specimen's wedge, in memory or in a file of ``place``."""
+    latest: dict[str, Path] = {}
+
     def refill(ladder: Ladder, specimen: Specimen, seed: int) -> Tensor:
         log.info("refilling the wedge of %s", specimen.name)
-        return refilled(ladder, specimen, config.training.patch, seed, device)
+        found = refilled(ladder, specimen, config.training.patch, seed, device)
+        if place is None:
+            return found
+        # The file before this one is still mapped, and goes from the disk once it is not.
+        if specimen.name in latest:
+            latest[specimen.name].unlink()
+        latest[specimen.name] = place / f"{specimen.name}_{seed}.f32"
+        return laid_down(found, latest[specimen.name])
 
     return refill
 

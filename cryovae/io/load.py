@@ -7,64 +7,70 @@ from pathlib import Path
 import numpy as np
 
 from cryovae.io.files import read_volume
+from cryovae.io.names import common_name, stem
 from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.tomogram import InputError, TiltGeometry, Tomogram
 
 BLOCK = 32
+SAME = 1.01
 
 
-def _check_finite(volume: Volume) -> None:
-    """InputError if there is a NaN or an infinity, or nothing but one value; read in slabs."""
+def _check_finite(path: Path, density: np.ndarray) -> None:
+    """InputError if there is a NaN or an infinity, or nothing but one value; looked at in slabs."""
     bad, lowest, highest = 0, np.inf, -np.inf
-    for start in range(0, volume.density.shape[0], BLOCK):
-        slab = np.asarray(volume.density[start : start + BLOCK], dtype=np.float32)
+    for start in range(0, density.shape[0], BLOCK):
+        slab = np.asarray(density[start : start + BLOCK], dtype=np.float32)
         finite = np.isfinite(slab)
         bad += slab.size - int(finite.sum())
         if finite.any():
             lowest, highest = min(lowest, float(slab[finite].min())), max(highest, float(slab[finite].max()))
     if bad:
-        raise InputError(f"{volume.path} has {bad} voxels that are NaN or infinite: reconstruct it again, or mend them first")
+        raise InputError(f"{path} has {bad} voxels that are NaN or infinite: reconstruct it again, or mend them first")
     if not lowest < highest:
-        raise InputError(f"{volume.path} is {lowest:g} everywhere, expected a tomogram: check that it is the right file")
+        raise InputError(f"{path} is {lowest:g} everywhere, expected a tomogram: check that it is the right file")
 
 
 def load_tomogram(
     full: Path | None, halves: tuple[Path, Path] | None, tilts: TiltGeometry, voxel_size: float | None = None
 ) -> Tomogram:
-    """A tomogram from one MRC file, or from two halves, whose mean it is then; voxel_size in angstrom overrides the header."""
-    if halves is None:
-        if full is None:
-            raise InputError("no tomogram given: name an MRC file, or --half1 and --half2")
-        volume = read_volume(full)
-        size = voxel_size_of(volume, voxel_size)
-        _check_finite(volume)
-        return Tomogram(_stem(full), volume.density, size, tilts, None, str(full))
+    """A tomogram from one file, or from two halves, whose mean it is then; voxel_size in angstrom overrides the header.
+
+    One MRC file stays on the disk, mapped into memory; what is compressed, and halves, are read.
+    """
+    if halves is not None:
+        return _from_halves(halves, tilts, voxel_size)
+    if full is None:
+        raise InputError("no tomogram given: name an MRC file or a folder of OME-Zarr, or --half1 and --half2")
+    volume = read_volume(full)
+    size = voxel_size_of(volume, voxel_size)
+    density = volume.density if isinstance(volume.density, np.ndarray) else np.asarray(volume.density)
+    _check_finite(volume.path, density)
+    return Tomogram(stem(full), density, size, tilts, None, str(full), notes=volume.notes)
+
+
+def _from_halves(halves: tuple[Path, Path], tilts: TiltGeometry, voxel_size: float | None) -> Tomogram:
     first, second = read_volume(halves[0]), read_volume(halves[1])
     if first.density.shape != second.density.shape:
         raise InputError(
             f"{halves[0]} has shape {first.density.shape} and {halves[1]} {second.density.shape}, expected halves of one shape"
         )
     size = voxel_size_of(first, voxel_size)
-    for volume in (first, second):
-        _check_finite(volume)
-    even, odd = first.density.astype(np.float32), second.density.astype(np.float32)
+    _check_same_size(first, second)
+    even, odd = (np.array(volume.density, dtype=np.float32) for volume in (first, second))
+    for volume, density in ((first, even), (second, odd)):
+        _check_finite(volume.path, density)
     if np.array_equal(even, odd):
         raise InputError(f"{halves[0]} and {halves[1]} hold the same voxels, expected independent halves: check the names")
-    return Tomogram(_common_name(halves), (even + odd) / 2, size, tilts, (even, odd), str(halves[0]))
+    mean = even + odd
+    mean /= 2
+    notes = (*first.notes, *second.notes)
+    return Tomogram(common_name(halves), mean, size, tilts, (even, odd), str(halves[0]), notes=notes)
 
 
-def _stem(path: Path) -> str:
-    name = Path(path).name
-    for suffix in (".gz", ".bz2"):
-        name = name.removesuffix(suffix)
-    return Path(name).stem
-
-
-def _common_name(halves: tuple[Path, Path]) -> str:
-    """ts_01 for ts_01_EVN and ts_01_ODD; the first half's stem if they share no beginning."""
-    first, second = _stem(halves[0]), _stem(halves[1])
-    same = 0
-    while same < min(len(first), len(second)) and first[same] == second[same]:
-        same += 1
-    name = first[:same].rstrip("_-. ")
-    return (name.removesuffix("_half").removesuffix("half").rstrip("_-. ")) or first
+def _check_same_size(first: Volume, second: Volume) -> None:
+    """InputError if both halves tell a voxel size, and not the same."""
+    one, other = first.voxel_size[0], second.voxel_size[0]
+    if min(one, other) > 0 and not 1 / SAME < other / one < SAME:
+        raise InputError(
+            f"{first.path} has voxels of {one:g} angstrom and {second.path} of {other:g}, expected equal ones: check the names"
+        )

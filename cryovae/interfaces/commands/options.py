@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from cryovae.config import RunConfig
 
-Tilts = Annotated[list[Path] | None, typer.Option(help="Tilt angles: .tlt, .rawtlt, .mdoc, .aln, .xf, Warp .xml or RELION .star; one for each tomogram.")]
+Tilts = Annotated[
+    list[Path] | None,
+    typer.Option(help="Tilt angles: .tlt, .rawtlt, .mdoc, .aln, .xf, Warp .xml or RELION .star; one for each tomogram."),
+]
 TiltRange = Annotated[
     tuple[float, float] | None, typer.Option(help="Lowest and highest tilt in degrees, instead of --tilts.", metavar="LOW HIGH")
 ]
@@ -54,6 +57,18 @@ def tilt_geometries(tilts: list[Path] | None, tilt_range: tuple[float, float] | 
         raise InputError(f"{len(tilts)} tilt files found for {count} tomograms, expected one for each, or one for all")
     found = [read_tilts(path) for path in tilts]
     return found if len(found) == count else found * count
+
+
+def is_table(path: Path) -> bool:
+    """Whether an argument is a table of tomograms, by its ending."""
+    return path.suffix.lower() == ".star"
+
+
+def range_of_table(tilts: list[Path] | None, tilt_range: tuple[float, float] | None) -> TiltGeometry | None:
+    """The tilts of those rows of a table that have none of their own."""
+    if tilts:
+        raise InputError("--tilts found with a table, expected the tilts in its rows: add the column crvTilts, or --tilt-range")
+    return TiltGeometry.from_range(*tilt_range) if tilt_range else None
 
 
 def device_of(name: str, threads: int | None) -> torch.device:

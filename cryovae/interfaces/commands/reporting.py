@@ -1,4 +1,4 @@
-"""How a command ends: one line and an exit code for what can go wrong, and a note in the record of its run."""
+"""How a command ends: one line and an exit code for what can go wrong."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
@@ -50,19 +50,3 @@ def _fail(line: str, code: int) -> NoReturn:
     print(f"cryovae: {line}", file=sys.stderr)
     logging.getLogger("cryovae").error(line)
     raise typer.Exit(code)
-
-
-def noted(folder: Any) -> Any:
-    """Note in run.json how the run ended, whatever happened."""
-    from contextlib import contextmanager
-
-    @contextmanager
-    def noted() -> Any:
-        try:
-            yield
-        except BaseException as error:
-            folder.end("stopped" if type(error).__name__ in ("Interrupted", "Terminated") else "failed", error=str(error))
-            raise
-        folder.end("done")
-
-    return noted()

@@ -29,15 +29,16 @@ from cryovae.interfaces.commands.options import (
     Tilts,
     VoxelSize,
     device_of,
+    is_table,
+    range_of_table,
     settings_of,
     tilt_geometries,
 )
-from cryovae.interfaces.commands.reporting import noted
 from cryovae.tomogram import InputError
 
 
 def restore(
-    tomogram: Annotated[Path | None, typer.Argument(help="One tomogram, MRC.")] = None,
+    tomogram: Annotated[Path | None, typer.Argument(help="One tomogram, or a .star table of many.")] = None,
     half1: Annotated[Path | None, typer.Option(help="First half tomogram, MRC.")] = None,
     half2: Annotated[Path | None, typer.Option(help="Second half tomogram, MRC.")] = None,
     tilts: Tilts = None,
@@ -66,13 +67,18 @@ def restore(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Restore a tomogram, from one volume or from two halves: posterior mean, standard deviation, samples."""
+    """Restore a tomogram, from one volume or from two halves: posterior mean, standard deviation, samples.
+
+    A table of tomograms (.star of IsoNet, RELION or cryovae star import) is restored row by row with one model."""
     if (half1 is None) != (half2 is None):
         raise InputError("one half found, expected both: pass --half1 and --half2, or one tomogram")
     if tomogram is not None and half1 is not None:
         raise InputError("a tomogram and halves were given, expected one or the other: their mean is used when halves are given")
     halves = None if half1 is None or half2 is None else (half1, half2)
-    geometry = tilt_geometries(tilts, tilt_range, 1)[0]
+    if tomogram is not None and is_table(tomogram):
+        geometry = range_of_table(tilts, tilt_range)
+    else:
+        geometry = tilt_geometries(tilts, tilt_range, 1)[0]
     chosen_device = device_of(device, threads)
     run = settings_of(
         preset, config, settings, chosen_device,
@@ -82,11 +88,19 @@ def restore(
         objective__name=objective,
     )  # fmt: skip
 
+    if tomogram is not None and is_table(tomogram):
+        from cryovae.interfaces.table_run import open_table, restore_table
+
+        table = open_table(tomogram, geometry, voxel_size)
+        print(f"restored: {restore_table(table, output, model, run, chosen_device, resume, overwrite, voxel_size)}")
+        return
+    assert geometry is not None
+
     from cryovae.checkpoint import load_model, load_network, objective_of
     from cryovae.config import VAE, as_plain, override, save_config
     from cryovae.interfaces.regression_run import regress_in, train_networks_in
     from cryovae.interfaces.restore_run import check_room, inputs_of, restore_in
-    from cryovae.interfaces.run_folder import RunFolder
+    from cryovae.interfaces.run_folder import RunFolder, noted
     from cryovae.interfaces.training_run import train_in
     from cryovae.io.load import load_tomogram
 

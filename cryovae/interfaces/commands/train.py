@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -28,15 +28,19 @@ from cryovae.interfaces.commands.options import (
     Tilts,
     VoxelSize,
     device_of,
+    is_table,
+    range_of_table,
     settings_of,
     tilt_geometries,
 )
-from cryovae.interfaces.commands.reporting import noted
-from cryovae.tomogram import InputError
+from cryovae.tomogram import InputError, TiltGeometry, Tomogram
+
+if TYPE_CHECKING:
+    from cryovae.io.star.loading import Tomograms
 
 
 def train(
-    tomograms: Annotated[list[Path], typer.Argument(help="Tomograms, MRC; for halves, their first halves.")],
+    tomograms: Annotated[list[Path], typer.Argument(help="Tomograms; for halves, their first halves; or one .star table.")],
     half2: Annotated[list[Path] | None, typer.Option(help="Second half of each tomogram, in the same order.")] = None,
     tilts: Tilts = None,
     tilt_range: TiltRange = None,
@@ -58,8 +62,13 @@ def train(
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train one model on several tomograms; apply it with restore --model."""
-    geometries = tilt_geometries(tilts, tilt_range, len(tomograms))
+    """Train one model on several tomograms, or on all of a .star table; apply it with restore --model.
+
+    Each tomogram is drawn equally often, and only what is in use of it is in memory.
+    """
+    listed = any(is_table(path) for path in tomograms)
+    if listed and (len(tomograms) > 1 or half2):
+        raise InputError("a table and other tomograms were given, expected one .star alone: put all of them into the table")
     if half2 and len(half2) != len(tomograms):
         raise InputError(f"{len(half2)} second halves found for {len(tomograms)} first halves, expected as many")
     chosen_device = device_of(device, threads)
@@ -71,23 +80,35 @@ def train(
     )  # fmt: skip
 
     from cryovae.checkpoint import MODEL
-    from cryovae.config import VAE, as_plain, save_config
-    from cryovae.interfaces.regression_run import train_networks_in
     from cryovae.interfaces.run_folder import RunFolder
-    from cryovae.interfaces.training_run import train_in
-    from cryovae.io.load import load_tomogram
+    from cryovae.interfaces.table_run import inputs_of_table, open_table, train_on
+    from cryovae.io.star.loading import tomograms_of
 
-    seconds = half2 or [None] * len(tomograms)  # type: ignore[list-item]
-    loaded = [
-        load_tomogram(None if second else first, (first, second) if second else None, geometry, voxel_size)
-        for first, second, geometry in zip(tomograms, seconds, geometries, strict=True)
-    ]
+    if listed:
+        table = open_table(tomograms[0], range_of_table(tilts, tilt_range), voxel_size)
+        loaded, inputs = tomograms_of(table, voxel_size), inputs_of_table(table)
+    else:
+        loaded = _named(tomograms, half2 or [], tilt_geometries(tilts, tilt_range, len(tomograms)), voxel_size)
+        inputs = {f"tomogram{i}": path for i, path in enumerate(tomograms)}
+        inputs |= {f"half2_{i}": path for i, path in enumerate(half2 or [])}
     folder = RunFolder(output, output.name)
     if folder.path(MODEL).exists() and not (overwrite or resume):
         raise InputError(f"{folder.path(MODEL)} is there already: pass --overwrite, or another folder with -o")
-    inputs = {f"tomogram{i}": path for i, path in enumerate(tomograms)} | {f"half2_{i}": p for i, p in enumerate(half2 or [])}
-    folder.begin("train", inputs, as_plain(run), run.training.seed)
-    save_config(folder.path("config.toml"), run)
-    with noted(folder):
-        (train_in if run.objective.name == VAE else train_networks_in)(folder, loaded, run, chosen_device, resume)
+    train_on(folder, loaded, inputs, run, chosen_device, resume)
     print(f"trained: {folder.path(MODEL)}")
+
+
+def _named(firsts: list[Path], seconds: list[Path], geometries: list[TiltGeometry], voxel_size: float | None) -> Tomograms:
+    """The tomograms of the files named, each read when its turn comes; that one cannot be opened is known before."""
+    from cryovae.io.files import read_volume
+    from cryovae.io.load import load_tomogram
+    from cryovae.io.star.loading import Tomograms
+
+    for path in (*firsts, *seconds):
+        read_volume(path)
+
+    def load(index: int) -> Tomogram:
+        halves = (firsts[index], seconds[index]) if seconds else None
+        return load_tomogram(None if halves else firsts[index], halves, geometries[index], voxel_size)
+
+    return Tomograms([str(path) for path in firsts], load)

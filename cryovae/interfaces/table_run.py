@@ -1,0 +1,164 @@
+"""Many tomograms from a STAR table: one model for all, then each restored into a folder of its own, and the table written anew.
+
+Rows that are done are passed over, so that the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, load_model, load_network, objective_of
+from cryovae.config import VAE, RunConfig, as_plain, override, save_config
+from cryovae.interfaces.regression_run import regress_in, train_networks_in
+from cryovae.interfaces.restore_run import check_room, restore_in, results_of
+from cryovae.interfaces.run_folder import RunFolder, checksum, log, noted
+from cryovae.interfaces.training_run import train_in
+from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tomograms_of
+from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms, results_columns, write_results
+from cryovae.tomogram import InputError, TiltGeometry, Tomogram
+
+MODEL_FOLDER = "model"
+
+
+def open_table(path: Path, tilts: TiltGeometry | None, voxel_size: float | None) -> TomogramTable:
+    """A table all of whose files are there and can be opened, before any work begins; says if voxel sizes differ."""
+    table = read_tomograms(path, tilts)
+    differ = sizes_differ(checked_sizes(table, voxel_size))
+    if differ is not None:
+        print(f"{path}: {differ}", file=sys.stderr)
+    return table
+
+
+def inputs_of_table(table: TomogramTable) -> dict[str, Path]:
+    """The table and its volumes by their role, for the record."""
+    files = {f"{entry.name}_{i}": file for entry in table.entries for i, file in enumerate(entry.files)}
+    return {"table": table.path} | files
+
+
+def train_on(
+    folder: RunFolder,
+    tomograms: Sequence[Tomogram],
+    inputs: dict[str, Path],
+    config: RunConfig,
+    device: torch.device,
+    resume: bool,
+) -> None:
+    """Train one model on tomograms in ``folder``, with its record."""
+    folder.begin("train", inputs, as_plain(config), config.training.seed)
+    save_config(folder.path("config.toml"), config)
+    with noted(folder):
+        (train_in if config.objective.name == VAE else train_networks_in)(folder, tomograms, config, device, resume)
+
+
+def restore_table(
+    table: TomogramTable,
+    output: Path,
+    model: Path | None,
+    config: RunConfig,
+    device: torch.device,
+    resume: bool = False,
+    overwrite: bool = False,
+    voxel_size: float | None = None,
+) -> Path:
+    """Restore every row by one model, trained on all of them first if none is given; returns the table with the results.
+
+    A row whose input cannot be used is passed over, and named in the InputError at the end. InputError at once if the table would
+    be written over itself, or rows that are done were restored by another model or with other settings.
+    """
+    target = output / table.path.name
+    if target.exists() and target.samefile(table.path):
+        raise InputError(f"{target} is the table that was read, expected another folder: pass it with -o")
+    model = model or _trained(output / MODEL_FOLDER, table, config, device, resume, overwrite, voxel_size)
+    config = override(config, {"objective.name": objective_of(model)})
+    network = load_model(model) if config.objective.name == VAE else load_network(model)
+    mark = checksum(model / MODEL if model.is_dir() else model)
+    done = {} if overwrite else {e.name: _done(output / e.name, e, config, mark) for e in table.entries}
+    results: list[Mapping[str, Path]] = [{} for _ in table.entries]
+    failed: list[str] = []
+    for number, entry in enumerate(table.entries):
+        folder = RunFolder(output / entry.name, entry.name)
+        if done.get(entry.name):
+            print(f"{entry.name}: done before, passed over ({number + 1}/{len(table.entries)})")
+        else:
+            print(f"{entry.name}: restoring ({number + 1}/{len(table.entries)})")
+            try:
+                _restore_row(folder, entry, network, model, mark, config, device, overwrite, voxel_size)
+            except InputError as error:
+                print(f"cryovae: {entry.name}: {error}", file=sys.stderr)
+                failed.append(entry.name)
+        results[number] = {kind: folder.result(kind) for kind in results_columns(table) if folder.result(kind).exists()}
+        write_results(target, table, results)
+    if failed:
+        raise InputError(f"{len(failed)} of {len(table.entries)} tomograms could not be restored, {', '.join(failed)}: see above")
+    return target
+
+
+def _trained(
+    where: Path,
+    table: TomogramTable,
+    config: RunConfig,
+    device: torch.device,
+    resume: bool,
+    overwrite: bool,
+    voxel_size: float | None,
+) -> Path:
+    """The folder of the model that belongs to a table, trained now unless it is there."""
+    if overwrite or not (where / MODEL).exists():
+        folder = RunFolder(where, MODEL_FOLDER)
+        train_on(folder, tomograms_of(table, voxel_size), inputs_of_table(table), config, device, resume)
+    else:
+        print(f"{where / MODEL} is there, so nothing is trained")
+    return where
+
+
+def _restore_row(
+    folder: RunFolder,
+    entry: Entry,
+    network: Checkpoint | NetworkCheckpoint,
+    model: Path,
+    mark: str,
+    config: RunConfig,
+    device: torch.device,
+    overwrite: bool,
+    voxel_size: float | None,
+) -> None:
+    loaded = load_entry(entry, voxel_size)
+    # A record that is not done is of a run that was broken off; what it left is ours to replace.
+    check_room(folder, loaded, config, overwrite or folder.path("run.json").exists())
+    inputs = {f"half{i + 1}" if entry.halves else "tomogram": file for i, file in enumerate(entry.files)}
+    folder.begin("restore", inputs, as_plain(config), config.restoration.seed)
+    tilts = {"lowest": loaded.tilts.lowest, "highest": loaded.tilts.highest}
+    folder.save(tilts=tilts, model=str(model), model_sha256=mark)
+    save_config(folder.path("config.toml"), config)
+    with noted(folder):
+        if isinstance(network, NetworkCheckpoint):
+            regress_in(folder, loaded, network, config, device)
+        else:
+            restore_in(folder, loaded, network, config, device)
+    log.info("restored %s", entry.name)
+
+
+def _done(where: Path, entry: Entry, config: RunConfig, mark: str) -> bool:
+    """Whether a row was restored to the end. InputError if that was by another model, or with other settings."""
+    record = where / "run.json"
+    if not record.exists():
+        return False
+    try:
+        found = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return False
+    if found.get("status") != "done":
+        return False
+    same = found.get("model_sha256") == mark and found.get("config", {}).get("restoration") == _plain(config)
+    if not same:
+        raise InputError(f"{where} was restored by another model or with other settings: pass --overwrite, or another -o")
+    return all((where / f"{entry.name}_{kind}.mrc").exists() for kind in results_of(entry.halves is not None, config))
+
+
+def _plain(config: RunConfig) -> object:
+    return json.loads(json.dumps(as_plain(config)["restoration"]))

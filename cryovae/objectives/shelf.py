@@ -1,0 +1,51 @@
+"""Specimens whose large tensors lie in files, memory-mapped: any number of them is trained on, what is in use is in memory.
+
+Per tomogram: its density, the same with its wedge refilled, and the turned masks and noise spectra.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryovae.objectives.specimen import Specimen
+
+LARGE = ("masks", "variances")
+
+
+def laid_down(tensor: Tensor, path: Path) -> Tensor:
+    """The same values in a file, mapped: (...) float32. The file must last as long as the tensor. OSError if the disk is full."""
+    values = tensor.detach().cpu().contiguous().numpy()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Written, not only mapped: a full disk is then an error here and not a crash when a page is first touched.
+    values.tofile(path)
+    return torch.from_numpy(np.memmap(path, dtype=values.dtype, mode="r+", shape=values.shape))
+
+
+def shelved(specimen: Specimen, folder: Path) -> Specimen:
+    """The same specimen with its large tensors in files of ``folder``."""
+    density = laid_down(specimen.density, folder / "density.f32")
+    filled = density if specimen.filled is specimen.density else laid_down(specimen.filled, folder / "filled.f32")
+    orientations = copy.copy(specimen.orientations)
+    for name in LARGE:
+        setattr(orientations, name, laid_down(getattr(orientations, name), folder / f"{name}.f32"))
+    return replace(specimen, density=density, filled=filled, orientations=orientations)
+
+
+@contextmanager
+def shelf(folder: Path) -> Iterator[Path]:
+    """A folder for files that are needed during training only: empty at first, gone afterwards."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
