@@ -160,6 +160,7 @@ class Tomogram:
     halves: two independent reconstructions of the same shape (even and odd tilts or frames), or None.
     source: the file whose header, grey scale and origin the restored volumes take over.
     optics: what its contrast transfer follows from, or None if unknown.
+    notes: what was decided on reading its files where they left a doubt, one line each.
     """
 
     name: str
@@ -169,6 +170,7 @@ class Tomogram:
     halves: tuple[np.ndarray, np.ndarray] | None = None
     source: str | None = field(default=None, compare=False)
     optics: Optics | None = None
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,8 +1,9 @@
-"""Files that appear whole or not at all: written beside their place, renamed at the end."""
+"""Files and folders that appear whole or not at all: written beside their place, renamed at the end."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,32 @@ def whole_file(path: Path) -> Iterator[Path]:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a path beside ``path`` to make a folder at; on success it takes the place of ``path``, on any error it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside, before = (path.with_name(f".{path.name}.{os.getpid()}.{word}") for word in ("part", "before"))
+    try:
+        yield beside
+        # A folder that is not empty cannot be replaced by one rename: what was there is put aside, and back if that fails.
+        there = path.exists()
+        if there:
+            os.replace(path, before)
+        try:
+            os.replace(beside, path)
+        except OSError:
+            if there:
+                os.replace(before, path)
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    if before.is_dir():
+        shutil.rmtree(before, ignore_errors=True)
+    else:
+        before.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

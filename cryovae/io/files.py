@@ -1,4 +1,4 @@
-"""Volumes by path, whatever their format: MRC, plain or compressed, under any name."""
+"""Volumes by path, whatever their format: a folder is OME-Zarr, a file is MRC, plain or compressed, under any name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 
 from cryovae.io.mrc.reading import provenance_of_mrc, read_mrc
 from cryovae.io.mrc.writing import write_mrc
+from cryovae.io.ome_zarr.reading import is_zarr, provenance_of_zarr, read_zarr
+from cryovae.io.ome_zarr.writing import write_zarr
 from cryovae.io.volume import Provenance, Volume
 from cryovae.tomogram import InputError
 
@@ -20,18 +22,24 @@ def read_volume(path: Path | str, number: int | None = None) -> Volume:
 
     InputError, one line, if it is missing, damaged, an image, or of a kind that is not read.
     """
-    return read_mrc(Path(path), number)
+    path = Path(path)
+    return read_zarr(path) if is_zarr(path) else read_mrc(path, number)
 
 
 def write_volume(path: Path, density: np.ndarray, source: Path | str | None, voxel_size: float, note: str) -> None:
-    """Write a (z, y, x) density, with what the file ``source`` says of its place and history, and ``note`` as one line more."""
-    write_mrc(Path(path), density, Provenance() if source is None else provenance_of(Path(source)), voxel_size, note)
+    """Write a (z, y, x) density, with what the file ``source`` says of its place and history, and ``note`` as one line more.
+
+    OME-Zarr if ``path`` ends in .zarr, else MRC; ``source`` may be of the other format.
+    """
+    carried = Provenance() if source is None else provenance_of(Path(source))
+    write = write_zarr if Path(path).suffix == ".zarr" else write_mrc
+    write(Path(path), density, carried, voxel_size, note)
 
 
 def provenance_of(source: Path) -> Provenance:
     """What a restored volume takes over from its input; nothing, and a line in the log, if that is no longer there."""
     try:
-        return provenance_of_mrc(source)
+        return provenance_of_zarr(source) if is_zarr(source) else provenance_of_mrc(source)
     except InputError as error:
         # Hours of work end in this write: better a volume without its origin than none.
         log.warning("origin and labels of the input could not be taken over: %s", error)

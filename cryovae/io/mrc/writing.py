@@ -69,10 +69,10 @@ def _extra(carried: Provenance) -> np.void:
 
 
 def _set_labels(mrc: Any, labels: list[str], ours: str) -> None:
-    if len(labels) >= LABELS:
-        oldest = next((i for i, label in enumerate(labels) if label.startswith("cryovae")), LABELS - 1)
-        labels = labels[:oldest] + labels[oldest + 1 : LABELS]
+    while len(labels) >= LABELS:
+        labels.pop(next((i for i, label in enumerate(labels) if label.startswith("cryovae")), len(labels) - 1))
     mrc.header.label = b""
     mrc.header.nlabl = 0
     for label in [*labels, ours]:
-        mrc.add_label(label.encode("ascii", "replace").decode()[:LABEL_LENGTH])
+        printable = "".join(c if c.isascii() and c.isprintable() else "?" for c in label)
+        mrc.add_label(printable[:LABEL_LENGTH])

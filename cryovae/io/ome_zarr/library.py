@@ -1,0 +1,38 @@
+"""The package zarr, imported when it is needed, and what it raises as errors of the input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cryovae.tomogram import InputError
+
+AXES = ("z", "y", "x")
+# Under this key of a group's attributes lies what MRC has and OME-Zarr has not: labels and start.
+KEY = "cryovae"
+
+
+def library(path: Path) -> Any:
+    """The package zarr. InputError if it is not installed."""
+    try:
+        import zarr
+    except ImportError as error:
+        raise InputError(f"{path} is OME-Zarr, which needs the package zarr: pip install 'cryovae[zarr]'") from error
+    return zarr
+
+
+@contextmanager
+def understood(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged group makes the library or the metadata raise into an InputError."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:
+        # zarr has no common class for what it raises: json, codecs, validation and missing keys each have their own.
+        reason = (str(error) or "?").splitlines()[0]
+        raise InputError(
+            f"{path} cannot be read as OME-Zarr ({type(error).__name__}: {reason[:120]}): expected metadata of version 0.4 or 0.5"
+        ) from error
