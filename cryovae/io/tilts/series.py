@@ -16,7 +16,8 @@ class TiltSeries:
     excluded: tilts that were left out of the reconstruction. dose: electrons per square angstrom before each tilt.
     defocus_u, defocus_v: angstrom, underfocus positive. defocus_angle: degrees. axis_angle: degrees, counter-clockwise from +y,
     of the tilt axis in the raw images; every program here turns it onto y when it reconstructs, so the geometry of the tomogram
-    does not have it. x_tilt: degrees about x that the reconstruction was turned by. voltage: kV. spherical_aberration: mm.
+    does not have it. x_tilt: degrees by which the tilt axis is lifted from +y
+    towards +z of the tomogram. voltage: kV. spherical_aberration: mm.
     amplitude_contrast: a fraction. phase_shift: degrees. pixel_size: angstrom, of the raw images. names: of the images.
     """
 
@@ -47,7 +48,7 @@ class TiltSeries:
 
     def geometry(self) -> TiltGeometry:
         """The geometry of the tomogram: the angles that were used. InputError if they are fewer than two, or out of range."""
-        return TiltGeometry(self.used.angles)
+        return TiltGeometry(self.used.angles, x_tilt=self.x_tilt)
 
     def optics(self) -> Optics | None:
         """The contrast transfer of the tilts that were used, or None where no defocus is known."""

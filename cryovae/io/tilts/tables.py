@@ -2,7 +2,8 @@
 
     angle = atan2(-P[2, 0], P[2, 2])       of a projection matrix P, whose rows are the image's x, its y, and the beam
 
-which is rlnTomoYTilt where a table has both. Tilts that were excluded are not in these tables.
+which is rlnTomoYTilt where a table has both. An image sees R_z R_y R_x(rlnTomoXTilt) r, so that the axis is lifted by minus that.
+Tilts that were excluded are not in these tables.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def tilt_series_of(block: Block, path: Path) -> TiltSeries:
         (False,) * len(angles),
         dose=block.numbers("rlnMicrographPreExposure", path),
         axis_angle=None if axis is None else sum(axis) / len(axis),
-        x_tilt=sum(x_tilts) / len(x_tilts),
+        x_tilt=-sum(x_tilts) / len(x_tilts),
         phase_shift=_first(block, "rlnPhaseShift", path),
         names=None if names is None else tuple(names),
         **_defoci(block, path),

@@ -3,7 +3,7 @@
     our angle = -(Angles + LevelAngleY)
 
 Warp counts tilts the other way round than IMOD and RELION: its ts_import turns their sign. LevelAngleX and LevelAngleY are what
-ts_autolevel turned the reconstruction by.
+ts_autolevel turned the reconstruction by: an image sees R_y R_x(LevelAngleX) r, so that the axis is R_x(-LevelAngleX) y.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def tilt_series_in(path: Path, text: str) -> TiltSeries:
         defocus_u=defocus_u,
         defocus_v=defocus_v,
         axis_angle=None if axis is None else sum(axis) / count,
-        x_tilt=level_x,
+        x_tilt=-level_x,
         voltage=known.get("Voltage"),
         spherical_aberration=known.get("Cs"),
         amplitude_contrast=known.get("Amplitude"),

@@ -67,7 +67,8 @@ def test_warp_turns_the_sign_and_leaves_out_what_is_not_used(tmp_path):
 def test_warp_level_angles_are_part_of_the_geometry(tmp_path):
     level = read_tilt_series(_warp(tmp_path / "ts.xml", level_x="10.25", level_y="-10.5"))
     assert level.angles == pytest.approx((-29.51, 10.48, 49.0, 70.5))
-    assert level.x_tilt == 10.25
+    assert level.x_tilt == -10.25
+    assert read_tilts(tmp_path / "ts.xml").x_tilt == -10.25
 
 
 def test_an_unknown_ending_is_told_by_what_is_in_the_file(tmp_path, shared):

@@ -1,0 +1,182 @@
+"""Damaged files of tilts and tables are read, or refused in one line: no traceback, no hang, no memory without need."""
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cryovae.io.star.loading import checked_sizes
+from cryovae.io.star.table import read_blocks
+from cryovae.io.star.tomograms import read_tomograms
+from cryovae.io.tilts import read_tilts
+from cryovae.tomogram import TiltGeometry
+from tests.conftest import write_mrc
+from tests.io.fuzz import TEXT, mangled, survive
+from tests.io.tilts.test_tilts import WARP
+
+RANGE = TiltGeometry.from_range(-60, 60)
+TLT = b"-60.0\n-30.0\n0.0\n30.0\n60.0\n"
+XF = b"".join(b" 0.98 -0.19 0.19 0.98 %d.5 -0.8\n" % i for i in range(5))
+XML = WARP.format(use="True\nTrue\nFalse\nTrue", level_x="1.5", level_y="0").encode()
+ALN = b"""# AreTomo Alignment / Priims bprmMn
+# RawSize = 2032 2032 5
+# NumPatches = 1
+# DarkFrame =     1    0   -66.00
+# AlphaOffset =     0.00
+# BetaOffset =     0.00
+# SEC     ROT         GMAG       TX          TY      SMEAN     SFIT    SCALE     BASE     TILT
+    1   -12.6611    1.00000     24.786     -2.677     1.00     1.00     1.00     0.00    -61.50
+    2   -12.6611    1.00000     34.451     -8.599     1.00     1.00     1.00     0.00    -60.00
+# Local Alignment
+   0   0  -558.42   -802.00   -100.07     24.43   1.0
+"""
+MDOC = b"""PixelSpacing = 5.4
+Voltage = 300
+ImageSize = 924 958
+
+[T =     Tilt axis angle = 85.3, binning = 4  spot = 8  camera = 2]
+
+[ZValue = 0]
+TiltAngle = 0.001
+StagePosition = 20.7936 155.287
+ExposureDose = 0
+SubFramePath = D:\\DATA\\TS_01_000_0.0.mrc
+
+[ZValue = 1]
+TiltAngle = 3.00113
+PriorRecordDose = 3.1
+FrameDosesAndNumber = 0.02 3  0.03 7
+"""
+SERIES = b"""data_TS_01
+
+loop_
+_rlnMicrographName #1
+_rlnTomoNominalStageTiltAngle #2
+_rlnTomoYTilt #3
+_rlnTomoZRot #4
+_rlnDefocusU #5
+_rlnDefocusV #6
+_rlnTomoProjX #7
+_rlnTomoProjZ #8
+a.mrc 0.1 9.02 85.2 39424.7 38845.8 [0.08,-0.99,0.01,3618] [-0.15,0,0.98,-1167]
+b.mrc 3.1 12.02 85.2 39158.5 38873.5 [0.08,-0.99,0.01,3618] [-0.20,0,0.97,-1167]
+"""
+TABLE = b"""data_global
+
+loop_
+_rlnTomoName #1
+_rlnTomoReconstructedTomogram #2
+_rlnPixelSize #3
+_rlnTiltMin #4
+_rlnTiltMax #5
+_rlnDefocus #6
+_crvTilts #7
+TS_01 one.mrc 10.0 -60 60 30000 None
+'TS 02' two.mrc None None None None good.tlt
+"""
+MATRICES = SERIES.replace(b"_rlnTomoYTilt", b"_other").replace(b"_rlnTomoNominalStageTiltAngle", b"_another")
+SEEDS = {
+    "tlt": [TLT],
+    "xf": [XF],
+    "xml": [XML],
+    "aln": [ALN],
+    "mdoc": [MDOC],
+    "star": [SERIES, MATRICES],
+    "txt": [TLT, XML, ALN, SERIES],
+}
+WORDS = [
+    *TEXT,
+    struct.pack("<f", 1.0),
+    b"&a;",
+    b"<!DOCTYPE a [<!ENTITY a 'aaaa'>]>",
+    b"(" * 300,
+    b"[" * 300,
+    b"\nloop_\n",
+    b"\ndata_\n",
+]
+
+
+def checked(examples):
+    return settings(
+        max_examples=examples, deadline=None, database=None, derandomize=True, print_blob=False,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+
+def use_table(path):
+    """What begins before any work: the table, the tilts of its rows, and the headers of their volumes."""
+    read_blocks(path)
+    checked_sizes(read_tomograms(path, RANGE))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fuzz")
+    for name in ("one", "two"):
+        write_mrc(folder / f"{name}.mrc", np.arange(60, dtype=np.float32).reshape(3, 4, 5))
+    (folder / "good.tlt").write_bytes(TLT)
+    (folder / "damaged.rawtlt").write_bytes(TLT)
+    for ending, seeds in SEEDS.items():
+        for seed in seeds:
+            assert survive(read_tilts, folder / f"damaged.{ending}", seed), ending
+            (folder / "damaged.tlt").unlink(missing_ok=True)
+    assert survive(use_table, folder / "table.star", TABLE)
+    return folder
+
+
+ONE_OF = st.sampled_from(sorted(SEEDS)).flatmap(
+    lambda ending: st.tuples(st.just(ending), mangled(SEEDS[ending], WORDS, 600) | st.binary(max_size=300))
+)
+
+
+def tilts(folder, case):
+    ending, content = case
+    survive(read_tilts, folder / f"damaged.{ending}", content)
+    (folder / "damaged.tlt").unlink(missing_ok=True)
+
+
+@checked(200)
+@given(case=ONE_OF)
+def test_damaged_tilts_are_read_or_refused(place, case):
+    tilts(place, case)
+
+
+@checked(80)
+@given(content=mangled([TABLE], WORDS, 600))
+def test_damaged_tables_are_read_or_refused(place, content):
+    survive(use_table, place / "table.star", content)
+
+
+@pytest.mark.slow
+@checked(7_000)
+@given(case=ONE_OF)
+def test_seven_thousand_damaged_tilts(place, case):
+    tilts(place, case)
+
+
+@pytest.mark.slow
+@checked(3_000)
+@given(content=mangled([TABLE], WORDS, 600))
+def test_three_thousand_damaged_tables(place, content):
+    survive(use_table, place / "table.star", content)
+
+
+def test_the_damage_leaves_some_files_readable_and_not_all(place):
+    found = []
+
+    @checked(100)
+    @given(content=mangled([TABLE], WORDS, 600))
+    def count(content):
+        found.append(survive(use_table, place / "table.star", content))
+
+    count()
+    assert 0.05 < np.mean(found) < 0.95
+
+
+def test_an_xml_that_grows_without_end_is_refused(place):
+    """Each entity is ten of the one before: a few hundred bytes would be gigabytes."""
+    entities = "".join(f"<!ENTITY e{i} '{''.join([f'&e{i - 1};'] * 10)}'>" for i in range(1, 11))
+    text = f"<!DOCTYPE t [<!ENTITY e0 '1234567890'>{entities}]><TiltSeries><Angles>&e10;</Angles></TiltSeries>"
+    assert not survive(read_tilts, place / "damaged.xml", text.encode())
