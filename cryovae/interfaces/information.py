@@ -12,7 +12,7 @@ from cryovae.tomogram import TiltGeometry
 
 
 def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float | None) -> None:
-    """Header, statistics and the wedge in the power spectrum of one MRC file."""
+    """Header, statistics and the wedge in the power spectrum of one volume."""
     volume = read_volume(path)
     density = np.asarray(volume.density, dtype=np.float32)
     nz, ny, nx = density.shape
@@ -30,6 +30,8 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
     if len(finite) < density.size:
         print(f"not finite    {density.size - len(finite)} voxels: NaN or infinite")
         return
+    for note in volume.notes:
+        print(f"note          {note.removeprefix(f'{path}: ')}")
     for number, label in enumerate(volume.labels):
         print(f"label {number}       {label}")
     if finite.min() == finite.max():

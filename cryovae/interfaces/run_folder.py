@@ -9,7 +9,7 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,8 +28,8 @@ class RunFolder:
     A second tomogram restored into the same folder puts its name before the names of its record, so that nothing is lost.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
+    def __init__(self, folder: Path, name: str, suffix: str = ".mrc") -> None:
+        self.folder, self.name, self.suffix = folder, name, suffix
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -44,8 +44,8 @@ class RunFolder:
         return self.folder / f"{self.prefix}{name}"
 
     def result(self, kind: str) -> Path:
-        """Where a restored volume lies, e.g. ts_01_mean.mrc."""
-        return self.folder / f"{self.name}_{kind}.mrc"
+        """Where a restored volume lies, e.g. ts_01_mean.mrc, or ts_01_mean.zarr."""
+        return self.folder / f"{self.name}_{kind}{self.suffix}"
 
     def begin(self, command: str, inputs: dict[str, Path], config: dict[str, Any], seed: int) -> None:
         """Write run.json with status 'running', and start the log."""
@@ -70,6 +70,14 @@ class RunFolder:
         """Write run.json anew with further figures."""
         self.record |= figures
         write_text(self.path("run.json"), json.dumps(self.record, indent=2) + "\n")
+
+    def tell(self, notes: Sequence[str]) -> None:
+        """Say what was decided on reading the inputs: to the user, in the log, and in the record."""
+        for note in notes:
+            print(note, file=sys.stderr)
+            log.info("%s", note)
+        if notes:
+            self.save(notes=list(notes))
 
     def end(self, status: str, **figures: Any) -> None:
         """Note how the run ended, and how long it took."""
@@ -121,7 +129,11 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file."""
+    """SHA-256 of a file; of a folder, that of the names and checksums of its files in their order."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        lines = "".join(f"{file.relative_to(path).as_posix()} {checksum(file)}\n" for file in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

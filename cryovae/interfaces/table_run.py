@@ -64,6 +64,7 @@ def restore_table(
     resume: bool = False,
     overwrite: bool = False,
     voxel_size: float | None = None,
+    suffix: str = ".mrc",
 ) -> Path:
     """Restore every row by one model, trained on all of them first if none is given; returns the table with the results.
 
@@ -77,11 +78,11 @@ def restore_table(
     config = override(config, {"objective.name": objective_of(model)})
     network = load_model(model) if config.objective.name == VAE else load_network(model)
     mark = checksum(model / MODEL if model.is_dir() else model)
-    done = {} if overwrite else {e.name: _done(output / e.name, e, config, mark) for e in table.entries}
+    done = {} if overwrite else {e.name: _done(output / e.name, e, config, mark, suffix) for e in table.entries}
     results: list[Mapping[str, Path]] = [{} for _ in table.entries]
     failed: list[str] = []
     for number, entry in enumerate(table.entries):
-        folder = RunFolder(output / entry.name, entry.name)
+        folder = RunFolder(output / entry.name, entry.name, suffix)
         if done.get(entry.name):
             print(f"{entry.name}: done before, passed over ({number + 1}/{len(table.entries)})")
         else:
@@ -132,6 +133,7 @@ def _restore_row(
     check_room(folder, loaded, config, overwrite or folder.path("run.json").exists())
     inputs = {f"half{i + 1}" if entry.halves else "tomogram": file for i, file in enumerate(entry.files)}
     folder.begin("restore", inputs, as_plain(config), config.restoration.seed)
+    folder.tell(loaded.notes)
     tilts = {"lowest": loaded.tilts.lowest, "highest": loaded.tilts.highest}
     folder.save(tilts=tilts, model=str(model), model_sha256=mark)
     save_config(folder.path("config.toml"), config)
@@ -143,7 +145,7 @@ def _restore_row(
     log.info("restored %s", entry.name)
 
 
-def _done(where: Path, entry: Entry, config: RunConfig, mark: str) -> bool:
+def _done(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: str) -> bool:
     """Whether a row was restored to the end. InputError if that was by another model, or with other settings."""
     record = where / "run.json"
     if not record.exists():
@@ -157,7 +159,7 @@ def _done(where: Path, entry: Entry, config: RunConfig, mark: str) -> bool:
     same = found.get("model_sha256") == mark and found.get("config", {}).get("restoration") == _plain(config)
     if not same:
         raise InputError(f"{where} was restored by another model or with other settings: pass --overwrite, or another -o")
-    return all((where / f"{entry.name}_{kind}.mrc").exists() for kind in results_of(entry.halves is not None, config))
+    return all((where / f"{entry.name}_{kind}{suffix}").exists() for kind in results_of(entry.halves is not None, config))
 
 
 def _plain(config: RunConfig) -> object:

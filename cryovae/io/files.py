@@ -9,11 +9,13 @@ import numpy as np
 
 from cryovae.io.mrc.reading import provenance_of_mrc, read_mrc
 from cryovae.io.mrc.writing import write_mrc
+from cryovae.io.ome_zarr.library import library
 from cryovae.io.ome_zarr.reading import is_zarr, provenance_of_zarr, read_zarr
 from cryovae.io.ome_zarr.writing import write_zarr
 from cryovae.io.volume import Provenance, Volume
 from cryovae.tomogram import InputError
 
+FORMATS = ("mrc", "zarr")
 log = logging.getLogger("cryovae")
 
 
@@ -34,6 +36,15 @@ def write_volume(path: Path, density: np.ndarray, source: Path | str | None, vox
     carried = Provenance() if source is None else provenance_of(Path(source))
     write = write_zarr if Path(path).suffix == ".zarr" else write_mrc
     write(Path(path), density, carried, voxel_size, note)
+
+
+def suffix_of(name: str) -> str:
+    """The ending of files of a format, 'mrc' or 'zarr'. InputError if it is another, or its package is not installed."""
+    if name not in FORMATS:
+        raise InputError(f"--format {name} found, expected {' or '.join(FORMATS)}")
+    if name == "zarr":
+        library(Path("--format zarr"))
+    return f".{name}"
 
 
 def provenance_of(source: Path) -> Provenance:

@@ -58,7 +58,7 @@ def _bad_inputs(folder: Path) -> dict[str, tuple[list, tuple]]:
     return {
         "missing file": ([folder / "no.mrc", *RANGE], ("no.mrc", "does not exist")),
         "text file": ([folder / "text.mrc", *RANGE], ("text.mrc", "MRC")),
-        "file cut short": ([folder / "cut.mrc", *RANGE], ("cut.mrc", "MRC")),
+        "file cut short": ([folder / "cut.mrc", *RANGE], ("cut.mrc", "cut short")),
         "halves of different shapes": (["--half1", good, "--half2", other, *RANGE], ("(20, 24, 28)", "(20, 24, 20)")),
         "one half": (["--half1", good, *RANGE], ("--half2",)),
         "the same file as both halves": (["--half1", good, "--half2", good, *RANGE], ("same voxels",)),

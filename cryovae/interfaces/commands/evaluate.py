@@ -11,8 +11,8 @@ from cryovae.interfaces.commands.options import TiltRange, Tilts, VoxelSize, til
 
 
 def evaluate(
-    restored: Annotated[Path, typer.Argument(help="A restored tomogram, MRC.")],
-    truth: Annotated[Path | None, typer.Option(help="The truth, MRC of the same shape, if there is one.")] = None,
+    restored: Annotated[Path, typer.Argument(help="A restored tomogram, MRC or OME-Zarr.")],
+    truth: Annotated[Path | None, typer.Option(help="The truth, of the same shape, if there is one.")] = None,
     tilts: Tilts = None,
     tilt_range: TiltRange = None,
     given: Annotated[

@@ -11,7 +11,7 @@ from cryovae.interfaces.commands.options import TiltRange, Tilts, VoxelSize, til
 
 
 def info(
-    tomogram: Annotated[Path, typer.Argument(help="A tomogram, MRC.")],
+    tomogram: Annotated[Path, typer.Argument(help="A tomogram, MRC or OME-Zarr.")],
     tilts: Tilts = None,
     tilt_range: TiltRange = None,
     voxel_size: VoxelSize = None,

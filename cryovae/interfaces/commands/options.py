@@ -39,6 +39,7 @@ Encoders = Annotated[int | None, typer.Option(help="2 for q and r, 1 for the sim
 Seed = Annotated[int | None, typer.Option(help="Random seed of training and samples.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores without it.")]
+Format = Annotated[str, typer.Option("--format", help="Of the volumes that are written: mrc, or zarr for OME-Zarr.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]
 

@@ -14,6 +14,7 @@ from cryovae.interfaces.commands.options import (
     Config,
     Device,
     Encoders,
+    Format,
     LearningRate,
     Objective,
     Output,
@@ -38,9 +39,9 @@ from cryovae.tomogram import InputError
 
 
 def restore(
-    tomogram: Annotated[Path | None, typer.Argument(help="One tomogram, or a .star table of many.")] = None,
-    half1: Annotated[Path | None, typer.Option(help="First half tomogram, MRC.")] = None,
-    half2: Annotated[Path | None, typer.Option(help="Second half tomogram, MRC.")] = None,
+    tomogram: Annotated[Path | None, typer.Argument(help="One tomogram, MRC or OME-Zarr, or a .star table of many.")] = None,
+    half1: Annotated[Path | None, typer.Option(help="First half tomogram.")] = None,
+    half2: Annotated[Path | None, typer.Option(help="Second half tomogram.")] = None,
     tilts: Tilts = None,
     tilt_range: TiltRange = None,
     output: Output = Path("restored"),
@@ -61,6 +62,7 @@ def restore(
     encoders: Encoders = None,
     objective: Objective = None,
     voxel_size: VoxelSize = None,
+    output_format: Format = "mrc",
     seed: Seed = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -88,11 +90,15 @@ def restore(
         objective__name=objective,
     )  # fmt: skip
 
+    from cryovae.io.files import suffix_of
+
+    suffix = suffix_of(output_format)
     if tomogram is not None and is_table(tomogram):
         from cryovae.interfaces.table_run import open_table, restore_table
 
         table = open_table(tomogram, geometry, voxel_size)
-        print(f"restored: {restore_table(table, output, model, run, chosen_device, resume, overwrite, voxel_size)}")
+        written = restore_table(table, output, model, run, chosen_device, resume, overwrite, voxel_size, suffix)
+        print(f"restored: {written}")
         return
     assert geometry is not None
 
@@ -110,10 +116,11 @@ def restore(
     deterministic = run.objective.name != VAE
     trained = None if model is None or deterministic else load_model(model)
     network = load_network(model) if model is not None and deterministic else None
-    folder = RunFolder(output, loaded.name)
+    folder = RunFolder(output, loaded.name, suffix)
     check_room(folder, loaded, run, overwrite or resume)
     inputs = inputs_of(tomogram, halves, tilts[0] if tilts else None)
     folder.begin("restore", inputs, as_plain(run), run.training.seed)
+    folder.tell(loaded.notes)
     folder.save(tilts={"lowest": geometry.lowest, "highest": geometry.highest}, model=None if model is None else str(model))
     if not geometry.has_wedge:
         print(

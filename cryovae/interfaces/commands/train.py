@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,7 +106,8 @@ def _named(firsts: list[Path], seconds: list[Path], geometries: list[TiltGeometr
     from cryovae.io.star.loading import Tomograms
 
     for path in (*firsts, *seconds):
-        read_volume(path)
+        for note in read_volume(path).notes:
+            print(note, file=sys.stderr)
 
     def load(index: int) -> Tomogram:
         halves = (firsts[index], seconds[index]) if seconds else None

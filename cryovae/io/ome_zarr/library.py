@@ -19,7 +19,7 @@ def library(path: Path) -> Any:
     try:
         import zarr
     except ImportError as error:
-        raise InputError(f"{path} is OME-Zarr, which needs the package zarr: pip install 'cryovae[zarr]'") from error
+        raise InputError(f"{path} asks for OME-Zarr, which needs the package zarr: pip install 'cryovae[zarr]'") from error
     return zarr
 
 
