@@ -120,6 +120,9 @@ def place(tmp_path_factory):
     (folder / "damaged.rawtlt").write_bytes(TLT)
     for ending, seeds in SEEDS.items():
         for seed in seeds:
+            # The libraries are loaded before time and memory are watched.
+            (folder / f"damaged.{ending}").write_bytes(seed)
+            read_tilts(folder / f"damaged.{ending}")
             assert survive(read_tilts, folder / f"damaged.{ending}", seed), ending
             (folder / "damaged.tlt").unlink(missing_ok=True)
     assert survive(use_table, folder / "table.star", TABLE)
