@@ -157,8 +157,7 @@ def halves_of(tomogram: Tomogram, specimen: Specimen) -> tuple[Tensor, Tensor]:
     """The halves (z, y, x) on the specimen's scale; one volume stands for both, so its noise is not hidden from the network."""
     if tomogram.halves is None:
         return specimen.density, specimen.density
-    first, second = ((torch.from_numpy(half) - specimen.mean) / specimen.scale for half in tomogram.halves)
-    return first, second
+    return specimen.ready(tomogram.halves[0]), specimen.ready(tomogram.halves[1])
 
 
 @torch.no_grad()
@@ -200,7 +199,7 @@ def regressed(network: UNet, tomogram: Tomogram, patch: int, objective: str, dev
     """Apply a trained network to a tomogram: to both halves, or to one volume."""
     network = network.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
     specimen = prepare(tomogram, patch)
-    tilts, scale, shift = tomogram.tilts, specimen.scale, specimen.mean
+    tilts, scale, shift = specimen.tilts, specimen.scale, specimen.mean
 
     def answer(data: Tensor) -> Tensor:
         return apply(network, data, tilts, patch, device, twice=objective in TWICE)

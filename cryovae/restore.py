@@ -28,10 +28,10 @@ from cryovae import fourier
 from cryovae.inference.amortised import sample_pair
 from cryovae.inference.foretold import Foretold, foretell
 from cryovae.inference.noise_field import NoiseField
-from cryovae.inference.spread import Spread
+from cryovae.inference.spread import Spread, at_noise
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.specimen import Specimen, prepare
-from cryovae.physics.noise import amplitude_table, spectrum_table
+from cryovae.physics.noise import amplitude_table, spectrum_mean, spectrum_table
 from cryovae.physics.rotation import CubeRotation, symmetry_rotations
 from cryovae.physics.wedge import smeared_mask, volume_mask
 from cryovae.tiling.grid import Blender, PatchGrid, Position, cut, levels
@@ -160,9 +160,10 @@ class Restorer:
         config = self.config
         specimen = prepare(tomogram, self.patch, config.seed)
         data, shift, scale = specimen.density, specimen.mean, specimen.scale
-        parts = () if tomogram.halves is None else tuple((torch.from_numpy(h) - shift) / scale for h in tomogram.halves)
+        parts = () if tomogram.halves is None else tuple(specimen.ready(half) for half in tomogram.halves)
         halves = (parts[0], parts[1]) if parts else None
-        turns = symmetry_rotations(tomogram.tilts)
+        tilts = specimen.tilts
+        turns = symmetry_rotations(tilts)
         grid = self.grid(tomogram.shape)
         parts = parts if config.halves else ()
         self._done, self._total = 0, len(grid) * (config.samples // 2 + len(turns[:TURNS]) + len(parts) * len(turns[:HALF_TURNS]))
@@ -170,11 +171,11 @@ class Restorer:
         if config.calibrate:
             foretold = foretell(self.ladder, specimen, self.patch, halves, seed=config.seed, device=self.device)
         answer: _Answer | None = None
-        raw, moments = self.answered(data, tomogram.tilts, TURNS), _Moments(tomogram.shape)
+        raw, moments = self.answered(data, tilts, TURNS), _Moments(tomogram.shape)
         kept: list[Tensor] = []
         spread = 0.0
         for pair in range(config.samples // 2):
-            drawn = self.pair(data, tomogram.tilts, grid, turns[pair % len(turns)], pair)
+            drawn = self.pair(data, tilts, grid, turns[pair % len(turns)], pair)
             if answer is None:
                 answer = self._answer(raw, (drawn[0] - drawn[1]) / 2, specimen, foretold.spread if foretold else None)
                 spread = float(((drawn[0] - drawn[1]) / 2).square().mean())
@@ -185,7 +186,7 @@ class Restorer:
         assert answer is not None
         mean = answer.mean(raw, data)
         moved = mean - moments.mean()
-        restored = [answer.mean(self.answered(part, tomogram.tilts, HALF_TURNS), part) * scale + shift for part in parts]
+        restored = [answer.mean(self.answered(part, tilts, HALF_TURNS), part) * scale + shift for part in parts]
         return Restoration(
             mean=mean * scale + shift,
             std=moments.std() * scale,
@@ -251,8 +252,10 @@ class Restorer:
         if config.raw:
             return _Answer(spread=hidden)
         plain = spread / (spread + noise)
-        weight = mask * (plain if known is None else Spread.at(known.weight, radius))
-        error = noise * (plain if known is None else Spread.at(known.error, radius))
+        # Noise that varies within a shell, as it does around the zeroes of a contrast transfer, against the mean of the shell.
+        uneven = noise / spectrum_mean(noise, mask, radius) if tilts.transfer else torch.ones(())
+        weight = mask * (plain if known is None else at_noise(Spread.at(known.weight, radius), uneven))
+        error = noise * (plain if known is None else at_noise(Spread.at(known.error, radius), uneven))
         # A sample deviates by its own spread and by noise in its data; scaled, the two together have the error.
         parts = (1 - weight).square() * spread + weight.square() * noise
         factor = (error / parts.clamp_min(1e-12)).sqrt().clamp(max=FARTHEST)

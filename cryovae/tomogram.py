@@ -28,6 +28,7 @@ class TiltGeometry:
     thickness: of the specimen in voxels, or None: each tilt then measures a slab of 1/thickness, not a plane.
     second: what the second axis of a dual-axis series measured, with its own axis_angle, or None.
     conical: the axis went all the way round the beam, so that a cone is missing and not a wedge.
+    transfer: the contrast transfer that was divided out, whose zeroes were not measured either, or None.
     """
 
     angles: tuple[float, ...]
@@ -37,6 +38,7 @@ class TiltGeometry:
     thickness: float | None = None
     second: TiltGeometry | None = None
     conical: bool = False
+    transfer: Transfer | None = None
 
     def __post_init__(self) -> None:
         if len(self.angles) < 2:
@@ -144,6 +146,14 @@ class Optics:
             )
         if not np.isfinite(self.phase_shift) or not np.isfinite(self.b_factor):
             raise InputError(f"phase shift {self.phase_shift:g}, B-factor {self.b_factor:g} found, expected finite numbers")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """A contrast transfer on a grid: the optics, and the voxel size in angstrom."""
+
+    optics: Optics
+    voxel_size: float
 
 
 def _few(values: tuple[float, ...]) -> str:

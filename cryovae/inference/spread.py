@@ -62,6 +62,11 @@ class Spread:
         return table[below] + (place - below) * (table[above] - table[below])
 
 
+def at_noise(share: Tensor, noise: Tensor) -> Tensor:
+    """P / (P + n) for the P that gives ``share`` at n = 1; shares of 1 and more, errors as large as the noise, stay."""
+    return torch.where(share < 1, share / (share + (1 - share) * noise), share)
+
+
 def pooled(values: Tensor) -> Tensor:
     """Sums over a shell and, by half, its neighbours: (..., SHELLS)."""
     padded = torch.nn.functional.pad(values, (1, 1))

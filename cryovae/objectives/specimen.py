@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cryovae import fourier
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.pairs import Orientations
+from cryovae.physics.ctf import inverse_transfer
 from cryovae.physics.noise import NoiseSpectrum, estimate_noise
 from cryovae.physics.wedge import volume_mask
 from cryovae.tiling.grid import Position, cut
-from cryovae.tomogram import TiltGeometry, Tomogram
+from cryovae.tomogram import TiltGeometry, Tomogram, Transfer
 
 # The first held-out patch may cost a larger share of the positions: without one nothing says when training has gone too far.
 FIRST_HELD_OUT, MOST_HELD_OUT = 0.4, 0.25
@@ -23,8 +25,9 @@ FIRST_HELD_OUT, MOST_HELD_OUT = 0.4, 0.25
 class Specimen:
     """One tomogram in training.
 
-    density: (z, y, x) float32, mean 0 and standard deviation 1: (grey - mean) / scale. filled: the same with its missing wedge
-    refilled, or ``density`` itself. noise: of the standardised density. held_out: patches kept from training.
+    density: (z, y, x) float32, mean 0 and standard deviation 1: (grey - mean) / scale, less the contrast transfer if it is known,
+    as ``tilts`` then say. filled: the same with its missing wedge refilled, or ``density`` itself. noise: of the standardised
+    density. held_out: patches kept from training.
     """
 
     name: str
@@ -36,6 +39,10 @@ class Specimen:
     noise: NoiseSpectrum
     orientations: Orientations
     held_out: tuple[Position, ...]
+
+    def ready(self, half: np.ndarray) -> Tensor:
+        """A half (z, y, x) of the same tomogram, made ready as ``density`` was."""
+        return divided((torch.from_numpy(np.asarray(half, dtype=np.float32)) - self.mean) / self.scale, self.tilts)
 
     def overlaps_held_out(self, position: Position, side: int) -> bool:
         """Whether a patch shares a voxel with a held-out one."""
@@ -51,14 +58,28 @@ def prepare(
     halves = tomogram.halves
     scaled = None if halves is None else ((halves[0] - mean) / scale, (halves[1] - mean) / scale)
     noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed).simplified(objective.noise)
+    tilts = tomogram.tilts
+    if tomogram.optics is not None:
+        tilts = replace(tilts, transfer=Transfer(tomogram.optics, tomogram.voxel_size))
+        density = divided(density, tilts)
+        gained = float(density.std())
+        density, scale = density / gained, scale * gained
+        noise = replace(noise.scaled(gained**-2), transfer=tilts.transfer)
     tolerated = None
     if objective.tolerance:
-        tolerated = noise.signal(density, volume_mask(density.shape, tomogram.tilts)).scaled(objective.tolerance)
-    orientations = Orientations(
-        tomogram.tilts, noise, side, rotations=objective.rotations, hide=objective.hide, tolerated=tolerated
-    )
+        tolerated = noise.signal(density, volume_mask(density.shape, tilts)).scaled(objective.tolerance)
+    orientations = Orientations(tilts, noise, side, rotations=objective.rotations, hide=objective.hide, tolerated=tolerated)
     boxes = held_out_patches(tomogram.shape, side) if held_out else ()
-    return Specimen(tomogram.name, tomogram.tilts, density, density, mean, scale, noise, orientations, boxes)
+    return Specimen(tomogram.name, tilts, density, density, mean, scale, noise, orientations, boxes)
+
+
+def divided(density: Tensor, tilts: TiltGeometry) -> Tensor:
+    """A (z, y, x) density without the contrast transfer of its tilts, empty around its zeroes; its mean is kept."""
+    if tilts.transfer is None:
+        return density
+    inverse = inverse_transfer(fourier.frequencies(density.shape), tilts.transfer)
+    inverse[0, 0, 0] = 1.0
+    return fourier.filtered(density, inverse)
 
 
 def standardise(density: np.ndarray) -> tuple[Tensor, float, float]:

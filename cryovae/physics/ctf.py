@@ -2,13 +2,13 @@
 
 CTF(k) = -sin( pi lambda dz k^2 - pi/2 Cs lambda^3 k^4 + phi + arcsin A ),      k in 1/angstrom, dz > 0 for underfocus
 
-A tomogram is C F x in Fourier space, with C = -CTF exp(-B k^2 / 4), the sign that keeps the grey scale of the tomogram, and dz that of
-the tilt whose plane k lies in. With the data divided by C the likelihood is the one without it, at other variances:
+A tomogram is C F x in Fourier space, with C = -CTF exp(-B k^2 / 4), the sign that keeps the grey scale of the tomogram, and dz
+that of the tilt whose plane k lies in. With the data divided by C the likelihood is the one without it, at other variances:
 
     sum M |C F x - F y|^2 / sigma^2  =  sum M V |F x - F y / C|^2 / (sigma^2 / C^2),          V = 0 where |C| < 1/4
 
-Around its zeroes, where V is 0, nothing was measured. Below its first maximum C is not less than 1/4: contrast that long waves hardly
-transfer is raised fourfold at most.
+Around its zeroes, where V is 0, nothing was measured. Below its first maximum C is not less than 1/4: contrast that long waves
+hardly transfer is raised fourfold at most.
 """
 
 from __future__ import annotations

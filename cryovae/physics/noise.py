@@ -9,15 +9,16 @@ Fixed before training, never learned: a learned sigma pays a blurry decoder to s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.physics.ctf import inverse_transfer
 from cryovae.physics.wedge import patch_mask, volume_mask
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import InputError, TiltGeometry, Transfer
 
 SHELLS, ANGLES = 24, 4
 # Cycles per voxel between which a tomogram is taken to be noise alone.
@@ -29,11 +30,13 @@ class NoiseSpectrum:
     """sigma^2 in a table (shells, angles to the beam, angles to the tilt axis), for orthonormal spectra.
 
     The shells divide 0 to sqrt(3)/2 cycles per voxel; the angles divide |cos| in 0 to 1.
-    method: 'halves' or 'quiet patches', for the record.
+    method: 'halves' or 'quiet patches', for the record. transfer: the contrast transfer C by which the data were divided, so that
+    their noise is sigma^2 / C^2 where they say something; the table is that of the data as they were. None for none.
     """
 
     table: Tensor
     method: str
+    transfer: Transfer | None = None
 
     def __call__(self, frequency: Tensor) -> Tensor:
         """sigma^2 (...) at frequencies (3, ...) in cycles per voxel, linear between shells."""
@@ -42,20 +45,21 @@ class NoiseSpectrum:
         above = (below + 1).clamp(max=SHELLS - 1)
         part = (shell - below).clamp(0, 1)
         table = self.table.to(frequency.device)
-        return table[below, beam, axis] * (1 - part) + table[above, beam, axis] * part
+        found = table[below, beam, axis] * (1 - part) + table[above, beam, axis] * part
+        return found if self.transfer is None else found * inverse_transfer(frequency, self.transfer).square().clamp_min(1.0)
 
     def simplified(self, detail: str) -> NoiseSpectrum:
         """The same with less detail: 'angular' as it is, 'radial' one variance a shell, 'white' one for all."""
         if detail == "angular":
             return self
         if detail == "radial":
-            return NoiseSpectrum(self.table.mean((1, 2), keepdim=True).expand_as(self.table).clone(), self.method)
+            return replace(self, table=self.table.mean((1, 2), keepdim=True).expand_as(self.table).clone())
         if detail != "white":
             raise InputError(f"noise '{detail}' found, expected angular, radial or white")
         radius = (torch.arange(SHELLS) + 0.5) / SHELLS
         volume = (radius.square() * (radius < 0.5 / (3**0.5 / 2))).view(-1, 1, 1)
         mean = (self.table * volume).sum() / (volume.sum() * ANGLES**2)
-        return NoiseSpectrum(torch.full_like(self.table, float(mean)), self.method)
+        return replace(self, table=torch.full_like(self.table, float(mean)))
 
     def signal(self, density: Tensor, mask: Tensor) -> NoiseSpectrum:
         """Power of the signal by shell: that of a whole (z, y, x) density where ``mask`` is 1, less this noise; never below 0."""
@@ -68,7 +72,7 @@ class NoiseSpectrum:
 
     def scaled(self, factor: float) -> NoiseSpectrum:
         """The spectrum of noise whose variance is ``factor`` times as large."""
-        return NoiseSpectrum(self.table * factor, self.method)
+        return replace(self, table=self.table * factor)
 
 
 def _coordinates(frequency: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -99,6 +103,14 @@ def spectrum_table(density: Tensor, frequency: Tensor) -> NoiseSpectrum:
     power = fourier.transform(density).abs().square()
     weight = fourier.multiplicity(density.shape).expand_as(power)
     return NoiseSpectrum(_tabulate(power, weight, frequency), "spread")
+
+
+def spectrum_mean(variance: Tensor, mask: Tensor, radius: Tensor) -> Tensor:
+    """The mean of a spectrum over what ``mask`` leaves of its shell, in every bin; all (z, y, x // 2 + 1), radius |k|."""
+    shell = (radius / (3**0.5 / 2) * 2 * SHELLS).round().long()
+    sums = torch.zeros(2, int(shell.max()) + 1)
+    sums.index_add_(1, shell.flatten(), torch.stack((variance * mask, mask)).flatten(1))
+    return (sums[0] / sums[1].clamp_min(1e-9)).clamp_min(1e-12)[shell]
 
 
 def amplitude_table(
