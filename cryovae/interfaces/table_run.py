@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,9 +26,16 @@ from cryovae.tomogram import InputError, TiltGeometry, Tomogram
 MODEL_FOLDER = "model"
 
 
-def open_table(path: Path, tilts: TiltGeometry | None, voxel_size: float | None) -> TomogramTable:
-    """A table all of whose files are there and can be opened, before any work begins; says if voxel sizes differ."""
+def open_table(path: Path, tilts: TiltGeometry | None, voxel_size: float | None, ctf: bool = False) -> TomogramTable:
+    """A table all of whose files are there and can be opened, before any work begins; says if voxel sizes differ.
+
+    ctf: keep what it tells of the contrast transfer, which is divided out then. InputError if a row tells nothing of it.
+    """
     table = read_tomograms(path, tilts)
+    if not ctf:
+        table = replace(table, entries=type(table.entries)(replace(e, optics=None) for e in table.entries))
+    elif unknown := [entry.name for entry in table.entries if entry.optics is None]:
+        raise InputError(f"{path} tells no defocus of {', '.join(unknown)}: add the column rlnDefocus, or leave out --ctf")
     differ = sizes_differ(checked_sizes(table, voxel_size))
     if differ is not None:
         print(f"{path}: {differ}", file=sys.stderr)

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from cryovae.interfaces.commands.optics import (
+    Aberration,
+    AmplitudeContrast,
+    BFactor,
+    Ctf,
+    Defocus,
+    Flipped,
+    PhaseShift,
+    Voltage,
+    optics_given,
+    table_has_optics,
+)
 from cryovae.interfaces.commands.options import (
     Batch,
     Beta,
@@ -62,6 +75,14 @@ def restore(
     encoders: Encoders = None,
     objective: Objective = None,
     voxel_size: VoxelSize = None,
+    ctf: Ctf = None,
+    defocus: Defocus = None,
+    voltage: Voltage = None,
+    cs: Aberration = None,
+    amplitude_contrast: AmplitudeContrast = None,
+    phase_shift: PhaseShift = None,
+    b_factor: BFactor = None,
+    phase_flipped: Flipped = None,
     output_format: Format = "mrc",
     seed: Seed = None,
     device: Device = "auto",
@@ -96,7 +117,7 @@ def restore(
     if tomogram is not None and is_table(tomogram):
         from cryovae.interfaces.table_run import open_table, restore_table
 
-        table = open_table(tomogram, geometry, voxel_size)
+        table = open_table(tomogram, geometry, voxel_size, table_has_optics(ctf, defocus, tomogram))
         written = restore_table(table, output, model, run, chosen_device, resume, overwrite, voxel_size, suffix)
         print(f"restored: {written}")
         return
@@ -110,7 +131,11 @@ def restore(
     from cryovae.interfaces.training_run import train_in
     from cryovae.io.load import load_tomogram
 
-    loaded = load_tomogram(tomogram, halves, geometry, voxel_size)
+    optics = optics_given(
+        ctf, defocus, 1, voltage=voltage, spherical_aberration=cs, amplitude_contrast=amplitude_contrast,
+        phase_shift=phase_shift, b_factor=b_factor, flipped=phase_flipped,
+    )[0]  # fmt: skip
+    loaded = replace(load_tomogram(tomogram, halves, geometry, voxel_size), optics=optics)
     if model is not None:
         run = override(run, {"objective.name": objective_of(model)})
     deterministic = run.objective.name != VAE
@@ -122,6 +147,7 @@ def restore(
     folder.begin("restore", inputs, as_plain(run), run.training.seed)
     folder.tell(loaded.notes)
     folder.save(tilts={"lowest": geometry.lowest, "highest": geometry.highest}, model=None if model is None else str(model))
+    folder.save(optics=None if optics is None else asdict(optics))
     if not geometry.has_wedge:
         print(
             f"{loaded.name}: tilts {geometry.lowest:g} to {geometry.highest:g} leave no wedge, so it is denoised only",

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cryovae.interfaces.commands.optics import (
+    Aberration,
+    AmplitudeContrast,
+    BFactor,
+    Ctf,
+    Defocus,
+    Flipped,
+    PhaseShift,
+    Voltage,
+    optics_given,
+    table_has_optics,
+)
 from cryovae.interfaces.commands.options import (
     Batch,
     Beta,
@@ -34,7 +47,7 @@ from cryovae.interfaces.commands.options import (
     settings_of,
     tilt_geometries,
 )
-from cryovae.tomogram import InputError, TiltGeometry, Tomogram
+from cryovae.tomogram import InputError, Optics, TiltGeometry, Tomogram
 
 if TYPE_CHECKING:
     from cryovae.io.star.loading import Tomograms
@@ -57,6 +70,14 @@ def train(
     encoders: Encoders = None,
     objective: Objective = None,
     voxel_size: VoxelSize = None,
+    ctf: Ctf = None,
+    defocus: Defocus = None,
+    voltage: Voltage = None,
+    cs: Aberration = None,
+    amplitude_contrast: AmplitudeContrast = None,
+    phase_shift: PhaseShift = None,
+    b_factor: BFactor = None,
+    phase_flipped: Flipped = None,
     seed: Seed = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -65,7 +86,8 @@ def train(
 ) -> None:
     """Train one model on several tomograms, or on all of a .star table; apply it with restore --model.
 
-    Each tomogram is drawn equally often, and only what is in use of it is in memory.
+    Each tomogram is drawn equally often, and only what is in use of it is in memory. A table of particles, or an optimisation
+    set, trains on its subtomograms.
     """
     listed = any(is_table(path) for path in tomograms)
     if listed and (len(tomograms) > 1 or half2):
@@ -81,15 +103,25 @@ def train(
     )  # fmt: skip
 
     from cryovae.checkpoint import MODEL
+    from cryovae.interfaces.particles import tomograms_of_particles
     from cryovae.interfaces.run_folder import RunFolder
     from cryovae.interfaces.table_run import inputs_of_table, open_table, train_on
     from cryovae.io.star.loading import tomograms_of
+    from cryovae.io.star.particles import is_particle_table, read_particles
 
-    if listed:
-        table = open_table(tomograms[0], range_of_table(tilts, tilt_range), voxel_size)
+    if listed and is_particle_table(tomograms[0]):
+        particles = read_particles(tomograms[0], range_of_table(tilts, tilt_range))
+        loaded, inputs = tomograms_of_particles(particles, voxel_size), {"table": tomograms[0]}
+    elif listed:
+        known = table_has_optics(ctf, defocus, tomograms[0])
+        table = open_table(tomograms[0], range_of_table(tilts, tilt_range), voxel_size, known)
         loaded, inputs = tomograms_of(table, voxel_size), inputs_of_table(table)
     else:
-        loaded = _named(tomograms, half2 or [], tilt_geometries(tilts, tilt_range, len(tomograms)), voxel_size)
+        optics = optics_given(
+            ctf, defocus, len(tomograms), voltage=voltage, spherical_aberration=cs, amplitude_contrast=amplitude_contrast,
+            phase_shift=phase_shift, b_factor=b_factor, flipped=phase_flipped,
+        )  # fmt: skip
+        loaded = _named(tomograms, half2 or [], tilt_geometries(tilts, tilt_range, len(tomograms)), optics, voxel_size)
         inputs = {f"tomogram{i}": path for i, path in enumerate(tomograms)}
         inputs |= {f"half2_{i}": path for i, path in enumerate(half2 or [])}
     folder = RunFolder(output, output.name)
@@ -99,7 +131,9 @@ def train(
     print(f"trained: {folder.path(MODEL)}")
 
 
-def _named(firsts: list[Path], seconds: list[Path], geometries: list[TiltGeometry], voxel_size: float | None) -> Tomograms:
+def _named(
+    firsts: list[Path], seconds: list[Path], geometries: list[TiltGeometry], optics: list[Optics | None], voxel_size: float | None
+) -> Tomograms:
     """The tomograms of the files named, each read when its turn comes; that one cannot be opened is known before."""
     from cryovae.io.files import read_volume
     from cryovae.io.load import load_tomogram
@@ -111,6 +145,7 @@ def _named(firsts: list[Path], seconds: list[Path], geometries: list[TiltGeometr
 
     def load(index: int) -> Tomogram:
         halves = (firsts[index], seconds[index]) if seconds else None
-        return load_tomogram(None if halves else firsts[index], halves, geometries[index], voxel_size)
+        found = load_tomogram(None if halves else firsts[index], halves, geometries[index], voxel_size)
+        return replace(found, optics=optics[index])
 
     return Tomograms([str(path) for path in firsts], load)
