@@ -74,7 +74,7 @@ def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None) -> Tomog
     first = next(iter(blocks.values()))
     listed = first.text("rlnTomoTomogramsFile", 0) if len(first) == 1 else None
     if listed is not None:
-        return read_tomograms(_found(path, listed), tilts)
+        return read_tomograms(found(path, listed), tilts)
     listing = _listing(blocks, path)
     rows = blocks[listing]
     _check_files(rows, path)
@@ -105,7 +105,7 @@ def _has_paths(block: Block) -> bool:
     return any(is_volume(name) for name in block.columns.get(FULL[2], ()))
 
 
-def _found(table: Path, text: str) -> Path:
+def found(table: Path, text: str) -> Path:
     """Where a file named in a table is: beside it, or from a folder above; where it should be beside it if nowhere."""
     named = Path(text)
     if named.is_absolute():
@@ -118,7 +118,7 @@ def _found(table: Path, text: str) -> Path:
 def _volumes(rows: Block, row: int, table: Path) -> tuple[Path | None, tuple[Path, Path] | None]:
     halves = [rows.text(column, row) for column in HALVES]
     if halves[0] is not None and halves[1] is not None:
-        return None, (_found(table, halves[0]), _found(table, halves[1]))
+        return None, (found(table, halves[0]), found(table, halves[1]))
     if halves[0] is not None or halves[1] is not None:
         raise InputError(f"{table} row {row + 1} has one half, expected {HALVES[0]} and {HALVES[1]}: add the other")
     named = [rows.text(column, row) for column in FULL[:2]]
@@ -126,7 +126,7 @@ def _volumes(rows: Block, row: int, table: Path) -> tuple[Path | None, tuple[Pat
     full = next((name for name in named if name is not None), None)
     if full is None:
         raise InputError(f"{table} row {row + 1} has no tomogram, expected {HALVES[0]} and its other half, or {FULL[0]}: add it")
-    return _found(table, full), None
+    return found(table, full), None
 
 
 def _check_files(rows: Block, table: Path) -> None:
@@ -136,7 +136,7 @@ def _check_files(rows: Block, table: Path) -> None:
         full, halves = _volumes(rows, row, table)
         named = [*(halves or ()), *([full] if full is not None else [])]
         others = [rows.text(column, row) for column in (TILTS, SERIES, "rlnMaskName")]
-        named += [_found(table, text) for text in others if text is not None]
+        named += [found(table, text) for text in others if text is not None]
         missing += [(row + 1, file) for file in named if not file.exists()]
     if missing:
         row, file = missing[0]
@@ -161,7 +161,7 @@ def _entry(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilt
         halves=halves,
         tilts=geometry,
         voxel_size=_voxel_size(rows, row, table),
-        mask=None if mask is None else _found(table, mask),
+        mask=None if mask is None else found(table, mask),
         optics=_optics(rows, row, table, series),
     )
 
@@ -171,7 +171,7 @@ def _series(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], nam
     for column in (TILTS, SERIES):
         text = rows.text(column, row)
         if text is not None:
-            series = read_tilt_series(_found(table, text))
+            series = read_tilt_series(found(table, text))
             # That there are enough of them is checked here, where the row can be named.
             try:
                 series.geometry()
@@ -269,7 +269,7 @@ def _moved(old: Path, new: Path, text: str | None) -> str:
     """The same text where it is no path, or still leads to the same file from the new table; else the file's absolute path."""
     if text is None:
         return "None"
-    there = _found(old, text)
-    if not there.exists() or _found(new, text).absolute() == there.absolute():
+    there = found(old, text)
+    if not there.exists() or found(new, text).absolute() == there.absolute():
         return text
     return str(there.absolute())

@@ -16,7 +16,7 @@ class TiltSeries:
     excluded: tilts that were left out of the reconstruction. dose: electrons per square angstrom before each tilt.
     defocus_u, defocus_v: angstrom, underfocus positive. defocus_angle: degrees. axis_angle: degrees, counter-clockwise from +y,
     of the tilt axis in the raw images; every program here turns it onto y when it reconstructs, so the geometry of the tomogram
-    does not have it. x_tilt: degrees by which the tilt axis is lifted from +y
+    does not have it; axis_angles: of each tilt, where they are known. x_tilt: degrees by which the tilt axis is lifted from +y
     towards +z of the tomogram. voltage: kV. spherical_aberration: mm.
     amplitude_contrast: a fraction. phase_shift: degrees. pixel_size: angstrom, of the raw images. names: of the images.
     """
@@ -28,6 +28,7 @@ class TiltSeries:
     defocus_v: tuple[float, ...] | None = None
     defocus_angle: tuple[float, ...] | None = None
     axis_angle: float | None = None
+    axis_angles: tuple[float, ...] | None = None
     x_tilt: float = 0.0
     voltage: float | None = None
     spherical_aberration: float | None = None

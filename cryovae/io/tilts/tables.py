@@ -51,6 +51,7 @@ def tilt_series_of(block: Block, path: Path) -> TiltSeries:
         (False,) * len(angles),
         dose=block.numbers("rlnMicrographPreExposure", path),
         axis_angle=None if axis is None else sum(axis) / len(axis),
+        axis_angles=axis,
         x_tilt=-sum(x_tilts) / len(x_tilts),
         phase_shift=_first(block, "rlnPhaseShift", path),
         names=None if names is None else tuple(names),
@@ -63,12 +64,13 @@ def projections_of(block: Block, path: Path) -> TiltSeries:
     rows = [(_vector(block, "rlnTomoProjX", row, path), _vector(block, "rlnTomoProjZ", row, path)) for row in range(len(block))]
     angles = tuple(math.degrees(math.atan2(-beam[0], beam[2])) for _, beam in rows)
     # The image's x is cos(axis) x' - sin(axis) y, and of these only the second is the same at every tilt.
-    axis = [math.degrees(math.asin(min(max(-x[1], -1.0), 1.0))) for x, _ in rows]
+    axis = [math.degrees(math.atan2(-x[1], math.hypot(x[0], x[2]))) for x, _ in rows]
     return TiltSeries(
         angles,
         (False,) * len(angles),
         dose=block.numbers("rlnMicrographPreExposure", path),
         axis_angle=sum(axis) / len(axis),
+        axis_angles=tuple(axis),
         **_defoci(block, path),
     )
 

@@ -1,0 +1,161 @@
+"""Tables of subtomograms: RELION 3 to 5 and Warp, as 3D volumes or as 2D stacks, each with the tilts of its tomogram."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryovae.io.star.table import Block, read_blocks
+from cryovae.io.star.tomograms import SERIES, found
+from cryovae.io.tilts import TiltSeries, read_tilt_series
+from cryovae.io.tilts.tables import projections_of
+from cryovae.tomogram import InputError, TiltGeometry
+
+IMAGE, VISIBLE = "rlnImageName", "rlnTomoVisibleFrames"
+TURNED = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
+
+
+@dataclass(frozen=True)
+class Particle:
+    """One subtomogram.
+
+    file: a volume in the orientation of its tomogram, or, stacked, one image for each tilt as the microscope saw it. series: the
+    tilts of its tomogram, those that are not visible in it excluded; of a volume only ``geometry`` may be known. voxel_size:
+    angstrom, or None for that of the header.
+    """
+
+    name: str
+    row: int
+    file: Path
+    stacked: bool
+    geometry: TiltGeometry
+    series: TiltSeries | None
+    voxel_size: float | None
+
+
+def is_particle_table(path: Path) -> bool:
+    """Whether a STAR file lists particles, or is an optimisation set that names a list. InputError as for ``read_blocks``."""
+    blocks = read_blocks(path)
+    return any(IMAGE in block and block.loop for block in blocks.values()) or _named(blocks, "rlnTomoParticlesFile") is not None
+
+
+def read_particles(path: Path, tilts: TiltGeometry | None = None) -> tuple[Particle, ...]:
+    """The subtomograms of a table, all of whose files are there.
+
+    path: a table of particles, with its tomograms beside it as NAME_tomograms.star or tomograms.star, or an optimisation set,
+    which names both. tilts: of 3D subtomograms whose tomograms are not known. InputError, which names the row, for what is
+    missing, single particles without tilts, and volumes that were turned when they were cut.
+    """
+    blocks = read_blocks(path)
+    listed, tomograms = _named(blocks, "rlnTomoParticlesFile"), _named(blocks, "rlnTomoTomogramsFile")
+    table = path if listed is None else found(path, listed)
+    blocks = blocks if listed is None else read_blocks(table)
+    beside = [table.with_name(f"{table.stem}_tomograms.star"), table.with_name("tomograms.star")]
+    where = found(path, tomograms) if tomograms is not None else next((p for p in beside if p.is_file()), None)
+    rows = next((block for block in blocks.values() if IMAGE in block and block.loop and len(block)), None)
+    if rows is None:
+        raise InputError(f"{table} has no particles, expected a table with {IMAGE}: give a table of particles")
+    known = {} if where is None else _tilts_by_tomogram(where, _tomograms_of(rows))
+    files = [_file(rows, row, table) for row in range(len(rows))]
+    missing = [(row, file) for row, file in enumerate(files) if not file.is_file()]
+    if missing:
+        row, file = missing[0]
+        raise InputError(
+            f"{table} row {row + 1}: {file} does not exist, and {len(missing) - 1} more are missing: correct the paths"
+        )
+    sizes, flat = _optics(blocks, rows, table)
+    return tuple(_particle(rows, row, table, files[row], known, tilts, sizes[row], flat[row]) for row in range(len(rows)))
+
+
+def _named(blocks: Mapping[str, Block], column: str) -> str | None:
+    return next((block.text(column, 0) for block in blocks.values() if column in block and len(block) == 1), None)
+
+
+def _file(rows: Block, row: int, table: Path) -> Path:
+    name = rows.text(IMAGE, row)
+    if name is None or "@" in name:
+        raise InputError(f"{table} row {row + 1} has {IMAGE} '{name}', expected a file: single particles have no tilts")
+    return found(table, name)
+
+
+def _tomograms_of(rows: Block) -> set[str]:
+    return {_tomogram(rows, row) for row in range(len(rows))}
+
+
+def _tomogram(rows: Block, row: int) -> str:
+    return rows.text("rlnTomoName", row) or rows.text("rlnMicrographName", row) or ""
+
+
+def _tilts_by_tomogram(table: Path, wanted: set[str]) -> dict[str, TiltSeries]:
+    """The tilt series of each tomogram that particles come from: blocks of projection matrices, or files of tilt series."""
+    blocks = read_blocks(table)
+    listing = next((block for block in blocks.values() if "rlnTomoName" in block), None)
+    if listing is None:
+        raise InputError(f"{table} names no tomograms, expected rlnTomoName: give the one of the particles")
+    series = {}
+    for row, name in enumerate(listing.columns["rlnTomoName"]):
+        file = listing.text(SERIES, row)
+        if name not in wanted:
+            continue
+        if file is not None:
+            series[name] = read_tilt_series(found(table, file))
+        elif name in blocks and "rlnTomoProjX" in blocks[name]:
+            series[name] = projections_of(blocks[name], table)
+    return series
+
+
+def _optics(blocks: Mapping[str, Block], rows: Block, table: Path) -> tuple[list[float | None], list[bool]]:
+    """Voxel size of each row, and whether it is a 2D stack: from its optics group, its own columns, or its file's name."""
+    groups = next((b for n, b in blocks.items() if n == "optics" and "rlnOpticsGroup" in b), Block({}))
+    group = {groups.text("rlnOpticsGroup", i): i for i in range(len(groups))}
+    general = _named(blocks, "rlnTomoSubTomosAre2DStacks") == "1"
+    sizes: list[float | None] = []
+    flat = []
+    for row in range(len(rows)):
+        at = group.get(rows.text("rlnOpticsGroup", row))
+        size = None if at is None else groups.number("rlnImagePixelSize", at, table)
+        own = next((v for c in ("rlnPixelSize", "rlnDetectorPixelSize") if (v := rows.number(c, row, table)) is not None), None)
+        sizes.append(size if size is not None else own)
+        dimensions = None if at is None else groups.text("rlnImageDimensionality", at)
+        name = rows.text(IMAGE, row) or ""
+        flat.append(general or dimensions == "2" or (dimensions is None and name.endswith(".mrcs")))
+    return sizes, flat
+
+
+def _particle(
+    rows: Block,
+    row: int,
+    table: Path,
+    file: Path,
+    known: Mapping[str, TiltSeries],
+    tilts: TiltGeometry | None,
+    size: float | None,
+    stacked: bool,
+) -> Particle:
+    tomogram = _tomogram(rows, row)
+    series = known.get(tomogram)
+    where = f"{table} row {row + 1}"
+    if series is None and (stacked or tilts is None):
+        wanted = "give the optimisation set, or put tomograms.star beside it" if stacked else "pass --tilt-range -60 60"
+        raise InputError(f"{where}: the tilts of {tomogram or 'its tomogram'} are not known, expected a table of them: {wanted}")
+    if not stacked and any(rows.number(column, row, table) for column in TURNED):
+        raise InputError(f"{where} was turned when it was cut ({TURNED[0]}), expected the orientation of the tomogram: cut it so")
+    if series is not None and rows.text(VISIBLE, row) is not None:
+        series = _visible(series, rows, row, where)
+    name = f"{Path(tomogram).name.removesuffix('.tomostar') or 'particle'}_{row + 1:06d}"
+    geometry = series.geometry() if series is not None else tilts
+    assert geometry is not None
+    return Particle(name, row + 1, file, stacked, geometry, series, size)
+
+
+def _visible(series: TiltSeries, rows: Block, row: int, where: str) -> TiltSeries:
+    text = rows.text(VISIBLE, row) or ""
+    try:
+        shown = [bool(int(v)) for v in ast.literal_eval(text)] if len(text) < 10_000 else []
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        shown = []
+    if len(shown) != len(series.angles):
+        raise InputError(f"{where} has {VISIBLE} '{text[:30]}', expected {len(series.angles)} of 0 and 1, one a tilt: correct it")
+    return replace(series, excluded=tuple(out or not seen for out, seen in zip(series.excluded, shown, strict=True)))
