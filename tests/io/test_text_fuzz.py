@@ -1,6 +1,7 @@
 """Damaged files of tilts and tables are read, or refused in one line: no traceback, no hang, no memory without need."""
 
 import struct
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -8,12 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cryovae.io.star.loading import checked_sizes
+from cryovae.io.star.particles import read_particles
 from cryovae.io.star.table import read_blocks
 from cryovae.io.star.tomograms import read_tomograms
 from cryovae.io.tilts import read_tilts
-from cryovae.tomogram import TiltGeometry
+from cryovae.tomogram import InputError, TiltGeometry
 from tests.conftest import write_mrc
-from tests.io.fuzz import TEXT, mangled, survive
+from tests.io.fuzz import TEXT, limited, mangled, survive
 from tests.io.tilts.test_tilts import WARP
 
 RANGE = TiltGeometry.from_range(-60, 60)
@@ -111,6 +113,27 @@ def use_table(path):
     checked_sizes(read_tomograms(path, RANGE))
 
 
+PARTICLES = b"""data_optics
+
+loop_
+_rlnOpticsGroup #1
+_rlnImagePixelSize #2
+_rlnImageDimensionality #3
+1 8.5 2
+
+data_particles
+
+loop_
+_rlnTomoName #1
+_rlnImageName #2
+_rlnOpticsGroup #3
+_rlnTomoVisibleFrames #4
+TS_01 one.mrc 1 [1,0,1]
+TS_01 two.mrc 1 [1,1,1]
+"""
+TOMOGRAMS = b"data_global\n\nloop_\n_rlnTomoName #1\n_rlnTomoTiltSeriesStarFile #2\nTS_01 series.star\n"
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fuzz")
@@ -126,6 +149,10 @@ def place(tmp_path_factory):
             assert survive(read_tilts, folder / f"damaged.{ending}", seed), ending
             (folder / "damaged.tlt").unlink(missing_ok=True)
     assert survive(use_table, folder / "table.star", TABLE)
+    (folder / "tomograms.star").write_bytes(TOMOGRAMS)
+    angles = "".join(f"{angle}\n" for angle in (-50, 0, 50))
+    (folder / "series.star").write_text(f"data_a\n\nloop_\n_rlnTomoYTilt #1\n{angles}")
+    assert survive(read_particles, folder / "particles.star", PARTICLES)
     return folder
 
 
@@ -151,6 +178,21 @@ def test_damaged_tilts_are_read_or_refused(place, case):
 @given(content=mangled([TABLE], WORDS, 600))
 def test_damaged_tables_are_read_or_refused(place, content):
     survive(use_table, place / "table.star", content)
+
+
+@checked(80)
+@given(content=mangled([PARTICLES], WORDS, 600))
+def test_damaged_particle_tables_are_read_or_refused(place, content):
+    survive(read_particles, place / "particles.star", content)
+
+
+@checked(60)
+@given(content=mangled([TOMOGRAMS], WORDS, 600))
+def test_particles_of_damaged_tomograms_are_read_or_refused(place, content):
+    """Here the damage is not in the file that is read, so that the line may name another."""
+    (place / "tomograms.star").write_bytes(content)
+    with suppress(InputError), limited():
+        read_particles(place / "particles.star")
 
 
 @pytest.mark.slow

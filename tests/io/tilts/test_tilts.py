@@ -198,3 +198,27 @@ def test_missing_and_binary_and_huge_files(tmp_path):
 def test_bench_files(shared):
     assert (read_tilts(shared / "bench/dense_b.tlt").lowest, read_tilts(shared / "bench/dense_b.tlt").highest) == (-45, 63)
     assert len(read_tilts(shared / "star/cryoetalignment_test.rawtlt").angles) == 3
+
+
+TILTS_IN = {
+    "cryocat_017.mdoc": 60, "cryocat_017.tlt": 60, "cryocat_017_gctf.star": 60, "cryocat_dc02t01_ctf.star": 47,
+    "cryoetalignment_test.aln": 4, "cryoetalignment_test.rawtlt": 3, "cryoetalignment_test.xf": 3,
+    "cylindra_relion5_13pf_MT.star": 5, "mdocfile_tilt_series.mdoc": 41, "relion5_220728_TS_01.star": 41,
+}  # fmt: skip
+
+
+def test_every_shared_file_is_a_tilt_series_or_refused_in_one_line(shared):
+    """Beside the ten that hold tilts, each is refused for the reason that fits it."""
+    for path in sorted((shared / "star").iterdir()):
+        if path.name in TILTS_IN:
+            geometry = read_tilts(path)
+            assert len(geometry.angles) == TILTS_IN[path.name], path.name
+            assert -70 < geometry.lowest < geometry.highest < 70
+            continue
+        with pytest.raises(InputError) as caught:
+            read_tilts(path)
+        line = str(caught.value)
+        reasons = ("has no tilts", "is a table of tomograms", "several tomograms", "one angle in degrees a line")
+        assert any(reason in line for reason in reasons), line
+        assert path.name in line
+        assert "\n" not in line
