@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -106,6 +106,22 @@ class TiltGeometry:
         """Degrees of tilt that were not measured, gaps included; of two axes, that of the one which left less."""
         own = 180.0 - sum(high - low for low, high in self.ranges)
         return own if self.second is None else min(own, self.second.missing)
+
+    @property
+    def words(self) -> str:
+        """One line on this axis: ranges, and what is not as usual."""
+        text = "tilts " + " and ".join(f"from {low:g} to {high:g}" for low, high in self.ranges) + " degrees"
+        if self.conical:
+            text += " about every axis across the beam"
+        text += f", axis {self.axis_angle:g} degrees from +y towards +x" if self.axis_angle else ""
+        text += f", lifted by {self.x_tilt:g} degrees" if self.x_tilt else ""
+        text += f", specimen {self.thickness:g} voxels thick" if self.thickness else ""
+        return text + f", {180.0 - sum(high - low for low, high in self.ranges):g} degrees missing"
+
+    def mirrored(self) -> TiltGeometry:
+        """The same with the sign of every tilt turned, of both axes: the other handedness."""
+        second = None if self.second is None else self.second.mirrored()
+        return replace(self, angles=tuple(-a for a in self.angles), second=second)
 
     @property
     def has_wedge(self) -> bool:

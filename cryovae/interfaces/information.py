@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cryovae.evaluate.wedge_seen import wedge_seen
+from cryovae.evaluate.wedge_compared import LOPSIDED, described, disagreements, given_axes
+from cryovae.evaluate.wedge_seen import WedgeSeen, wedge_seen
 from cryovae.io.files import read_volume
 from cryovae.tomogram import TiltGeometry
 
@@ -36,13 +37,18 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
         print(f"label {number}       {label}")
     if finite.min() == finite.max():
         return
-    seen = wedge_seen(density)
-    contrast = f"contrast {seen.contrast:.1f}"
-    print(
-        f"wedge seen    tilts from {seen.lowest:.0f} to {seen.highest:.0f} degrees in the power spectrum (about +-3), {contrast}"
-    )
-    if tilts is not None:
-        print(f"wedge given   tilts from {tilts.lowest:g} to {tilts.highest:g} degrees, {tilts.missing:.0f} missing")
-        if seen.contrast > 4 and max(abs(seen.lowest - tilts.lowest), abs(seen.highest - tilts.highest)) > 8:
-            mirrored = max(abs(seen.lowest + tilts.highest), abs(seen.highest + tilts.lowest)) <= 8
-            print("warning       the two disagree" + (": the sign of the angles may be turned" if mirrored else ""))
+    _print_wedge(wedge_seen(density), tilts)
+
+
+def _print_wedge(seen: WedgeSeen, tilts: TiltGeometry | None) -> None:
+    """The axes and ranges that the power spectrum shows, those given, and where they disagree."""
+    for number, axis in enumerate(seen.axes):
+        print(f"wedge seen    {described(axis)}" + (f" (about +-3), {seen.step:.1f} nats deep" if number == 0 else ""))
+    if not seen.axes:
+        print(f"wedge seen    none: power is alike in all directions (deepest step {seen.step:.1f} nats)")
+    elif len(seen.axes) == 1 and abs(seen.lowest + seen.highest) <= LOPSIDED:
+        print("handedness    cannot be seen: the range is its own mirror image")
+    for given in given_axes(tilts) if tilts else []:
+        print(f"wedge given   {given.words}")
+    for line in disagreements(seen, tilts):
+        print(f"warning       {line}")

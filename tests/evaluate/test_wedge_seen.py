@@ -1,0 +1,136 @@
+"""Axes and ranges found in power spectra: of made volumes, and of every real tomogram in the shared data."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cryovae import fourier
+from cryovae.evaluate.power_by_direction import angles_of, axis_of, tilt_of
+from cryovae.evaluate.wedge_compared import disagreements
+from cryovae.evaluate.wedge_seen import wedge_seen
+from cryovae.io.files import read_volume
+from cryovae.physics.directions import wedge_mask
+from cryovae.tomogram import TiltGeometry
+
+SHAPE = (56, 84, 72)
+PLAIN = TiltGeometry((-50.0, 62.0))
+
+
+def _made(tilts, shape=SHAPE, seed=0):
+    """Coloured noise, measured as a geometry says, with a little white noise everywhere; a faint one on the faces."""
+    generator = torch.Generator().manual_seed(seed)
+    white = torch.randn(shape, generator=generator)
+    mask = wedge_mask(fourier.frequencies(shape), tilts, 1 / min(shape))
+    seen = fourier.filtered(white, mask / (0.1 + fourier.radius(shape)))
+    return (seen + 0.1 * torch.randn(shape, generator=generator)).numpy()
+
+
+def _apart(seen, tilts):
+    """Degrees between the axis seen and that of a geometry, and the range seen about the latter."""
+    axis = axis_of(tilts.axis_angle, tilts.x_tilt)
+    near = min(seen.axes, key=lambda a: -abs(a.vector @ axis))
+    low, high = (near.lowest, near.highest) if near.vector @ axis > 0 else (-near.highest, -near.lowest)
+    return float(np.degrees(np.arccos(min(abs(near.vector @ axis), 1.0)))), low, high
+
+
+@pytest.mark.parametrize(
+    "tilts",
+    [
+        PLAIN,
+        replace(PLAIN, axis_angle=23.0),
+        replace(PLAIN, axis_angle=-75.0),
+        replace(PLAIN, x_tilt=11.0),
+        TiltGeometry((-70.0, 30.0)),
+    ],
+    ids=["along y", "in plane", "near x", "lifted", "lopsided"],
+)
+def test_axis_range_and_sign_of_made_volumes_are_seen(tilts):
+    seen = wedge_seen(_made(tilts))
+    assert len(seen.axes) == 1
+    apart, low, high = _apart(seen, tilts)
+    assert apart < 3
+    assert (low, high) == (pytest.approx(tilts.lowest, abs=3), pytest.approx(tilts.highest, abs=3))
+    assert disagreements(seen, tilts) == []
+
+
+def test_two_axes_are_seen_and_one_given_is_too_few():
+    tilts = replace(PLAIN, second=TiltGeometry((-58.0, 45.0), axis_angle=90.0))
+    seen = wedge_seen(_made(tilts))
+    assert len(seen.axes) == 2
+    for axis in (PLAIN, tilts.second):
+        apart, low, high = _apart(seen, axis)
+        assert apart < 3
+        assert (low, high) == (pytest.approx(axis.lowest, abs=4), pytest.approx(axis.highest, abs=4))
+    assert disagreements(seen, tilts) == []
+    assert "--tilts2" in " ".join(disagreements(seen, PLAIN))
+    assert "--tilts2" in " ".join(disagreements(wedge_seen(_made(PLAIN)), tilts))
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        (PLAIN.mirrored(), "--handedness -1"),
+        (replace(PLAIN, axis_angle=40.0), "--axis-angle"),
+        (TiltGeometry((-60.0, 30.0)), "are these the tilts"),
+        (TiltGeometry((-90.0, 90.0)), "leave none"),
+    ],
+    ids=["sign", "axis", "range", "none"],
+)
+def test_what_is_wrong_with_the_tilts_given_is_said(given, advice):
+    lines = disagreements(wedge_seen(_made(PLAIN)), given)
+    assert len(lines) == 1
+    assert advice in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("axes", "advice"), [((1, 0, 2), "--unrotated"), ((2, 1, 0), "along x")], ids=["beam along y", "along x"]
+)
+def test_turned_volumes_are_told_by_their_beam(axes, advice):
+    seen = wedge_seen(np.ascontiguousarray(_made(TiltGeometry((-60.0, 60.0))).transpose(axes)))
+    assert advice in " ".join(disagreements(seen, None))
+
+
+def test_nothing_is_seen_where_nothing_is_missing():
+    white = np.random.default_rng(0).normal(size=(40, 50, 44)).astype(np.float32)
+    ramp = white + np.linspace(0, 30, 40, dtype=np.float32)[:, None, None]
+    for density in (white, ramp):
+        seen = wedge_seen(density)
+        assert seen.axes == ()
+        assert "no wedge is seen" in disagreements(seen, PLAIN)[0]
+
+
+def test_angles_of_an_axis_and_back():
+    for angle, lift in ((0, 0), (90, 0), (-60, 10), (30, -80)):
+        assert angles_of(-axis_of(angle, lift)) == pytest.approx((angle, lift))
+    tilt, apart = tilt_of(np.array([[0.1, 0.2, 0.1], [-0.1, 0.0, 0.1]]), axis_of(0, 0))
+    assert tilt == pytest.approx([45, -45])
+    assert apart == pytest.approx([0.02**0.5] * 2)
+
+
+SHARED = {
+    "real/HAADF_fbp_pm76_full.mrc": [(0, -76, 76)],
+    "real/HAADF_fbp_pm76_even.mrc": [(0, -76, 76)],
+    "real/HAADF_fbp_pm76_odd.mrc": [(0, -76, 76)],
+    "real/cylindra_13pf_MT.mrc": [(0, -64, 56)],
+    "bench/dense_a_half1.mrc": [(0, -60, 60)],
+    "bench/dense_b_half2.mrc": [(0, -45, 63)],
+    "geometry/pytom_e2e_particle_0.mrc": [(0, -60, 60)],
+    "geometry/pytom_e2e_particle_1.mrc": [(0, -60, 60)],
+    "geometry/pytom_ribo_nowedge.mrc": [],
+    "bench/dense_a_truth.mrc": [],
+    # The manifest has no ranges for these: read off maps of power over (k_x / k_z, k_y / k_z), where a rectangle is dark.
+    "real/tardis_dualaxis_0_0_30_47_25.mrc": [(0, -63, 57), (90, -55, 64)],
+    "real/tardis_dualaxis_3_0_25_54_25.mrc": [(0, -64, 58), (90, -61, 52)],
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_the_wedge_of_every_real_tomogram_is_seen_within_three_degrees(shared, name):
+    seen = wedge_seen(np.asarray(read_volume(shared / name).density, dtype=np.float32))
+    assert len(seen.axes) == len(SHARED[name])
+    for angle, lowest, highest in SHARED[name]:
+        apart, low, high = _apart(seen, TiltGeometry((-60.0, 60.0), axis_angle=angle))
+        assert apart < 3
+        assert (low, high) == (pytest.approx(lowest, abs=3), pytest.approx(highest, abs=3))
