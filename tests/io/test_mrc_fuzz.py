@@ -59,6 +59,33 @@ def checked(examples):
     )  # fmt: skip
 
 
+# What a reader stumbled over, ours or the one before it, which asked for as much memory as the header wanted.
+FLOATS = DATA.astype("f4")
+LARGEST = (1 << 31) - 1
+CASES = {
+    "an extended header of 2 GB": mrc_bytes(FLOATS, nsymbt=LARGEST),
+    "the same, compressed": gzip.compress(mrc_bytes(FLOATS, nsymbt=LARGEST)),
+    "an extended header of 1 GB with bz2": bz2.compress(mrc_bytes(FLOATS, nsymbt=1 << 30)),
+    "an extended header of less than nothing": mrc_bytes(FLOATS, nsymbt=-LARGEST),
+    "more voxels than any number of 64 bits": mrc_bytes(FLOATS, nx=LARGEST, ny=LARGEST, nz=LARGEST),
+    "many voxels, compressed": gzip.compress(mrc_bytes(FLOATS, nx=1 << 20, ny=1 << 20, nz=1 << 20)),
+    "many voxels in four bits": mrc_bytes(FLOATS, nx=1 << 20, ny=1 << 10, mode=101),
+    "many volumes": mrc_bytes(FLOATS, ispg=630, mz=1, nz=5),
+    "volumes of a negative number of sections": mrc_bytes(FLOATS, ispg=401, mz=-LARGEST),
+    "a sampling of zero": mrc_bytes(FLOATS, mx=0, my=0, mz=0),
+    "a cell of no number": mrc_bytes(FLOATS, cella=(np.nan, np.inf, -np.inf)),
+    "an origin of no number": mrc_bytes(FLOATS, origin=(np.nan, np.inf, 1.0)),
+    "eleven labels in a list of ten": mrc_bytes(FLOATS, nlabl=11, label=[b"\xff\x00\x1b[31m label"] * 10),
+    "statistics of no number": mrc_bytes(DATA.astype("i1"), dmin=np.nan, dmax=np.nan),
+    "an extended header whose kind is no text": mrc_bytes(FLOATS, extended=b"\xfe" * 7, exttyp=b"\xff\xfe\x00\x01"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_known_cases_are_read_or_refused(place, name):
+    survive(use, place, CASES[name])
+
+
 @checked(250)
 @given(content=mangled(SEEDS))
 def test_damaged_files_are_read_or_refused(place, content):

@@ -178,7 +178,7 @@ def test_what_is_no_volume_is_refused_in_one_line(tmp_path):
     (tmp_path / "folder.zarr").mkdir()
     expected = {
         "array": "without the metadata", "group": "without multiscales", "image": "axes y, x", "thin": "not an image",
-        "channels": "2 volumes along c", "complex": "complex64", "axes": "as many", "empty": "no voxels",
+        "channels": "2 volumes along c", "complex": "complex64", "axes": "as many", "empty": "holds 0 of the 1 pieces",
         "torn": "cannot be read as OME-Zarr", "folder": "is a folder",
     }  # fmt: skip
     for name, words in expected.items():

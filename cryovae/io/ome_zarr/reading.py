@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,8 @@ UNITS = {
     "angstrom": 1.0, "å": 1.0, "a": 1.0, "nanometer": 10.0, "nm": 10.0, "micrometer": 1e4, "um": 1e4, "µm": 1e4,
     "picometer": 0.01, "millimeter": 1e7, "meter": 1e10,
 }  # fmt: skip
+LONGEST_AXIS, MOST_EMPTY = 1 << 20, 1000
+METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
 
 
 class OnDemand:
@@ -128,13 +131,28 @@ def _check(path: Path, array: Any, axes: list[dict[str, Any]], order: tuple[int,
     for axis, size in enumerate(shape):
         if axis not in order and size != 1:
             raise InputError(f"{path} has {size} volumes along {axes[axis]['name']}, expected one: write one apart")
+    if not all(size <= LONGEST_AXIS for size in shape):
+        raise InputError(f"{path} has shape {shape}, expected a volume: its metadata are damaged")
     if min(shape[axis] for axis in order) < 2:
         raise InputError(f"{path} has shape {shape}, expected a volume: give a tomogram, not an image")
     if kind.kind not in "iufb":
         raise InputError(f"{path} holds {kind.name}, expected integers or floats: convert it")
+    held, expected = _stored(path, array)
+    # Pieces of one value need not be stored, but hardly any volume consists of nothing else.
+    if not held or expected > MOST_EMPTY * held:
+        raise InputError(f"{path} holds {held} of the {expected} pieces of its voxels: copy it again")
+
+
+def _stored(path: Path, array: Any) -> tuple[int, int]:
+    """How many chunks or shards of an array lie on the disk, and how many there may be.
+
+    Files are counted, as zarr would go through the names of all that may be, without end for a shape that is damaged.
+    """
     with understood(path):
-        if not array.nchunks_initialized:
-            raise InputError(f"{path} holds metadata and no voxels: copy it again")
+        pieces = array.shards or array.chunks
+        expected = math.prod(-(-size // piece) for size, piece in zip(array.shape, pieces, strict=True))
+        files = (file for file in (path / array.path).rglob("*") if file.is_file())
+        return sum(file.name not in METADATA for file in files), expected
 
 
 def _ours(group: Any) -> tuple[tuple[str, ...], tuple[int, int, int]]:
