@@ -187,6 +187,8 @@ class Tomogram:
     source: the file whose header, grey scale and origin the restored volumes take over.
     optics: what its contrast transfer follows from, or None if unknown.
     notes: what was decided on reading its files where they left a doubt, one line each.
+    unrotated: its files hold the beam along their middle axis, as IMOD's tilt writes them, and so will the restored volumes.
+    mask: (z, y, x) boolean, where the specimen is and training patches come from, or None for everywhere.
     """
 
     name: str
@@ -197,6 +199,8 @@ class Tomogram:
     source: str | None = field(default=None, compare=False)
     optics: Optics | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
+    unrotated: bool = False
+    mask: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

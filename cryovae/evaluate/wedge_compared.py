@@ -51,16 +51,21 @@ def disagreements(seen: WedgeSeen, tilts: TiltGeometry | None) -> list[str]:
     return lines
 
 
-def _turned(seen: WedgeSeen) -> list[str]:
-    """A line for a volume whose beam is not along z."""
+def beam_axis(seen: WedgeSeen) -> int | None:
+    """The axis of the grid nearest to the beam, 0 for z, 1 for y, 2 for x; None if no wedge is seen."""
+    if not seen.axes:
+        return None
     first, *rest = seen.axes
     beam = np.cross(first.vector, rest[0].vector) if rest else first.beam
-    along = int(np.argmax(np.abs(beam)))
-    if along == 0:
-        return []
+    return int(np.argmax(np.abs(beam)))
+
+
+def _turned(seen: WedgeSeen) -> list[str]:
+    """A line for a volume whose beam is not along z."""
+    along = beam_axis(seen)
     if along == 1:
         return ["the beam is along the middle axis of the file, as in an unrotated IMOD .rec: pass --unrotated"]
-    return ["the beam is along x, the fastest axis of the file: turn the volume so that it is along z"]
+    return ["the beam is along x, the fastest axis of the file: turn the volume so that it is along z"] if along == 2 else []
 
 
 def _between(first: np.ndarray, second: np.ndarray) -> float:

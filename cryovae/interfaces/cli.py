@@ -9,6 +9,7 @@ import typer
 from cryovae import __version__
 from cryovae.interfaces.commands.evaluate import evaluate
 from cryovae.interfaces.commands.info import info
+from cryovae.interfaces.commands.mask import mask
 from cryovae.interfaces.commands.reporting import reported
 from cryovae.interfaces.commands.restore import restore
 from cryovae.interfaces.commands.simulate import simulate
@@ -37,7 +38,7 @@ def main(
     """Restore cryo-electron tomograms."""
 
 
-for command in (restore, train, evaluate, simulate, info):
+for command in (restore, train, evaluate, simulate, info, mask):
     app.command()(reported(command))
 
 star = typer.Typer(name="star", help="Tables of tomograms, STAR files.", no_args_is_help=True, pretty_exceptions_enable=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ import numpy as np
 from torch import Tensor
 
 from cryovae.evaluate.report import as_plain, as_tensor, assess
+from cryovae.interfaces.geometry_record import geometry_of
 from cryovae.interfaces.report.contents import Contents, metrics_of
 from cryovae.interfaces.report.page import write_report
 from cryovae.interfaces.score_tables import print_tables
 from cryovae.io.atomic import write_text
 from cryovae.io.files import read_volume
+from cryovae.io.orientation import upright
 from cryovae.io.tilts import read_tilts
 from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.tomogram import InputError, TiltGeometry
@@ -32,6 +34,7 @@ class Found:
     name: str
     record: dict[str, Any] = field(default_factory=dict)
     record_path: Path | None = None
+    unrotated: bool = False
 
     def beside(self, kind: str) -> Tensor | None:
         """A volume of the same restoration, e.g. its std, if it is there and has the same shape."""
@@ -39,7 +42,16 @@ class Found:
         if not self.path.stem.endswith("_mean") or not path.exists():
             return None
         density = read_volume(path).density
-        return as_tensor(density) if density.shape == self.volume.density.shape else None
+        return as_tensor(self.lain(density)) if density.shape == self.volume.density.shape else None
+
+    def lain(self, density: np.ndarray) -> np.ndarray:
+        """A density of this restoration's files with the beam along z."""
+        return upright(np.asarray(density)) if self.unrotated else density
+
+    @property
+    def density(self) -> np.ndarray:
+        """The restored density (z, y, x)."""
+        return self.lain(self.volume.density)
 
     @property
     def samples(self) -> list[Tensor]:
@@ -68,12 +80,13 @@ class Found:
     @property
     def tilts(self) -> TiltGeometry:
         """The tilts that the record names; InputError if it names none."""
+        known = self.record.get("tilts") or {}
         named = self.record.get("inputs", {}).get("tilts")
-        if named and Path(named["path"]).exists():
+        # Records of earlier versions hold the ends of the range alone.
+        if "angles" not in known and named and Path(named["path"]).exists():
             return read_tilts(Path(named["path"]))
-        ends = self.record.get("tilts")
-        if ends:
-            return TiltGeometry.from_range(ends["lowest"], ends["highest"])
+        if known:
+            return geometry_of(known)
         raise InputError(f"no run.json beside {self.path} names its tilt angles: pass --tilts ts_01.tlt, or --tilt-range -60 60")
 
     @property
@@ -88,7 +101,7 @@ def find(restored: Path) -> Found:
     for path in (restored.parent / "run.json", *sorted(restored.parent.glob("*_run.json"))):
         record = _record(path)
         if record.get("name") and restored.name.startswith(f"{record['name']}_"):
-            return Found(restored, volume, record["name"], record, path)
+            return Found(restored, volume, record["name"], record, path, bool(record.get("unrotated")))
     return Found(restored, volume, re.sub("_mean$", "", restored.stem))
 
 
@@ -111,24 +124,28 @@ def evaluate_volume(
     json_path: Path | None = None,
     report: Path | None = None,
     voxel_size: float | None = None,
+    unrotated: bool | None = None,
 ) -> None:
     """Print tables of what is known with and without a truth; write the report, and all figures to ``json_path``.
 
-    voxel_size: in angstrom, over that of the header.
+    voxel_size: in angstrom, over that of the header. unrotated: whether the beam is along the middle axis of all files, over what
+    the record says.
     """
     if not 0 <= band[0] < band[1] <= 0.87:
         raise InputError(f"--band {band[0]:g} {band[1]:g} found, expected cycles per voxel, the lower first, e.g. 0.01 0.2")
     about = find(restored)
+    if unrotated is not None:
+        about = replace(about, unrotated=unrotated)
     size = voxel_size_of(about.volume, voxel_size)
     shape = about.volume.density.shape
-    known = None if truth is None else _density(truth, shape)
-    inputs = [_density(path, shape) for path in given or about.inputs]
+    known = None if truth is None else _density(truth, shape, about)
+    inputs = [_density(path, shape, about) for path in given or about.inputs]
     geometry = tilts or about.tilts
     before = None if not inputs else sum(inputs[1:], inputs[0]) / len(inputs)
     halves = (about.beside("mean_half1"), about.beside("mean_half2"))
     std = about.beside("std")
     found = assess(
-        as_tensor(about.volume.density),
+        as_tensor(about.density),
         geometry,
         known,
         before,
@@ -147,7 +164,7 @@ def evaluate_volume(
     contents = Contents(
         name=about.name,
         before=None if before is None else before.numpy(),
-        after=np.asarray(about.volume.density, dtype=np.float32),
+        after=np.asarray(about.density, dtype=np.float32),
         std=None if std is None else std.numpy(),
         voxel_size=size,
         tilts=geometry,
@@ -161,11 +178,11 @@ def evaluate_volume(
     print(f"report: {report or about.report}")
 
 
-def _density(path: Path, shape: tuple[int, ...]) -> Tensor:
+def _density(path: Path, shape: tuple[int, ...], about: Found) -> Tensor:
     volume = read_volume(path)
     if volume.density.shape != shape:
         raise InputError(f"{path} has shape {volume.density.shape}, expected that of the restored tomogram, {shape}: same shape")
-    return as_tensor(volume.density)
+    return as_tensor(about.lain(volume.density))
 
 
 def _figures(contents: Contents, about: Found, truth: Path | None) -> dict[str, Any]:

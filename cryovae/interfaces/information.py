@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cryovae.evaluate.wedge_compared import LOPSIDED, described, disagreements, given_axes
+from cryovae.evaluate.wedge_compared import LOPSIDED, beam_axis, described, disagreements, given_axes
 from cryovae.evaluate.wedge_seen import WedgeSeen, wedge_seen
 from cryovae.io.files import read_volume
+from cryovae.io.orientation import middle_is_thin, upright
 from cryovae.tomogram import TiltGeometry
 
 
-def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float | None) -> None:
+def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float | None, unrotated: bool | None = None) -> None:
     """Header, statistics and the wedge in the power spectrum of one volume."""
     volume = read_volume(path)
     density = np.asarray(volume.density, dtype=np.float32)
@@ -37,7 +38,14 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
         print(f"label {number}       {label}")
     if finite.min() == finite.max():
         return
-    _print_wedge(wedge_seen(density), tilts)
+    seen = wedge_seen(density) if not unrotated else None
+    if unrotated or (unrotated is None and seen is not None and middle_is_thin(density.shape) and beam_axis(seen) == 1):
+        print(
+            "lies          unrotated, the beam along the middle axis: turned by -90 degrees about x on reading, back on writing"
+        )
+        seen = wedge_seen(upright(density))
+    if seen is not None:
+        _print_wedge(seen, tilts)
 
 
 def _print_wedge(seen: WedgeSeen, tilts: TiltGeometry | None) -> None:

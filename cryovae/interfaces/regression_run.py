@@ -19,6 +19,7 @@ from cryovae.interfaces.report.page import write_report
 from cryovae.interfaces.run_folder import Metrics, RunFolder, log, read_metrics
 from cryovae.interfaces.training_run import matching_state, stoppable
 from cryovae.io.files import write_volume
+from cryovae.io.orientation import as_stored
 from cryovae.models.unet import UNet
 from cryovae.regress import Regression, Regressor, regressed
 from cryovae.tomogram import Tomogram
@@ -95,7 +96,8 @@ def regress_in(
     if found.halves is not None and config.restoration.halves:
         volumes |= {"mean_half1": found.halves[0], "mean_half2": found.halves[1]}
     for kind, density in volumes.items():
-        write_volume(folder.result(kind), density.numpy(), tomogram.source, tomogram.voxel_size, note)
+        stored = as_stored(density.numpy()) if tomogram.unrotated else density.numpy()
+        write_volume(folder.result(kind), stored, tomogram.source, tomogram.voxel_size, note)
         log.info("wrote %s", folder.result(kind))
     before = as_tensor(tomogram.density)
     preview(folder.path("preview.png"), before.numpy(), mean.numpy(), None, tomogram.voxel_size, f"{tomogram.name}: {note}")

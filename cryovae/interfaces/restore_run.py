@@ -19,6 +19,7 @@ from cryovae.interfaces.report.contents import Contents, metrics_of
 from cryovae.interfaces.report.page import write_report
 from cryovae.interfaces.run_folder import RunFolder, log
 from cryovae.io.files import write_volume
+from cryovae.io.orientation import as_stored
 from cryovae.restore import Restoration, Restorer
 from cryovae.tomogram import InputError, Tomogram
 
@@ -104,7 +105,8 @@ def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoratio
     volumes |= {f"sample_{i}": sample for i, sample in enumerate(restoration.samples)}
     for kind, density in volumes.items():
         note = f"posterior {kind}, {how}, {config.restoration.samples} samples, seed {config.restoration.seed}"
-        write_volume(folder.result(kind), density.numpy(), tomogram.source, tomogram.voxel_size, note)
+        stored = as_stored(density.numpy()) if tomogram.unrotated else density.numpy()
+        write_volume(folder.result(kind), stored, tomogram.source, tomogram.voxel_size, note)
         log.info("wrote %s", folder.result(kind))
     preview(
         folder.path("preview.png"),

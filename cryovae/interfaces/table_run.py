@@ -15,6 +15,7 @@ import torch
 
 from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, load_model, load_network, objective_of
 from cryovae.config import VAE, RunConfig, as_plain, override, save_config
+from cryovae.interfaces.geometry_record import recorded
 from cryovae.interfaces.regression_run import regress_in, train_networks_in
 from cryovae.interfaces.restore_run import check_room, restore_in, results_of
 from cryovae.interfaces.run_folder import RunFolder, checksum, log, noted
@@ -142,8 +143,7 @@ def _restore_row(
     inputs = {f"half{i + 1}" if entry.halves else "tomogram": file for i, file in enumerate(entry.files)}
     folder.begin("restore", inputs, as_plain(config), config.restoration.seed)
     folder.tell(loaded.notes)
-    tilts = {"lowest": loaded.tilts.lowest, "highest": loaded.tilts.highest}
-    folder.save(tilts=tilts, model=str(model), model_sha256=mark)
+    folder.save(tilts=recorded(loaded.tilts), unrotated=loaded.unrotated, model=str(model), model_sha256=mark)
     save_config(folder.path("config.toml"), config)
     with noted(folder):
         if isinstance(network, NetworkCheckpoint):

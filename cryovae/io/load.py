@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from cryovae.io.files import read_volume
 from cryovae.io.names import common_name, stem
+from cryovae.io.orientation import upright
 from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.tomogram import InputError, TiltGeometry, Tomogram
 
@@ -31,12 +33,49 @@ def _check_finite(path: Path, density: np.ndarray) -> None:
 
 
 def load_tomogram(
-    full: Path | None, halves: tuple[Path, Path] | None, tilts: TiltGeometry, voxel_size: float | None = None
+    full: Path | None,
+    halves: tuple[Path, Path] | None,
+    tilts: TiltGeometry,
+    voxel_size: float | None = None,
+    unrotated: bool = False,
+    mask: Path | None = None,
 ) -> Tomogram:
     """A tomogram from one file, or from two halves, whose mean it is then; voxel_size in angstrom overrides the header.
 
-    One MRC file stays on the disk, mapped into memory; what is compressed, and halves, are read.
+    One MRC file stays on the disk, mapped into memory; what is compressed, halves, and what is turned, are read. unrotated: the
+    beam is along the middle axis of the files, of the mask's too. mask: of the same shape, 1 where the specimen is.
     """
+    found = _loaded(full, halves, tilts, voxel_size)
+    if mask is not None:
+        found = replace(found, mask=_mask(mask, found.shape))
+    return stood_up(found) if unrotated else found
+
+
+def stood_up(tomogram: Tomogram) -> Tomogram:
+    """A tomogram whose beam lies along the middle axis with its beam along z; restored volumes are turned back on writing."""
+    halves, mask = tomogram.halves, tomogram.mask
+    return replace(
+        tomogram,
+        density=upright(tomogram.density),
+        halves=None if halves is None else (upright(halves[0]), upright(halves[1])),
+        mask=None if mask is None else upright(mask),
+        unrotated=True,
+        notes=(*tomogram.notes, f"{tomogram.name}: unrotated, the beam along the middle axis: turned by -90 degrees about x"),
+    )
+
+
+def _mask(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    """A 0/1 volume as booleans (z, y, x)."""
+    density = read_volume(path).density
+    if density.shape != shape:
+        raise InputError(f"mask {path} has shape {density.shape}, expected that of the tomogram, {shape}")
+    found = np.asarray(density) > 0.5
+    if not found.any():
+        raise InputError(f"mask {path} is 0 everywhere, expected 1 where the specimen is: make one with cryovae mask")
+    return found
+
+
+def _loaded(full: Path | None, halves: tuple[Path, Path] | None, tilts: TiltGeometry, voxel_size: float | None) -> Tomogram:
     if halves is not None:
         return _from_halves(halves, tilts, voxel_size)
     if full is None:

@@ -15,7 +15,7 @@ from cryovae.physics.ctf import inverse_transfer
 from cryovae.physics.noise import NoiseSpectrum, estimate_noise
 from cryovae.physics.wedge import volume_mask
 from cryovae.tiling.grid import Position, cut
-from cryovae.tomogram import TiltGeometry, Tomogram, Transfer
+from cryovae.tomogram import InputError, TiltGeometry, Tomogram, Transfer
 
 # The first held-out patch may cost a larger share of the positions: without one nothing says when training has gone too far.
 FIRST_HELD_OUT, MOST_HELD_OUT = 0.4, 0.25
@@ -27,7 +27,8 @@ class Specimen:
 
     density: (z, y, x) float32, mean 0 and standard deviation 1: (grey - mean) / scale, less the contrast transfer if it is known,
     as ``tilts`` then say. filled: the same with its missing wedge refilled, or ``density`` itself. noise: of the standardised
-    density. held_out: patches kept from training.
+    density. held_out: patches kept from training. inside: (positions, 3) of patches whose middle is specimen, spaced ``spacing``
+    voxels, where only a part of the tomogram is; else None.
     """
 
     name: str
@@ -39,6 +40,8 @@ class Specimen:
     noise: NoiseSpectrum
     orientations: Orientations
     held_out: tuple[Position, ...]
+    inside: Tensor | None = None
+    spacing: int = 1
 
     def ready(self, half: np.ndarray) -> Tensor:
         """A half (z, y, x) of the same tomogram, made ready as ``density`` was."""
@@ -69,8 +72,28 @@ def prepare(
     if objective.tolerance:
         tolerated = noise.signal(density, volume_mask(density.shape, tilts)).scaled(objective.tolerance)
     orientations = Orientations(tilts, noise, side, rotations=objective.rotations, hide=objective.hide, tolerated=tolerated)
-    boxes = held_out_patches(tomogram.shape, side) if held_out else ()
-    return Specimen(tomogram.name, tilts, density, density, mean, scale, noise, orientations, boxes)
+    inside, spacing = (None, 1) if tomogram.mask is None else (_inside(tomogram.mask, side), _spacing(side))
+    boxes = held_out_patches(tomogram.shape, side, inside) if held_out else ()
+    return Specimen(tomogram.name, tilts, density, density, mean, scale, noise, orientations, boxes, inside, spacing)
+
+
+def _spacing(side: int) -> int:
+    return max(1, side // 8)
+
+
+def _inside(mask: np.ndarray, side: int) -> Tensor:
+    """Positions (n, 3) of patches, every eighth of a side, whose middle lies where a (z, y, x) mask is True."""
+    step = _spacing(side)
+    last = [max(size - side, 0) for size in mask.shape]
+    z, y, x = (np.unique(np.append(np.arange(0, end + 1, step), end)) for end in last)
+    # Of an axis shorter than the patch all is in it.
+    middle = [np.minimum(starts + min(side, size) // 2, size - 1) for starts, size in zip((z, y, x), mask.shape, strict=True)]
+    found = np.argwhere(mask[np.ix_(*middle)])
+    if not len(found):
+        raise InputError(
+            f"the mask leaves no patch of {side} voxels whose middle is specimen: make it larger, or --patch smaller"
+        )
+    return torch.from_numpy(np.stack([starts[found[:, i]] for i, starts in enumerate((z, y, x))], 1))
 
 
 def divided(density: Tensor, tilts: TiltGeometry) -> Tensor:
@@ -89,23 +112,29 @@ def standardise(density: np.ndarray) -> tuple[Tensor, float, float]:
     return (values - mean) / scale, mean, scale
 
 
-def held_out_patches(shape: tuple[int, int, int], side: int) -> tuple[Position, ...]:
+def held_out_patches(shape: tuple[int, int, int], side: int, inside: Tensor | None = None) -> tuple[Position, ...]:
     """Patches in opposite corners of a volume, as many of 4 as cost at most a quarter of the training positions; one, if that
-    costs at most two fifths.
+    costs at most two fifths. inside: positions (n, 3) with specimen, of which those nearest to the corners are taken.
     """
     last = [max(size - side, 0) for size in shape]
     corners = [(1, 1, 1), (0, 0, 0), (0, 1, 0), (1, 0, 1)]
     chosen: list[Position] = []
     for corner in corners:
         box = (corner[0] * last[0], corner[1] * last[1], corner[2] * last[2])
+        if inside is not None:
+            z, y, x = inside[(inside - torch.tensor(box)).square().sum(1).argmin()].tolist()
+            box = (z, y, x)
         limit = MOST_HELD_OUT if chosen else FIRST_HELD_OUT
-        if box not in chosen and _share_lost(last, [*chosen, box], side) <= limit:
+        if box not in chosen and _share_lost(last, [*chosen, box], side, inside) <= limit:
             chosen.append(box)
     return tuple(chosen)
 
 
-def _share_lost(last: list[int], boxes: list[Position], side: int) -> float:
-    """The share of all patch positions that overlap one of ``boxes``."""
+def _share_lost(last: list[int], boxes: list[Position], side: int, inside: Tensor | None = None) -> float:
+    """The share of all patch positions, or of those ``inside``, that overlap one of ``boxes``."""
+    if inside is not None:
+        lying = torch.stack([((inside - torch.tensor(box)).abs() < side).all(1) for box in boxes])
+        return float(lying.any(0).float().mean())
     axes = [np.arange(0, end + 1) for end in last]
     lost = np.zeros([len(axis) for axis in axes], dtype=bool)
     for box in boxes:
@@ -115,9 +144,23 @@ def _share_lost(last: list[int], boxes: list[Position], side: int) -> float:
 
 
 def drawn_position(specimen: Specimen, side: int, generator: torch.Generator) -> Position:
-    """A patch position, uniform over those that share no voxel with a held-out patch."""
+    """A patch position, uniform over those that share no voxel with a held-out patch, and whose middle is specimen if known."""
+    if specimen.inside is not None:
+        return _drawn_inside(specimen, specimen.inside, side, generator)
     while True:
         z, y, x = (int(torch.randint(0, max(size - side, 0) + 1, (1,), generator=generator)) for size in specimen.density.shape)
+        if not specimen.overlaps_held_out((z, y, x), side):
+            return z, y, x
+
+
+def _drawn_inside(specimen: Specimen, inside: Tensor, side: int, generator: torch.Generator) -> Position:
+    """One of the positions inside, moved by up to half their spacing."""
+    last = torch.tensor([max(size - side, 0) for size in specimen.density.shape])
+    half = specimen.spacing // 2
+    while True:
+        start = inside[int(torch.randint(0, len(inside), (1,), generator=generator))]
+        moved = start + torch.randint(-half, half + 1, (3,), generator=generator)
+        z, y, x = torch.minimum(moved.clamp_min(0), last).tolist()
         if not specimen.overlaps_held_out((z, y, x), side):
             return z, y, x
 

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
+from cryovae.interfaces.commands.geometry import (
+    Adjusted,
+    AxisAngle,
+    Cone,
+    Handedness,
+    Pretilt,
+    Thickness,
+    Tilts2,
+    Unrotated,
+    XTilt,
+    with_second_axes,
+)
 from cryovae.interfaces.commands.options import TiltRange, Tilts, VoxelSize, tilt_geometries
+from cryovae.tomogram import InputError
 
 
 def evaluate(
@@ -15,6 +28,14 @@ def evaluate(
     truth: Annotated[Path | None, typer.Option(help="The truth, of the same shape, if there is one.")] = None,
     tilts: Tilts = None,
     tilt_range: TiltRange = None,
+    tilts2: Tilts2 = None,
+    axis_angle: AxisAngle = None,
+    pretilt: Pretilt = None,
+    x_tilt: XTilt = None,
+    thickness: Thickness = None,
+    cone: Cone = False,
+    handedness: Handedness = 1,
+    unrotated: Unrotated = None,
     given: Annotated[
         list[Path] | None,
         typer.Option("--input", help="What was restored, for the baselines; twice for halves. Found in run.json without it."),
@@ -28,5 +49,8 @@ def evaluate(
     """Score a restored tomogram, with a truth and without, beside two trivial baselines; write its report.html."""
     from cryovae.interfaces.evaluation import evaluate_volume
 
-    geometry = tilt_geometries(tilts, tilt_range, 1)[0] if tilts or tilt_range else None
-    evaluate_volume(restored, truth, geometry, given, band, shells, json_path, report, voxel_size)
+    adjusted = Adjusted(axis_angle, pretilt, x_tilt, thickness, handedness, cone)
+    if (tilts2 or adjusted != Adjusted()) and not (tilts or tilt_range):
+        raise InputError("options of geometry found without tilts, expected --tilts or --tilt-range too; run.json has all of it")
+    geometry = with_second_axes(tilt_geometries(tilts, tilt_range, 1), tilts2, adjusted)[0] if tilts or tilt_range else None
+    evaluate_volume(restored, truth, geometry, given, band, shells, json_path, report, voxel_size, unrotated)

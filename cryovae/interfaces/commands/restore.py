@@ -5,10 +5,25 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
+from cryovae.interfaces.commands.geometry import (
+    Adjusted,
+    AxisAngle,
+    Cone,
+    Handedness,
+    Mask,
+    Pretilt,
+    Thickness,
+    Tilts2,
+    Unrotated,
+    XTilt,
+    adjusted_table,
+    masks_given,
+    with_second_axes,
+)
 from cryovae.interfaces.commands.optics import (
     Aberration,
     AmplitudeContrast,
@@ -57,6 +72,15 @@ def restore(
     half2: Annotated[Path | None, typer.Option(help="Second half tomogram.")] = None,
     tilts: Tilts = None,
     tilt_range: TiltRange = None,
+    tilts2: Tilts2 = None,
+    axis_angle: AxisAngle = None,
+    pretilt: Pretilt = None,
+    x_tilt: XTilt = None,
+    thickness: Thickness = None,
+    cone: Cone = False,
+    handedness: Handedness = 1,
+    mask: Mask = None,
+    unrotated: Unrotated = None,
     output: Output = Path("restored"),
     model: Annotated[
         Path | None, typer.Option(help="A trained model, or the folder of its run; without it, train first.")
@@ -98,10 +122,11 @@ def restore(
     if tomogram is not None and half1 is not None:
         raise InputError("a tomogram and halves were given, expected one or the other: their mean is used when halves are given")
     halves = None if half1 is None or half2 is None else (half1, half2)
+    adjusted = Adjusted(axis_angle, pretilt, x_tilt, thickness, handedness, cone)
     if tomogram is not None and is_table(tomogram):
         geometry = range_of_table(tilts, tilt_range)
     else:
-        geometry = tilt_geometries(tilts, tilt_range, 1)[0]
+        geometry = with_second_axes(tilt_geometries(tilts, tilt_range, 1), tilts2, adjusted)[0]
     chosen_device = device_of(device, threads)
     run = settings_of(
         preset, config, settings, chosen_device,
@@ -118,6 +143,7 @@ def restore(
         from cryovae.interfaces.table_run import open_table, restore_table
 
         table = open_table(tomogram, geometry, voxel_size, table_has_optics(ctf, defocus, tomogram))
+        table = adjusted_table(table, adjusted, tilts2, mask, unrotated)
         written = restore_table(table, output, model, run, chosen_device, resume, overwrite, voxel_size, suffix)
         print(f"restored: {written}")
         return
@@ -125,6 +151,8 @@ def restore(
 
     from cryovae.checkpoint import load_model, load_network, objective_of
     from cryovae.config import VAE, as_plain, override, save_config
+    from cryovae.interfaces.geometry_record import recorded
+    from cryovae.interfaces.lying import is_unrotated
     from cryovae.interfaces.regression_run import regress_in, train_networks_in
     from cryovae.interfaces.restore_run import check_room, inputs_of, restore_in
     from cryovae.interfaces.run_folder import RunFolder, noted
@@ -135,7 +163,9 @@ def restore(
         ctf, defocus, 1, voltage=voltage, spherical_aberration=cs, amplitude_contrast=amplitude_contrast,
         phase_shift=phase_shift, b_factor=b_factor, flipped=phase_flipped,
     )[0]  # fmt: skip
-    loaded = replace(load_tomogram(tomogram, halves, geometry, voxel_size), optics=optics)
+    lying = is_unrotated(tomogram or cast(Path, half1), unrotated)
+    loaded = load_tomogram(tomogram, halves, geometry, voxel_size, lying, masks_given(mask, 1)[0])
+    loaded = replace(loaded, optics=optics)
     if model is not None:
         run = override(run, {"objective.name": objective_of(model)})
     deterministic = run.objective.name != VAE
@@ -146,7 +176,7 @@ def restore(
     inputs = inputs_of(tomogram, halves, tilts[0] if tilts else None)
     folder.begin("restore", inputs, as_plain(run), run.training.seed)
     folder.tell(loaded.notes)
-    folder.save(tilts={"lowest": geometry.lowest, "highest": geometry.highest}, model=None if model is None else str(model))
+    folder.save(tilts=recorded(geometry), unrotated=loaded.unrotated, model=None if model is None else str(model))
     folder.save(optics=None if optics is None else asdict(optics))
     if not geometry.has_wedge:
         print(

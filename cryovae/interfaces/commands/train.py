@@ -9,6 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cryovae.interfaces.commands.geometry import (
+    Adjusted,
+    AxisAngle,
+    Cone,
+    Handedness,
+    Mask,
+    Pretilt,
+    Thickness,
+    Tilts2,
+    Unrotated,
+    XTilt,
+    adjusted_table,
+    masks_given,
+    with_second_axes,
+)
 from cryovae.interfaces.commands.optics import (
     Aberration,
     AmplitudeContrast,
@@ -58,6 +73,15 @@ def train(
     half2: Annotated[list[Path] | None, typer.Option(help="Second half of each tomogram, in the same order.")] = None,
     tilts: Tilts = None,
     tilt_range: TiltRange = None,
+    tilts2: Tilts2 = None,
+    axis_angle: AxisAngle = None,
+    pretilt: Pretilt = None,
+    x_tilt: XTilt = None,
+    thickness: Thickness = None,
+    cone: Cone = False,
+    handedness: Handedness = 1,
+    mask: Mask = None,
+    unrotated: Unrotated = None,
     output: Output = Path("runs/cryovae"),
     preset: Preset = None,
     config: Config = None,
@@ -94,6 +118,7 @@ def train(
         raise InputError("a table and other tomograms were given, expected one .star alone: put all of them into the table")
     if half2 and len(half2) != len(tomograms):
         raise InputError(f"{len(half2)} second halves found for {len(tomograms)} first halves, expected as many")
+    adjusted = Adjusted(axis_angle, pretilt, x_tilt, thickness, handedness, cone)
     chosen_device = device_of(device, threads)
     run = settings_of(
         preset, config, settings, chosen_device,
@@ -115,13 +140,16 @@ def train(
     elif listed:
         known = table_has_optics(ctf, defocus, tomograms[0])
         table = open_table(tomograms[0], range_of_table(tilts, tilt_range), voxel_size, known)
+        table = adjusted_table(table, adjusted, tilts2, mask, unrotated)
         loaded, inputs = tomograms_of(table, voxel_size), inputs_of_table(table)
     else:
         optics = optics_given(
             ctf, defocus, len(tomograms), voltage=voltage, spherical_aberration=cs, amplitude_contrast=amplitude_contrast,
             phase_shift=phase_shift, b_factor=b_factor, flipped=phase_flipped,
         )  # fmt: skip
-        loaded = _named(tomograms, half2 or [], tilt_geometries(tilts, tilt_range, len(tomograms)), optics, voxel_size)
+        geometries = with_second_axes(tilt_geometries(tilts, tilt_range, len(tomograms)), tilts2, adjusted)
+        masks = masks_given(mask, len(tomograms))
+        loaded = _named(tomograms, half2 or [], geometries, optics, voxel_size, masks, unrotated)
         inputs = {f"tomogram{i}": path for i, path in enumerate(tomograms)}
         inputs |= {f"half2_{i}": path for i, path in enumerate(half2 or [])}
     folder = RunFolder(output, output.name)
@@ -132,9 +160,16 @@ def train(
 
 
 def _named(
-    firsts: list[Path], seconds: list[Path], geometries: list[TiltGeometry], optics: list[Optics | None], voxel_size: float | None
+    firsts: list[Path],
+    seconds: list[Path],
+    geometries: list[TiltGeometry],
+    optics: list[Optics | None],
+    voxel_size: float | None,
+    masks: list[Path | None],
+    unrotated: bool | None,
 ) -> Tomograms:
     """The tomograms of the files named, each read when its turn comes; that one cannot be opened is known before."""
+    from cryovae.interfaces.lying import is_unrotated
     from cryovae.io.files import read_volume
     from cryovae.io.load import load_tomogram
     from cryovae.io.star.loading import Tomograms
@@ -145,7 +180,8 @@ def _named(
 
     def load(index: int) -> Tomogram:
         halves = (firsts[index], seconds[index]) if seconds else None
-        found = load_tomogram(None if halves else firsts[index], halves, geometries[index], voxel_size)
+        lying = is_unrotated(firsts[index], unrotated)
+        found = load_tomogram(None if halves else firsts[index], halves, geometries[index], voxel_size, lying, masks[index])
         return replace(found, optics=optics[index])
 
     return Tomograms([str(path) for path in firsts], load)

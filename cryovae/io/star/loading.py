@@ -40,7 +40,7 @@ def tomograms_of(table: TomogramTable, voxel_size: float | None = None) -> Tomog
 def load_entry(entry: Entry, voxel_size: float | None = None) -> Tomogram:
     """One row's tomogram. InputError as for ``load_tomogram``."""
     assert entry.tilts is not None
-    found = load_tomogram(entry.full, entry.halves, entry.tilts, voxel_size or entry.voxel_size)
+    found = load_tomogram(entry.full, entry.halves, entry.tilts, voxel_size or entry.voxel_size, entry.unrotated, entry.mask)
     return replace(found, name=entry.name, optics=entry.optics)
 
 
@@ -58,12 +58,15 @@ def checked_sizes(table: TomogramTable, voxel_size: float | None = None) -> dict
         try:
             volumes = [read_volume(file) for file in entry.files]
             sizes[entry.name] = voxel_size_of(volumes[0], voxel_size or entry.voxel_size)
+            mask = volumes[0] if entry.mask is None else read_volume(entry.mask)
         except InputError as error:
             raise InputError(f"{where}: {error}") from error
         shapes = {volume.density.shape for volume in volumes}
         if len(shapes) > 1:
             first, second = sorted(shapes)
             raise InputError(f"{where} has halves of shapes {first} and {second}, expected one shape: correct the table")
+        if mask.density.shape not in shapes:
+            raise InputError(f"{where} has a mask of shape {mask.density.shape}, expected {shapes.pop()}: correct the table")
     return sizes
 
 

@@ -30,7 +30,8 @@ class Entry:
     """One row of a table of tomograms.
 
     row: counted from 1. full or halves: the volumes. tilts: the geometry, or None where the table has none. voxel_size: angstrom,
-    or None for that of the header. mask: a 0/1 volume, or None. optics: contrast transfer, or None.
+    or None for that of the header. mask: a 0/1 volume, or None. optics: contrast transfer, or None. unrotated: the beam is along
+    the middle axis of its volumes.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Entry:
     voxel_size: float | None
     mask: Path | None = None
     optics: Optics | None = None
+    unrotated: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -1,0 +1,30 @@
+"""A tilt geometry as it stands in run.json, and back: angles in degrees and all else that is not as usual."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cryovae.tomogram import TiltGeometry
+
+FIELDS = ("axis_angle", "x_tilt", "weights", "thickness", "conical")
+
+
+def recorded(tilts: TiltGeometry) -> dict[str, Any]:
+    """What ``geometry_of`` reads; lowest and highest are for whoever reads the file."""
+    plain = TiltGeometry(tilts.angles)
+    found: dict[str, Any] = {"lowest": tilts.lowest, "highest": tilts.highest, "angles": list(tilts.angles)}
+    for name in FIELDS:
+        value = getattr(tilts, name)
+        if value != getattr(plain, name):
+            found[name] = list(value) if isinstance(value, tuple) else value
+    return found | ({} if tilts.second is None else {"second": recorded(tilts.second)})
+
+
+def geometry_of(record: dict[str, Any]) -> TiltGeometry:
+    """A geometry from its record; those of earlier versions hold lowest and highest only."""
+    angles = tuple(float(a) for a in record.get("angles") or (record["lowest"], record["highest"]))
+    known = {name: record[name] for name in FIELDS if name in record}
+    if "weights" in known:
+        known["weights"] = tuple(known["weights"])
+    second = record.get("second")
+    return TiltGeometry(angles, second=None if second is None else geometry_of(second), **known)
