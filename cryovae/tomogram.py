@@ -108,6 +108,11 @@ class TiltGeometry:
         return own if self.second is None else min(own, self.second.missing)
 
     @property
+    def axes(self) -> tuple[TiltGeometry, ...]:
+        """This axis, and the second if there is one."""
+        return (self,) if self.second is None else (self, *self.second.axes)
+
+    @property
     def words(self) -> str:
         """One line on this axis: ranges, and what is not as usual."""
         text = "tilts " + " and ".join(f"from {low:g} to {high:g}" for low, high in self.ranges) + " degrees"

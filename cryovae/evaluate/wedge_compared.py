@@ -26,11 +26,6 @@ def described(axis: AxisSeen) -> str:
     return f"tilts from {axis.lowest:.0f} to {axis.highest:.0f} degrees, {place}, beam along {beam}"
 
 
-def given_axes(tilts: TiltGeometry) -> list[TiltGeometry]:
-    """The axes of a geometry, one after the other."""
-    return [tilts, *(given_axes(tilts.second) if tilts.second else [])]
-
-
 def disagreements(seen: WedgeSeen, tilts: TiltGeometry | None) -> list[str]:
     """What the spectrum shows that a geometry does not say, one line each; only what does not need one, if it is None."""
     if not seen.axes:
@@ -42,7 +37,7 @@ def disagreements(seen: WedgeSeen, tilts: TiltGeometry | None) -> list[str]:
         return []
     if not tilts.has_wedge:
         return [f"a wedge is seen, {seen.lowest:.0f} to {seen.highest:.0f} degrees, where the tilts given leave none"]
-    given = given_axes(tilts)
+    given = tilts.axes
     lines = [line for axis in given for line in _about(axis, seen)]
     if len(seen.axes) > len(given):
         lines.append("a second axis is seen, and none is given: pass --tilts2")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryovae.evaluate.wedge_compared import LOPSIDED, beam_axis, described, disagreements, given_axes
+from cryovae.evaluate.wedge_compared import LOPSIDED, beam_axis, described, disagreements
 from cryovae.evaluate.wedge_seen import WedgeSeen, wedge_seen
 from cryovae.io.files import read_volume
 from cryovae.io.orientation import middle_is_thin, upright
@@ -56,7 +56,7 @@ def _print_wedge(seen: WedgeSeen, tilts: TiltGeometry | None) -> None:
         print(f"wedge seen    none: power is alike in all directions (deepest step {seen.step:.1f} nats)")
     elif len(seen.axes) == 1 and abs(seen.lowest + seen.highest) <= LOPSIDED:
         print("handedness    cannot be seen: the range is its own mirror image")
-    for given in given_axes(tilts) if tilts else []:
+    for given in tilts.axes if tilts else ():
         print(f"wedge given   {given.words}")
     for line in disagreements(seen, tilts):
         print(f"warning       {line}")

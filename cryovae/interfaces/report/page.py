@@ -17,6 +17,7 @@ from cryovae.evaluate.fsc import LEVELS
 from cryovae.interfaces.report import curves, slices, tables, words
 from cryovae.interfaces.report.contents import Contents
 from cryovae.io.atomic import write_text
+from cryovae.tomogram import TiltGeometry
 
 DPI = 110
 
@@ -67,12 +68,19 @@ def page(contents: Contents) -> str:
     return PAGE.substitute(name=escape(contents.name), body="\n".join(sections), version=__version__, date=date)
 
 
+def _tilted(contents: Contents) -> str:
+    """The tilts in words, of both axes where there are two."""
+    tilts = contents.tilts
+    if tilts == TiltGeometry(tilts.angles) and len(tilts.ranges) == 1:
+        return f"tilts {tilts.lowest:g}° to {tilts.highest:g}°"
+    return "; second axis: ".join(axis.words for axis in tilts.axes)
+
+
 def _first_screen(contents: Contents) -> str:
     said = "".join(f"<p>{escape(sentence)}</p>" for sentence in words.verdict(contents))
     cards = "".join(f'<div class="card"><b>{escape(v)}</b><span>{escape(n)}</span></div>' for n, v in _cards(contents))
     nz, ny, nx = contents.after.shape
-    tilts = contents.tilts
-    about = f"{nx} × {ny} × {nz} voxels (x, y, z) of {contents.voxel_size:.4g} Å, tilts {tilts.lowest:g}° to {tilts.highest:g}°"
+    about = f"{nx} × {ny} × {nz} voxels (x, y, z) of {contents.voxel_size:.4g} Å, {_tilted(contents)}"
     caption = (
         "Slices through the middle of the volume, the beam along z, the tilt axis along y; input and restored on one grey scale, "
         "nothing else done to either. Bright in the standard deviation: the model is not sure there."

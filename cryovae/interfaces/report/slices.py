@@ -7,9 +7,11 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 
 from cryovae.interfaces.pictures import log_power_xz, middle_slices
 from cryovae.interfaces.report.contents import Contents
+from cryovae.physics.directions import wedge_mask
 from cryovae.tomogram import TiltGeometry
 
 SIDE, LABELS, TALLEST = 3.2, 0.65, 1.3
@@ -77,7 +79,7 @@ def _scale_bar(axis: Any, width: float, height: float) -> None:
 
 
 def spectra(contents: Contents) -> Any:
-    """log10 power in the k_z-k_x plane before and after, on one scale, with the edges of the measured range as lines."""
+    """log10 power in the k_z-k_x plane before and after, on one scale, with the edges of what was measured as lines."""
     shown = [("input", contents.before), ("restored", contents.after)]
     found = [(name, log_power_xz(density)) for name, density in shown if density is not None]
     high = max(float(np.percentile(power, 99.9)) for _, power in found)
@@ -93,11 +95,23 @@ def spectra(contents: Contents) -> Any:
 
 
 def _wedge_edges(axis: Any, tilts: TiltGeometry) -> None:
+    """Lines at the ends of each run of tilts; for an axis off y, or two axes, the outline of what was measured."""
     if not tilts.has_wedge:
         return
-    for angle in (tilts.lowest, tilts.highest):
+    if tilts.second or tilts.conical or tilts.axis_angle or tilts.x_tilt:
+        _outline(axis, tilts)
+        return
+    for angle in (end for run in tilts.ranges for end in run):
         x, z = cos(radians(angle)), sin(radians(angle))
         axis.plot((-x, x), (-z, z), color="cyan", linewidth=1, linestyle="--")
         side = 0.42 / max(abs(x), abs(z))
         box = {"facecolor": "black", "edgecolor": "none", "alpha": 0.6, "pad": 1.5}
         axis.text(side * x, side * z, f"{angle:g}°", color="cyan", fontsize=8, ha="center", va="center", bbox=box)
+
+
+def _outline(axis: Any, tilts: TiltGeometry) -> None:
+    """The edge of the mask in the plane k_y = 0."""
+    k = torch.linspace(-0.5, 0.5, 301)
+    kz, kx = torch.meshgrid(k, k, indexing="ij")
+    mask = wedge_mask(torch.stack((kz, torch.zeros_like(kz), kx)), tilts, 0.005)
+    axis.contour(k.numpy(), k.numpy(), mask.numpy(), levels=[0.5], colors="cyan", linewidths=1, linestyles="--")
