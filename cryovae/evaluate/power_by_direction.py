@@ -78,7 +78,7 @@ def _power(density: np.ndarray) -> tuple[torch.Tensor, tuple[int, int, int]]:
     total = torch.zeros(shape[0], shape[1], shape[2] // 2 + 1)
     for z, y, x in product(*starts):
         block = density[z : z + shape[0], y : y + shape[1], x : x + shape[2]]
-        values = torch.from_numpy(np.array(block, dtype=np.float32))
+        values = torch.from_numpy(np.array(block, dtype=np.float32)).nan_to_num(0.0, 0.0, 0.0)
         values = values - values.mean()
         for axis, size in enumerate(shape):
             window = torch.hann_window(size + 2, periodic=False)[1:-1]

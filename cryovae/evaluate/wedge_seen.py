@@ -19,11 +19,17 @@ from cryovae.evaluate.power_by_direction import SHELLS, Directions, angles_of, a
 # Bins that are looked at, drawn without order, and degrees of a sector.
 MOST = 30_000
 STEP = 2.0
+# Fewer bins than this, of a volume of some twenty voxels each way, show nothing.
+FEWEST = 800
 SECTORS = int(180 / STEP)
 # Bins nearer to the axis than this share of |k| say little about the tilt.
 APART = 0.4
 # The step between in and out, in nats of power, and the share of the squares that it explains, below which no wedge is seen.
 LEAST_STEP, LEAST_SHARE = 1.0, 0.25
+# Nobody tilts over fewer degrees: what is brighter in so few is the specimen, or a face.
+LEAST_RANGE = 40.0
+# The step, in nats, that a shell counts for at least.
+FAINT = 0.05
 # A fit that explains less is tried again without the upper half of the band.
 UNCLEAR = 0.5
 # What is left of the power at an end: less than half, as reconstructions may give less weight to tilts near it.
@@ -101,15 +107,19 @@ class _Found:
 def wedge_seen(density: np.ndarray) -> WedgeSeen:
     """Find the axes and ranges of tilts of a (z, y, x) density, to 3 degrees where signal or noise fills all measured bins."""
     everything = power_by_direction(density)
+    if len(everything.k) < FEWEST or float(np.ptp(everything.value)) == 0:
+        return WedgeSeen((), 0.0, 0.0)
     rng = np.random.default_rng(0)
     bins = everything.kept(np.sort(rng.choice(len(everything.k), min(MOST, len(everything.k)), replace=False)))
     found = _fitted(bins)
-    if found.share < UNCLEAR:
-        # Faces and rounding of grey levels show at high frequency first.
-        found = max(found, _fitted(bins.kept(bins.shell < SHELLS // 2)), key=lambda f: f.share)
-    if found.step < LEAST_STEP or found.share < LEAST_SHARE:
-        return WedgeSeen((), found.step, found.share)
+    # Faces and rounding of grey levels show at high frequency first.
+    inner = bins.kept(bins.shell < SHELLS // 2)
+    if found.share < UNCLEAR and len(inner.k) >= FEWEST:
+        found = max(found, _fitted(inner), key=lambda f: f.share)
     axes = tuple(_seen(everything, f, [g for g in found.ranges if g is not f]) for f in found.ranges)
+    narrowest = min(axis.highest - axis.lowest for axis in axes)
+    if found.step < LEAST_STEP or found.share < LEAST_SHARE or narrowest < LEAST_RANGE:
+        return WedgeSeen((), found.step, found.share)
     return WedgeSeen(axes, found.step, found.share)
 
 
@@ -150,11 +160,11 @@ def _error(value: np.ndarray, weight: np.ndarray, inside: np.ndarray) -> float:
 def _weights(bins: Directions, inside: np.ndarray) -> np.ndarray:
     """Weight (bins,) by shell: the step there, so that shells in which noise fills the wedge say little."""
     one = np.ones(len(bins.k))
-    steps = np.zeros(SHELLS)
+    steps = np.full(SHELLS, FAINT)
     for shell in range(SHELLS):
         here = bins.shell == shell
         if (here & inside).any() and (here & ~inside).any():
-            steps[shell] = max(_level(bins.value, one, here & inside) - _level(bins.value, one, here & ~inside), 0.05)
+            steps[shell] = max(_level(bins.value, one, here & inside) - _level(bins.value, one, here & ~inside), FAINT)
     return np.asarray((steps / max(steps.max(), 1e-9))[bins.shell])
 
 

@@ -53,7 +53,7 @@ def _print_wedge(seen: WedgeSeen, tilts: TiltGeometry | None) -> None:
     for number, axis in enumerate(seen.axes):
         print(f"wedge seen    {described(axis)}" + (f" (about +-3), {seen.step:.1f} nats deep" if number == 0 else ""))
     if not seen.axes:
-        print(f"wedge seen    none: power is alike in all directions (deepest step {seen.step:.1f} nats)")
+        print(f"wedge seen    none: no range of tilts stands out in the power spectrum (deepest step {seen.step:.1f} nats)")
     elif len(seen.axes) == 1 and abs(seen.lowest + seen.highest) <= LOPSIDED:
         print("handedness    cannot be seen: the range is its own mirror image")
     for given in tilts.axes if tilts else ():

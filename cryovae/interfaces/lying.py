@@ -20,5 +20,4 @@ def is_unrotated(path: Path, said: bool | None) -> bool:
     from cryovae.evaluate.wedge_compared import beam_axis
     from cryovae.evaluate.wedge_seen import wedge_seen
 
-    values = np.asarray(density)
-    return bool(np.isfinite(values).all()) and beam_axis(wedge_seen(values)) == 1
+    return beam_axis(wedge_seen(np.asarray(density))) == 1

@@ -101,6 +101,15 @@ def test_nothing_is_seen_where_nothing_is_missing():
         assert "no wedge is seen" in disagreements(seen, PLAIN)[0]
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (4, 4, 4), (1, 30, 40), (12, 200, 9), (20, 18, 24), (5, 90, 80), (348, 16, 16)])
+def test_small_flat_and_empty_volumes_are_no_trouble(shape):
+    made = np.random.default_rng(1).normal(size=shape)
+    damaged = made.copy()
+    damaged[0, 0, 0] = np.nan
+    for density in (made, np.ones(shape), damaged):
+        assert wedge_seen(density).axes == ()
+
+
 def test_angles_of_an_axis_and_back():
     for angle, lift in ((0, 0), (90, 0), (-60, 10), (30, -80)):
         assert angles_of(-axis_of(angle, lift)) == pytest.approx((angle, lift))
