@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cryovae.interfaces.commands.geometry import Adjusted, masks_given, with_second_axes
+from cryovae.interfaces.commands.geometry import Adjusted, adjusted_table, masks_given, with_second_axes
 from cryovae.interfaces.evaluation import find
 from cryovae.interfaces.geometry_record import geometry_of, recorded
+from cryovae.interfaces.table_run import open_table
 from cryovae.io.files import read_volume
 from cryovae.io.orientation import as_stored
+from cryovae.io.star.loading import load_entry
 from cryovae.tomogram import InputError, TiltGeometry
 from tests.conftest import write_mrc
 from tests.interfaces.test_cli import TINY, cryovae, refused
@@ -59,6 +61,31 @@ def test_the_second_axis_is_at_right_angles_to_the_first(tmp_path):
         with_second_axes([PLAIN] * 3, [tmp_path / "b.tlt"] * 2, Adjusted())
     with pytest.raises(InputError, match="2 --mask files found for 3"):
         masks_given([tmp_path / "m.mrc"] * 2, 3)
+
+
+def test_rows_of_a_table_take_masks_and_options_and_lie_as_they_lie(tmp_path, simulation):
+    density = simulation.half1.numpy()[8:32]
+    mask = np.zeros(density.shape, dtype=np.float32)
+    mask[:, :30] = 1
+    write_mrc(tmp_path / "level.mrc", density)
+    write_mrc(tmp_path / "lying.mrc", as_stored(density))
+    write_mrc(tmp_path / "mask.mrc", as_stored(mask))
+    path = tmp_path / "tomograms.star"
+    columns = ("rlnMicrographName", "rlnTiltMin", "rlnTiltMax", "rlnMaskName")
+    head = ["data_", "", "loop_", *(f"_{name} #{i}" for i, name in enumerate(columns, 1))]
+    path.write_text("\n".join([*head, "level.mrc -50 60 None", "lying.mrc -50 60 mask.mrc"]) + "\n")
+    table = adjusted_table(open_table(path, None, None), Adjusted(handedness=-1, thickness=24.0), None, None, None)
+    level, lying = (load_entry(entry) for entry in table.entries)
+    assert (level.tilts.lowest, level.tilts.highest, lying.tilts.thickness) == (-60, 50, 24)
+    assert (level.unrotated, lying.unrotated) == (False, True)
+    assert level.mask is None
+    assert np.array_equal(lying.density, level.density)
+    assert np.array_equal(lying.mask, mask > 0)
+    with pytest.raises(InputError, match="rlnMaskName"):
+        adjusted_table(table, Adjusted(), None, [tmp_path / "mask.mrc"], None)
+    write_mrc(tmp_path / "mask.mrc", mask)
+    with pytest.raises(InputError, match="row 2 has a mask of shape"):
+        open_table(path, None, None)
 
 
 def test_info_shows_what_is_seen_beside_what_is_given_and_warns(shared):

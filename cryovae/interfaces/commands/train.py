@@ -135,6 +135,8 @@ def train(
     from cryovae.io.star.particles import is_particle_table, read_particles
 
     if listed and is_particle_table(tomograms[0]):
+        if tilts2 or mask or unrotated is not None or adjusted != Adjusted():
+            raise InputError("options of geometry found with a table of particles, expected their tilts in its tables alone")
         particles = read_particles(tomograms[0], range_of_table(tilts, tilt_range))
         loaded, inputs = tomograms_of_particles(particles, voxel_size), {"table": tomograms[0]}
     elif listed:
