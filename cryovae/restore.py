@@ -244,9 +244,9 @@ class Restorer:
             return _Answer()
         k, radius = fourier.frequencies(data.shape), fourier.radius(data.shape)
         mask, noise = volume_mask(data.shape, tilts), specimen.noise(k)
-        copied = None if known is None else Spread.at(known.copied, radius) * noise
+        copied = None if known is None else known.copied(k) * noise
         unseen = torch.ones(()) if known is None else Spread.at(known.amplitude, radius)
-        amplitude = unseen + mask * (amplitude_table(raw, data, mask, k, copied)(k) - unseen)
+        amplitude = unseen + mask * (amplitude_table(raw, data, mask, k, noise, copied)(k) - unseen)
         spread = amplitude.square() * spectrum_table(deviation, k)(k)
         hidden = torch.ones(()) if known is None else Spread.at(known.hidden, radius).sqrt()
         if config.raw:
@@ -256,14 +256,14 @@ class Restorer:
         uneven = noise / spectrum_mean(noise, mask, radius) if tilts.transfer else torch.ones(())
         weight = mask * (plain if known is None else at_noise(Spread.at(known.weight, radius), uneven))
         error = noise * (plain if known is None else at_noise(Spread.at(known.error, radius), uneven))
-        # A sample deviates by its own spread and by noise in its data; scaled, the two together have the error.
-        parts = (1 - weight).square() * spread + weight.square() * noise
-        factor = (error / parts.clamp_min(1e-12)).sqrt().clamp(max=FARTHEST)
+        # A sample deviates by its own spread, scaled as far as may be, and by noise for what is left of the error.
+        own = (1 - weight).square() * spread
+        factor = (error / (own + weight.square() * noise).clamp_min(1e-12)).sqrt().clamp(max=FARTHEST)
         return _Answer(
             amplitude=amplitude,
             weight=weight,
             spread=hidden + mask * (amplitude * (1 - weight) * factor - hidden),
-            noise=weight * factor * noise.sqrt(),
+            noise=mask * (error - factor.square() * own).clamp_min(0).sqrt(),
         )
 
     def _advance(self, tiles: int) -> None:

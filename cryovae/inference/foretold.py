@@ -37,6 +37,7 @@ from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.sampling import held_out
 from cryovae.objectives.specimen import Specimen, held_out_patches
 from cryovae.objectives.validation import foresight, own_wedge_filled
+from cryovae.physics.noise import NoiseSpectrum, tabulated
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.physics.wedge import volume_mask
 from cryovae.tiling.grid import Position, cut, inside, levels
@@ -89,8 +90,9 @@ def foretell(
         # A wedge thinner than its soft edge in a patch: there are no bins of which nothing was given.
         patches = []
     split = _split(specimen, halves, generator)
-    given = torch.stack([_given(ladder, specimen, p, patch, split, pairs, generator, device) for p in positions]).sum(0)
-    weight, error, copied = fit_given(given)
+    given = [_given(ladder, specimen, p, patch, split, pairs, generator, device) for p in positions]
+    weight, error = fit_given(torch.stack([sums for sums, _ in given]).sum(0))
+    copied = NoiseSpectrum(torch.stack([own.table for _, own in given]).mean(0).clamp(0, 2), "copied")
     one = torch.ones(SHELLS)
     hidden, amplitude = fit_hidden(sum(p.sums for p in patches)) if patches else (one, one)  # type: ignore[arg-type]
     figures = _figures(patches, (hidden, amplitude)) if patches else {}
@@ -229,7 +231,8 @@ def _given(
     pairs: int,
     generator: torch.Generator,
     device: torch.device,
-) -> Tensor:
+) -> tuple[Tensor, NoiseSpectrum]:
+    """Sums over the shells of one patch, and by how much the answer moves with the noise of what was given."""
     tables = specimen.orientations
     first, second = (cut(volume, position, side) for volume in split)
     level = levels(first[None])
@@ -242,7 +245,8 @@ def _given(
     weight = (tables.canonical > 0.99) * fourier.multiplicity(first.shape) / noise
     products = [a * a.conj(), a * b.conj(), b * b.conj(), a * x.conj(), b * x.conj(), x * x.conj()]
     terms = torch.stack([*(weight * p.real for p in products), weight * variance, weight * noise])
-    return _by_shell(terms, _shells(fourier.radius(first.shape)))
+    copied = tabulated(((a - b) * x.conj()).real / noise, weight * noise, fourier.frequencies(first.shape), "copied")
+    return _by_shell(terms, _shells(fourier.radius(first.shape))), copied
 
 
 def _figures(patches: list[_Patch], fitted: tuple[Tensor, Tensor]) -> dict[str, object]:

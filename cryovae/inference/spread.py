@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cryovae.physics.noise import NoiseSpectrum
+
 SHELLS = 20
 WIDTH = 0.5 / SHELLS
 # The spread may be widened or narrowed by so much, in variance; outside, something else is wrong.
@@ -39,14 +41,14 @@ class Spread:
 
     hidden: c^2 in the wedge, and amplitude: by what the mean is multiplied there, 0 where nothing is foretold. In measured bins,
     weight: w, error: E / sigma^2, and copied: by how much the model's answer moves with the noise of its input,
-    < Re n conj F x > / sigma^2.
+    < Re n conj F x > / sigma^2, by shell and direction: what is never hidden in training may be copied, in some directions more.
     """
 
     hidden: Tensor
     amplitude: Tensor
     weight: Tensor
     error: Tensor
-    copied: Tensor
+    copied: NoiseSpectrum
 
     @staticmethod
     def frequency() -> Tensor:
@@ -119,9 +121,9 @@ def missed_power(s: Tensor, amplitude: Tensor) -> Tensor:
     return s[MISFIT] + 2 * (1 - amplitude) * s[CROSS] - (1 - amplitude.square()) * s[MODEL] - s[BINS]
 
 
-def fit_given(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """w and E / sigma^2 of measured bins, for the answer times the amplitude that fits b best, and the noise copied from a."""
-    amplitude = (s[BX] / s[XX].clamp_min(1e-12)).clamp(0.5, 2.0)
+def fit_given(s: Tensor) -> tuple[Tensor, Tensor]:
+    """w and E / sigma^2 of measured bins, for the answer times the amplitude that fits b best."""
+    amplitude = (s[BX] / s[XX].clamp_min(1e-12)).clamp(0.0, 2.0)
     bins = pooled(s[COUNT]).clamp_min(1e-9)
     miss = pooled(s[BB] - 2 * amplitude * s[BX] + amplitude**2 * s[XX])
     shared = pooled(s[AB] - amplitude * (s[AX] + s[BX]) + amplitude**2 * s[XX])
@@ -133,5 +135,4 @@ def fit_given(s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     weight = (trust * shared / own + (1 - trust) * plain).clamp(0, 1)
     error = plain * _ratio(miss - bins - weight.square() * own, plain * bins, bins)
     power = weight / (1 - weight).clamp_min(1e-6)
-    copied = (pooled(s[AX] - s[BX]) / bins).clamp(0, 2)
-    return (2 * power / (2 * power + 1)).float(), (2 * error / (1 + error)).float(), copied.float()
+    return (2 * power / (2 * power + 1)).float(), (2 * error / (1 + error)).float()

@@ -105,6 +105,11 @@ def spectrum_table(density: Tensor, frequency: Tensor) -> NoiseSpectrum:
     return NoiseSpectrum(_tabulate(power, weight, frequency), "spread")
 
 
+def tabulated(values: Tensor, weight: Tensor, frequency: Tensor, method: str) -> NoiseSpectrum:
+    """Means of values (z, y, x // 2 + 1) at frequencies (3, z, y, x // 2 + 1) in the bins of a spectrum's table."""
+    return NoiseSpectrum(_tabulate(values, weight, frequency), method)
+
+
 def spectrum_mean(variance: Tensor, mask: Tensor, radius: Tensor) -> Tensor:
     """The mean of a spectrum over what ``mask`` leaves of its shell, in every bin; all (z, y, x // 2 + 1), radius |k|."""
     shell = (radius / (3**0.5 / 2) * 2 * SHELLS).round().long()
@@ -114,20 +119,24 @@ def spectrum_mean(variance: Tensor, mask: Tensor, radius: Tensor) -> Tensor:
 
 
 def amplitude_table(
-    density: Tensor, data: Tensor, mask: Tensor, frequency: Tensor, copied: Tensor | None = None
+    density: Tensor, data: Tensor, mask: Tensor, frequency: Tensor, noise: Tensor | None = None, copied: Tensor | None = None
 ) -> NoiseSpectrum:
     """By what each bin of a spectrum's table must be multiplied for a (z, y, x) density to fit what was measured, less noise.
 
-    a = ( sum Re( F x conj F y ) - n ) / sum |F x|^2, within 1/2 to 2, where ``mask`` is 1. copied: n, (z, y, x // 2 + 1), what
-    the noise of y adds to the product, because x was made from y; with it left in, noise would be restored as signal.
+    a = ( sum Re( F x conj F y ) - n ) / sum |F x|^2, within 0 to 2, where ``mask`` is 1. copied: n, (z, y, x // 2 + 1), what
+    the noise of y adds to the product, because x was made from y; with it left in, noise would be restored as signal. noise:
+    sigma^2, likewise; a x then has no more power than y less its noise.
     """
     x, y = fourier.transform(density), fourier.transform(data)
     weight = mask * fourier.multiplicity(density.shape)
     product = (x * y.conj()).real
     cross = _tabulate(product if copied is None else product - copied, weight, frequency)
-    power = _tabulate(x.abs().square(), weight, frequency)
-    known = power > 1e-9
-    return NoiseSpectrum(torch.where(known, cross / power.clamp_min(1e-9), 1.0).clamp(0.5, 2.0), "amplitude")
+    power = _tabulate(x.abs().square(), weight, frequency).clamp_min(1e-9)
+    found = torch.where(power > 1e-9, cross / power, 1.0).clamp(0.0, 2.0)
+    if noise is not None:
+        signal = _tabulate(y.abs().square() - noise, weight, frequency).clamp_min(0)
+        found = torch.minimum(found, (signal / power).sqrt())
+    return NoiseSpectrum(found, "amplitude")
 
 
 def _periodograms(density: np.ndarray, patch: tuple[int, int, int], most: int, seed: int) -> Tensor:

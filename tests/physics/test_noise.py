@@ -73,3 +73,14 @@ def test_the_amplitude_that_fits_the_data_is_found(tilts):
     inside = fourier.radius(SHAPE) > 0.1
     assert float((found(k)[inside] - 1.25).abs().mean()) < 0.05
     assert torch.equal(amplitude_table(torch.zeros(SHAPE), data, mask, k).table, torch.ones(24, 4, 4))
+
+
+def test_a_copy_of_noise_is_given_no_amplitude(tilts):
+    """An answer that is the noise of its data again has no more power than the data less their noise: none."""
+    noise, variance = _coloured(6, tilts)
+    k, mask = fourier.frequencies(SHAPE), volume_mask(SHAPE, tilts)
+    fitted = amplitude_table(0.4 * noise, noise, mask, k)(k)
+    limited = amplitude_table(0.4 * noise, noise, mask, k, variance)(k)
+    inside = (mask == 1) & (fourier.radius(SHAPE) > 0.15) & (fourier.radius(SHAPE) < 0.5)
+    assert float(fitted[inside].mean()) > 1.9
+    assert float(limited[inside].mean()) < 0.6
