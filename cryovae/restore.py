@@ -244,9 +244,10 @@ class Restorer:
             return _Answer()
         k, radius = fourier.frequencies(data.shape), fourier.radius(data.shape)
         mask, noise = volume_mask(data.shape, tilts), specimen.noise(k)
-        copied = None if known is None else known.copied(k) * noise
+        # Not calibrated, nothing says how much of the noise the answer holds, and an answer of data and noise alike is kept.
+        limits = (None, None) if known is None else (noise, known.copied(k) * noise)
         unseen = torch.ones(()) if known is None else Spread.at(known.amplitude, radius)
-        amplitude = unseen + mask * (amplitude_table(raw, data, mask, k, noise, copied)(k) - unseen)
+        amplitude = unseen + mask * (amplitude_table(raw, data, mask, k, *limits)(k) - unseen)
         spread = amplitude.square() * spectrum_table(deviation, k)(k)
         hidden = torch.ones(()) if known is None else Spread.at(known.hidden, radius).sqrt()
         if config.raw:
