@@ -305,7 +305,7 @@ def test_simulate_and_info(tmp_path):
     assert shown.returncode == 0, shown.stderr
     assert "48 x 64 x 56" in shown.stdout
     turned = cryovae("info", tmp_path / "simulated_half1.mrc", "--tilt-range", "-62", "50")
-    assert "sign of the angles may be turned" in turned.stdout
+    assert "mirror image of the one given: pass --handedness -1" in turned.stdout
     assert "warning" not in shown.stdout
     refused(cryovae("simulate", "-o", tmp_path), "is there already")
 
