@@ -8,11 +8,12 @@ Each raw, and data-consistent, with the weight of the measurement against the mo
     x_dc = F^-1[ w F y + (1 - w) a F x ],     w = M P / (P + sigma^2)
 
 P is found between halves, or between two noisier copies of one volume, on held-out patches (inference/foretold.py); not
-calibrated, it is the model's own variance, and w the Wiener weight. a is the amplitude by shell and angle with which x fits what
-was measured, 1 in the wedge: an input at test has one wedge missing, in training it has two, so the model answers too strongly.
+calibrated, it is the model's own variance, and w the Wiener weight. a is the amplitude with which x fits what was measured, by
+shell and angle, less the noise that x passes on from its input, and in the wedge that with which held-out bins are foretold, by
+shell: an input at test has one wedge missing, in training it has two, and what was given is never scored.
 
 The samples' deviations from the mean are scaled, apart for the wedge and for measured bins, to the errors that held-out measured
-bins show: the amortised spread is too small.
+bins show; what their scaling cannot reach is noise of its own.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ class Interrupted(Exception):
 class Trainer:
     """Weights, their average and the optimiser of one run over one or more specimens.
 
-    refill: fills the missing wedge of a specimen by a sample of the averaged model; needed only if the objective refills.
+    refill: fills the missing wedge of a specimen by the averaged model's answer and noise; needed only if the objective refills.
     """
 
     def __init__(
