@@ -1,9 +1,10 @@
-"""Progress with what remains: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress with what remains: a bar on a terminal, a plain line with the time every few seconds elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
+from datetime import datetime
 from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -44,7 +45,7 @@ class Watch:
             line = f"{self.title} {done}/{self.total} {note} ETA {clock(rate * (self.total - done))}"
             log.info(line)
             if self._bar is None:
-                print(line, file=sys.stderr, flush=True)
+                print(f"{datetime.now():%H:%M:%S} {line}", file=sys.stderr, flush=True)
             self._said = now
 
 

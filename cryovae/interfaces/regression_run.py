@@ -12,12 +12,13 @@ import torch
 from cryovae.checkpoint import MODEL, STATE, NetworkCheckpoint, load_network, save_network, save_state
 from cryovae.config import RunConfig, as_plain
 from cryovae.evaluate.report import as_tensor, assess
+from cryovae.interfaces.leaving import stoppable
 from cryovae.interfaces.pictures import preview, regression_plot
 from cryovae.interfaces.progress import Watch
 from cryovae.interfaces.report.contents import Contents, metrics_of
 from cryovae.interfaces.report.page import write_report
 from cryovae.interfaces.run_folder import Metrics, RunFolder, log, read_metrics
-from cryovae.interfaces.training_run import matching_state, stoppable
+from cryovae.interfaces.training_run import begun, matching_state
 from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
 from cryovae.models.unet import UNet
@@ -36,7 +37,7 @@ def train_networks_in(
         return load_network(folder.path(MODEL))
     torch.manual_seed(config.training.seed)
     regressor = Regressor(UNet(config.ladder), tomograms, config.training, config.objective.name, device, config.objective.turned)
-    if resume:
+    if resume and begun(folder):
         regressor.resume(matching_state(folder, config))
         log.info("resumed at step %d", regressor.step)
     single = [tomogram.name for tomogram in tomograms if tomogram.halves is None]

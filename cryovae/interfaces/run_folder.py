@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import logging
+import os
 import platform
 import sys
 import time
@@ -16,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from cryovae import __version__
-from cryovae.io.atomic import write_text
+from cryovae.io.atomic import whole_file, write_text
 from cryovae.tomogram import InputError
 
 log = logging.getLogger("cryovae")
+GIVEN = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CPUS_PER_TASK", "SLURM_RESTART_COUNT", "CUDA_VISIBLE_DEVICES")
 
 
 class RunFolder:
@@ -60,8 +62,9 @@ class RunFolder:
             "arguments": sys.argv[1:],
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": _versions(),
+            "process": process(),
             "seed": seed,
-            "inputs": {role: {"path": str(path), "sha256": checksum(path)} for role, path in inputs.items()},
+            "inputs": {role: {"path": str(path), "sha256": checksum(path), **stamp(path)} for role, path in inputs.items()},
             "config": config,
         }
         self.save()
@@ -94,7 +97,8 @@ def noted(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        folder.end("stopped" if type(error).__name__ in ("Interrupted", "Terminated") else "failed", error=str(error))
+        stopped = ("Interrupted", "Terminated", "Late", "KeyboardInterrupt")
+        folder.end("stopped" if type(error).__name__ in stopped else "failed", error=str(error) or type(error).__name__)
         raise
     folder.end("done")
 
@@ -105,10 +109,12 @@ class Metrics:
     def __init__(self, path: Path, columns: list[str], step: int) -> None:
         self.path, self.columns = path, columns
         kept = [row for row in read_metrics(path) if step and int(row["step"]) <= step]
-        self._file = path.open("w", newline="")
+        with whole_file(path) as beside, beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+        self._file = path.open("a", newline="")
         self._writer = csv.DictWriter(self._file, columns, restval="", extrasaction="ignore")
-        self._writer.writeheader()
-        self._writer.writerows(kept)
 
     def add(self, row: dict[str, float]) -> None:
         """Append a row, and put it on the disk."""
@@ -136,6 +142,18 @@ def checksum(path: Path) -> str:
         return hashlib.sha256(lines.encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(path: Path) -> dict[str, int]:
+    """Bytes and last change (ns) of a file, or of all in a folder: while both stay, its checksum need not be computed anew."""
+    found = [file.stat() for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+    return {"bytes": sum(s.st_size for s in found), "changed": max((s.st_mtime_ns for s in found), default=0)}
+
+
+def process() -> dict[str, Any]:
+    """Where a run runs: host, process, and what a cluster gave it."""
+    given = {name.lower(): os.environ[name] for name in GIVEN if name in os.environ}
+    return {"host": platform.node(), "pid": os.getpid(), **given}
 
 
 def _name_of(path: Path) -> str | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 from cryovae.checkpoint import MODEL, STATE, Checkpoint, load_model, load_state, save_model, save_state
 from cryovae.config import RunConfig, as_plain
 from cryovae.inference.activity import active_units
+from cryovae.interfaces.leaving import Late, Terminated, leaving, stoppable
 from cryovae.interfaces.pictures import loss_plot
 from cryovae.interfaces.progress import Watch
 from cryovae.interfaces.run_folder import Metrics, RunFolder, log, read_metrics
@@ -35,32 +35,6 @@ MOST_HELD_OUT = 16
 PARTS = ("data", "forward", "backward", "update")
 
 
-class Terminated(Exception):
-    """The run was stopped by SIGTERM; what it had was saved."""
-
-
-@contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C and SIGTERM ask for a stop, at the next step, instead of breaking off; a second Ctrl-C breaks off."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        if asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(asked)
-    except Interrupted as stopped:
-        if signal.SIGTERM in asked:
-            raise Terminated(str(stopped)) from stopped
-        raise
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def train_in(
     folder: RunFolder, tomograms: Sequence[Tomogram], config: RunConfig, device: torch.device, resume: bool
 ) -> Checkpoint:
@@ -73,7 +47,7 @@ def train_in(
         specimens = _specimens(tomograms, config, place)
         refill = _refill_with(config, device, place if len(specimens) > 1 else None)
         trainer = Trainer(Ladder(config.ladder), specimens, config.training, config.objective, device, refill)
-        if resume:
+        if resume and begun(folder):
             trainer.resume(matching_state(folder, config))
             log.info("resumed at step %d", trainer.step)
         trained = _run(folder, trainer, config)
@@ -106,7 +80,9 @@ def _refill_with(config: RunConfig, device: torch.device, place: Path | None) ->
 
     def refill(ladder: Ladder, specimen: Specimen, seed: int) -> Tensor:
         log.info("refilling the wedge of %s", specimen.name)
-        found = refilled(ladder, specimen, config.training.patch, seed, device)
+        # Many times as long as a step, and nothing of the trainer changes meanwhile: it may be left at any moment.
+        with leaving():
+            found = refilled(ladder, specimen, config.training.patch, seed, device)
         if place is None:
             return found
         # The file before this one is still mapped, and goes from the disk once it is not.
@@ -133,6 +109,15 @@ def _describe(specimen: Specimen, patch: int) -> None:
         patch,
         held,
     )
+
+
+def begun(folder: RunFolder) -> bool:
+    """Whether a state to resume from was saved; says so if not, as a job that is begun anew always asks to resume."""
+    if folder.path(STATE).exists():
+        return True
+    log.info("nothing was saved in %s, so training begins at step 0", folder.folder)
+    print(f"nothing was saved in {folder.folder}, so training begins at step 0", file=sys.stderr)
+    return False
 
 
 def matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
@@ -182,7 +167,15 @@ def _run(folder: RunFolder, trainer: Trainer, config: RunConfig) -> Ladder:
     began = time.monotonic()
     try:
         with Watch("training", config.training.steps, trainer.step) as progress, stoppable() as stop:
-            trained = trainer.run(watch, save, stop)
+            try:
+                trained = trainer.run(watch, save, stop)
+            except Terminated as stopped:
+                if not isinstance(stopped, Late):
+                    save(trainer.state())
+                raise
+            if stop():
+                save(trainer.state())
+                raise Interrupted(trainer.step)
     finally:
         metrics.close()
         loss_plot(folder.path("loss.png"), read_metrics(folder.path("metrics.csv")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,9 +39,9 @@ Objective = Annotated[
 Encoders = Annotated[int | None, typer.Option(help="2 for q and r, 1 for the simpler baseline.")]
 Seed = Annotated[int | None, typer.Option(help="Random seed of training and samples.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[int | None, typer.Option(help="CPU threads; all cores without it.")]
+Threads = Annotated[int | None, typer.Option(help="CPU threads; without it OMP_NUM_THREADS, or the CPUs that were given.")]
 Format = Annotated[str, typer.Option("--format", help="Of the volumes that are written: mrc, or zarr for OME-Zarr.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped, if there is one.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]
 
 
@@ -80,6 +81,8 @@ def device_of(name: str, threads: int | None) -> torch.device:
         if threads < 1:
             raise InputError(f"--threads {threads} found, expected 1 or more")
         torch.set_num_threads(threads)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cpus())
     torch.set_flush_denormal(True)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -90,6 +93,13 @@ def device_of(name: str, threads: int | None) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"--device {name} found, but torch sees no CUDA device here: use --device cpu")
     return device
+
+
+def cpus() -> int:
+    """CPUs that this process was given: by Slurm, or by what it may run on."""
+    given = os.environ.get("SLURM_CPUS_PER_TASK", "")
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(int(given), usable) if given.isdigit() and int(given) else usable
 
 
 def settings_of(
