@@ -10,7 +10,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -150,6 +150,28 @@ def stamp(path: Path) -> dict[str, int]:
     return {"bytes": sum(s.st_size for s in found), "changed": max((s.st_mtime_ns for s in found), default=0)}
 
 
+def unchanged(inputs: Mapping[str, Any]) -> bool:
+    """Whether the files of a record are as they were: by size and time, and where these differ, by their checksums."""
+    return all(_same(about) for about in inputs.values())
+
+
+def _same(about: Mapping[str, Any]) -> bool:
+    path = Path(about["path"])
+    if not path.exists():
+        return False
+    now = stamp(path)
+    return all(about.get(key) == value for key, value in now.items()) or checksum(path) == about.get("sha256")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A run.json; empty if there is none, or it cannot be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def process() -> dict[str, Any]:
     """Where a run runs: host, process, and what a cluster gave it."""
     given = {name.lower(): os.environ[name] for name in GIVEN if name in os.environ}
@@ -157,10 +179,7 @@ def process() -> dict[str, Any]:
 
 
 def _name_of(path: Path) -> str | None:
-    try:
-        found: str | None = json.loads(path.read_text()).get("name")
-    except (json.JSONDecodeError, OSError):
-        return None
+    found: str | None = read_record(path).get("name")
     return found
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,7 @@ from cryovae.config import VAE, RunConfig, as_plain, override, save_config
 from cryovae.interfaces.geometry_record import recorded
 from cryovae.interfaces.regression_run import regress_in, train_networks_in
 from cryovae.interfaces.restore_run import check_room, restore_in, results_of
-from cryovae.interfaces.run_folder import RunFolder, checksum, log, noted
+from cryovae.interfaces.run_folder import RunFolder, checksum, log, noted, read_record, unchanged
 from cryovae.interfaces.training_run import train_in
 from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tomograms_of
 from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms, results_columns, write_results
@@ -97,7 +98,7 @@ def restore_table(
         else:
             print(f"{entry.name}: restoring ({number + 1}/{len(table.entries)})")
             try:
-                _restore_row(folder, entry, network, model, mark, config, device, overwrite, voxel_size)
+                restore_row(folder, entry, network, model, mark, config, device, overwrite, voxel_size)
             except InputError as error:
                 print(f"cryovae: {entry.name}: {error}", file=sys.stderr)
                 failed.append(entry.name)
@@ -126,7 +127,7 @@ def _trained(
     return where
 
 
-def _restore_row(
+def restore_row(
     folder: RunFolder,
     entry: Entry,
     network: Checkpoint | NetworkCheckpoint,
@@ -137,6 +138,10 @@ def _restore_row(
     overwrite: bool,
     voxel_size: float | None,
 ) -> None:
+    """Restore one row of a table by a loaded model, with its record. InputError if its input cannot be used.
+
+    mark: the checksum of the model.
+    """
     loaded = load_entry(entry, voxel_size)
     # A record that is not done is of a run that was broken off; what it left is ours to replace.
     check_room(folder, loaded, config, overwrite or folder.path("run.json").exists())
@@ -153,21 +158,33 @@ def _restore_row(
     log.info("restored %s", entry.name)
 
 
-def _done(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: str) -> bool:
-    """Whether a row was restored to the end. InputError if that was by another model, or with other settings."""
-    record = where / "run.json"
-    if not record.exists():
-        return False
-    try:
-        found = json.loads(record.read_text())
-    except (OSError, ValueError):
-        return False
-    if found.get("status") != "done":
-        return False
+def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: str) -> str:
+    """'done', 'missing', or 'stale': restored by another model or other settings, or from inputs or tilts that have changed.
+
+    mark: the checksum of the model.
+    """
+    found = read_record(where / "run.json")
+    if found.get("status") != "done" or found.get("command") != "restore":
+        return "missing"
     same = found.get("model_sha256") == mark and found.get("config", {}).get("restoration") == _plain(config)
-    if not same:
-        raise InputError(f"{where} was restored by another model or with other settings: pass --overwrite, or another -o")
-    return all((where / f"{entry.name}_{kind}{suffix}").exists() for kind in results_of(entry.halves is not None, config))
+    if not same or not unchanged(found.get("inputs", {})) or _tilts_differ(found, entry):
+        return "stale"
+    there = all((where / f"{entry.name}_{kind}{suffix}").exists() for kind in results_of(entry.halves is not None, config))
+    return "done" if there else "missing"
+
+
+def _done(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: str) -> bool:
+    """Whether a row was restored to the end. InputError if that was by another model, with other settings or from other data."""
+    state = row_state(where, entry, config, mark, suffix)
+    if state == "stale":
+        raise InputError(
+            f"{where} was restored by another model, with other settings or from other data: pass --overwrite, or another -o"
+        )
+    return state == "done"
+
+
+def _tilts_differ(record: dict[str, Any], entry: Entry) -> bool:
+    return entry.tilts is not None and record.get("tilts") != json.loads(json.dumps(recorded(entry.tilts)))
 
 
 def _plain(config: RunConfig) -> object:

@@ -65,22 +65,27 @@ class TomogramTable:
         return self.blocks[self.listing]
 
 
-def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None) -> TomogramTable:
+def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None, problems: dict[str, str] | None = None) -> TomogramTable:
     """A table of tomograms, all of whose files are there.
 
-    tilts: of the rows that have none of their own. InputError, in one line that names the row, if the file is no such table, a
-    row has no volume or no tilts, a file is missing, or a name appears twice.
+    tilts: of the rows that have none of their own. problems: takes the rows that cannot be used, by name, and why; they are left
+    out of the entries then. InputError, in one line that names the row, if the file is no such table, a row has no volume or no
+    tilts, a file is missing, or a name appears twice.
     """
     path = Path(path)
     blocks = read_blocks(path)
     first = next(iter(blocks.values()))
     listed = first.text("rlnTomoTomogramsFile", 0) if len(first) == 1 else None
     if listed is not None:
-        return read_tomograms(found(path, listed), tilts)
+        return read_tomograms(found(path, listed), tilts, problems)
     listing = _listing(blocks, path)
     rows = blocks[listing]
-    _check_files(rows, path)
-    entries = tuple(_entry(rows, row, path, blocks, tilts) for row in range(len(rows)))
+    if problems is None:
+        _check_files(rows, path, range(len(rows)))
+        entries = tuple(_entry(rows, row, path, blocks, tilts) for row in range(len(rows)))
+    else:
+        tried = [_tried(rows, row, path, blocks, tilts, problems) for row in range(len(rows))]
+        entries = tuple(entry for entry in tried if entry is not None)
     _check_names(entries, path)
     return TomogramTable(path, blocks, listing, entries)
 
@@ -131,10 +136,24 @@ def _volumes(rows: Block, row: int, table: Path) -> tuple[Path | None, tuple[Pat
     return found(table, full), None
 
 
-def _check_files(rows: Block, table: Path) -> None:
-    """InputError if any file of any row is missing, before anything else is looked at."""
+def _tried(
+    rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilts: TiltGeometry | None, problems: dict[str, str]
+) -> Entry | None:
+    """A row's entry; None if it cannot be used, and why in ``problems``."""
+    name = f"row_{row + 1}"
+    try:
+        name = _name(rows, row, table)
+        _check_files(rows, table, [row])
+        return _entry(rows, row, table, blocks, tilts)
+    except InputError as error:
+        problems[name] = str(error)
+        return None
+
+
+def _check_files(rows: Block, table: Path, which: Sequence[int]) -> None:
+    """InputError if any file of these rows, counted from 0, is missing, before anything else is looked at."""
     missing = []
-    for row in range(len(rows)):
+    for row in which:
         full, halves = _volumes(rows, row, table)
         named = [*(halves or ()), *([full] if full is not None else [])]
         others = [rows.text(column, row) for column in (TILTS, SERIES, "rlnMaskName")]
@@ -148,16 +167,11 @@ def _check_files(rows: Block, table: Path) -> None:
 
 def _entry(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilts: TiltGeometry | None) -> Entry:
     full, halves = _volumes(rows, row, table)
-    given = rows.text("rlnTomoName", row)
-    if given is not None and "/" not in given and not is_volume(given):
-        name = given.removesuffix(".tomostar")
-    else:
-        name = common_name(halves) if halves is not None else stem(full or "")
-    series = _series(rows, row, table, blocks, given)
+    series = _series(rows, row, table, blocks, rows.text("rlnTomoName", row))
     geometry = series.geometry() if series is not None else _range(rows, row, table) or tilts
     mask = rows.text("rlnMaskName", row)
     return Entry(
-        name=name,
+        name=_name(rows, row, table),
         row=row + 1,
         full=full,
         halves=halves,
@@ -166,6 +180,15 @@ def _entry(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilt
         mask=None if mask is None else found(table, mask),
         optics=_optics(rows, row, table, series),
     )
+
+
+def _name(rows: Block, row: int, table: Path) -> str:
+    """The name of a row, or what its files are called."""
+    given = rows.text("rlnTomoName", row)
+    if given is not None and "/" not in given and not is_volume(given):
+        return given.removesuffix(".tomostar")
+    full, halves = _volumes(rows, row, table)
+    return common_name(halves) if halves is not None else stem(full or "")
 
 
 def _series(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], name: str | None) -> TiltSeries | None:
