@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cryovae import __version__
+from cryovae.interfaces.commands.batch import app as batch
 from cryovae.interfaces.commands.evaluate import evaluate
 from cryovae.interfaces.commands.info import info
 from cryovae.interfaces.commands.mask import mask
@@ -45,3 +46,4 @@ star = typer.Typer(name="star", help="Tables of tomograms, STAR files.", no_args
 star.callback()(lambda: None)
 star.command("import")(reported(import_table))
 app.add_typer(star)
+app.add_typer(batch)

@@ -15,6 +15,8 @@ from typing import NoReturn
 # Clusters kill 30 s after SIGTERM: a step that lasts longer than this many seconds is not waited for.
 PATIENCE = 20.0
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+# Those that have come to this process.
+heard: set[int] = set()
 
 
 class Terminated(Exception):
@@ -30,6 +32,7 @@ def leaving() -> Iterator[None]:
     """SIGTERM and SIGUSR1 raise Terminated wherever the main thread stands; other threads get no signals."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
+        heard.add(number)
         raise Terminated(f"stopped by {signal.Signals(number).name}")
 
     with _handled(dict.fromkeys(SIGNALS, leave)):
@@ -48,6 +51,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(number)
+        heard.add(number)
         if number != signal.SIGINT:
             signal.setitimer(signal.ITIMER_REAL, PATIENCE)
 
