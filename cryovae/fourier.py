@@ -8,6 +8,7 @@ column of an even size). Nothing else in cryovae calls ``torch.fft``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -63,3 +64,24 @@ def below_nyquist(shape: Sequence[int], device: torch.device | None = None) -> T
 def filtered(density: Tensor, weight: Tensor) -> Tensor:
     """F^-1 [ weight F density ], shape kept; ``weight`` is real, on the half spectrum."""
     return inverse(transform(density) * weight, density.shape[-3:])
+
+
+def resampled(density: Tensor, shape: Sequence[int]) -> Tensor:
+    """A real density (z, y, x) on a grid of ``shape`` over the same box, its grey values kept.
+
+    Frequencies that the new grid cannot hold are cut off, those that the old one could not are zero; Nyquist planes are left out.
+    """
+    old = density.shape[-3:]
+    found = torch.zeros((*shape[:2], shape[2] // 2 + 1), dtype=torch.complex64, device=density.device)
+    spectrum = transform(density)
+    # Of each axis as many frequencies of either sign as lie below Nyquist on both grids.
+    z, y, x = ((min(a, b) - 1) // 2 for a, b in zip(old, shape, strict=True))
+    for rows, to_rows in _both_signs(z, old[0], shape[0]):
+        for columns, to_columns in _both_signs(y, old[1], shape[1]):
+            found[to_rows, to_columns, : x + 1] = spectrum[rows, columns, : x + 1]
+    return inverse(found, shape) * (math.prod(shape) / math.prod(old)) ** 0.5
+
+
+def _both_signs(highest: int, old: int, new: int) -> list[tuple[slice, slice]]:
+    """Where the frequencies up to ``highest`` stand along an axis of ``old`` and of ``new`` bins, those below zero apart."""
+    return [(slice(0, highest + 1),) * 2, (slice(old - highest, old), slice(new - highest, new))]

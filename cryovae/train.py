@@ -40,7 +40,7 @@ class TrainingConfig:
     patch: cube side in voxels. batch: patches a step. steps: at most. learning_rate: AdamW's highest. ema: decay of the
     averaged weights. clip: gradient norm above which a step is shortened. wild: multiple of the usual gradient norm above
     which a step is skipped. validate_every: steps. patience: validations without improvement before training stops.
-    checkpoint_minutes: minutes between saved states.
+    checkpoint_minutes: minutes between saved states. binnings: of a tomogram at most, itself included (objectives/binning.py).
     """
 
     patch: int = 64
@@ -53,6 +53,7 @@ class TrainingConfig:
     validate_every: int = 200
     patience: int = 20
     checkpoint_minutes: float = 10.0
+    binnings: int = 3
     seed: int = 0
 
 

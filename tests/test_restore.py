@@ -77,7 +77,7 @@ def test_data_consistency_keeps_measured_data_by_their_precision_and_leaves_the_
             return torch.zeros(2, *features[0].shape) + 0 * features[0] + torch.stack((noise[0][:, 0], -noise[0][:, 0]))
 
     # The levels of tiles would be an answer, to which an amplitude is fitted.
-    monkeypatch.setattr("cryovae.restore.levels", lambda tiles: tiles.new_zeros(len(tiles), 1, 1, 1))
+    monkeypatch.setattr("cryovae.inference.tiled.levels", lambda tiles: tiles.new_zeros(len(tiles), 1, 1, 1))
     config = RestoreConfig(samples=8, halves=False, calibrate=False)
     restored = Restorer(Empty(), 16, config)(tomogram)
     power = fourier.transform(restored.mean - restored.mean.mean()).abs().square()
@@ -126,8 +126,7 @@ def test_tiles_turned_and_turned_back_are_the_same(tilts):
     tomogram = _tomogram((24, 30, 28), tilts)
     restorer = Restorer(Identity(), 16, RestoreConfig(samples=2, raw=True))
     data = torch.from_numpy(tomogram.density)
-    grid = restorer.grid(data.shape)
-    pairs = [restorer.pair(data, tilts, grid, turn, 0)[0] for turn in symmetry_rotations(tilts)]
+    pairs = [restorer.tiled.pair(data, tilts, pair)[0] for pair in range(len(symmetry_rotations(tilts)))]
     assert len(pairs) == 4
     for other in pairs[1:]:
         assert torch.allclose(pairs[0], other, atol=1e-3)
@@ -144,5 +143,5 @@ def test_a_higher_grey_level_gives_the_same_restoration_higher(tomogram):
     ladder = Ladder(LadderConfig((4, 6, 8), (2, 3, 4), 1))
     data = torch.from_numpy(tomogram.density.astype(np.float32))
     restorer = Restorer(ladder, 16, RestoreConfig(samples=2))
-    one, two = restorer.answered(data, tomogram.tilts), restorer.answered(data + 5.0, tomogram.tilts)
+    one, two = restorer.tiled.answered(data, tomogram.tilts), restorer.tiled.answered(data + 5.0, tomogram.tilts)
     assert torch.allclose(two, one + 5.0, atol=1e-3)

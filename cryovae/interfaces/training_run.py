@@ -20,9 +20,10 @@ from cryovae.interfaces.pictures import loss_plot
 from cryovae.interfaces.progress import Watch
 from cryovae.interfaces.run_folder import Metrics, RunFolder, log, read_metrics
 from cryovae.models.ladder import Ladder
+from cryovae.objectives.binning import binned
 from cryovae.objectives.sampling import draw, step_generator
 from cryovae.objectives.shelf import laid_down, shelf, shelved
-from cryovae.objectives.specimen import Specimen, prepare
+from cryovae.objectives.specimen import Specimen
 from cryovae.restore import refilled
 from cryovae.tomogram import InputError, Tomogram
 from cryovae.train import Interrupted, Report, Trainer
@@ -52,7 +53,12 @@ def train_in(
             log.info("resumed at step %d", trainer.step)
         trained = _run(folder, trainer, config)
     checkpoint = Checkpoint(
-        trained, config.training.patch, trainer.step, config.objective.encoders, {s.name: s.noise.table for s in specimens}
+        trained,
+        config.training.patch,
+        trainer.step,
+        config.objective.encoders,
+        {s.name: s.noise.table for s in specimens},
+        max(s.binnings for s in specimens),
     )
     save_model(folder.path(MODEL), checkpoint)
     folder.path(STATE).unlink(missing_ok=True)
@@ -66,11 +72,12 @@ def _specimens(tomograms: Sequence[Tomogram], config: RunConfig, place: Path) ->
     for number, tomogram in enumerate(tomograms):
         if tomogram.name in {s.name for s in specimens}:
             raise InputError(f"two tomograms are called {tomogram.name}, expected different names: rename one")
-        specimen = prepare(tomogram, config.training.patch, config.training.seed, objective=config.objective)
-        if len(tomograms) > 1:
-            specimen = shelved(replace(specimen, held_out=specimen.held_out[: share[number]]), place / str(number))
-        _describe(specimen, config.training.patch)
-        specimens.append(specimen)
+        t = config.training
+        for size, (_, specimen) in enumerate(binned(tomogram, t.patch, t.binnings, t.seed, config.objective)):
+            if len(tomograms) > 1:
+                specimen = shelved(replace(specimen, held_out=specimen.held_out[: share[number]]), place / f"{number}_{size}")
+            _describe(specimen, t.patch)
+            specimens.append(specimen)
     return specimens
 
 

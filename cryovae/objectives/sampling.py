@@ -19,7 +19,7 @@ from cryovae.objectives.pairs import Measurement, random_keep
 from cryovae.objectives.specimen import Specimen, drawn_position, held_out_rotations, patch_pair
 from cryovae.physics.rotation import CubeRotation, random_rotation, rotate, turned_frequencies
 from cryovae.physics.wedge import wedge_mask
-from cryovae.tiling.grid import Position, cut, inside, levels
+from cryovae.tiling.grid import Position, cut, levels
 
 LEAST_DROPPED = 0.3
 
@@ -33,7 +33,7 @@ def draw(
     specimens: Sequence[Specimen], side: int, batch: int, config: ObjectiveConfig, generator: torch.Generator
 ) -> Measurement:
     """A training batch: one specimen, ``batch`` patches, turned by cube rotations or, for a share of the batches, by any."""
-    specimen = specimens[int(torch.randint(len(specimens), (1,), generator=generator))]
+    specimen = drawn_specimen(specimens, generator)
     freely = bool(torch.rand((), generator=generator) < config.turned) and specimen.tilts.has_wedge
     positions = [drawn_position(specimen, side, generator) for _ in range(batch)]
     share = dropped_share(specimen, config.drop)
@@ -43,6 +43,14 @@ def draw(
     count = len(specimen.orientations.rotations)
     turns = [int(torch.randint(count, (1,), generator=generator)) for _ in range(batch)]
     return cube_turned(specimen, positions, turns, side, keep)
+
+
+def drawn_specimen(specimens: Sequence[Specimen], generator: torch.Generator) -> Specimen:
+    """One of the specimens, by their shares of the batches."""
+    shares = torch.tensor([s.share for s in specimens])
+    if bool((shares == shares[0]).all()):
+        return specimens[int(torch.randint(len(specimens), (1,), generator=generator))]
+    return specimens[int(torch.multinomial(shares, 1, generator=generator))]
 
 
 def dropped_share(specimen: Specimen, share: float) -> float:
@@ -77,10 +85,9 @@ def cube_turned(
 
 
 def _support(specimen: Specimen, positions: Sequence[Position], rotations: Sequence[CubeRotation], side: int) -> Tensor | None:
-    shape = tuple(specimen.density.shape)
-    if all(size >= side for size in shape):
+    if all(size >= side for size in specimen.density.shape) and not specimen.spared:
         return None
-    return torch.stack([g(inside(p, side, shape)) for g, p in zip(rotations, positions, strict=True)])
+    return torch.stack([g(specimen.scored(p, side)) for g, p in zip(rotations, positions, strict=True)])
 
 
 def freely_turned(specimen: Specimen, positions: Sequence[Position], side: int, keep: Tensor | None, seed: int) -> Measurement:
@@ -108,7 +115,7 @@ def freely_turned(specimen: Specimen, positions: Sequence[Position], side: int, 
         mask=mask,
         hidden=mask * (1 - seen),
         variance=tables.canonical_variance.expand(len(turns), -1, -1, -1),
-        support=torch.stack([ball * inside(p, side, tuple(specimen.density.shape)) for p in positions]),
+        support=torch.stack([ball * specimen.scored(p, side) for p in positions]),
         back=back,
         tolerated=tables.tolerated,
     )

@@ -14,11 +14,14 @@ from cryovae.objectives.pairs import Orientations
 from cryovae.physics.ctf import inverse_transfer
 from cryovae.physics.noise import NoiseSpectrum, estimate_noise
 from cryovae.physics.wedge import volume_mask
-from cryovae.tiling.grid import Position, cut
+from cryovae.tiling.grid import Position, cut, inside
 from cryovae.tomogram import InputError, TiltGeometry, Tomogram, Transfer
 
 # The first held-out patch may cost a larger share of the positions: without one nothing says when training has gone too far.
 FIRST_HELD_OUT, MOST_HELD_OUT = 0.4, 0.25
+
+# First voxel and the one after the last, along z, y, x.
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 @dataclass
@@ -28,7 +31,9 @@ class Specimen:
     density: (z, y, x) float32, mean 0 and standard deviation 1: (grey - mean) / scale, less the contrast transfer if it is known,
     as ``tilts`` then say. filled: the same with its missing wedge refilled, or ``density`` itself. noise: of the standardised
     density. held_out: patches kept from training. inside: (positions, 3) of patches whose middle is specimen, spaced ``spacing``
-    voxels, where only a part of the tomogram is; else None.
+    voxels, where only a part of the tomogram is; else None. share: of the batches, relative to those of the other specimens.
+    binnings: which of the binnings of its tomogram this is, 1 for the tomogram itself. spared: boxes that are given, but scored
+    nowhere: held out at another binning.
     """
 
     name: str
@@ -42,10 +47,25 @@ class Specimen:
     held_out: tuple[Position, ...]
     inside: Tensor | None = None
     spacing: int = 1
+    share: float = 1.0
+    binnings: int = 1
+    spared: tuple[Box, ...] = ()
 
     def ready(self, half: np.ndarray) -> Tensor:
         """A half (z, y, x) of the same tomogram, made ready as ``density`` was."""
         return divided((torch.from_numpy(np.asarray(half, dtype=np.float32)) - self.mean) / self.scale, self.tilts)
+
+    def boxes(self, side: int) -> tuple[Box, ...]:
+        """Where held-out patches of ``side`` voxels lie, and what is spared."""
+        held = tuple(((z, z + side), (y, y + side), (x, x + side)) for z, y, x in self.held_out)
+        return held + self.spared
+
+    def scored(self, position: Position, side: int) -> Tensor:
+        """1 for the voxels of a patch that training may score, else 0: (side, side, side)."""
+        found = inside(position, side, tuple(self.density.shape))
+        for box in self.spared:
+            found[tuple(slice(max(a - p, 0), max(b - p, 0)) for (a, b), p in zip(box, position, strict=True))] = 0
+        return found
 
     def overlaps_held_out(self, position: Position, side: int) -> bool:
         """Whether a patch shares a voxel with a held-out one."""

@@ -34,6 +34,7 @@ from cryovae.evaluate.calibration import calibration_by_part
 from cryovae.evaluate.fsc import CONES, angle_to_beam, centred_spectrum, regions
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
+from cryovae.objectives.binning import binned
 from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.regression import TWICE
 from cryovae.objectives.sampling import held_out
@@ -216,7 +217,9 @@ def _clock(device: torch.device) -> float:
 def _vae(
     subject: Subject, config: RunConfig, minutes: float, device: torch.device, about: dict[str, Any], model: Path
 ) -> torch.Tensor:
-    specimen = prepare(subject.tomogram, config.training.patch, config.training.seed, objective=config.objective)
+    training = config.training
+    sizes = binned(subject.tomogram, training.patch, training.binnings, training.seed, config.objective)
+    specimens = [specimen for _, specimen in sizes]
 
     def trainer(steps: int, solo: float) -> Trainer:
         torch.manual_seed(config.training.seed)
@@ -224,30 +227,36 @@ def _vae(
             config, {"training.steps": steps, "objective.solo": solo, "training.validate_every": max(steps // VALIDATIONS, 10)}
         )
         refill = lambda ladder, s, seed: refilled(ladder, s, config.training.patch, seed, device)  # noqa: E731
-        return Trainer(Ladder(config.ladder), [specimen], changed.training, changed.objective, device, refill)
+        return Trainer(Ladder(config.ladder), specimens, changed.training, changed.objective, device, refill)
 
     seconds: dict[str, float] = {}
     for phase, solo in (("solo", 1.0), ("bound", 0.0)):
         seconds |= _timed_vae(trainer(2 * TRIAL, solo), phase, device)
     if config.objective.refill_from < 1:
         began = _clock(device)
-        refilled(Ladder(config.ladder).to(device), specimen, config.training.patch, 0, device)
+        for specimen in specimens:
+            refilled(Ladder(config.ladder).to(device), specimen, config.training.patch, 0, device)
         seconds["refill"] = _clock(device) - began
     steps = _steps(seconds, config, minutes)
     start = _clock(device)
-    training = trainer(steps, config.objective.solo)
-    ladder = training.run(lambda report: None, lambda state: None)
-    about |= {"steps": training.step, "train_cpu_s": round(_clock(device) - start, 1), "trial_s_per_step": seconds}
-    about |= {"parameters": sum(p.numel() for p in ladder.parameters()), "held_out_gain": training.best_gain}
+    run = trainer(steps, config.objective.solo)
+    ladder = run.run(lambda report: None, lambda state: None)
+    about |= {
+        "steps": run.step,
+        "binnings": len(sizes),
+        "train_cpu_s": round(_clock(device) - start, 1),
+        "trial_s_per_step": seconds,
+    }
+    about |= {"parameters": sum(p.numel() for p in ladder.parameters()), "held_out_gain": run.best_gain}
     hidden = hidden_data(subject, config)
     about["foresight"] = vars(foresight(ladder, hidden)) if hidden else None
-    save_model(Path(f"{model}.safetensors"), Checkpoint(ladder, config.training.patch, steps, config.objective.encoders, {}))
+    save_model(Path(f"{model}.safetensors"), Checkpoint(ladder, training.patch, steps, config.objective.encoders, {}, len(sizes)))
     began = time.process_time()
-    restoration = Restorer(ladder, config.training.patch, replace(config.restoration, samples_out=8, halves=False), device)(
-        subject.tomogram
-    )
+    how = replace(config.restoration, samples_out=8, halves=False)
+    restoration = Restorer(ladder, training.patch, how, device, binnings=len(sizes))(subject.tomogram)
     about |= {"restore_cpu_s": round(time.process_time() - began, 1), "held_out": restoration.held_out}
     about |= {"calibration": calibrated(restoration, subject)}
+    about |= {"weight_of_binnings": restoration.binnings}
     about |= {"wedge_power_of_input": restoration.figures["wedge_power_of_input"]}
     return restoration.mean
 

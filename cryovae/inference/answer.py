@@ -1,0 +1,118 @@
+"""From raw samples to the answer: how much of the data and how much of the model, bin by bin.
+
+    x_dc = F^-1[ w F y + (1 - w) a F x ],     w = M P / (P + sigma^2)
+
+P is found between halves, or between two noisier copies of one volume, on held-out patches (foretold.py); not calibrated, it is
+the model's own variance, and w the Wiener weight. a is the amplitude with which x fits what was measured, by shell and angle,
+less the noise that x passes on from its input, and in the wedge that with which held-out bins are foretold, by shell: an input
+at test has one wedge missing, in training it has two, and what was given is never scored.
+
+The samples' deviations from the mean are scaled, apart for the wedge and for measured bins, to the errors that held-out measured
+bins show; what their scaling cannot reach is noise of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.inference.spread import Spread, at_noise
+from cryovae.objectives.specimen import Specimen
+from cryovae.physics.noise import amplitude_table, spectrum_mean, spectrum_table
+from cryovae.physics.wedge import volume_mask
+
+# Width in voxels of the Gaussian by which the variance of the samples is smoothed.
+SMOOTH = 1.5
+# By how much the spread in measured bins may be scaled to the error that held-out bins show.
+FARTHEST = 4.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How raw samples become the answer, as filters on the half spectrum; None leaves what it would filter as it is.
+
+    amplitude: a. weight: w of the data in the mean. spread: what multiplies a sample's deviation from the mean, with the
+    widening by what held-out bins showed. noise: amplitude spectrum of the noise that a sample's data get.
+    """
+
+    amplitude: Tensor | None = None
+    weight: Tensor | None = None
+    spread: Tensor | None = None
+    noise: Tensor | None = None
+
+    def mean(self, density: Tensor, data: Tensor) -> Tensor:
+        """x_dc for a mean (z, y, x)."""
+        if self.amplitude is None or self.weight is None:
+            return density
+        fitted = fourier.filtered(density, self.amplitude)
+        return fitted + fourier.filtered(data - fitted, self.weight)
+
+    def deviating(self, density: Tensor, white: Tensor) -> Tensor:
+        """A sample (z, y, x) whose differences from others like it are those of the answer; their mean is not the answer's."""
+        found = density if self.spread is None else fourier.filtered(density, self.spread)
+        return found if self.noise is None else found + fourier.filtered(white, self.noise)
+
+
+class Moments:
+    """Mean and variance of samples that come in opposite pairs, without keeping them: three volumes."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.total, self.within, self.between = torch.zeros(shape), torch.zeros(shape), torch.zeros(shape)
+        self.pairs = 0
+
+    def add(self, plus: Tensor, minus: Tensor) -> None:
+        """Take in one pair, (z, y, x) each."""
+        middle = (plus + minus) / 2
+        self.total += middle
+        self.between += middle.square()
+        self.within += ((plus - minus) / 2).square()
+        self.pairs += 1
+
+    def mean(self) -> Tensor:
+        """Of all pairs: (z, y, x)."""
+        return self.total / self.pairs
+
+    def std(self) -> Tensor:
+        """Unbiased, and its variance smoothed over SMOOTH voxels: of one voxel a few pairs know little."""
+        variance = self.within / self.pairs
+        if self.pairs > 1:
+            variance += (self.between / self.pairs - self.mean().square()).clamp_min(0) * (self.pairs / (self.pairs - 1))
+        return torch.from_numpy(gaussian_filter(variance.numpy(), SMOOTH, mode="nearest")).clamp_min(0).sqrt()
+
+
+def answer_of(specimen: Specimen, raw: Tensor, deviation: Tensor, known: Spread | None, is_raw: bool = False) -> Answer:
+    """Filters from the raw answer (z, y, x), half the difference of a pair of samples, the noise, and what held-out bins say.
+
+    is_raw: leave out the data-consistent step.
+    """
+    data, tilts = specimen.density, specimen.tilts
+    if is_raw and known is None:
+        return Answer()
+    k, radius = fourier.frequencies(data.shape), fourier.radius(data.shape)
+    mask, noise = volume_mask(data.shape, tilts), specimen.noise(k)
+    # Not calibrated, nothing says how much of the noise the answer holds, and an answer of data and noise alike is kept.
+    limits = (None, None) if known is None else (noise, known.copied(k) * noise)
+    unseen = torch.ones(()) if known is None else Spread.at(known.amplitude, radius)
+    amplitude = unseen + mask * (amplitude_table(raw, data, mask, k, *limits)(k) - unseen)
+    spread = amplitude.square() * spectrum_table(deviation, k)(k)
+    hidden = torch.ones(()) if known is None else Spread.at(known.hidden, radius).sqrt()
+    if is_raw:
+        return Answer(spread=hidden)
+    plain = spread / (spread + noise)
+    # Noise that varies within a shell, as it does around the zeroes of a contrast transfer, against the mean of the shell.
+    uneven = noise / spectrum_mean(noise, mask, radius) if tilts.transfer else torch.ones(())
+    weight = mask * (plain if known is None else at_noise(Spread.at(known.weight, radius), uneven))
+    error = noise * (plain if known is None else at_noise(Spread.at(known.error, radius), uneven))
+    # A sample deviates by its own spread, scaled as far as may be, and by noise for what is left of the error.
+    own = (1 - weight).square() * spread
+    factor = (error / (own + weight.square() * noise).clamp_min(1e-12)).sqrt().clamp(max=FARTHEST)
+    return Answer(
+        amplitude=amplitude,
+        weight=weight,
+        spread=hidden + mask * (amplitude * (1 - weight) * factor - hidden),
+        noise=mask * (error - factor.square() * own).clamp_min(0).sqrt(),
+    )

@@ -1,0 +1,79 @@
+"""A ladder applied to a whole volume, tile by tile: r's answer, and opposite pairs of samples.
+
+x = 1/T sum_g g^-1 G( E_r[ z | g u ] )             T orientations g that keep the wedge
+z = mean + width * noise,  x+- = G(z+-)            the noise of a voxel being the same in all tiles that hold it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.inference.amortised import sample_pair
+from cryovae.inference.noise_field import NoiseField
+from cryovae.models.ladder import Ladder, R
+from cryovae.physics.rotation import symmetry_rotations
+from cryovae.physics.wedge import smeared_mask
+from cryovae.tiling.grid import Blender, PatchGrid, Position, cut, levels
+from cryovae.tomogram import TiltGeometry
+
+
+class Tiled:
+    """A trained ladder on tiles that overlap by half. Memory: a few volumes and a batch of tiles.
+
+    patch: side of the patches of training, in voxels. batch: tiles at once. advance: is told of each batch how many tiles it had.
+    """
+
+    def __init__(
+        self, ladder: Ladder, patch: int, batch: int, seed: int, device: torch.device, advance: Callable[[int], None]
+    ) -> None:
+        self.device, self.batch, self.seed, self.advance = device, batch, seed, advance
+        self.ladder = ladder.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+        # The next size of which a half is still a multiple of the coarsest stride, so that all tiles share their latents.
+        self.side = -(-patch // (2 * ladder.config.stride)) * 2 * ladder.config.stride
+        self._given: dict[TiltGeometry, Tensor] = {}
+
+    def grid(self, shape: tuple[int, ...]) -> PatchGrid:
+        """The tiles of a (z, y, x) volume, overlapping by half."""
+        return PatchGrid((shape[0], shape[1], shape[2]), self.side, self.side // 2)
+
+    @torch.no_grad()
+    def answered(self, data: Tensor, tilts: TiltGeometry, turns: int = 1) -> Tensor:
+        """x decoded from r's means for a standardised (z, y, x) volume, in up to ``turns`` orientations that keep the wedge."""
+        grid = self.grid(tuple(data.shape))
+        blender = Blender(grid)
+        kept = symmetry_rotations(tilts)[:turns]
+        for turn in kept:
+            for positions, tiles, level in self._tiles(data, tilts, grid):
+                found = turn.inverse(self.ladder.restore(self.ladder.encode(turn(tiles), R), None)) + level
+                for position, tile in zip(positions, found, strict=True):
+                    blender.add(position, tile / len(kept))
+                self.advance(len(positions))
+        return blender.blended()
+
+    def pair(self, data: Tensor, tilts: TiltGeometry, pair: int) -> tuple[Tensor, Tensor]:
+        """Two raw samples (z, y, x) of a standardised volume, with opposite noise; ``pair`` counts the orientations through."""
+        grid = self.grid(tuple(data.shape))
+        noise, turns = NoiseField(self.seed, pair, self.device), symmetry_rotations(tilts)
+        plus, minus = Blender(grid), Blender(grid)
+        for positions, tiles, level in self._tiles(data, tilts, grid):
+            drawn = sample_pair(self.ladder, tiles, positions, turns[pair % len(turns)], noise) + level
+            for position, up, down in zip(positions, *drawn, strict=True):
+                plus.add(position, up)
+                minus.add(position, down)
+            self.advance(len(positions))
+        return plus.blended(), minus.blended()
+
+    def _tiles(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid) -> Iterator[tuple[list[Position], Tensor, Tensor]]:
+        """Batches of tiles (batch, side, side, side), their levels taken out and their wedge made empty, and those levels."""
+        if tilts not in self._given:
+            self._given[tilts] = smeared_mask((self.side,) * 3, tilts).to(self.device)
+        places = list(grid)
+        for start in range(0, len(places), self.batch):
+            positions = places[start : start + self.batch]
+            tiles = torch.stack([cut(data, position, self.side) for position in positions]).to(self.device)
+            level = levels(tiles)
+            yield positions, fourier.filtered(tiles - level, self._given[tilts]), level

@@ -1,0 +1,98 @@
+"""A tomogram at several binnings, for one network: what is too wide for a patch at full size is not at half of it.
+
+A network that sees p voxels knows nothing of waves much longer than p / 2: where the wedge cuts through a large outline (a
+vesicle, a needle, the edge of the ice), the patches at full size cannot tell where it closes. The same network is trained on the
+volume binned by 2, and by 4, ..., while waves longer than half a patch hold more than LONG of the power of the signal,
+
+    l = sum_{|k| < 2 / p} S(k) / sum_k S(k),                 S = |F y|^2 - sigma^2 in measured bins, by shell
+
+and on it with that share l of the batches, within bounds. Binning is a cut in Fourier space, so that mask and noise keep their
+meaning: bins of one size are bins of the other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.objectives.specimen import Box, Specimen, prepare
+from cryovae.physics.wedge import volume_mask
+from cryovae.tomogram import Tomogram
+
+LONG = 0.1
+# What the smaller binning and the larger ones together get of the batches at least.
+LEAST = 0.25
+
+
+def binned(
+    tomogram: Tomogram, side: int, most: int, seed: int = 0, objective: ObjectiveConfig | None = None
+) -> list[tuple[Tomogram, Specimen]]:
+    """The tomogram, and as many binnings of it as its long waves ask for, ``most`` in all and none smaller than a patch.
+
+    Each comes with its specimen, which knows its share of the batches; what is held out is so at every binning.
+    """
+    found: list[tuple[Tomogram, Specimen]] = []
+    share = 1.0
+    spared: tuple[Box, ...] = ()
+    while True:
+        specimen = prepare(tomogram, side, seed, held_out=not found, objective=objective)
+        more = len(found) + 1 < most and min(tomogram.shape) >= 2 * side
+        long = long_waves(specimen, side) if more else 0.0
+        part = min(max(long, LEAST), 1 - LEAST) if long > LONG else 0.0
+        found.append((tomogram, replace(specimen, share=share * (1 - part), binnings=len(found) + 1, spared=spared)))
+        if not part:
+            return found
+        share *= part
+        spared = tuple(_halved_box(box) for box in found[-1][1].boxes(side))
+        tomogram = halved(tomogram)
+
+
+def long_waves(specimen: Specimen, side: int) -> float:
+    """The share of the signal's power, in measured bins, of waves longer than half of ``side`` voxels."""
+    shape = specimen.density.shape
+    k = fourier.frequencies(shape)
+    weight = (volume_mask(shape, specimen.tilts) > 0.99) * fourier.multiplicity(shape)
+    weight[0, 0, 0] = 0
+    excess = weight * (fourier.transform(specimen.density).abs().square() - specimen.noise(k))
+    shell = (k.square().sum(0).sqrt() * side / 2).long().flatten()
+    signal = torch.zeros(int(shell.max()) + 1, dtype=torch.float64).index_add_(0, shell, excess.double().flatten()).clamp_min(0)
+    return float(signal[0] / signal.sum().clamp_min(1e-30))
+
+
+def halved(tomogram: Tomogram) -> Tomogram:
+    """The tomogram binned by 2, grey values and wedge kept."""
+    halves = None if tomogram.halves is None else (halved_density(tomogram.halves[0]), halved_density(tomogram.halves[1]))
+    tilts = tomogram.tilts
+    if tilts.thickness is not None:
+        tilts = replace(tilts, thickness=tilts.thickness / 2)
+    return replace(
+        tomogram,
+        name=f"{tomogram.name} binned",
+        density=halved_density(tomogram.density),
+        halves=halves,
+        tilts=tilts,
+        mask=None if tomogram.mask is None else tomogram.mask[::2, ::2, ::2],
+        voxel_size=2 * tomogram.voxel_size,
+    )
+
+
+def halved_density(density: np.ndarray) -> np.ndarray:
+    """(z, y, x) to float32 of half the size along each axis; the last plane of an odd one counts twice."""
+    values = np.pad(np.asarray(density, dtype=np.float32), [(0, size % 2) for size in density.shape], mode="edge")
+    return fourier.resampled(torch.from_numpy(values), [size // 2 for size in values.shape]).numpy()
+
+
+def doubled(density: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """A (z, y, x) density binned by 2, back on the grid of ``shape``: what ``halved_density`` left, no more."""
+    found = fourier.resampled(density, [2 * size for size in density.shape])
+    return found[tuple(slice(0, size) for size in shape)]
+
+
+def _halved_box(box: Box) -> Box:
+    (z0, z1), (y0, y1), (x0, x1) = ((start // 2, -(-stop // 2)) for start, stop in box)
+    return (z0, z1), (y0, y1), (x0, x1)
