@@ -3,4 +3,5 @@
 set -euo pipefail
 EXTRAS=dev
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+source pipelines/window.sh
 exec .venv/bin/python -m pytest "$@"
