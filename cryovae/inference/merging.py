@@ -26,7 +26,9 @@ from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import TiltGeometry
 
 # The share of the range of tilts that is kept.
-KEPT = 0.75
+KEPT = 2 / 3
+# A bin is judged where at least so much of it was measured, and at most what is left of 1 was given.
+JUDGED = 0.9
 # Up to this share of its Nyquist frequency a binned volume is trusted.
 TRUSTED = 0.9
 
@@ -83,7 +85,7 @@ def _without_outermost(specimen: Specimen, tiled: Tiled) -> Tensor:
 def _weights(data: Tensor, first: Tensor, second: Tensor, tilts: TiltGeometry) -> Tensor:
     """w by shell from the data and both answers without the outermost tilts, (z, y, x) each but the second, of half the size."""
     shape = (data.shape[0], data.shape[1], data.shape[2])
-    taken = (volume_mask(shape, tilts) > 0.99) & (volume_mask(shape, narrowed(tilts)) < 0.01)
+    taken = (volume_mask(shape, tilts) > JUDGED) & (volume_mask(shape, narrowed(tilts)) < 1 - JUDGED)
     weight = taken * _held_by_both(shape) * fourier.multiplicity(shape)
     y, x, z = (fourier.transform(v) for v in (data, first, doubled(second, shape)))
     shell = (fourier.radius(shape) / WIDTH).long().clamp(max=SHELLS - 1).flatten()
@@ -93,7 +95,11 @@ def _weights(data: Tensor, first: Tensor, second: Tensor, tilts: TiltGeometry) -
         return pooled(sums)
 
     gain, size = by_shell(((y - x) * (z - x).conj()).real), by_shell((z - x).abs().square())
-    return torch.where(size > 0, gain / size.clamp_min(1e-30), torch.zeros(())).clamp(0, 1).float()
+    found = torch.where(size > 0, gain / size.clamp_min(1e-30), torch.zeros(())).clamp(0, 1).float()
+    # The longest waves have too few bins for any to lie between the tilts that were taken away and those left.
+    first = int((size > 0).float().argmax())
+    found[:first] = found[first]
+    return found
 
 
 def narrowed(tilts: TiltGeometry) -> TiltGeometry:
