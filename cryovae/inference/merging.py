@@ -97,8 +97,8 @@ def _weights(data: Tensor, first: Tensor, second: Tensor, tilts: TiltGeometry) -
     gain, size = by_shell(((y - x) * (z - x).conj()).real), by_shell((z - x).abs().square())
     found = torch.where(size > 0, gain / size.clamp_min(1e-30), torch.zeros(())).clamp(0, 1).float()
     # The longest waves have too few bins for any to lie between the tilts that were taken away and those left.
-    first = int((size > 0).float().argmax())
-    found[:first] = found[first]
+    lowest = int((size > 0).float().argmax())
+    found[:lowest] = found[lowest]
     return found
 
 
