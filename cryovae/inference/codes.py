@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import prod
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def decoded(ladder: Ladder, code: Code) -> Tensor:
 
 
 def prior_code(ladder: Ladder, side: int, count: int, temperature: float, seed: int) -> Code:
-    """Codes of ``count`` patches of ``side`` voxels drawn from the prior; temperature: standard deviation of the draws, 1 is p(z).
+    """Codes of ``count`` patches of ``side`` voxels drawn from the prior; temperature: their standard deviation, 1 is p(z).
 
     Drawn coarse to fine one patch after the other, so that the first of 8 are the first of 4, on any device.
     """
@@ -113,7 +114,7 @@ def fast_convolutions() -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One processor thread: for a patch, and beside a training that has the rest, more wait for each other longer than they work."""
+    """One processor thread: for a single patch, and beside a training, several wait for each other longer than they work."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -132,10 +133,10 @@ def unflattened(rows: Tensor, shapes: Sequence[tuple[int, int, int, int]], fines
 
     shapes: (channels, z, y, x) of the latents, fine to coarse.
     """
-    code = [rows.new_zeros(len(rows), *shape) if rest is None else level for shape, level in zip(shapes, rest or shapes)]  # noqa: B905
+    code = [rows.new_zeros(len(rows), *shape) for shape in shapes] if rest is None else [level.to(rows) for level in rest]
     start = 0
     for level in range(len(shapes) - 1, finest - 1, -1):
-        size = int(torch.tensor(shapes[level]).prod())
+        size = prod(shapes[level])
         code[level] = rows[:, start : start + size].reshape(len(rows), *shapes[level])
         start += size
     return code

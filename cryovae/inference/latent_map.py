@@ -7,14 +7,15 @@ something there is and not where, and decodes to a patch that is the same everyw
 one a few voxels on are different points. Latents finer than those of the map are the prior's mean given the coarser, or those of
 the patch.
 
-The coarsest latents alone may say next to nothing of a patch: the map takes as many levels, from the coarsest on, as hold the share
-LEAST of the variance of what is decoded, and tells the shares.
+The coarsest latents alone may say next to nothing of a patch: the map takes as many levels, from the coarsest on, as hold the
+share LEAST of the variance of what is decoded, and tells the shares.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -111,7 +112,7 @@ class LatentMap:
         return (flattened(code, self.finest) - self.mean) @ self.axes.T
 
     def at(self, point: Sequence[float], patch: Code | None = None) -> Code:
-        """The code at a point of the plane: about the mean of all patches, or about a patch, whose own point gives its own code."""
+        """The code at a point of the plane: about the mean of all patches, or about a patch, whose own point is its own code."""
         place = torch.tensor([list(point)], dtype=self.mean.dtype)
         if patch is None:
             return unflattened(self.mean + place @ self.axes, self.shapes, self.finest)
@@ -155,7 +156,7 @@ def mapped(
         raise InputError(f"latents down to stride {2**finest:g} found, expected a power of two up to {2**coarsest}")
     shares = shares_decoded(patches, _chosen(grid, PROBED))
     level = finest if finest is not None else max(i for i, share in enumerate(shares) if share >= LEAST or i == 0)
-    size = sum(int(torch.tensor(shape).prod()) for shape in patches.shapes[level:])
+    size = sum(prod(shape) for shape in patches.shapes[level:])
     chosen = _chosen(grid, max(AXES + 1, min(most, BYTES // (4 * max(size, 1)))))
     rows = torch.empty(len(chosen), size)
     for start in range(0, len(chosen), batch):
@@ -165,9 +166,7 @@ def mapped(
     mean = rows.mean(0)
     axes, explained = principal_axes(rows - mean, AXES)
     coordinates = (rows - mean) @ axes.T
-    return LatentMap(
-        tuple(chosen), len(grid), level, shares, tuple(patches.shapes), rows, mean, axes, coordinates, explained
-    )
+    return LatentMap(tuple(chosen), len(grid), level, shares, tuple(patches.shapes), rows, mean, axes, coordinates, explained)
 
 
 def _chosen(positions: list[Position], count: int) -> list[Position]:

@@ -13,9 +13,11 @@ from cryovae.interfaces.commands.info import info
 from cryovae.interfaces.commands.mask import mask
 from cryovae.interfaces.commands.reporting import reported
 from cryovae.interfaces.commands.restore import restore
+from cryovae.interfaces.commands.sample import sample
 from cryovae.interfaces.commands.simulate import simulate
 from cryovae.interfaces.commands.star import import_table
 from cryovae.interfaces.commands.train import train
+from cryovae.interfaces.commands.view import view
 
 app = typer.Typer(
     name="cryovae",
@@ -39,7 +41,7 @@ def main(
     """Restore cryo-electron tomograms."""
 
 
-for command in (restore, train, evaluate, simulate, info, mask):
+for command in (restore, train, evaluate, sample, simulate, info, mask, view):
     app.command()(reported(command))
 
 star = typer.Typer(name="star", help="Tables of tomograms, STAR files.", no_args_is_help=True, pretty_exceptions_enable=False)
