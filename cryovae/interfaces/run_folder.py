@@ -60,6 +60,7 @@ class RunFolder:
             "status": "running",
             "command": command,
             "arguments": sys.argv[1:],
+            "directory": str(Path.cwd()),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "versions": _versions(),
             "process": process(),
