@@ -91,7 +91,7 @@ def run(
     output_format: Format = "mrc",
     device: Device = "auto",
     threads: Threads = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be computed, and submit nothing.")] = False,
+    prepare: Annotated[bool, typer.Option("--prepare", help="Only write the plan, for jobs of your own; say what is to do.")] = False,
 ) -> None:
     """Restore every row of a table by one model, as jobs. Run again, it does what is missing, failed or stale, nothing else."""
     import torch
@@ -145,7 +145,7 @@ def run(
     _tell_problems(found)
     to_do = refresh(found)
     print(f"to do: {', '.join(to_do) if to_do else 'nothing'}", flush=True)
-    if dry_run:
+    if prepare:
         return
     try:
         code = run_workflow(output, where, _limits(chosen, cluster, each, gpus)) if to_do else 0
