@@ -27,16 +27,13 @@ MODEL, STATE = "model.safetensors", "training.pt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model, the patch side it was trained at, the step, and the noise spectra of its training tomograms by name.
-
-    binnings: at how many binnings of a tomogram, itself included, it may be used."""
+    """A model, the patch side it was trained at, the step, and the noise spectra of its training tomograms by name."""
 
     ladder: Ladder
     patch: int
     step: int
     encoders: int
     noise: dict[str, Tensor]
-    binnings: int = 1
 
 
 def save_model(path: Path, checkpoint: Checkpoint) -> None:
@@ -49,7 +46,6 @@ def save_model(path: Path, checkpoint: Checkpoint) -> None:
         "patch": checkpoint.patch,
         "step": checkpoint.step,
         "encoders": checkpoint.encoders,
-        "binnings": checkpoint.binnings,
     }
     with whole_file(path) as beside:
         save_file(tensors, beside, metadata={"cryovae": json.dumps(about)})
@@ -102,7 +98,7 @@ def load_model(path: Path | str) -> Checkpoint:
     ladder = Ladder(_sizes(about))
     ladder.load_state_dict({n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")})
     noise = {n.removeprefix("noise."): t for n, t in tensors.items() if n.startswith("noise.")}
-    return Checkpoint(ladder.eval(), about["patch"], about["step"], about["encoders"], noise, about.get("binnings", 1))
+    return Checkpoint(ladder.eval(), about["patch"], about["step"], about["encoders"], noise)
 
 
 def _sizes(about: dict[str, Any]) -> LadderConfig:

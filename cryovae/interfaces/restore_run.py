@@ -58,7 +58,6 @@ def restore_in(
             config.restoration,
             device,
             lambda done, total: progress.update(done, total=total),
-            checkpoint.binnings,
         )
         restoration = restorer(tomogram)
     seconds = time.monotonic() - began
@@ -70,7 +69,6 @@ def restore_in(
             "seconds": round(seconds, 1),
             "figures": restoration.figures,
             "held_out": restoration.held_out,
-            "weight_of_binnings": restoration.binnings,
             "steps_of_model": checkpoint.step,
         }
     )

@@ -58,7 +58,6 @@ def train_in(
         trainer.step,
         config.objective.encoders,
         {s.name: s.noise.table for s in specimens},
-        max(s.binnings for s in specimens),
     )
     save_model(folder.path(MODEL), checkpoint)
     folder.path(STATE).unlink(missing_ok=True)
@@ -73,7 +72,7 @@ def _specimens(tomograms: Sequence[Tomogram], config: RunConfig, place: Path) ->
         if tomogram.name in {s.name for s in specimens}:
             raise InputError(f"two tomograms are called {tomogram.name}, expected different names: rename one")
         t = config.training
-        for size, (_, specimen) in enumerate(binned(tomogram, t.patch, t.binnings, t.seed, config.objective)):
+        for size, specimen in enumerate(binned(tomogram, t.patch, t.binnings, t.seed, config.objective)):
             if len(tomograms) > 1:
                 specimen = shelved(replace(specimen, held_out=specimen.held_out[: share[number]]), place / f"{number}_{size}")
             _describe(specimen, t.patch)

@@ -1,13 +1,13 @@
 """A tomogram at several binnings, for one network: what is too wide for a patch at full size is not at half of it.
 
 A network that sees p voxels knows nothing of waves much longer than p / 2: where the wedge cuts through a large outline (a
-vesicle, a needle, the edge of the ice), the patches at full size cannot tell where it closes. The same network is trained on the
-volume binned by 2, and by 4, ..., while waves longer than half a patch hold more than LONG of the power of the signal,
+vesicle, a needle, the edge of the ice), patches at full size do not show how it closes. The same network is trained on the
+volume binned by 2, and by 4, ..., too, while waves longer than half a patch hold more than LONG of the power of the signal,
 
     l = sum_{|k| < 2 / p} S(k) / sum_k S(k),                 S = |F y|^2 - sigma^2 in measured bins, by shell
 
-and on it with that share l of the batches, within bounds. Binning is a cut in Fourier space, so that mask and noise keep their
-meaning: bins of one size are bins of the other.
+and on it with that share l of the batches, within bounds. Restored is the tomogram at its full size alone. Binning is a cut in
+Fourier space, so that mask and noise keep their meaning: bins of one size are bins of the other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from cryovae import fourier
 from cryovae.objectives.elbo import ObjectiveConfig
@@ -29,14 +28,12 @@ LONG = 0.1
 LEAST = 0.25
 
 
-def binned(
-    tomogram: Tomogram, side: int, most: int, seed: int = 0, objective: ObjectiveConfig | None = None
-) -> list[tuple[Tomogram, Specimen]]:
-    """The tomogram, and as many binnings of it as its long waves ask for, ``most`` in all and none smaller than a patch.
+def binned(tomogram: Tomogram, side: int, most: int, seed: int = 0, objective: ObjectiveConfig | None = None) -> list[Specimen]:
+    """A tomogram made ready, and as many binnings of it as its long waves ask for, ``most`` in all and none smaller than a patch.
 
-    Each comes with its specimen, which knows its share of the batches; what is held out is so at every binning.
+    Each knows its share of the batches; what is held out is so at every binning.
     """
-    found: list[tuple[Tomogram, Specimen]] = []
+    found: list[Specimen] = []
     share = 1.0
     spared: tuple[Box, ...] = ()
     while True:
@@ -44,11 +41,11 @@ def binned(
         more = len(found) + 1 < most and min(tomogram.shape) >= 2 * side
         long = long_waves(specimen, side) if more else 0.0
         part = min(max(long, LEAST), 1 - LEAST) if long > LONG else 0.0
-        found.append((tomogram, replace(specimen, share=share * (1 - part), binnings=len(found) + 1, spared=spared)))
+        found.append(replace(specimen, share=share * (1 - part), spared=spared))
         if not part:
             return found
         share *= part
-        spared = tuple(_halved_box(box) for box in found[-1][1].boxes(side))
+        spared = tuple(_halved_box(box) for box in found[-1].boxes(side))
         tomogram = halved(tomogram)
 
 
@@ -85,12 +82,6 @@ def halved_density(density: np.ndarray) -> np.ndarray:
     """(z, y, x) to float32 of half the size along each axis; the last plane of an odd one counts twice."""
     values = np.pad(np.asarray(density, dtype=np.float32), [(0, size % 2) for size in density.shape], mode="edge")
     return fourier.resampled(torch.from_numpy(values), [size // 2 for size in values.shape]).numpy()
-
-
-def doubled(density: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A (z, y, x) density binned by 2, back on the grid of ``shape``: what ``halved_density`` left, no more."""
-    found = fourier.resampled(density, [2 * size for size in density.shape])
-    return found[tuple(slice(0, size) for size in shape)]
 
 
 def _halved_box(box: Box) -> Box:

@@ -32,8 +32,7 @@ class Specimen:
     as ``tilts`` then say. filled: the same with its missing wedge refilled, or ``density`` itself. noise: of the standardised
     density. held_out: patches kept from training. inside: (positions, 3) of patches whose middle is specimen, spaced ``spacing``
     voxels, where only a part of the tomogram is; else None. share: of the batches, relative to those of the other specimens.
-    binnings: which of the binnings of its tomogram this is, 1 for the tomogram itself. spared: boxes that are given, but scored
-    nowhere: held out at another binning.
+    spared: boxes that are given, but scored nowhere: held out at another binning of the same tomogram.
     """
 
     name: str
@@ -48,7 +47,6 @@ class Specimen:
     inside: Tensor | None = None
     spacing: int = 1
     share: float = 1.0
-    binnings: int = 1
     spared: tuple[Box, ...] = ()
 
     def ready(self, half: np.ndarray) -> Tensor:

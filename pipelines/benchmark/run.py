@@ -218,8 +218,7 @@ def _vae(
     subject: Subject, config: RunConfig, minutes: float, device: torch.device, about: dict[str, Any], model: Path
 ) -> torch.Tensor:
     training = config.training
-    sizes = binned(subject.tomogram, training.patch, training.binnings, training.seed, config.objective)
-    specimens = [specimen for _, specimen in sizes]
+    specimens = binned(subject.tomogram, training.patch, training.binnings, training.seed, config.objective)
 
     def trainer(steps: int, solo: float) -> Trainer:
         torch.manual_seed(config.training.seed)
@@ -243,20 +242,19 @@ def _vae(
     ladder = run.run(lambda report: None, lambda state: None)
     about |= {
         "steps": run.step,
-        "binnings": len(sizes),
+        "binnings": len(specimens),
         "train_cpu_s": round(_clock(device) - start, 1),
         "trial_s_per_step": seconds,
     }
     about |= {"parameters": sum(p.numel() for p in ladder.parameters()), "held_out_gain": run.best_gain}
     hidden = hidden_data(subject, config)
     about["foresight"] = vars(foresight(ladder, hidden)) if hidden else None
-    save_model(Path(f"{model}.safetensors"), Checkpoint(ladder, training.patch, steps, config.objective.encoders, {}, len(sizes)))
+    save_model(Path(f"{model}.safetensors"), Checkpoint(ladder, training.patch, steps, config.objective.encoders, {}))
     began = time.process_time()
     how = replace(config.restoration, samples_out=8, halves=False)
-    restoration = Restorer(ladder, training.patch, how, device, binnings=len(sizes))(subject.tomogram)
+    restoration = Restorer(ladder, training.patch, how, device)(subject.tomogram)
     about |= {"restore_cpu_s": round(time.process_time() - began, 1), "held_out": restoration.held_out}
     about |= {"calibration": calibrated(restoration, subject)}
-    about |= {"weight_of_binnings": restoration.binnings}
     about |= {"wedge_power_of_input": restoration.figures["wedge_power_of_input"]}
     return restoration.mean
 
