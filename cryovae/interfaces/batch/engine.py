@@ -27,16 +27,16 @@ def profile_folder(name: str) -> Path:
         raise InputError(f"--profile {name} found, expected local, slurm or the folder of a Snakemake profile with a config.yaml")
     if importlib.util.find_spec("snakemake") is None:
         raise InputError("Snakemake is not installed: pip install 'cryovae[cluster]'")
-    if for_cluster(folder) and importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
+    if executor_of(folder) == "slurm" and importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
         raise InputError("Snakemake's Slurm executor is not installed: pip install 'cryovae[cluster]'")
     return folder.resolve()
 
 
-def for_cluster(folder: Path) -> bool:
-    """Whether a profile sends its jobs elsewhere."""
+def executor_of(folder: Path) -> str:
+    """The executor that a profile names, 'local' if none."""
     lines = [line.split("#")[0].split(":") for line in (folder / "config.yaml").read_text().splitlines()]
-    executors = [parts[1].strip() for parts in lines if parts[0].strip() == "executor" and len(parts) == 2]
-    return bool(executors) and executors[-1] not in ("local", "")
+    named = [parts[1].strip() for parts in lines if parts[0].strip() == "executor" and len(parts) == 2]
+    return named[-1] if named else "local"
 
 
 def local_gpus() -> list[str]:
@@ -47,6 +47,18 @@ def local_gpus() -> list[str]:
     count = torch.cuda.device_count()
     named = given.split(",") if given else [str(number) for number in range(count)]
     return named[:count]
+
+
+def queue_options() -> list[str]:
+    """Options for a Slurm that keeps no accounts: its queue tells what became of jobs.
+
+    Snakemake's executor asks sacct wherever that is installed, and forgets its jobs when it fails.
+    """
+    try:
+        asked = subprocess.run(["sacct", "-n", "-X"], capture_output=True, check=False)
+    except OSError:
+        return ["--slurm-status-command", "squeue"]
+    return ["--slurm-status-command", "squeue"] if asked.returncode else []
 
 
 def run_workflow(out: Path, profile: Path, limits: Sequence[str]) -> int:

@@ -91,19 +91,19 @@ def run(
     output_format: Format = "mrc",
     device: Device = "auto",
     threads: Threads = None,
-    prepare: Annotated[bool, typer.Option("--prepare", help="Only write the plan, for jobs of your own; say what is to do.")] = False,
+    prepare: Annotated[bool, typer.Option("--prepare", help="Only write the plan, for jobs of your own.")] = False,
 ) -> None:
     """Restore every row of a table by one model, as jobs. Run again, it does what is missing, failed or stale, nothing else."""
     import torch
 
-    from cryovae.interfaces.batch.engine import for_cluster, local_gpus, profile_folder, run_workflow
+    from cryovae.interfaces.batch.engine import executor_of, local_gpus, profile_folder, run_workflow
     from cryovae.interfaces.batch.plan import Batch, open_batch, opened, refresh, write_batch
     from cryovae.interfaces.batch.site import as_plain, read_site
     from cryovae.interfaces.batch.summary import SUMMARY, write_summary
     from cryovae.io.files import suffix_of
 
     where, chosen = profile_folder(profile), read_site(site)
-    cluster = for_cluster(where)
+    cluster = executor_of(where) != "local"
     gpus = [] if cluster or device == "cpu" else local_gpus()
     run_config = settings_of(
         preset or ("default" if gpus or (cluster and chosen.gpus) else "quick"), config, settings, torch.device("cpu"),
@@ -148,7 +148,7 @@ def run(
     if prepare:
         return
     try:
-        code = run_workflow(output, where, _limits(chosen, cluster, each, gpus)) if to_do else 0
+        code = run_workflow(output, where, _limits(chosen, where, each, gpus)) if to_do else 0
     finally:
         states = write_summary(open_batch(output))
     _say(states, output / SUMMARY)
@@ -158,10 +158,13 @@ def run(
         raise typer.Exit(FAILED)
 
 
-def _limits(site: Site, cluster: bool, each: int, gpus: list[str]) -> list[str]:
+def _limits(site: Site, profile: Path, each: int, gpus: list[str]) -> list[str]:
     """Snakemake's options of how much runs at once: on a cluster so many jobs, here as many as there are GPUs, or one."""
-    if cluster:
-        return ["--jobs", str(site.at_once)]
+    from cryovae.interfaces.batch.engine import executor_of, queue_options
+
+    executor = executor_of(profile)
+    if executor != "local":
+        return ["--jobs", str(site.at_once), *(queue_options() if executor == "slurm" else [])]
     return ["--cores", str(each * max(1, len(gpus))), "--resources", f"gpu={len(gpus)}"]
 
 

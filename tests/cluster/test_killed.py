@@ -1,0 +1,111 @@
+"""kill -9 at random moments: what has its final name is whole at any time, and --resume brings every run to its end."""
+
+import json
+import multiprocessing
+import os
+import random
+import time
+import tomllib
+import warnings
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import mrcfile
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from tests.cluster.conftest import make_set
+
+KILLS = 20
+# Of the run's own, and appended to line by line, so that there is no moment at which they are done.
+GROWING = ("run.log", "metrics.csv")
+PRELOADED = ["cryovae.interfaces.training_run", "cryovae.interfaces.restore_run", "cryovae.interfaces.cli", "cryovae.io.load"]
+
+
+def _run(words):
+    """A command in a process whose imports are done before: what is killed is work."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    with open(os.devnull, "w") as nowhere:
+        for stream in (1, 2):
+            os.dup2(nowhere.fileno(), stream)
+    from cryovae.interfaces.cli import app
+
+    app(words)
+
+
+def _whole(path: Path) -> None:
+    """Fails if a file that has its final name is not all there."""
+    readers = {
+        ".json": lambda: json.loads(path.read_text()),
+        ".toml": lambda: tomllib.loads(path.read_text()),
+        ".safetensors": lambda: load_file(path),
+        ".pt": lambda: torch.load(path, weights_only=True),
+        ".png": lambda: plt.imread(path),
+        ".html": lambda: path.read_text().rstrip().endswith("</html>") or pytest.fail(f"{path} is cut short"),
+    }
+    if path.suffix == ".mrc":
+        assert np.isfinite(mrcfile.read(path)).all()
+        assert mrcfile.validate(path, print_file=open(os.devnull, "w"))  # noqa: SIM115
+    elif path.name not in GROWING:
+        readers[path.suffix]()
+
+
+def _check(folder: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        for path in folder.rglob("*") if folder.exists() else []:
+            # What has no final name yet begins with a dot; the shelf is for the run alone.
+            hidden = any(part.startswith(".") or part == "shelf" for part in path.relative_to(folder).parts)
+            if path.is_file() and not hidden:
+                _whole(path)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_resumes_to_the_same_end(tmp_path):
+    table = make_set(tmp_path, steps=30, minutes=0.005)
+    given = ["--tilt-range", "-60", "60", "--preset", "quick", "--config", str(table.with_name("tiny.toml")), "--device", "cpu"]
+    words = ["restore", str(tmp_path / "TS_2.mrc"), *given, "--threads", "1", "--resume", "-o"]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+
+    def start(folder: Path):
+        process = context.Process(target=_run, args=([*words, str(folder)],))
+        process.start()
+        return process
+
+    def finish(folder: Path) -> float:
+        began, process = time.monotonic(), start(folder)
+        process.join(120)
+        assert process.exitcode == 0
+        return time.monotonic() - began
+
+    finish(tmp_path / "warm")
+    lasting = finish(tmp_path / "whole")
+    random.seed(0)
+    killed, number = 0, 0
+    while killed < KILLS:
+        number += 1
+        folder = tmp_path / f"broken_{number}"
+        while killed < KILLS:
+            process = start(folder)
+            process.join(random.uniform(0, lasting))
+            if not process.is_alive():
+                assert process.exitcode == 0
+                break
+            process.kill()
+            process.join()
+            killed += 1
+            _check(folder)
+        finish(folder)
+        _check(folder)
+        _same(folder, tmp_path / "whole")
+
+
+def _same(folder: Path, whole: Path) -> None:
+    weights, expected = load_file(folder / "model.safetensors"), load_file(whole / "model.safetensors")
+    assert all(np.array_equal(weights[name], expected[name]) for name in expected)
+    for kind in ("mean", "std"):
+        assert np.array_equal(mrcfile.read(folder / f"TS_2_{kind}.mrc"), mrcfile.read(whole / f"TS_2_{kind}.mrc"))
