@@ -12,7 +12,7 @@ from cryovae.checkpoint import MODEL, Checkpoint, load_model, objective_of
 from cryovae.interfaces.geometry_record import geometry_of
 from cryovae.io.files import read_volume
 from cryovae.io.load import load_tomogram
-from cryovae.io.volume import voxel_size_of
+from cryovae.io.volume import LARGEST, voxel_size_of
 from cryovae.tomogram import InputError, Optics, Tomogram
 
 
@@ -33,6 +33,13 @@ def record_of(folder: Path) -> dict[str, Any]:
     return found
 
 
+def inputs_in(record: dict[str, Any]) -> dict[str, Path]:
+    """The input files of a run by their role; relative ones are those from where it was started, if they are still there."""
+    where = Path(record.get("directory", ""))
+    found = {role: Path(given["path"]) for role, given in record.get("inputs", {}).items()}
+    return {role: where / path if (where / path).exists() else path for role, path in found.items()}
+
+
 def variational_model_of(folder: Path) -> Checkpoint:
     """The model in a run folder, or that it was restored with. InputError if it has no latents, or is gone."""
     path = folder / MODEL
@@ -40,7 +47,8 @@ def variational_model_of(folder: Path) -> Checkpoint:
         named = record_of(folder).get("model")
         if not named:
             raise InputError(f"{folder} holds no {MODEL}: give the folder of a run that was finished")
-        path = Path(named)
+        path = Path(record_of(folder).get("directory", "")) / named
+        path = path if path.exists() else Path(named)
     objective = objective_of(path)
     if objective != "vae":
         raise InputError(f"{path} is of objective {objective}, which has no latents: give a run of the variational model")
@@ -53,7 +61,7 @@ def tomogram_of(folder: Path, voxel_size: float | None = None) -> Tomogram:
     InputError if run.json names none with its tilts, as that of ``cryovae train`` does, or its files are gone.
     """
     record = record_of(folder)
-    named = {role: Path(given["path"]) for role, given in record.get("inputs", {}).items()}
+    named = inputs_in(record)
     if "angles" not in (record.get("tilts") or {}):
         raise InputError(f"run.json of {folder} names no tomogram and its tilts: give the folder of a cryovae restore")
     halves = (named["half1"], named["half2"]) if "half1" in named else None
@@ -69,9 +77,10 @@ def tomogram_of(folder: Path, voxel_size: float | None = None) -> Tomogram:
 def voxel_size_in(folder: Path, override: float | None = None) -> float:
     """Voxel size in angstrom of the tomograms of a run, by the first of its inputs that is still there; InputError if none is."""
     if override is not None:
+        if not 0 < override < LARGEST:
+            raise InputError(f"--voxel-size {override:g} found, expected angstrom above 0, e.g. 10.0")
         return override
-    for given in record_of(folder).get("inputs", {}).values():
-        path = Path(given["path"])
+    for path in inputs_in(record_of(folder)).values():
         if path.exists() and path.suffix not in (".tlt", ".star", ".rawtlt", ".mdoc", ".aln", ".xf", ".xml"):
             return voxel_size_of(read_volume(path), None)
     raise InputError(f"the tomograms of {folder} are not there, so its voxel size is unknown: pass --voxel-size in angstrom")
