@@ -60,7 +60,8 @@ class PatchLayers:
             self.viewer.dims.set_point(axis, at)
         whole = (0.0,) * (ndim - 3) + tuple(middle)
         shown = [whole[axis] for axis in self.viewer.dims.displayed]
-        self.viewer.camera.center = (0.0,) * (3 - len(shown)) + tuple(shown)
+        camera = self.viewer.scene.camera if hasattr(self.viewer, "scene") else self.viewer.camera
+        camera.center = (0.0,) * (3 - len(shown)) + tuple(shown)
 
     def _found(self, name: str) -> Any:
         # By name, as the user may have removed the layer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,16 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 WAITING = "Choose a run of the variational model and press Encode."
+
+
+def _safely(
+    run: Path, finest: int | None, most: int
+) -> Generator[tuple[int, int], None, tuple[Explorer | None, BaseException | None]]:
+    """``explored`` for a thread, where an error would count as the program's: those that users can mend are returned."""
+    try:
+        return (yield from explored(run, finest, most)), None
+    except notices.EXPECTED as error:
+        return None, error
 
 
 class LatentWidget(QWidget):  # type: ignore[misc]
@@ -107,10 +117,9 @@ class LatentWidget(QWidget):  # type: ignore[misc]
             return
         self.controls.set_running(True)
         self.state.setText("Encoding the patches …")
-        self.worker = create_worker(explored, Path(chosen), self.controls.finest, self.controls.most.value(), _start_thread=False)
+        self.worker = create_worker(_safely, Path(chosen), self.controls.finest, self.controls.most.value(), _start_thread=False)
         self.worker.yielded.connect(self._told)
-        self.worker.returned.connect(self._explored)
-        self.worker.errored.connect(self._failed)
+        self.worker.returned.connect(self._returned)
         self.worker.finished.connect(self._finished)
         self.worker.start()
 
@@ -134,13 +143,16 @@ class LatentWidget(QWidget):  # type: ignore[misc]
         if self.explorer is None:
             self.state.setText(WAITING)
 
-    def _failed(self, error: Exception) -> None:
-        if not isinstance(error, notices.EXPECTED):
-            raise error
-        notices.show(notices.in_words(error))
+    def _returned(self, found: tuple[Explorer | None, BaseException | None]) -> None:
+        explorer, error = found
+        if error is not None:
+            notices.show(notices.in_words(error))
+        elif explorer is not None:
+            self.explore(explorer)
 
     @reported
-    def _explored(self, explorer: Explorer) -> None:
+    def explore(self, explorer: Explorer) -> None:
+        """Show a map, and the layers of its run if none of them is in the viewer."""
         self.explorer = explorer
         self.state.setText(explorer.summary())
         self.controls.set_ready(True)
