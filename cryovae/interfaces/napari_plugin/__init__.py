@@ -1,1 +1,1 @@
-"""The napari plugin: open, restore, compare, doubt, explore. Logic without Qt stands beside the widgets that show it."""
+"""The napari plugin: open a run, write layers, explore the latent space. What needs no Qt stands beside the widgets that show it."""

@@ -197,3 +197,14 @@ def test_view_of_nothing_is_refused_in_one_line(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 2, (done.stderr, time.perf_counter() - began)
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_the_manifest_is_valid_and_all_it_names_is_there():
+    from importlib import import_module
+
+    npe2 = pytest.importorskip("npe2")
+    manifest = npe2.PluginManifest.from_distribution("cryovae")
+    assert manifest.name == "cryovae"
+    for command in manifest.contributions.commands:
+        module, name = command.python_name.split(":")
+        assert callable(getattr(import_module(module), name))
