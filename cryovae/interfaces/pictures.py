@@ -11,9 +11,8 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
-from cryovae import fourier
+from cryovae.evaluate.plane_power import log_power_xz
 from cryovae.io.atomic import whole_file
 
 PLANES = ("xy", "xz", "yz")
@@ -23,17 +22,6 @@ def middle_slices(density: np.ndarray) -> dict[str, np.ndarray]:
     """The three central slices of a (z, y, x) density, by the axes that they show; the beam points up in xz and yz."""
     nz, ny, nx = density.shape
     return {"xy": density[nz // 2], "xz": density[:, ny // 2], "yz": density[:, :, nx // 2]}
-
-
-def log_power_xz(density: np.ndarray) -> np.ndarray:
-    """log10 of the power in the k_z-k_x plane (z, x), averaged over y slices, zero frequency in the middle."""
-    values = torch.from_numpy(np.array(density, dtype=np.float32))
-    values = (values - values.mean()).movedim(1, 0)[:, :, None, :]
-    half = fourier.transform(values).abs().square().mean(0)[:, 0]
-    nx = density.shape[2]
-    mirrored = torch.roll(half.flip(0), 1, 0)[:, 1 : (nx + 1) // 2].flip(1)
-    full = torch.roll(torch.cat((half, mirrored), 1), (density.shape[0] // 2, nx // 2), (0, 1))
-    return torch.log10(full.clamp_min(1e-12)).numpy()  # type: ignore[no-any-return]
 
 
 def preview(path: Path, before: np.ndarray, after: np.ndarray, std: np.ndarray | None, voxel_size: float, title: str) -> None:

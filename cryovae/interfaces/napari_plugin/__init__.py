@@ -1,1 +1,1 @@
-"""The napari plugin: open a run, write layers, explore the latent space. What needs no Qt stands beside the widgets that show it."""
+"""The napari plugin: open a run, write layers, explore the latent space. What needs no Qt is kept apart from the widgets."""

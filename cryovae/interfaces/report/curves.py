@@ -9,11 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from cryovae.evaluate.calibration import NOMINAL, Calibration
-from cryovae.evaluate.fsc import LEVELS
+from cryovae.interfaces.plots import COLOURS, draw_halves, frame_fsc
 from cryovae.interfaces.report.contents import Contents, HeldOut
 
-COLOURS = {"measured": "tab:blue", "wedge": "tab:red", "whole": "black", "hidden": "tab:purple"}
-STYLES = {"restored": "-", "untouched input": ":", "low-pass and clipping": "--"}
 Panel = Callable[[Any], None]
 
 
@@ -36,55 +34,29 @@ def correlations(contents: Contents) -> Any | None:
     found, size = contents.assessment, contents.voxel_size
     panels: list[Panel] = []
     if found.rows:
-        panels.append(lambda axis: _rows(axis, found.rows, size, "with the truth"))
+        panels.append(lambda axis: draw_halves(axis, found.rows, size, "with the truth"))
     if found.cones:
         panels.append(lambda axis: _cones(axis, contents))
     held = contents.held_out
     if held is not None and len(held.fsc) and len(held.fsc) == len(held.frequency):
         panels.append(lambda axis: _hidden(axis, held, size))
     if found.halves:
-        panels.append(lambda axis: _rows(axis, found.halves, size, "of one half with the other"))
+        panels.append(lambda axis: draw_halves(axis, found.halves, size, "of one half with the other"))
     return _figure(panels)
-
-
-def _rows(axis: Any, rows: list[Any], voxel_size: float, what: str) -> None:
-    for row in rows:
-        kind = row.name.split(":")[0]
-        for part in ("measured", "wedge"):
-            curve = getattr(row.score, part)
-            if np.isfinite(curve.shells).any():
-                name, style = f"{kind}, {part}", STYLES.get(kind, "-.")
-                axis.plot(curve.frequency / voxel_size, curve.shells, style, color=COLOURS[part], label=name, linewidth=1.3)
-    _frame(axis, f"FSC {what}", voxel_size)
 
 
 def _cones(axis: Any, contents: Contents) -> None:
     for cone, colour in zip(contents.assessment.cones, ("tab:red", "tab:orange", "tab:blue"), strict=False):
         name = f"{cone.low:g}° to {cone.high:g}° off the beam"
         axis.plot(cone.whole.frequency / contents.voxel_size, cone.whole.shells, color=colour, label=name, linewidth=1.3)
-    _frame(axis, "FSC with the truth, restored, by direction", contents.voxel_size)
+    frame_fsc(axis, "FSC with the truth, restored, by direction", contents.voxel_size)
 
 
 def _hidden(axis: Any, held: HeldOut, voxel_size: float) -> None:
     axis.plot(held.frequency / voxel_size, held.fsc, color=COLOURS["hidden"], label="restored, hidden bins", linewidth=1.3)
     if len(held.ceiling) == len(held.frequency):
         axis.plot(held.frequency / voxel_size, held.ceiling, "--", color="gray", label="ceiling that the data's noise sets")
-    _frame(axis, "FSC with measured bins that were hidden", voxel_size)
-
-
-def _frame(axis: Any, title: str, voxel_size: float) -> None:
-    """Levels, limits, labels; the resolution in angstrom along the top."""
-    for level in LEVELS:
-        axis.axhline(level, color="gray", linewidth=0.6)
-        axis.text(0.5 / voxel_size, level + 0.01, f"{level:g}", color="gray", fontsize=7, ha="right")
-    axis.set(xlim=(0, 0.5 / voxel_size), ylim=(-0.2, 1.03), xlabel="spatial frequency (1/Å)", ylabel="correlation (no unit)")
-    axis.set_title(title, fontsize=10)
-    top = axis.secondary_xaxis("top")
-    marks = np.array([0.1, 0.2, 0.3, 0.4, 0.5]) / voxel_size
-    top.set_xticks(marks, [f"{1 / mark:.3g}" for mark in marks])
-    top.set_xlabel("resolution (Å)", fontsize=8)
-    top.tick_params(labelsize=8)
-    axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.19), ncols=2)
+    frame_fsc(axis, "FSC with measured bins that were hidden", voxel_size)
 
 
 def training(contents: Contents) -> Any | None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from math import cos, radians, sin
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-import torch
 
-from cryovae.interfaces.pictures import log_power_xz, middle_slices
+from cryovae.evaluate.plane_power import log_power_xz
+from cryovae.interfaces.pictures import middle_slices
+from cryovae.interfaces.plots import draw_power
 from cryovae.interfaces.report.contents import Contents
-from cryovae.physics.directions import wedge_mask
-from cryovae.tomogram import TiltGeometry
 
 SIDE, LABELS, TALLEST = 3.2, 0.65, 1.3
 
@@ -85,33 +83,6 @@ def spectra(contents: Contents) -> Any:
     high = max(float(np.percentile(power, 99.9)) for _, power in found)
     figure, axes = plt.subplots(1, len(found), figsize=(4.6 * len(found) + 1, 4.6), squeeze=False, constrained_layout=True)
     for axis, (name, power) in zip(axes[0], found, strict=True):
-        extent = (-0.5, 0.5, -0.5, 0.5)
-        picture = axis.imshow(power, cmap="magma", vmin=high - 4, vmax=high, origin="lower", extent=extent)
-        _wedge_edges(axis, contents.tilts)
-        axis.set(title=f"power, {name}", xlabel="k_x (cycles per voxel)", ylabel="k_z, beam (cycles per voxel)")
-        axis.set(xlim=(-0.5, 0.5), ylim=(-0.5, 0.5))
+        picture = draw_power(axis, power, high, f"power, {name}", contents.tilts)
     figure.colorbar(picture, ax=axes, shrink=0.85, label="log10 power (grey values squared)")
     return figure
-
-
-def _wedge_edges(axis: Any, tilts: TiltGeometry) -> None:
-    """Lines at the ends of each run of tilts; for an axis off y, or two axes, the outline of what was measured."""
-    if not tilts.has_wedge:
-        return
-    if tilts.second or tilts.conical or tilts.axis_angle or tilts.x_tilt:
-        _outline(axis, tilts)
-        return
-    for angle in (end for run in tilts.ranges for end in run):
-        x, z = cos(radians(angle)), sin(radians(angle))
-        axis.plot((-x, x), (-z, z), color="cyan", linewidth=1, linestyle="--")
-        side = 0.42 / max(abs(x), abs(z))
-        box = {"facecolor": "black", "edgecolor": "none", "alpha": 0.6, "pad": 1.5}
-        axis.text(side * x, side * z, f"{angle:g}°", color="cyan", fontsize=8, ha="center", va="center", bbox=box)
-
-
-def _outline(axis: Any, tilts: TiltGeometry) -> None:
-    """The edge of the mask in the plane k_y = 0."""
-    k = torch.linspace(-0.5, 0.5, 301)
-    kz, kx = torch.meshgrid(k, k, indexing="ij")
-    mask = wedge_mask(torch.stack((kz, torch.zeros_like(kz), kx)), tilts, 0.005)
-    axis.contour(k.numpy(), k.numpy(), mask.numpy(), levels=[0.5], colors="cyan", linewidths=1, linestyles="--")
