@@ -112,4 +112,4 @@ def test_one_model_is_trained_on_three_tomograms_and_restores_them(table, tmp_pa
     assert (out / "TS_1/TS_1_mean.mrc").stat().st_mtime_ns == stamp
     other = run(*(word if word != "2" else "4" for word in words))
     assert other.exit_code == 2
-    assert "with other settings: pass --overwrite" in other.stderr
+    assert "with other settings or from other data: pass --overwrite" in other.stderr
