@@ -57,7 +57,7 @@ def train_in(
         config.training.patch,
         trainer.step,
         config.objective.encoders,
-        {s.name: s.noise.table for s in specimens},
+        {s.name: s.noise.table for s in specimens if not s.binned},
     )
     save_model(folder.path(MODEL), checkpoint)
     folder.path(STATE).unlink(missing_ok=True)
@@ -194,7 +194,7 @@ def _run(folder: RunFolder, trainer: Trainer, config: RunConfig) -> Ladder:
             "seconds": round(time.monotonic() - began, 1),
             "seconds_by_part": {part: round(seconds, 2) for part, seconds in spent.items()},
             "best_held_out_gain_nats": trainer.best_gain,
-            "noise": {s.name: s.noise.method for s in trainer.specimens},
+            "noise": {s.name: s.noise.method for s in trainer.specimens if not s.binned},
             "active_units": _active_units(trained, trainer, config),
         }
     )

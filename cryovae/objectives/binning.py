@@ -41,7 +41,7 @@ def binned(tomogram: Tomogram, side: int, most: int, seed: int = 0, objective: O
         more = len(found) + 1 < most and min(tomogram.shape) >= 2 * side
         long = long_waves(specimen, side) if more else 0.0
         part = min(max(long, LEAST), 1 - LEAST) if long > LONG else 0.0
-        found.append(replace(specimen, share=share * (1 - part), spared=spared))
+        found.append(replace(specimen, share=share * (1 - part), binned=bool(found), spared=spared))
         if not part:
             return found
         share *= part

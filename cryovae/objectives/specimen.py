@@ -32,7 +32,8 @@ class Specimen:
     as ``tilts`` then say. filled: the same with its missing wedge refilled, or ``density`` itself. noise: of the standardised
     density. held_out: patches kept from training. inside: (positions, 3) of patches whose middle is specimen, spaced ``spacing``
     voxels, where only a part of the tomogram is; else None. share: of the batches, relative to those of the other specimens.
-    spared: boxes that are given, but scored nowhere: held out at another binning of the same tomogram.
+    binned: whether this is the tomogram at a smaller size. spared: boxes that are given, but scored nowhere: held out at
+    another binning of the same tomogram.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Specimen:
     inside: Tensor | None = None
     spacing: int = 1
     share: float = 1.0
+    binned: bool = False
     spared: tuple[Box, ...] = ()
 
     def ready(self, half: np.ndarray) -> Tensor:
