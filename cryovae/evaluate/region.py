@@ -1,0 +1,79 @@
+"""The FSC of a part of a tomogram: both densities cut out, their edges faded, and correlated in wedge and measured part.
+
+x'(r) = w(r) ( x(r) - <x> ),        w a raised cosine over the outer eighth of each side
+
+Without w the faces of the box are in the spectrum, and two halves cut by the same box agree on its faces. w widens every shell by
+about a bin, so that the edge of the wedge is less sharp in a small box.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryovae.tomogram import InputError
+
+FADED = 1 / 8
+SMALLEST = 16
+
+
+@dataclass(frozen=True)
+class Box:
+    """A part of a grid: first voxel and voxel after the last, each (z, y, x)."""
+
+    start: tuple[int, int, int]
+    stop: tuple[int, int, int]
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """The box as an index."""
+        z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along z, y, x."""
+        z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
+        return z, y, x
+
+
+def whole(shape: Sequence[int]) -> Box:
+    """All of a grid."""
+    nz, ny, nx = shape
+    return Box((0, 0, 0), (nz, ny, nx))
+
+
+def box_about(centre: Sequence[int], side: int, shape: Sequence[int]) -> Box:
+    """A box of ``side`` voxels about a voxel, pushed inwards at the faces of the grid, and no larger than the grid.
+
+    InputError if the grid or the side has fewer than SMALLEST voxels: there are no shells to speak of.
+    """
+    sizes = [min(side, n) for n in shape]
+    if min(sizes) < SMALLEST:
+        raise InputError(f"a box of {' x '.join(map(str, sizes))} voxels found, expected at least {SMALLEST} along each side")
+    starts = [min(max(c - s // 2, 0), n - s) for c, s, n in zip(centre, sizes, shape, strict=True)]
+    z, y, x = starts
+    return Box((z, y, x), (z + sizes[0], y + sizes[1], x + sizes[2]))
+
+
+def cut_out(density: Any, box: Box) -> np.ndarray:
+    """The voxels of a box (z, y, x) as float32; of a density on the disk nothing else is read."""
+    return np.array(density[box.slices], dtype=np.float32)
+
+
+def faded(density: np.ndarray) -> Tensor:
+    """A (z, y, x) density less its mean, brought to zero at its faces."""
+    values = torch.from_numpy(np.array(density, dtype=np.float32))
+    values = values - values.mean()
+    for axis, size in enumerate(density.shape):
+        width = max(round(FADED * size), 1)
+        place = torch.arange(size, dtype=torch.float32)
+        depth = (torch.minimum(place, size - 1 - place) + 0.5) / width
+        window = 0.5 - 0.5 * torch.cos(torch.pi * depth.clamp(max=1))
+        values = values * window.view([-1 if a == axis else 1 for a in range(3)])
+    return values
