@@ -16,6 +16,16 @@ def is_prop(layer: Any) -> bool:
     return KEY in layer.metadata
 
 
+def camera_of(viewer: Any) -> Any:
+    """The camera of a viewer, where napari 0.9 has it or where those before had it."""
+    return viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
+
+
+def grid_of(viewer: Any) -> Any:
+    """The grid of cells of a viewer, likewise."""
+    return viewer.canvas.grid if hasattr(viewer, "canvas") else viewer.grid
+
+
 class Stage:
     """Layers of one widget in a viewer. leave: called when another widget takes the stage; it has to call ``clear``."""
 
@@ -57,16 +67,13 @@ class Stage:
 
     def side_by_side(self) -> None:
         """Show the layers in a row of cells, their cameras linked."""
-        grid = self.viewer.grid
+        grid = grid_of(self.viewer)
         if self._grid is None:
             self._grid = (grid.enabled, grid.stride, grid.shape)
-            self._view = (self._camera.center, self._camera.zoom)
+            camera = camera_of(self.viewer)
+            self._view = (camera.center, camera.zoom)
         grid.stride, grid.shape, grid.enabled = 1, (1, len(self.props)), True
         self.viewer.reset_view()
-
-    @property
-    def _camera(self) -> Any:
-        return self.viewer.scene.camera if hasattr(self.viewer, "scene") else self.viewer.camera
 
     def clear(self) -> None:
         """Take the layers out, and show again what was hidden and still is there; nothing happens the second time."""
@@ -75,9 +82,10 @@ class Stage:
             if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
         if self._grid is not None:
-            grid = self.viewer.grid
+            grid = grid_of(self.viewer)
             grid.enabled, grid.stride, grid.shape = self._grid
-            self._camera.center, self._camera.zoom = self._view
+            camera = camera_of(self.viewer)
+            camera.center, camera.zoom = self._view
             self._grid = None
         hidden, self._hidden = self._hidden, []
         for layer in hidden:

@@ -8,6 +8,8 @@ from qtpy.QtCore import QEvent, QObject, Qt, Signal  # type: ignore[attr-defined
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QFrame, QLabel, QMainWindow, QWidget
 
+from cryovae.interfaces.napari_plugin.stage import camera_of
+
 # Pixels of the line, and of the strip about it that can be taken hold of.
 LINE, REACH = 2, 9
 STYLE = "color: white; background: rgba(0, 0, 0, 150); padding: 2px 5px; border-radius: 3px;"
@@ -45,7 +47,7 @@ class SwipeLine(QObject):  # type: ignore[misc]
         self.grip.installEventFilter(self)
         if self.canvas is not None:
             self.canvas.installEventFilter(self)
-        self.camera = viewer.scene.camera if hasattr(viewer, "scene") else viewer.camera
+        self.camera = camera_of(viewer)
         self.camera.events.connect(self._place_again)
 
     def show_at(self, place: float) -> None:
