@@ -27,11 +27,31 @@ def inverse(spectrum: Tensor, shape: Sequence[int]) -> Tensor:
     return torch.fft.irfftn(spectrum, s=tuple(shape), dim=AXES, norm="ortho")
 
 
-def frequencies(shape: Sequence[int], device: torch.device | None = None) -> Tensor:
-    """Frequencies (3, z, y, x // 2 + 1) in cycles per voxel, ordered (k_z, k_y, k_x), of a half spectrum."""
+def planes(density: Tensor) -> Tensor:
+    """The transform along y and x alone: ``transform`` of a (z, y, x) density is ``along_z`` of its planes, one by one."""
+    return torch.fft.rfftn(density, dim=AXES[1:], norm="ortho")
+
+
+def planes_inverse(spectrum: Tensor, shape: Sequence[int]) -> Tensor:
+    """Real (..., z, y, x) of what ``planes`` gave, for ``shape`` (..., y, x)."""
+    return torch.fft.irfftn(spectrum, s=tuple(shape[-2:]), dim=AXES[1:], norm="ortho")
+
+
+def along_z(spectrum: Tensor) -> Tensor:
+    """The transform along z of what ``planes`` gave, or of some of its rows: (z, rows, x // 2 + 1)."""
+    return torch.fft.fft(spectrum, dim=AXES[0], norm="ortho")
+
+
+def along_z_inverse(spectrum: Tensor) -> Tensor:
+    """The inverse of ``along_z``."""
+    return torch.fft.ifft(spectrum, dim=AXES[0], norm="ortho")
+
+
+def frequencies(shape: Sequence[int], device: torch.device | None = None, rows: slice = slice(None)) -> Tensor:
+    """Frequencies (3, z, y, x // 2 + 1) in cycles per voxel, ordered (k_z, k_y, k_x), of a half spectrum, or of some rows y."""
     nz, ny, nx = shape
     kz = torch.fft.fftfreq(nz, device=device)
-    ky = torch.fft.fftfreq(ny, device=device)
+    ky = torch.fft.fftfreq(ny, device=device)[rows]
     kx = torch.fft.rfftfreq(nx, device=device)
     return torch.stack(torch.meshgrid(kz, ky, kx, indexing="ij"))
 

@@ -85,17 +85,46 @@ def _coordinates(frequency: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def _tabulate(power: Tensor, weight: Tensor, frequency: Tensor) -> Tensor:
     """Means of ``power`` (z, y, x // 2 + 1) in the bins of the table; thin bins lean on their shell's mean."""
-    shell, beam, axis = _coordinates(frequency)
-    index = (shell.round().long().clamp(0, SHELLS - 1) * ANGLES + beam) * ANGLES + axis
-    size = SHELLS * ANGLES * ANGLES
+    index, size = _bin_of(frequency), SHELLS * ANGLES * ANGLES
     total = torch.zeros(size).index_add_(0, index.flatten(), (power * weight).flatten()).view(SHELLS, -1)
     count = torch.zeros(size).index_add_(0, index.flatten(), weight.flatten()).view(SHELLS, -1)
+    return _means(total, count)
+
+
+def _bin_of(frequency: Tensor) -> Tensor:
+    """The bin of the table (...) that holds each of the frequencies (3, ...)."""
+    shell, beam, axis = _coordinates(frequency)
+    return (shell.round().long().clamp(0, SHELLS - 1) * ANGLES + beam) * ANGLES + axis
+
+
+def _means(total: Tensor, count: Tensor) -> Tensor:
+    """A table from sums (shells, angles) of values and of their weights."""
     per_shell = total.sum(1) / count.sum(1).clamp_min(1e-6)
     known = count.sum(1) > 8
     radial = torch.from_numpy(np.interp(np.arange(SHELLS), np.flatnonzero(known), per_shell[known].numpy())).float()
     prior = 200.0
     table = (total + prior * radial[:, None]) / (count + prior)
     return table.view(SHELLS, ANGLES, ANGLES)
+
+
+class Tabulation:
+    """Sums behind the tables of several powers of one spectrum, added up part by part: for volumes that are not held at once."""
+
+    def __init__(self, powers: int) -> None:
+        self.total = torch.zeros(powers, SHELLS * ANGLES * ANGLES, dtype=torch.float64)
+        self.count = torch.zeros(SHELLS * ANGLES * ANGLES, dtype=torch.float64)
+
+    def add(self, frequency: Tensor, weight: Tensor, *powers: Tensor) -> None:
+        """Take in bins (...) at frequencies (3, ...)."""
+        index = _bin_of(frequency).flatten()
+        self.count.index_add_(0, index, weight.flatten().double())
+        for total, power in zip(self.total, powers, strict=True):
+            total.index_add_(0, index, (power * weight).flatten().double())
+
+    def tables(self) -> list[Tensor]:
+        """A table (shells, angles, angles) for each power."""
+        count = self.count.float().view(SHELLS, -1)
+        return [_means(total.float().view(SHELLS, -1), count) for total in self.total]
 
 
 def spectrum_table(density: Tensor, frequency: Tensor) -> NoiseSpectrum:
@@ -112,10 +141,15 @@ def tabulated(values: Tensor, weight: Tensor, frequency: Tensor, method: str) ->
 
 def spectrum_mean(variance: Tensor, mask: Tensor, radius: Tensor) -> Tensor:
     """The mean of a spectrum over what ``mask`` leaves of its shell, in every bin; all (z, y, x // 2 + 1), radius |k|."""
-    shell = (radius / (3**0.5 / 2) * 2 * SHELLS).round().long()
+    shell = fine_shell(radius)
     sums = torch.zeros(2, int(shell.max()) + 1)
     sums.index_add_(1, shell.flatten(), torch.stack((variance * mask, mask)).flatten(1))
     return (sums[0] / sums[1].clamp_min(1e-9)).clamp_min(1e-12)[shell]
+
+
+def fine_shell(radius: Tensor) -> Tensor:
+    """The shell of ``spectrum_mean``, half as wide as those of the table, that holds |k| (...): 0 to 2 SHELLS."""
+    return (radius / (3**0.5 / 2) * 2 * SHELLS).round().long()
 
 
 def amplitude_table(
@@ -131,11 +165,17 @@ def amplitude_table(
     weight = mask * fourier.multiplicity(density.shape)
     product = (x * y.conj()).real
     cross = _tabulate(product if copied is None else product - copied, weight, frequency)
-    power = _tabulate(x.abs().square(), weight, frequency).clamp_min(1e-9)
+    power = _tabulate(x.abs().square(), weight, frequency)
+    signal = None if noise is None else _tabulate(y.abs().square() - noise, weight, frequency)
+    return fitted_amplitude(cross, power, signal)
+
+
+def fitted_amplitude(cross: Tensor, power: Tensor, signal: Tensor | None) -> NoiseSpectrum:
+    """The table a of ``amplitude_table``, from tables of Re( F x conj F y ) - n, of |F x|^2, and of |F y|^2 - sigma^2 or None."""
+    power = power.clamp_min(1e-9)
     found = torch.where(power > 1e-9, cross / power, 1.0).clamp(0.0, 2.0)
-    if noise is not None:
-        signal = _tabulate(y.abs().square() - noise, weight, frequency).clamp_min(0)
-        found = torch.minimum(found, (signal / power).sqrt())
+    if signal is not None:
+        found = torch.minimum(found, (signal.clamp_min(0) / power).sqrt())
     return NoiseSpectrum(found, "amplitude")
 
 

@@ -49,5 +49,10 @@ def smeared_mask(shape: Sequence[int], tilts: TiltGeometry, rotation: Tensor | N
 
 def volume_mask(shape: Sequence[int], tilts: TiltGeometry, edge_bins: float = 1.0) -> Tensor:
     """Mask (z, y, x // 2 + 1) of a whole tomogram."""
+    return wedge_mask(fourier.frequencies(shape), tilts, volume_edge(shape, tilts, edge_bins))
+
+
+def volume_edge(shape: Sequence[int], tilts: TiltGeometry, edge_bins: float = 1.0) -> float:
+    """Width of the soft edge of ``volume_mask`` in cycles per voxel."""
     along_y = not (tilts.axis_angle or tilts.x_tilt or tilts.conical or tilts.second)
-    return wedge_mask(fourier.frequencies(shape), tilts, edge_bins / (min(shape[0], shape[2]) if along_y else min(shape)))
+    return edge_bins / (min(shape[0], shape[2]) if along_y else min(shape))

@@ -65,12 +65,14 @@ class PatchGrid:
 
 def cut(density: Tensor | np.ndarray, position: Position, side: int) -> Tensor:
     """The (side, side, side) patch at ``position`` as float32; what lies past the volume mirrors it."""
-    axes = [_mirrored(start, side, size) for start, size in zip(position, density.shape, strict=True)]
+    axes = [mirrored(start, side, size) for start, size in zip(position, density.shape, strict=True)]
     if all(axis[0] + side - 1 == axis[-1] and len(axis) == side for axis in axes):
         z, y, x = (slice(int(axis[0]), int(axis[0]) + side) for axis in axes)
         patch = density[z, y, x]
     else:
-        patch = density[axes[0]][:, axes[1]][:, :, axes[2]]
+        lows = [int(axis.min()) for axis in axes]
+        near = density[tuple(slice(low, int(axis.max()) + 1) for low, axis in zip(lows, axes, strict=True))]
+        patch = near[axes[0] - lows[0]][:, axes[1] - lows[1]][:, :, axes[2] - lows[2]]
     return torch.as_tensor(np.ascontiguousarray(patch), dtype=torch.float32)
 
 
@@ -79,7 +81,8 @@ def levels(patches: Tensor) -> Tensor:
     return patches.mean((-3, -2, -1), keepdim=True)
 
 
-def _mirrored(start: int, side: int, size: int) -> np.ndarray:
+def mirrored(start: int, side: int, size: int) -> np.ndarray:
+    """Indices (side,) from ``start`` on along an axis of ``size`` voxels; what lies past it mirrors it."""
     index = np.arange(start, start + side)
     if size == 1:
         return np.zeros(side, dtype=int)

@@ -1,0 +1,106 @@
+"""Volumes in plain files, read and written by the box: what is not asked for takes no memory.
+
+Of a mapped file every page that was touched counts as memory of the process until the system takes it back; of a file that is
+read and written, nothing does.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Box = tuple[slice, ...]
+
+
+class Stored:
+    """An array (z, y, x) in a file of its own, of ``dtype``. It is read like an array, by slices without steps."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any = np.float32, fresh: bool = False) -> None:
+        """Open the file, or make it anew (``fresh``), of zeroes then. OSError if it is missing or too short."""
+        self.path, self.dtype = path, np.dtype(dtype)
+        self.shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
+        self.ndim, self.size = 3, int(np.prod(shape))
+        self._file = os.open(path, os.O_RDWR | (os.O_CREAT | os.O_TRUNC if fresh else 0), 0o666)
+        if fresh:
+            os.ftruncate(self._file, self.size * self.dtype.itemsize)
+        elif os.fstat(self._file).st_size != self.size * self.dtype.itemsize:
+            raise OSError(f"{path} is not as long as its volume: begin anew, without --resume")
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | Box) -> np.ndarray:
+        """A box of the array, as a copy in memory."""
+        (z0, z1), (y0, y1), (x0, x1) = self._limits(key)
+        columns = self.shape[2]
+        if (y0, y1) == (0, self.shape[1]):
+            found = np.empty((z1 - z0, y1 - y0, columns), self.dtype)
+            self._read(found, self._at(z0, 0))
+            return found if (x0, x1) == (0, columns) else np.ascontiguousarray(found[:, :, x0:x1])
+        found = np.empty((z1 - z0, y1 - y0, x1 - x0), self.dtype)
+        rows = np.empty((y1 - y0, columns), self.dtype)
+        for z in range(z0, z1):
+            self._read(rows, self._at(z, y0))
+            found[z - z0] = rows[:, x0:x1]
+        return found
+
+    def write(self, values: np.ndarray, z: int, y: int = 0) -> None:
+        """Put (depth, rows, all columns) in from (z, y) on. OSError if the disk is full."""
+        values = np.ascontiguousarray(values, dtype=self.dtype)
+        if values.shape[1] == self.shape[1]:
+            self._write(values, self._at(z, 0))
+            return
+        for depth, rows in enumerate(values):
+            self._write(rows, self._at(z + depth, y))
+
+    def sync(self) -> None:
+        """All that was written is on the disk."""
+        os.fdatasync(self._file)
+
+    def remove(self) -> None:
+        """Take the file from the disk."""
+        self.path.unlink(missing_ok=True)
+
+    def _limits(self, key: slice | Box) -> list[tuple[int, int]]:
+        slices = [*(key if isinstance(key, tuple) else (key,)), slice(None), slice(None)][:3]
+        found = [s.indices(size) for s, size in zip(slices, self.shape, strict=True)]
+        if any(step != 1 for _, _, step in found):
+            raise ValueError(f"{key} found, expected slices without steps")
+        return [(start, max(stop, start)) for start, stop, _ in found]
+
+    def _at(self, z: int, y: int) -> int:
+        return (z * self.shape[1] + y) * self.shape[2] * self.dtype.itemsize
+
+    def _read(self, into: np.ndarray, offset: int) -> None:
+        view = memoryview(into.reshape(-1).view(np.uint8))
+        done = 0
+        while done < len(view):
+            count = os.preadv(self._file, [view[done : done + (1 << 30)]], offset + done)
+            if not count:
+                raise OSError(f"{self.path} was cut short while it was read")
+            done += count
+
+    def _write(self, values: np.ndarray, offset: int) -> None:
+        view = memoryview(values.reshape(-1).view(np.uint8))
+        done = 0
+        while done < len(view):
+            done += os.pwrite(self._file, view[done : done + (1 << 30)], offset + done)
+
+
+def released(density: Any) -> None:
+    """Let go of the pages of a mapped array that were touched; they are read again when they are needed."""
+    while density is not None and not isinstance(density, mmap.mmap):
+        if isinstance(density, np.memmap) and getattr(density, "_mmap", None) is not None:
+            density = density._mmap
+            break
+        density = getattr(density, "base", None)
+    if density is not None and hasattr(mmap, "MADV_DONTNEED"):
+        density.madvise(mmap.MADV_DONTNEED)
