@@ -14,7 +14,7 @@ from cryovae.tomogram import InputError
 def view(
     run: Annotated[Path, typer.Argument(help="The folder of a run of cryovae restore, or a tomogram.")],
 ) -> None:
-    """Open napari with a run in place: input, mean, standard deviation and samples, and the latent space to explore."""
+    """Open napari with a run in place: input, mean, std and samples, to compare, to doubt, and the latent space to explore."""
     if find_spec("napari") is None:
         raise InputError('napari is not installed, expected for cryovae view: pip install "cryovae[napari]"')
     from cryovae.interfaces.napari_plugin.opening import WIDGETS, layers_at, opened
