@@ -22,7 +22,16 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.inference.spread import Spread, at_noise
 from cryovae.objectives.specimen import Specimen
-from cryovae.physics.noise import amplitude_table, spectrum_mean, spectrum_table
+from cryovae.physics.noise import (
+    SHELLS,
+    NoiseSpectrum,
+    Tabulation,
+    amplitude_table,
+    fine_shell,
+    fitted_amplitude,
+    spectrum_mean,
+    spectrum_table,
+)
 from cryovae.physics.wedge import volume_mask
 
 # Width in voxels of the Gaussian by which the variance of the samples is smoothed.
@@ -81,7 +90,67 @@ class Moments:
         variance = self.within / self.pairs
         if self.pairs > 1:
             variance += (self.between / self.pairs - self.mean().square()).clamp_min(0) * (self.pairs / (self.pairs - 1))
-        return torch.from_numpy(gaussian_filter(variance.numpy(), SMOOTH, mode="nearest")).clamp_min(0).sqrt()
+        return smoothed_root(variance)
+
+
+def smoothed_root(variance: Tensor) -> Tensor:
+    """The root of a variance (z, y, x), smoothed over SMOOTH voxels."""
+    return torch.from_numpy(gaussian_filter(variance.numpy(), SMOOTH, mode="nearest")).clamp_min(0).sqrt()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the spectra of a whole volume say: a in measured bins; the power of a sample's deviation; and the mean of sigma^2 in
+    measured bins by fine shell, where it varies within shells, else None.
+    """
+
+    amplitude: NoiseSpectrum
+    spread: NoiseSpectrum
+    level: Tensor | None = None
+
+
+class Fitting:
+    """The sums behind ``Fitted`` over parts of the spectra, for volumes that are not held at once."""
+
+    def __init__(self, calibrated: bool, uneven: bool) -> None:
+        self.calibrated, self.uneven = calibrated, uneven
+        self._measured, self._all = Tabulation(3), Tabulation(1)
+        self._levels = torch.zeros(2, 2 * SHELLS + 1, dtype=torch.float64)
+
+    def add(self, bins: Bins, raw: Tensor, data: Tensor, deviation: Tensor, known: Spread | None) -> None:
+        """Take in some bins of the spectra of the raw answer, the data, and half the difference of a pair, (z, y, x) each."""
+        copied = 0.0 if known is None else known.copied(bins.frequency) * bins.noise
+        signal = data.abs().square() - bins.noise
+        weight = bins.mask * bins.multiplicity
+        self._measured.add(bins.frequency, weight, (raw * data.conj()).real - copied, raw.abs().square(), signal)
+        self._all.add(bins.frequency, bins.multiplicity.expand_as(bins.noise), deviation.abs().square())
+        if self.uneven:
+            shell = fine_shell(bins.radius).flatten()
+            self._levels.index_add_(1, shell, torch.stack((bins.noise * bins.mask, bins.mask)).flatten(1).double())
+
+    def fitted(self) -> Fitted:
+        """What all parts together say."""
+        cross, power, signal = self._measured.tables()
+        amplitude = fitted_amplitude(cross, power, signal if self.calibrated else None)
+        level = (self._levels[0] / self._levels[1].clamp_min(1e-9)).clamp_min(1e-12).float() if self.uneven else None
+        return Fitted(amplitude, NoiseSpectrum(self._all.tables()[0], "spread"), level)
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Bins of a half spectrum: frequency (3, ...) in cycles per voxel, mask M and noise sigma^2 (...), and how often each stands in
+    the full spectrum.
+    """
+
+    frequency: Tensor
+    mask: Tensor
+    noise: Tensor
+    multiplicity: Tensor
+
+    @property
+    def radius(self) -> Tensor:
+        """|k| (...) in cycles per voxel."""
+        return self.frequency.square().sum(0).sqrt()
 
 
 def answer_of(specimen: Specimen, raw: Tensor, deviation: Tensor, known: Spread | None, is_raw: bool = False) -> Answer:
@@ -92,19 +161,27 @@ def answer_of(specimen: Specimen, raw: Tensor, deviation: Tensor, known: Spread 
     data, tilts = specimen.density, specimen.tilts
     if is_raw and known is None:
         return Answer()
-    k, radius = fourier.frequencies(data.shape), fourier.radius(data.shape)
-    mask, noise = volume_mask(data.shape, tilts), specimen.noise(k)
+    k = fourier.frequencies(data.shape)
+    bins = Bins(k, volume_mask(data.shape, tilts), specimen.noise(k), fourier.multiplicity(data.shape))
     # Not calibrated, nothing says how much of the noise the answer holds, and an answer of data and noise alike is kept.
-    limits = (None, None) if known is None else (noise, known.copied(k) * noise)
-    unseen = torch.ones(()) if known is None else Spread.at(known.amplitude, radius)
-    amplitude = unseen + mask * (amplitude_table(raw, data, mask, k, *limits)(k) - unseen)
-    spread = amplitude.square() * spectrum_table(deviation, k)(k)
+    limits = (None, None) if known is None else (bins.noise, known.copied(k) * bins.noise)
+    level = None if tilts.transfer is None else spectrum_mean(bins.noise, bins.mask, bins.radius)
+    fitted = Fitted(amplitude_table(raw, data, bins.mask, k, *limits), spectrum_table(deviation, k))
+    return filters(bins, fitted, level, known, is_raw)
+
+
+def filters(bins: Bins, fitted: Fitted, level: Tensor | None, known: Spread | None, is_raw: bool = False) -> Answer:
+    """The answer's filters at some bins. level: the mean of sigma^2 over the shell of each bin, or None where it is even."""
+    mask, noise, radius = bins.mask, bins.noise, bins.radius
     hidden = torch.ones(()) if known is None else Spread.at(known.hidden, radius).sqrt()
     if is_raw:
-        return Answer(spread=hidden)
+        return Answer() if known is None else Answer(spread=hidden)
+    unseen = torch.ones(()) if known is None else Spread.at(known.amplitude, radius)
+    amplitude = unseen + mask * (fitted.amplitude(bins.frequency) - unseen)
+    spread = amplitude.square() * fitted.spread(bins.frequency)
     plain = spread / (spread + noise)
     # Noise that varies within a shell, as it does around the zeroes of a contrast transfer, against the mean of the shell.
-    uneven = noise / spectrum_mean(noise, mask, radius) if tilts.transfer else torch.ones(())
+    uneven = torch.ones(()) if level is None else noise / level
     weight = mask * (plain if known is None else at_noise(Spread.at(known.weight, radius), uneven))
     error = noise * (plain if known is None else at_noise(Spread.at(known.error, radius), uneven))
     # A sample deviates by its own spread, scaled as far as may be, and by noise for what is left of the error.

@@ -11,6 +11,7 @@ What follows from the sums over their shells is in spread.py.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +48,9 @@ NOMINAL = (0.5, 0.8, 0.9, 0.95)
 BAND = (0.01, 0.2)
 KEPT_BINS = 200_000
 
+# A specimen and a source of random numbers to two volumes of one signal, their noises independent, each of variance 2 sigma^2.
+Split = Callable[[Specimen, torch.Generator], tuple[Tensor, Tensor]]
+
 
 @dataclass
 class _Patch:
@@ -73,11 +77,12 @@ def foretell(
     pairs: int = 4,
     seed: int = 0,
     device: torch.device | None = None,
+    split: Split | None = None,
 ) -> Foretold:
     """Compare what a ladder foretells with what was measured, on the held-out patches of a specimen.
 
     A specimen too small to hold patches out is scored on patches that training saw: ``trained_on`` in the figures says so.
-    halves: (z, y, x) each, standardised like the specimen, or None to split its own noise.
+    halves: (z, y, x) each, standardised like the specimen, or None to split its own noise; split: how, or None for in memory.
     """
     device = device or torch.device("cpu")
     trained_on = not specimen.held_out
@@ -89,8 +94,8 @@ def foretell(
     if not any(float(p.sums[BINS].sum()) >= 1 for p in patches):
         # A wedge thinner than its soft edge in a patch: there are no bins of which nothing was given.
         patches = []
-    split = _split(specimen, halves, generator)
-    given = [_given(ladder, specimen, p, patch, split, pairs, generator, device) for p in positions]
+    two = halves if halves is not None else (split or _split)(specimen, generator)
+    given = [_given(ladder, specimen, p, patch, two, pairs, generator, device) for p in positions]
     weight, error = fit_given(torch.stack([sums for sums, _ in given]).sum(0))
     copied = NoiseSpectrum(torch.stack([own.table for _, own in given]).mean(0).clamp(0, 2), "copied")
     one = torch.ones(SHELLS)
@@ -211,10 +216,8 @@ def _hidden(ladder: Ladder, m: Measurement, tilts: TiltGeometry, pairs: int, gen
     return _Patch(sums, torch.stack([data.real, data.imag, model.real, model.imag, smooth[where], where.float()]))
 
 
-def _split(specimen: Specimen, halves: tuple[Tensor, Tensor] | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def _split(specimen: Specimen, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Two volumes of one signal whose noises are independent, each of variance 2 sigma^2."""
-    if halves is not None:
-        return halves
     density = specimen.density
     white = torch.randn(density.shape, generator=generator)
     k = fourier.frequencies(density.shape)

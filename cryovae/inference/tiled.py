@@ -6,34 +6,40 @@ z = mean + width * noise,  x+- = G(z+-)            the noise of a voxel being th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from cryovae import fourier
 from cryovae.inference.amortised import sample_pair
+from cryovae.inference.batches import Batches, fitting, free_on
 from cryovae.inference.noise_field import NoiseField
 from cryovae.models.ladder import Ladder, R
-from cryovae.physics.rotation import symmetry_rotations
+from cryovae.physics.rotation import CubeRotation, symmetry_rotations
 from cryovae.physics.wedge import smeared_mask
 from cryovae.tiling.grid import Blender, PatchGrid, Position, cut, levels
 from cryovae.tomogram import TiltGeometry
+
+Result = TypeVar("Result")
 
 
 class Tiled:
     """A trained ladder on tiles that overlap by half. Memory: a few volumes and a batch of tiles.
 
-    patch: side of the patches of training, in voxels. batch: tiles at once. advance: is told of each batch how many tiles it had.
+    patch: side of the patches of training, in voxels. batch: tiles at once at most; fewer where memory is short. advance: is told
+    of each batch how many tiles it had.
     """
 
     def __init__(
         self, ladder: Ladder, patch: int, batch: int, seed: int, device: torch.device, advance: Callable[[int], None]
     ) -> None:
-        self.device, self.batch, self.seed, self.advance = device, batch, seed, advance
+        self.device, self.seed, self.advance = device, seed, advance
         self.ladder = ladder.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
         # The next size of which a half is still a multiple of the coarsest stride, so that all tiles share their latents.
         self.side = -(-patch // (2 * ladder.config.stride)) * 2 * ladder.config.stride
+        self.batches = Batches(fitting(ladder.config, self.side, batch, free_on(device)))
         self._given: dict[TiltGeometry, Tensor] = {}
 
     def grid(self, shape: tuple[int, ...]) -> PatchGrid:
@@ -47,8 +53,11 @@ class Tiled:
         blender = Blender(grid)
         kept = symmetry_rotations(tilts)[:turns]
         for turn in kept:
-            for positions, tiles, level in self._tiles(data, tilts, grid):
-                found = turn.inverse(self.ladder.restore(self.ladder.encode(turn(tiles), R), None)) + level
+
+            def answer(tiles: Tensor, positions: Sequence[Position], turn: CubeRotation = turn) -> Tensor:
+                return self.answer_of_tiles(tiles, tilts, [turn])[0]
+
+            for positions, found in self._each(data, grid, answer):
                 for position, tile in zip(positions, found, strict=True):
                     blender.add(position, tile / len(kept))
                 self.advance(len(positions))
@@ -57,23 +66,41 @@ class Tiled:
     def pair(self, data: Tensor, tilts: TiltGeometry, pair: int) -> tuple[Tensor, Tensor]:
         """Two raw samples (z, y, x) of a standardised volume, with opposite noise; ``pair`` counts the orientations through."""
         grid = self.grid(tuple(data.shape))
-        noise, turns = NoiseField(self.seed, pair, self.device), symmetry_rotations(tilts)
         plus, minus = Blender(grid), Blender(grid)
-        for positions, tiles, level in self._tiles(data, tilts, grid):
-            drawn = sample_pair(self.ladder, tiles, positions, turns[pair % len(turns)], noise) + level
+        for positions, drawn in self._each(data, grid, lambda tiles, at: self.pair_of_tiles(tiles, at, tilts, pair)):
             for position, up, down in zip(positions, *drawn, strict=True):
                 plus.add(position, up)
                 minus.add(position, down)
             self.advance(len(positions))
         return plus.blended(), minus.blended()
 
-    def _tiles(self, data: Tensor, tilts: TiltGeometry, grid: PatchGrid) -> Iterator[tuple[list[Position], Tensor, Tensor]]:
-        """Batches of tiles (batch, side, side, side), their levels taken out and their wedge made empty, and those levels."""
+    @torch.no_grad()
+    def answer_of_tiles(self, tiles: Tensor, tilts: TiltGeometry, turns: Sequence[CubeRotation]) -> Tensor:
+        """The answer (turns, batch, z, y, x) to tiles (batch, z, y, x) as measured, in each of the orientations."""
+        empty, level = self._emptied(tiles, tilts)
+        found = [turn.inverse(self.ladder.restore(self.ladder.encode(turn(empty), R), None)) for turn in turns]
+        return torch.stack(found) + level
+
+    @torch.no_grad()
+    def pair_of_tiles(self, tiles: Tensor, positions: Sequence[Position], tilts: TiltGeometry, pair: int) -> Tensor:
+        """Two raw samples (2, batch, z, y, x) of tiles (batch, z, y, x) as measured, at ``positions`` in their volume."""
+        noise, turns = NoiseField(self.seed, pair, self.device), symmetry_rotations(tilts)
+        empty, level = self._emptied(tiles, tilts)
+        return sample_pair(self.ladder, empty, positions, turns[pair % len(turns)], noise) + level
+
+    def _each(
+        self, data: Tensor, grid: PatchGrid, work: Callable[[Tensor, Sequence[Position]], Result]
+    ) -> Iterator[tuple[Sequence[Position], Result]]:
+        """Batches of positions, and what ``work`` makes of their tiles (batch, side, side, side)."""
+
+        def on(positions: Sequence[Position]) -> Result:
+            return work(torch.stack([cut(data, position, self.side) for position in positions]).to(self.device), positions)
+
+        return self.batches.over(list(grid), on)
+
+    def _emptied(self, tiles: Tensor, tilts: TiltGeometry) -> tuple[Tensor, Tensor]:
+        """Tiles (batch, side, side, side), their levels taken out and their wedge made empty, and those levels."""
         if tilts not in self._given:
             self._given[tilts] = smeared_mask((self.side,) * 3, tilts).to(self.device)
-        places = list(grid)
-        for start in range(0, len(places), self.batch):
-            positions = places[start : start + self.batch]
-            tiles = torch.stack([cut(data, position, self.side) for position in positions]).to(self.device)
-            level = levels(tiles)
-            yield positions, fourier.filtered(tiles - level, self._given[tilts]), level
+        level = levels(tiles)
+        return fourier.filtered(tiles - level, self._given[tilts]), level

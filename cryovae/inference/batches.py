@@ -1,0 +1,73 @@
+"""Batches that fit: as many tiles at once as the memory allows, and half as many when it turns out too small."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import torch
+
+from cryovae.models.ladder import LadderConfig
+
+T = TypeVar("T")
+Result = TypeVar("Result")
+log = logging.getLogger("cryovae")
+
+# Full-resolution features of one tile that are held at the same time, in units of the finest width: features of the encoder,
+# state, and what a convolution needs beside its input and output, for a pair of samples (measured on a CPU, see the tests).
+FEATURES = 14.0
+LACKING = ("not enough memory", "out of memory", "can't allocate memory", "cudnn_status_alloc_failed")
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or off it."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in LACKING)
+
+
+def bytes_of_tile(config: LadderConfig, side: int) -> int:
+    """Memory in bytes that a tile of ``side`` voxels needs while a pair of samples is drawn from a ladder."""
+    return int(4 * FEATURES * config.widths[0] * side**3)
+
+
+class Batches:
+    """Walks through work in batches of ``size``; a batch for which memory runs out is halved, and so are those after it."""
+
+    def __init__(self, size: int) -> None:
+        self.size = max(1, size)
+
+    def over(self, items: Sequence[T], work: Callable[[Sequence[T]], Result]) -> Iterator[tuple[Sequence[T], Result]]:
+        """Each batch of the items with what ``work`` made of it. What a single item has no memory for is raised."""
+        start = 0
+        while start < len(items):
+            part = items[start : start + self.size]
+            try:
+                found = work(part)
+            except (MemoryError, RuntimeError) as error:
+                if not lacks_memory(error) or len(part) == 1:
+                    raise
+                self.size = max(1, len(part) // 2)
+                log.warning("memory ran out with %d tiles at once: going on with %d", len(part), self.size)
+                found = None
+            if found is None:
+                # Outside the handler, where the error still holds on to the tensors of the batch.
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                continue
+            yield part, found
+            start += len(part)
+
+
+def fitting(config: LadderConfig, side: int, most: int, free: float) -> int:
+    """Tiles at once, 1 to ``most``, for which ``free`` bytes are enough."""
+    return int(max(1, min(most, free // bytes_of_tile(config, side))))
+
+
+def free_on(device: torch.device) -> float:
+    """Free memory in bytes of a GPU; for a processor no limit, as the budget is kept elsewhere."""
+    if device.type != "cuda":
+        return float("inf")
+    free, _ = torch.cuda.mem_get_info(device)
+    return 0.9 * free
