@@ -17,6 +17,21 @@ from cryovae.tomogram import TiltGeometry, Tomogram
 torch.set_flush_denormal(True)
 torch.set_num_threads(1)
 
+# Tests of these folders share what a machine has once: a screen, a Slurm.
+TOGETHER = ("tests/cluster/", "tests/interfaces/napari_plugin/")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Several workers (``-n 2 --dist loadgroup``): the folders above stay on one each, and what takes longest comes first."""
+    for item in items:
+        for folder in TOGETHER:
+            if item.nodeid.startswith(folder):
+                item.add_marker(pytest.mark.xdist_group(folder))
+    if config.pluginmanager.hasplugin("xdist") and (
+        getattr(config, "workerinput", None) or config.getoption("numprocesses", None)
+    ):
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
@@ -78,16 +93,28 @@ def write_mrc(path: Path, density: np.ndarray, voxel_size: float = 10.0) -> Path
     return path
 
 
+def _written(folder: Path, halves: tuple[np.ndarray, ...], truth: np.ndarray, tilts: TiltGeometry) -> dict[str, Path]:
+    """A tomogram as files: half1, half2, full, truth, tilts."""
+    found = {
+        "half1": write_mrc(folder / "ts_01_EVN.mrc", halves[0]),
+        "half2": write_mrc(folder / "ts_01_ODD.mrc", halves[1]),
+        "full": write_mrc(folder / "ts_01.mrc", (halves[0] + halves[1]) / 2),
+        "truth": write_mrc(folder / "truth.mrc", truth),
+        "tilts": folder / "ts_01.tlt",
+    }
+    found["tilts"].write_text("\n".join(f"{a:.1f}" for a in tilts.angles) + "\n")
+    return found
+
+
 @pytest.fixture
 def files(tmp_path: Path, simulation: Simulation) -> dict[str, Path]:
     """The simulation as files: half1, half2, full, truth, tilts."""
-    h1, h2 = simulation.half1.numpy(), simulation.half2.numpy()
-    found = {
-        "half1": write_mrc(tmp_path / "ts_01_EVN.mrc", h1),
-        "half2": write_mrc(tmp_path / "ts_01_ODD.mrc", h2),
-        "full": write_mrc(tmp_path / "ts_01.mrc", (h1 + h2) / 2),
-        "truth": write_mrc(tmp_path / "truth.mrc", simulation.truth.numpy()),
-        "tilts": tmp_path / "ts_01.tlt",
-    }
-    found["tilts"].write_text("\n".join(f"{a:.1f}" for a in simulation.tilts.angles) + "\n")
-    return found
+    halves = simulation.half1.numpy(), simulation.half2.numpy()
+    return _written(tmp_path, halves, simulation.truth.numpy(), simulation.tilts)
+
+
+@pytest.fixture
+def small_files(tmp_path: Path, simulation: Simulation, small: Tomogram) -> dict[str, Path]:
+    """The corner as files, for what runs whole commands: a fifth of the voxels."""
+    truth = simulation.truth.numpy()[tuple(slice(0, n) for n in small.shape)]
+    return _written(tmp_path, small.halves, truth, small.tilts)

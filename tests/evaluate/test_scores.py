@@ -8,7 +8,6 @@ from cryovae.evaluate.calibration import calibration
 from cryovae.evaluate.fsc import correlation, regions, score
 from cryovae.evaluate.report import as_figures, compare, resolution_at
 from cryovae.evaluate.wedge_seen import wedge_seen
-from cryovae.io.files import read_volume
 from cryovae.physics.wedge import volume_mask
 
 SHAPE = (40, 56, 48)
@@ -83,16 +82,3 @@ def test_resolution_where_the_curve_falls():
 def test_the_wedge_of_a_simulation_is_seen(simulation):
     seen = wedge_seen(simulation.half1.numpy())
     assert (seen.lowest, seen.highest) == (pytest.approx(-60, abs=4), pytest.approx(60, abs=4))
-
-
-@pytest.mark.parametrize(
-    ("name", "low", "high"),
-    [
-        ("bench/dense_b_half1.mrc", -45, 63),
-        ("geometry/pytom_e2e_particle_0.mrc", -60, 60),
-        ("real/cylindra_13pf_MT.mrc", -64, 56),
-    ],
-)
-def test_the_wedges_of_real_and_foreign_volumes_are_seen_with_their_sign(shared, name, low, high):
-    seen = wedge_seen(np.asarray(read_volume(shared / name).density, dtype=np.float32))
-    assert (seen.lowest, seen.highest) == (pytest.approx(low, abs=4), pytest.approx(high, abs=4))

@@ -1,6 +1,7 @@
 """Axes and ranges found in power spectra: of made volumes, and of every real tomogram in the shared data."""
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -27,6 +28,12 @@ def _made(tilts, shape=SHAPE, seed=0):
     return (seen + 0.1 * torch.randn(shape, generator=generator)).numpy()
 
 
+@lru_cache
+def _seen(tilts):
+    """What is seen of such a volume: looking takes a second or two, and several tests ask."""
+    return wedge_seen(_made(tilts))
+
+
 def _apart(seen, tilts):
     """Degrees between the axis seen and that of a geometry, and the range seen about the latter."""
     axis = axis_of(tilts.axis_angle, tilts.x_tilt)
@@ -47,7 +54,7 @@ def _apart(seen, tilts):
     ids=["along y", "in plane", "near x", "lifted", "lopsided"],
 )
 def test_axis_range_and_sign_of_made_volumes_are_seen(tilts):
-    seen = wedge_seen(_made(tilts))
+    seen = _seen(tilts)
     assert len(seen.axes) == 1
     apart, low, high = _apart(seen, tilts)
     assert apart < 3
@@ -57,7 +64,7 @@ def test_axis_range_and_sign_of_made_volumes_are_seen(tilts):
 
 def test_two_axes_are_seen_and_one_given_is_too_few():
     tilts = replace(PLAIN, second=TiltGeometry((-58.0, 45.0), axis_angle=90.0))
-    seen = wedge_seen(_made(tilts))
+    seen = _seen(tilts)
     assert len(seen.axes) == 2
     for axis in (PLAIN, tilts.second):
         apart, low, high = _apart(seen, axis)
@@ -65,7 +72,7 @@ def test_two_axes_are_seen_and_one_given_is_too_few():
         assert (low, high) == (pytest.approx(axis.lowest, abs=4), pytest.approx(axis.highest, abs=4))
     assert disagreements(seen, tilts) == []
     assert "--tilts2" in " ".join(disagreements(seen, PLAIN))
-    assert "--tilts2" in " ".join(disagreements(wedge_seen(_made(PLAIN)), tilts))
+    assert "--tilts2" in " ".join(disagreements(_seen(PLAIN), tilts))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +86,7 @@ def test_two_axes_are_seen_and_one_given_is_too_few():
     ids=["sign", "axis", "range", "none"],
 )
 def test_what_is_wrong_with_the_tilts_given_is_said(given, advice):
-    lines = disagreements(wedge_seen(_made(PLAIN)), given)
+    lines = disagreements(_seen(PLAIN), given)
     assert len(lines) == 1
     assert advice in lines[0]
 
@@ -138,7 +145,17 @@ DUAL = {
 }
 
 
-@pytest.mark.parametrize(("name", "within"), [*((name, 3) for name in SHARED), *((name, 6) for name in DUAL)])
+# One of each kind is looked at in a quick run: halves and copies of the same specimen follow with the slow tests.
+SLOW = {name for name in SHARED if name.endswith(("even.mrc", "odd.mrc", "particle_1.mrc", "truth.mrc"))} | {list(DUAL)[1]}
+
+
+def _cases():
+    for names, within in ((SHARED, 3), (DUAL, 6)):
+        for name in names:
+            yield pytest.param(name, within, marks=[pytest.mark.slow] if name in SLOW else [], id=name)
+
+
+@pytest.mark.parametrize(("name", "within"), _cases())
 def test_the_wedge_of_every_real_tomogram_is_seen(shared, name, within):
     expected = (SHARED | DUAL)[name]
     seen = wedge_seen(np.asarray(read_volume(shared / name).density, dtype=np.float32))

@@ -8,10 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import mrcfile
 import numpy as np
 import pytest
+import torch
+from typer.testing import CliRunner
 
 from tests.conftest import write_mrc
 
@@ -24,9 +27,21 @@ RANGE = ["--tilt-range", "-60", "60"]
 
 
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
-def cryovae(*arguments, limit=None):
+def cryovae(*arguments):
+    """Run the command line in this process: importing torch takes seconds. For what a process is, there is ``process``."""
+    from cryovae.interfaces.cli import app
+
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    torch.set_num_threads(1)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return SimpleNamespace(returncode=result.exit_code, stdout=result.stdout, stderr=result.stderr)
+
+
+def process(*arguments, limit=None):
     """Run the command line in a process of its own, on one thread: two that share two cores wait for each other."""
 
     def set_limit():
@@ -95,17 +110,9 @@ def bad_inputs(tmp_path_factory):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bad_input_is_one_line_and_exit_code_2(name, bad_inputs, tmp_path):
-    """In one process, as importing torch takes seconds; that the process ends with the code is tested once below."""
-    from typer.testing import CliRunner
-
-    from cryovae.interfaces.cli import app
-
+    """That the process ends with the code is tested once below."""
     arguments, words = bad_inputs[name]
-    result = CliRunner().invoke(app, ["restore", *map(str, arguments), "-o", str(tmp_path / "out")])
-    lines = [line for line in result.stderr.splitlines() if line.strip()]
-    assert result.exit_code == 2, result.output
-    assert len(lines) == 1, lines
-    assert all(word in lines[0] for word in words), lines[0]
+    refused(cryovae("restore", *arguments, "-o", tmp_path / "out"), *words)
     assert not list(tmp_path.rglob("*.mrc"))
     assert not list(tmp_path.rglob("*.part*"))
 
@@ -115,13 +122,13 @@ def test_every_bad_input_is_tested(bad_inputs):
 
 
 def test_the_process_ends_with_the_code(tmp_path):
-    refused(cryovae("restore", tmp_path / "no.mrc", *RANGE), "does not exist")
+    refused(process("restore", tmp_path / "no.mrc", *RANGE), "does not exist")
     assert cryovae("restore", "--bogus").returncode == 2
 
 
 def test_help_is_there_within_a_second_and_without_torch():
     began = time.perf_counter()
-    result = cryovae("--help")
+    result = process("--help")
     assert time.perf_counter() - began < 2.0
     assert all(command in result.stdout for command in ("restore", "train", "evaluate", "simulate", "info"))
     code = "import sys; from cryovae.interfaces.cli import app; sys.exit('torch' in sys.modules)"
@@ -129,6 +136,7 @@ def test_help_is_there_within_a_second_and_without_torch():
 
 
 def test_a_restoration_is_whole_and_the_same_for_the_same_seed(files, tmp_path):
+    """Once in a process of its own, with its pictures, and once in this one."""
     common = [
         "--half1",
         files["half1"],
@@ -142,8 +150,8 @@ def test_a_restoration_is_whole_and_the_same_for_the_same_seed(files, tmp_path):
         "4",
         *TINY,
     ]
-    for folder in ("one", "two"):
-        result = cryovae("restore", *common, "-o", tmp_path / folder, "--samples-out", "2")
+    for folder, run in (("one", process), ("two", cryovae)):
+        result = run("restore", *common, "-o", tmp_path / folder, "--samples-out", "2")
         assert result.returncode == 0, result.stderr
         assert "ETA" in result.stderr
     out = tmp_path / "one"
@@ -176,17 +184,17 @@ def test_a_restoration_is_whole_and_the_same_for_the_same_seed(files, tmp_path):
     assert all(row in evaluated.stdout for row in ("restored", "untouched input", "low-pass and clipping"))
 
 
-def test_one_model_for_several_tomograms_is_applied_to_another(files, tmp_path):
-    second = write_mrc(tmp_path / "ts_02.mrc", mrcfile.read(files["full"])[:, ::-1].copy())
+def test_one_model_for_several_tomograms_is_applied_to_another(small_files, tmp_path):
+    second = write_mrc(tmp_path / "ts_02.mrc", mrcfile.read(small_files["full"])[:, ::-1].copy())
     run = tmp_path / "runs/base"
     trained = cryovae(
         "train",
-        files["full"],
+        small_files["full"],
         second,
         "--tilts",
-        files["tilts"],
+        small_files["tilts"],
         "--tilts",
-        files["tilts"],
+        small_files["tilts"],
         "-o",
         run,
         "--steps",
@@ -195,7 +203,7 @@ def test_one_model_for_several_tomograms_is_applied_to_another(files, tmp_path):
     )
     assert trained.returncode == 0, trained.stderr
     out = tmp_path / "restored"
-    for path in (files["full"], second):
+    for path in (small_files["full"], second):
         result = cryovae("restore", path, *RANGE, "--model", run, "-o", out, "--samples", "2", "--raw", "--device", "cpu")
         assert result.returncode == 0, result.stderr
     assert {"ts_01_mean.mrc", "ts_02_mean.mrc", "run.json", "ts_02_run.json"} <= {p.name for p in out.iterdir()}
@@ -204,15 +212,15 @@ def test_one_model_for_several_tomograms_is_applied_to_another(files, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 75), (signal.SIGTERM, 75)])
-def test_a_run_that_is_stopped_is_saved_and_resumed(files, tmp_path, number, code):
-    arguments = ["restore", files["full"], "--tilts", files["tilts"], "-o", tmp_path / "out", "--steps", "60", *TINY]
+def test_a_run_that_is_stopped_is_saved_and_resumed(small_files, tmp_path, number, code):
+    arguments = ["restore", small_files["full"], "--tilts", small_files["tilts"], "-o", tmp_path / "out", "--steps", "40", *TINY]
     command = [sys.executable, "-m", "cryovae", *map(str, arguments)]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ALONE)
     metrics = tmp_path / "out/metrics.csv"
-    for _ in range(600):
+    for _ in range(2400):
         if metrics.exists() and len(metrics.read_text().splitlines()) > 2:
             break
-        time.sleep(0.1)
+        time.sleep(0.025)
     running.send_signal(number)
     _, said = running.communicate(timeout=60)
     assert running.returncode == code, said
@@ -223,28 +231,28 @@ def test_a_run_that_is_stopped_is_saved_and_resumed(files, tmp_path, number, cod
     assert resumed.returncode == 0, resumed.stderr
     steps = [int(line.split(",")[0]) for line in metrics.read_text().splitlines()[1:]]
     assert steps == sorted(set(steps))
-    assert steps[-1] == 60
+    assert steps[-1] == 40
     assert "resumed at step" in (tmp_path / "out/run.log").read_text()
 
 
-def test_resuming_with_other_settings_is_refused(files, tmp_path):
+def test_resuming_with_other_settings_is_refused(small_files, tmp_path):
     from cryovae.checkpoint import STATE, save_state
     from cryovae.config import as_plain, merged, preset
 
     config = merged(preset("quick"), {"training": {"steps": 99, "patch": 16}}, "test")
     (tmp_path / "out").mkdir()
     save_state(tmp_path / "out" / STATE, {"config": as_plain(config)})
-    result = cryovae("restore", files["full"], *RANGE, "-o", tmp_path / "out", "--patch", "16", "--steps", "50", "--resume")
+    result = cryovae("restore", small_files["full"], *RANGE, "-o", tmp_path / "out", "--patch", "16", "--steps", "50", "--resume")
     assert result.returncode == 2
     assert "training.steps is 50" in result.stderr
 
 
-def test_a_full_disk_is_one_line_and_exit_code_1_and_leaves_nothing_half_written(files, tmp_path):
+def test_a_full_disk_is_one_line_and_exit_code_1_and_leaves_nothing_half_written(small_files, tmp_path):
     """A limit on the size of files stands for a full disk: the write fails in the middle of a volume."""
     out, run = tmp_path / "out", tmp_path / "run"
-    trained = cryovae("train", files["full"], *RANGE, "-o", run, "--steps", "4", *TINY_TRAIN)
+    trained = cryovae("train", small_files["full"], *RANGE, "-o", run, "--steps", "4", *TINY_TRAIN)
     assert trained.returncode == 0, trained.stderr
-    result = cryovae("restore", files["full"], *RANGE, "--model", run, "-o", out, "--samples", "2", limit=200_000)
+    result = process("restore", small_files["full"], *RANGE, "--model", run, "-o", out, "--samples", "2", limit=60_000)
     assert result.returncode == 1, result.stderr
     assert "no room left on the disk" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
@@ -253,24 +261,20 @@ def test_a_full_disk_is_one_line_and_exit_code_1_and_leaves_nothing_half_written
     assert json.loads((out / "run.json").read_text())["status"] == "failed"
 
 
-def test_too_little_room_is_seen_before_any_work(files, tmp_path, monkeypatch):
+def test_too_little_room_is_seen_before_any_work(small_files, tmp_path, monkeypatch):
     import shutil
     from collections import namedtuple
 
-    from typer.testing import CliRunner
-
-    from cryovae.interfaces.cli import app
-
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 1000))
-    result = CliRunner().invoke(app, ["restore", str(files["full"]), *RANGE, "-o", str(tmp_path / "out"), "--patch", "16"])
-    assert result.exit_code == 1
+    result = cryovae("restore", small_files["full"], *RANGE, "-o", tmp_path / "out", "--patch", "16")
+    assert result.returncode == 1
     assert "no room left" in result.stderr
     assert not (tmp_path / "out/run.json").exists()
 
 
-def test_a_full_range_of_tilts_is_denoised_and_says_so(files, tmp_path):
-    result = cryovae("restore", files["full"], "--tilt-range", "-90", "90", "-o", tmp_path / "out", "--steps", "6", *TINY)
+def test_a_full_range_of_tilts_is_denoised_and_says_so(small_files, tmp_path):
+    result = cryovae("restore", small_files["full"], "--tilt-range", "-90", "90", "-o", tmp_path / "out", "--steps", "6", *TINY)
     assert result.returncode == 0, result.stderr
     assert "no wedge" in result.stderr
     assert "denoised only" in result.stderr

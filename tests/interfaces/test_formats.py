@@ -13,6 +13,7 @@ from cryovae.tomogram import InputError
 from tests.conftest import write_mrc
 from tests.interfaces.test_cli import RANGE, TINY
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 GREY = np.clip(np.random.default_rng(0).normal(128, 20, (16, 18, 20)), 0, 255).astype(np.uint8)
 
 

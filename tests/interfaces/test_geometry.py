@@ -18,6 +18,7 @@ from tests.conftest import write_mrc
 from tests.interfaces.test_cli import TINY, cryovae, refused
 
 PLAIN = TiltGeometry((-40.0, 0.0, 50.0))
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from cryovae.interfaces.commands.reporting import reported
 from cryovae.interfaces.leaving import Late, Terminated, leaving, stoppable
 from tests.interfaces.test_cli import RANGE, TINY
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 def _struck(*numbers):
     """Signals to this process, and then work that they should cut short."""
@@ -86,9 +88,9 @@ def test_exit_codes(error, code):
     assert left.value.exit_code == code
 
 
-def test_resume_with_nothing_saved_begins_and_says_so(files, tmp_path):
+def test_resume_with_nothing_saved_begins_and_says_so(small_files, tmp_path):
     """A job that is begun anew after it was killed asks to resume, whether it had come to saving anything or not."""
-    words = ["restore", files["full"], *RANGE, "-o", tmp_path / "out", "--steps", "4", "--resume", *TINY]
+    words = ["restore", small_files["full"], *RANGE, "-o", tmp_path / "out", "--steps", "4", "--resume", *TINY]
     result = CliRunner().invoke(app, [str(word) for word in words])
     assert result.exit_code == 0, result.output
     assert "training begins at step 0" in result.stderr

@@ -14,10 +14,12 @@ from cryovae.config import override, preset
 from cryovae.tomogram import InputError
 from tests.interfaces.test_cli import TINY_TRAIN, cryovae, refused
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 
-def test_restore_by_another_objective_writes_mean_and_halves_but_no_std(files: dict[str, Path], tmp_path: Path) -> None:
+
+def test_restore_by_another_objective_writes_mean_and_halves_but_no_std(small_files: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "out"
-    halves = ["--half1", files["half1"], "--half2", files["half2"], "--tilts", files["tilts"]]
+    halves = ["--half1", small_files["half1"], "--half2", small_files["half2"], "--tilts", small_files["tilts"]]
     result = cryovae("restore", *halves, "-o", out, *TINY_TRAIN, "--steps", "4", "--objective", "deepdewedge")
     assert result.returncode == 0, result.stderr
     assert {path.name for path in out.glob("*.mrc")} == {"ts_01_mean.mrc", "ts_01_mean_half1.mrc", "ts_01_mean_half2.mrc"}
@@ -40,17 +42,17 @@ def test_restore_by_another_objective_writes_mean_and_halves_but_no_std(files: d
         load_model(out)
 
 
-def test_train_one_network_on_several_volumes(files: dict[str, Path], tmp_path: Path) -> None:
+def test_train_one_network_on_several_volumes(small_files: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "run"
-    words = [files["half1"], files["half2"], "--tilts", files["tilts"], "-o", out, *TINY_TRAIN, "--steps", "3"]
+    words = [small_files["half1"], small_files["half2"], "--tilts", small_files["tilts"], "-o", out, *TINY_TRAIN, "--steps", "3"]
     result = cryovae("train", *words, "--objective", "isonet2")
     assert result.returncode == 0, result.stderr
     assert "can be copied" in (out / "run.log").read_text()
     assert load_network(out).objective == "isonet2"
 
 
-def test_what_a_deterministic_network_cannot_do_is_refused(files: dict[str, Path], tmp_path: Path) -> None:
-    words = ["restore", files["full"], "--tilts", files["tilts"], "-o", tmp_path / "out"]
+def test_what_a_deterministic_network_cannot_do_is_refused(small_files: dict[str, Path], tmp_path: Path) -> None:
+    words = ["restore", small_files["full"], "--tilts", small_files["tilts"], "-o", tmp_path / "out"]
     refused(cryovae(*words, "--objective", "isonet3"), "isonet3", "deepdewedge")
     refused(cryovae(*words, "--objective", "icecream", "--samples-out", "2"), "--samples-out 2", "one answer")
     assert not (tmp_path / "out").exists()

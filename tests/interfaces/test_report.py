@@ -229,7 +229,7 @@ def test_the_course_of_a_training_is_that_of_the_model_that_was_given(tmp_path):
 
 
 @pytest.fixture
-def restored(files, simulation, tmp_path):
+def restored(files, simulation, tmp_path, undrawn):
     """A folder as restore leaves it, with a second tomogram's record beside the first."""
     out = tmp_path / "out"
     out.mkdir()

@@ -17,6 +17,7 @@ TINY = [
     "--set", "ladder.widths=[4,6,8]", "--set", "ladder.latents=[2,3,4]", "--set", "ladder.blocks=1", "--patch", "16",
     "--set", "training.validate_every=10", "--device", "cpu", "--threads", "1",
 ]  # fmt: skip
+pytestmark = pytest.mark.usefixtures("undrawn")
 RANGES, SIZES = ((-60.0, 60.0), (-45.0, 63.0), (-52.0, 50.0)), (10.0, 13.0, 8.0)
 
 
