@@ -1,8 +1,8 @@
 """Restoration of a tomogram that is larger than memory: as restore.py does it, from files into files, step by step.
 
-What is held at once is a row of tiles, a slab of planes, or some rows of the spectrum. Each step leaves files behind that the next
-one reads, and is entered in a journal: broken off at any moment, the same steps are taken from the last layer of tiles on, and
-the same numbers come out. All steps are those of ``Restorer``; between the two lies rounding alone.
+What is held at once is a row of tiles, a slab of planes, or some rows of the spectrum. Each step leaves files behind that the
+next one reads, and is entered in a journal: broken off at any moment, the same steps are taken from the last layer of tiles on,
+and the same numbers come out. All steps are those of ``Restorer``; between the two lies rounding alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cryovae.io.journal import Journal
 from cryovae.io.stored import Stored, released
 from cryovae.models.ladder import Ladder
 from cryovae.objectives.pairs import Orientations
-from cryovae.objectives.specimen import Specimen, held_out_patches
+from cryovae.objectives.specimen import Specimen, held_out_patches, patches_inside
 from cryovae.physics.ctf import inverse_transfer
 from cryovae.physics.noise import NoiseSpectrum, Tabulation, estimate_noise, fine_shell
 from cryovae.physics.rotation import symmetry_rotations
@@ -55,8 +55,8 @@ class Streamed:
 class StreamedRestorer:
     """Applies a trained ladder to a tomogram that is read and restored by parts.
 
-    folder: for the files of the steps, about ``volumes_on_disk`` times the tomogram in 32 bits. memory: bytes for a slab of planes
-    or rows of the spectrum. patch, config, watch: as for ``Restorer``.
+    folder: for the files of the steps, about ``volumes_on_disk`` times the tomogram in 32 bits. memory: bytes for a slab of
+    planes or rows of the spectrum. patch, config, watch: as for ``Restorer``.
     """
 
     def __init__(
@@ -244,7 +244,8 @@ class StreamedRestorer:
     def _specimen(self, tomogram: Tomogram) -> Specimen:
         """What is known of the tomogram, its density in a file from which patches are cut."""
         density = cast(Tensor, self._file("data"))
-        places = held_out_patches(self.shape, self.patch)
+        inside = None if tomogram.mask is None else patches_inside(tomogram.mask, self.patch)
+        places = held_out_patches(self.shape, self.patch, inside)
         tables = Orientations(self.tilts, self.noise, self.patch)
         return Specimen(tomogram.name, self.tilts, density, density, self.mean, self.scale, self.noise, tables, places)
 
@@ -297,8 +298,8 @@ class StreamedRestorer:
     def _fitted(self) -> Fitted:
         found = self.journal.values["fitted"]
         level = None if found["level"] is None else torch.tensor(found["level"])
-        tables = (NoiseSpectrum(torch.tensor(found[name]), name) for name in ("amplitude", "spread"))
-        return Fitted(*tables, level)
+        amplitude, spread = (NoiseSpectrum(torch.tensor(found[name]), name) for name in ("amplitude", "spread"))
+        return Fitted(amplitude, spread, level)
 
     def _filters(self, bins: Bins, known: Spread | None) -> Answer:
         fitted = self._fitted()
@@ -389,22 +390,21 @@ class _Sum:
 class Sums:
     """``Moments`` of one slab, in a file that is written anew with every pair: it holds whole pairs only."""
 
-    NAMES = ("total", "within", "between")
-
     def __init__(self, folder: Path, start: int) -> None:
         self.path = folder / f"sums_{start:05d}.npz"
 
     def add(self, pair: int, plus: Tensor, minus: Tensor) -> None:
         """Take in pair number ``pair``, (z, y, x) each, unless it is in already."""
-        pairs, *sums = self._read() if pair else (0, *(torch.zeros_like(plus) for _ in self.NAMES))
+        zero = torch.zeros_like(plus)
+        pairs, total, within, between = self._read() if pair else (0, zero, zero.clone(), zero.clone())
         if pairs > pair:
             return
         middle = (plus + minus) / 2
-        sums[0] += middle
-        sums[1] += ((plus - minus) / 2).square_()
-        sums[2] += middle.square()
+        total += middle
+        within += ((plus - minus) / 2).square_()
+        between += middle.square_()
         beside = self.path.with_suffix(".part.npz")
-        np.savez(beside, pairs=pairs + 1, **{n: s.numpy() for n, s in zip(self.NAMES, sums, strict=True)})
+        np.savez(beside, pairs=pairs + 1, total=total.numpy(), within=within.numpy(), between=between.numpy())
         beside.replace(self.path)
 
     def mean(self) -> Tensor:
@@ -422,7 +422,7 @@ class Sums:
 
     def _read(self) -> tuple[int, Tensor, Tensor, Tensor]:
         with np.load(self.path) as found:
-            total, within, between = (torch.from_numpy(found[name]) for name in self.NAMES)
+            total, within, between = (torch.from_numpy(found[name]) for name in ("total", "within", "between"))
             return int(found["pairs"]), total, within, between
 
 

@@ -138,9 +138,7 @@ class Fitting:
 
 @dataclass(frozen=True)
 class Bins:
-    """Bins of a half spectrum: frequency (3, ...) in cycles per voxel, mask M and noise sigma^2 (...), and how often each stands in
-    the full spectrum.
-    """
+    """Bins of a half spectrum: frequency (3, ...) in cycles per voxel, mask M, noise sigma^2 (...), and multiplicity."""
 
     frequency: Tensor
     mask: Tensor

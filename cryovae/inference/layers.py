@@ -62,7 +62,7 @@ class Layers:
 
     def run(self, work: Work, first: int, done: Callable[[int, int], None]) -> None:
         """All layers from ``first`` on; ``done`` is told, when one is on the disk, which is next, and how many tiles it had."""
-        before = Stored(self._paths[first % 2], self._shape) if first else None
+        before = Stored(self._paths[first % 2], self._shape) if 0 < first < len(self) else None
         for number in range(first, len(self)):
             after = Stored(self._paths[(number + 1) % 2], self._shape, fresh=True) if number + 1 < len(self) else None
             self._layer(number, work, before, after)
@@ -110,7 +110,8 @@ class Layers:
         """What the tiles of one row see, (side, side, x)."""
         axes = [mirrored(start, self.grid.side, size) for start, size in zip((z, y), self.grid.shape, strict=False)]
         low = [int(axis.min()) for axis in axes]
-        near = self.source[tuple(slice(a, int(axis.max()) + 1) for a, axis in zip(low, axes, strict=True)) + (slice(None),)]
+        box = [slice(a, int(axis.max()) + 1) for a, axis in zip(low, axes, strict=True)]
+        near = self.source[(*box, slice(None))]
         block = near[axes[0] - low[0]][:, axes[1] - low[1]]
         return torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))
 

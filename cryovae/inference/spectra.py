@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -67,7 +68,7 @@ class Transforms:
     def read(self, volume: Readable) -> Iterator[Tensor]:
         """A volume in ``slabs``, float32."""
         for place in self.slabs():
-            yield torch.as_tensor(volume[place, :, :], dtype=torch.float32)
+            yield torch.from_numpy(np.array(volume[place, :, :], dtype=np.float32))
 
     def white(self, generator: torch.Generator) -> Iterator[Tensor]:
         """``torch.randn(shape, generator)`` in ``slabs``, number by number."""
@@ -85,7 +86,7 @@ class Transforms:
     def filtered(
         self, parts: Iterator[Tensor], weight: Callable[[Tensor, slice], Tensor], spectrum: Stored, volume: Stored
     ) -> None:
-        """F^-1[ weight F density ] into ``volume``; weight: of frequencies (3, z, rows, x // 2 + 1), and the rows y they are of."""
+        """F^-1[ weight F density ] into ``volume``; weight: of frequencies (3, z, rows, x // 2 + 1) and the rows y."""
         self.planes(parts, spectrum)
         for rows, (found,) in self.columns(spectrum):
             self.replace(rows, found * weight(self.frequencies(rows), rows), spectrum)

@@ -16,13 +16,18 @@ from cryovae import fourier
 from cryovae.inference.amortised import sample_pair
 from cryovae.inference.batches import Batches, fitting, free_on
 from cryovae.inference.noise_field import NoiseField
-from cryovae.models.ladder import Ladder, R
+from cryovae.models.ladder import Ladder, LadderConfig, R
 from cryovae.physics.rotation import CubeRotation, symmetry_rotations
 from cryovae.physics.wedge import smeared_mask
 from cryovae.tiling.grid import Blender, PatchGrid, Position, cut, levels
 from cryovae.tomogram import TiltGeometry
 
 Result = TypeVar("Result")
+
+
+def side_of(config: LadderConfig, patch: int) -> int:
+    """Voxels along a tile: the next size of which a half is a multiple of the coarsest stride, so that tiles share latents."""
+    return int(-(-patch // (2 * config.stride)) * 2 * config.stride)
 
 
 class Tiled:
@@ -37,8 +42,7 @@ class Tiled:
     ) -> None:
         self.device, self.seed, self.advance = device, seed, advance
         self.ladder = ladder.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
-        # The next size of which a half is still a multiple of the coarsest stride, so that all tiles share their latents.
-        self.side = -(-patch // (2 * ladder.config.stride)) * 2 * ladder.config.stride
+        self.side = side_of(ladder.config, patch)
         self.batches = Batches(fitting(ladder.config, self.side, batch, free_on(device)))
         self._given: dict[TiltGeometry, Tensor] = {}
 

@@ -98,16 +98,27 @@ def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -
 
 def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:
     """Write the volumes with the header of the input, and preview.png."""
-    how = "raw" if config.restoration.raw else "data-consistent"
     volumes = {"mean": restoration.mean, "std": restoration.std}
     if restoration.halves is not None:
         volumes |= {"mean_half1": restoration.halves[0], "mean_half2": restoration.halves[1]}
     volumes |= {f"sample_{i}": sample for i, sample in enumerate(restoration.samples)}
     for kind, density in volumes.items():
-        note = f"posterior {kind}, {how}, {config.restoration.samples} samples, seed {config.restoration.seed}"
+        note = note_of(kind, config)
         stored = as_stored(density.numpy()) if tomogram.unrotated else density.numpy()
         write_volume(folder.result(kind), stored, tomogram.source, tomogram.voxel_size, note)
         log.info("wrote %s", folder.result(kind))
+    picture(folder, tomogram, restoration, config)
+
+
+def note_of(kind: str, config: RunConfig) -> str:
+    """What the header of a restored volume says of how it was made."""
+    how = "raw" if config.restoration.raw else "data-consistent"
+    return f"posterior {kind}, {how}, {config.restoration.samples} samples, seed {config.restoration.seed}"
+
+
+def picture(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:
+    """Write preview.png."""
+    how = "raw" if config.restoration.raw else "data-consistent"
     preview(
         folder.path("preview.png"),
         np.asarray(tomogram.density, dtype=np.float32),

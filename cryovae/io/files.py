@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cryovae.io.mrc.reading import provenance_of_mrc, read_mrc
-from cryovae.io.mrc.writing import write_mrc
+from cryovae.io.mrc.writing import Sections, write_mrc, write_mrc_by_slabs
 from cryovae.io.ome_zarr.library import library
 from cryovae.io.ome_zarr.reading import is_zarr, provenance_of_zarr, read_zarr
 from cryovae.io.ome_zarr.writing import write_zarr
@@ -36,6 +36,12 @@ def write_volume(path: Path, density: np.ndarray, source: Path | str | None, vox
     carried = Provenance() if source is None else provenance_of(Path(source))
     write = write_zarr if Path(path).suffix == ".zarr" else write_mrc
     write(Path(path), density, carried, voxel_size, note)
+
+
+def write_volume_by_slabs(path: Path, volume: Sections, source: Path | str | None, voxel_size: float, note: str) -> None:
+    """The same for a volume that is not held in memory; MRC alone."""
+    carried = Provenance() if source is None else provenance_of(Path(source))
+    write_mrc_by_slabs(Path(path), volume, carried, voxel_size, note)
 
 
 def suffix_of(name: str) -> str:

@@ -11,7 +11,7 @@ from cryovae.io.atomic import write_text
 
 
 class Journal:
-    """Names of steps and what came of them, as JSON. mark: what the work depends on; a journal with another mark is begun anew."""
+    """Names of steps and what came of them, as JSON. mark: what the work depends on; one with another mark is begun anew."""
 
     def __init__(self, path: Path, mark: dict[str, Any]) -> None:
         self.path = path

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from cryovae.io.files import read_volume
 from cryovae.io.names import common_name, stem
 from cryovae.io.orientation import upright
+from cryovae.io.stored import mapping_of, released
+from cryovae.io.views import MeanOf, UprightOf
 from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.tomogram import InputError, TiltGeometry, Tomogram
 
@@ -22,6 +25,7 @@ def _check_finite(path: Path, density: np.ndarray) -> None:
     bad, lowest, highest = 0, np.inf, -np.inf
     for start in range(0, density.shape[0], BLOCK):
         slab = np.asarray(density[start : start + BLOCK], dtype=np.float32)
+        released(density)
         finite = np.isfinite(slab)
         bad += slab.size - int(finite.sum())
         if finite.any():
@@ -39,29 +43,39 @@ def load_tomogram(
     voxel_size: float | None = None,
     unrotated: bool = False,
     mask: Path | None = None,
+    mapped: bool = False,
 ) -> Tomogram:
     """A tomogram from one file, or from two halves, whose mean it is then; voxel_size in angstrom overrides the header.
 
     One MRC file stays on the disk, mapped into memory; what is compressed, halves, and what is turned, are read. unrotated: the
-    beam is along the middle axis of the files, of the mask's too. mask: of the same shape, 1 where the specimen is.
+    beam is along the middle axis of the files, of the mask's too. mask: of the same shape, 1 where the specimen is. mapped: all
+    but the mask stays on the disk, and is read by the box, by slices alone; InputError if a file is compressed.
     """
-    found = _loaded(full, halves, tilts, voxel_size)
+    found = _loaded(full, halves, tilts, voxel_size, mapped)
     if mask is not None:
         found = replace(found, mask=_mask(mask, found.shape))
-    return stood_up(found) if unrotated else found
+    return stood_up(found, mapped) if unrotated else found
 
 
-def stood_up(tomogram: Tomogram) -> Tomogram:
-    """A tomogram whose beam lies along the middle axis with its beam along z; restored volumes are turned back on writing."""
+def stood_up(tomogram: Tomogram, mapped: bool = False) -> Tomogram:
+    """A tomogram whose beam lies along the middle axis with its beam along z; restored volumes are turned back on writing.
+
+    mapped: turned on reading, by the box.
+    """
     halves, mask = tomogram.halves, tomogram.mask
+    turned = _upright_of if mapped else upright
     return replace(
         tomogram,
-        density=upright(tomogram.density),
-        halves=None if halves is None else (upright(halves[0]), upright(halves[1])),
+        density=turned(tomogram.density),
+        halves=None if halves is None else (turned(halves[0]), turned(halves[1])),
         mask=None if mask is None else upright(mask),
         unrotated=True,
         notes=(*tomogram.notes, f"{tomogram.name}: unrotated, the beam along the middle axis: turned by -90 degrees about x"),
     )
+
+
+def _upright_of(density: np.ndarray) -> np.ndarray:
+    return cast(np.ndarray, UprightOf(density))
 
 
 def _mask(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
@@ -69,25 +83,50 @@ def _mask(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     density = read_volume(path).density
     if density.shape != shape:
         raise InputError(f"mask {path} has shape {density.shape}, expected that of the tomogram, {shape}")
-    found = np.asarray(density) > 0.5
+    found = np.empty(shape, bool)
+    for start in range(0, shape[0], BLOCK):
+        np.greater(density[start : start + BLOCK], 0.5, out=found[start : start + BLOCK])
+        released(density)
     if not found.any():
         raise InputError(f"mask {path} is 0 everywhere, expected 1 where the specimen is: make one with cryovae mask")
     return found
 
 
-def _loaded(full: Path | None, halves: tuple[Path, Path] | None, tilts: TiltGeometry, voxel_size: float | None) -> Tomogram:
+def _loaded(
+    full: Path | None, halves: tuple[Path, Path] | None, tilts: TiltGeometry, voxel_size: float | None, mapped: bool
+) -> Tomogram:
     if halves is not None:
-        return _from_halves(halves, tilts, voxel_size)
+        return _from_halves(halves, tilts, voxel_size, mapped)
     if full is None:
         raise InputError("no tomogram given: name an MRC file or a folder of OME-Zarr, or --half1 and --half2")
     volume = read_volume(full)
     size = voxel_size_of(volume, voxel_size)
-    density = volume.density if isinstance(volume.density, np.ndarray) else np.asarray(volume.density)
+    if mapped:
+        _check_mapped(volume)
+    density = volume.density if mapped or isinstance(volume.density, np.ndarray) else np.asarray(volume.density)
     _check_finite(volume.path, density)
     return Tomogram(stem(full), density, size, tilts, None, str(full), notes=volume.notes)
 
 
-def _from_halves(halves: tuple[Path, Path], tilts: TiltGeometry, voxel_size: float | None) -> Tomogram:
+def _check_mapped(volume: Volume) -> None:
+    """InputError if a volume is in memory already."""
+    if isinstance(volume.density, np.ndarray) and mapping_of(volume.density) is None:
+        raise InputError(
+            f"{volume.path} is compressed or packed, and too large for the memory: unpack it first, e.g. with gunzip"
+        )
+
+
+def _same_voxels(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two volumes hold the same values; looked at in slabs, up to the first difference."""
+    for start in range(0, first.shape[0], BLOCK):
+        if not np.array_equal(first[start : start + BLOCK], second[start : start + BLOCK]):
+            return False
+        released(first)
+        released(second)
+    return True
+
+
+def _from_halves(halves: tuple[Path, Path], tilts: TiltGeometry, voxel_size: float | None, mapped: bool) -> Tomogram:
     first, second = read_volume(halves[0]), read_volume(halves[1])
     if first.density.shape != second.density.shape:
         raise InputError(
@@ -95,13 +134,21 @@ def _from_halves(halves: tuple[Path, Path], tilts: TiltGeometry, voxel_size: flo
         )
     size = voxel_size_of(first, voxel_size)
     _check_same_size(first, second)
-    even, odd = (np.array(volume.density, dtype=np.float32) for volume in (first, second))
+    if mapped:
+        _check_mapped(first)
+        _check_mapped(second)
+        even, odd = first.density, second.density
+    else:
+        even, odd = (np.array(volume.density, dtype=np.float32) for volume in (first, second))
     for volume, density in ((first, even), (second, odd)):
         _check_finite(volume.path, density)
-    if np.array_equal(even, odd):
+    if _same_voxels(even, odd):
         raise InputError(f"{halves[0]} and {halves[1]} hold the same voxels, expected independent halves: check the names")
-    mean = even + odd
-    mean /= 2
+    if mapped:
+        mean = cast(np.ndarray, MeanOf(even, odd))
+    else:
+        mean = even + odd
+        mean /= 2
     notes = (*first.notes, *second.notes)
     return Tomogram(common_name(halves), mean, size, tilts, (even, odd), str(halves[0]), notes=notes)
 

@@ -8,6 +8,8 @@ at from the axis's end: a rotation, so that the handedness stays. Exchanging y a
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 # The middle axis is thin if it is shorter than this share of both others.
@@ -22,6 +24,18 @@ def upright(density: np.ndarray) -> np.ndarray:
 def as_stored(density: np.ndarray) -> np.ndarray:
     """The inverse of ``upright``: a density (z, y, x) as IMOD's tilt would have written it; a copy in order."""
     return np.ascontiguousarray(density[::-1].transpose(1, 0, 2))
+
+
+class LyingSections:
+    """``as_stored`` of a volume (z, y, x) that is read by the box: some sections at a time."""
+
+    def __init__(self, upright: Any) -> None:
+        self.upright = upright
+        nz, ny, nx = upright.shape
+        self.shape: tuple[int, int, int] = (ny, nz, nx)
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        return as_stored(self.upright[:, key])
 
 
 def middle_is_thin(shape: tuple[int, ...]) -> bool:

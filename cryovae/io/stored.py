@@ -80,7 +80,7 @@ class Stored:
         return (z * self.shape[1] + y) * self.shape[2] * self.dtype.itemsize
 
     def _read(self, into: np.ndarray, offset: int) -> None:
-        view = memoryview(into.reshape(-1).view(np.uint8))
+        view = memoryview(into.reshape(-1).view(np.uint8).data)
         done = 0
         while done < len(view):
             count = os.preadv(self._file, [view[done : done + (1 << 30)]], offset + done)
@@ -89,18 +89,23 @@ class Stored:
             done += count
 
     def _write(self, values: np.ndarray, offset: int) -> None:
-        view = memoryview(values.reshape(-1).view(np.uint8))
+        view = memoryview(values.reshape(-1).view(np.uint8).data)
         done = 0
         while done < len(view):
             done += os.pwrite(self._file, view[done : done + (1 << 30)], offset + done)
 
 
 def released(density: Any) -> None:
-    """Let go of the pages of a mapped array that were touched; they are read again when they are needed."""
+    """Let go of the pages of a mapped array, or of those that a view is made of; they are read again when they are needed."""
+    for part in getattr(density, "parts", ()):
+        released(part)
+    found = mapping_of(density)
+    if found is not None and hasattr(mmap, "MADV_DONTNEED"):
+        found.madvise(mmap.MADV_DONTNEED)
+
+
+def mapping_of(density: Any) -> mmap.mmap | None:
+    """The mapping that an array looks at, or None if it is in memory."""
     while density is not None and not isinstance(density, mmap.mmap):
-        if isinstance(density, np.memmap) and getattr(density, "_mmap", None) is not None:
-            density = density._mmap
-            break
         density = getattr(density, "base", None)
-    if density is not None and hasattr(mmap, "MADV_DONTNEED"):
-        density.madvise(mmap.MADV_DONTNEED)
+    return density

@@ -92,7 +92,7 @@ def prepare(
     if objective.tolerance:
         tolerated = noise.signal(density, volume_mask(density.shape, tilts)).scaled(objective.tolerance)
     orientations = Orientations(tilts, noise, side, rotations=objective.rotations, hide=objective.hide, tolerated=tolerated)
-    inside, spacing = (None, 1) if tomogram.mask is None else (_inside(tomogram.mask, side), _spacing(side))
+    inside, spacing = (None, 1) if tomogram.mask is None else (patches_inside(tomogram.mask, side), _spacing(side))
     boxes = held_out_patches(tomogram.shape, side, inside) if held_out else ()
     return Specimen(tomogram.name, tilts, density, density, mean, scale, noise, orientations, boxes, inside, spacing)
 
@@ -101,7 +101,7 @@ def _spacing(side: int) -> int:
     return max(1, side // 8)
 
 
-def _inside(mask: np.ndarray, side: int) -> Tensor:
+def patches_inside(mask: np.ndarray, side: int) -> Tensor:
     """Positions (n, 3) of patches, every eighth of a side, whose middle lies where a (z, y, x) mask is True."""
     step = _spacing(side)
     last = [max(size - side, 0) for size in mask.shape]

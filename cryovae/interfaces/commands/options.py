@@ -40,6 +40,12 @@ Encoders = Annotated[int | None, typer.Option(help="2 for q and r, 1 for the sim
 Seed = Annotated[int | None, typer.Option(help="Random seed of training and samples.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; without it OMP_NUM_THREADS, or the CPUs that were given.")]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        help="Memory that the run may take, e.g. 4GB: what needs more is restored by parts. Without it 80 % of what is free."
+    ),
+]
 Format = Annotated[str, typer.Option("--format", help="Of the volumes that are written: mrc, or zarr for OME-Zarr.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped, if there is one.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]

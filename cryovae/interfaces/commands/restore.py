@@ -44,6 +44,7 @@ from cryovae.interfaces.commands.options import (
     Encoders,
     Format,
     LearningRate,
+    Memory,
     Objective,
     Output,
     Overwrite,
@@ -63,6 +64,7 @@ from cryovae.interfaces.commands.options import (
     settings_of,
     tilt_geometries,
 )
+from cryovae.interfaces.memory import budget_of
 from cryovae.tomogram import InputError
 
 
@@ -111,6 +113,7 @@ def restore(
     seed: Seed = None,
     device: Device = "auto",
     threads: Threads = None,
+    memory: Memory = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -127,6 +130,7 @@ def restore(
         geometry = range_of_table(tilts, tilt_range)
     else:
         geometry = with_second_axes(tilt_geometries(tilts, tilt_range, 1), tilts2, adjusted)[0]
+    budget = budget_of(memory)
     chosen_device = device_of(device, threads)
     run = settings_of(
         preset, config, settings, chosen_device,
@@ -152,10 +156,11 @@ def restore(
     from cryovae.checkpoint import load_model, load_network, objective_of
     from cryovae.config import VAE, as_plain, override, save_config
     from cryovae.interfaces.geometry_record import recorded
-    from cryovae.interfaces.lying import is_unrotated
+    from cryovae.interfaces.lying import LOOKED_AT, is_unrotated
     from cryovae.interfaces.regression_run import regress_in, train_networks_in
     from cryovae.interfaces.restore_run import check_room, inputs_of, restore_in
     from cryovae.interfaces.run_folder import RunFolder, noted
+    from cryovae.interfaces.streamed_run import by_parts, restore_streamed_in
     from cryovae.interfaces.training_run import train_in
     from cryovae.io.load import load_tomogram
 
@@ -163,14 +168,18 @@ def restore(
         ctf, defocus, 1, voltage=voltage, spherical_aberration=cs, amplitude_contrast=amplitude_contrast,
         phase_shift=phase_shift, b_factor=b_factor, flipped=phase_flipped,
     )[0]  # fmt: skip
-    lying = is_unrotated(tomogram or cast(Path, half1), unrotated)
-    loaded = load_tomogram(tomogram, halves, geometry, voxel_size, lying, masks_given(mask, 1)[0])
-    loaded = replace(loaded, optics=optics)
     if model is not None:
         run = override(run, {"objective.name": objective_of(model)})
     deterministic = run.objective.name != VAE
     trained = None if model is None or deterministic else load_model(model)
     network = load_network(model) if model is not None and deterministic else None
+    first = tomogram or half1
+    streamed = first is not None and by_parts(
+        first, halves is not None, trained, run, chosen_device, budget, memory is not None, suffix
+    )
+    lying = is_unrotated(tomogram or cast(Path, half1), unrotated, LOOKED_AT if streamed else None)
+    loaded = load_tomogram(tomogram, halves, geometry, voxel_size, lying, masks_given(mask, 1)[0], streamed)
+    loaded = replace(loaded, optics=optics)
     folder = RunFolder(output, loaded.name, suffix)
     check_room(folder, loaded, run, overwrite or resume)
     inputs = inputs_of(tomogram, halves, tilts[0] if tilts else None)
@@ -190,5 +199,8 @@ def restore(
             regress_in(folder, loaded, network, run, chosen_device)
         else:
             trained = trained or train_in(folder, [loaded], run, chosen_device, resume)
-            restore_in(folder, loaded, trained, run, chosen_device)
+            if streamed:
+                restore_streamed_in(folder, loaded, trained, run, chosen_device, budget, resume)
+            else:
+                restore_in(folder, loaded, trained, run, chosen_device)
     print(f"restored: {folder.result('mean')}")

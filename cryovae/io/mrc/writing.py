@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import mrcfile
 import numpy as np
@@ -19,15 +19,65 @@ EXTENDED_KINDS = (b"CCP4", b"MRCO", b"SERI", b"AGAR", b"FEI1", b"FEI2", b"HDF5")
 KEPT_FLAGS = 4 | 8
 
 
+# Bytes of sections that are held at a time.
+SLAB = 1 << 24
+
+
+class Sections(Protocol):
+    """A volume (z, y, x) of which some sections are read at a time."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Sections, rows and columns."""
+
+    def __getitem__(self, key: slice, /) -> np.ndarray:
+        """Some sections, (z, y, x)."""
+
+
 def write_mrc(path: Path, density: np.ndarray, carried: Provenance, voxel_size: float, note: str) -> None:
     """Write a (z, y, x) density as 32-bit floats, cubes of ``voxel_size`` angstrom, with what is carried over from its input.
 
     ``note`` makes one label line more; of eleven labels, the oldest of ours goes, else the last. An extended header of big-endian
     numbers is kept as it is, and the file then written in that order, for only programs that know its layout can swap it.
     """
+    with whole_file(path) as beside:
+        _write_held(beside, density, carried, voxel_size, note)
+
+
+def write_mrc_by_slabs(path: Path, volume: Sections, carried: Provenance, voxel_size: float, note: str) -> None:
+    """The same for a volume that is not held in memory, read some sections at a time: byte by byte the same file."""
+    sections, rows, columns = volume.shape
+    count = max(1, SLAB // (4 * rows * columns))
+    slabs = [slice(start, min(start + count, sections)) for start in range(0, sections, count)]
+    lowest, highest, total, squares = np.inf, -np.inf, 0.0, 0.0
+    for slab in slabs:
+        values = volume[slab]
+        lowest, highest = min(lowest, float(values.min())), max(highest, float(values.max()))
+        total += sum(float(np.sum(section, dtype=np.float64)) for section in values)
+    mean = total / (sections * rows * columns)
+    for slab in slabs:
+        squares += sum(float(np.sum(np.square(np.asarray(section, dtype=np.float64) - mean))) for section in volume[slab])
+    with whole_file(path) as beside:
+        # The header of a small volume, in which sizes and statistics are then put right.
+        order = _write_held(beside, np.zeros((2, 2, 2), np.float32), carried, voxel_size, note)
+        header = np.fromfile(beside, mrcfile.dtypes.HEADER_DTYPE.newbyteorder(order), 1)
+        for name, size, axis in (("x", columns, "nx"), ("y", rows, "ny"), ("z", sections, "nz")):
+            header[axis] = header[f"m{name}"] = size
+            header["cella"][name] = np.float32(voxel_size) * size
+        header["dmin"], header["dmax"], header["dmean"] = lowest, highest, mean
+        header["rms"] = np.sqrt(squares / (sections * rows * columns))
+        with beside.open("r+b") as file:
+            file.write(header.tobytes())
+            file.seek(header.nbytes + len(carried.extended))
+            for slab in slabs:
+                file.write(np.ascontiguousarray(volume[slab], dtype=f"{order}f4").data)
+
+
+def _write_held(path: Path, density: np.ndarray, carried: Provenance, voxel_size: float, note: str) -> str:
+    """Write a density that is held in memory; returns the order of its bytes."""
     kind = _extended_kind(carried)
     order = carried.order if kind not in (b"", b"CCP4") else "<"
-    with whole_file(path) as beside, mrcfile.new(beside, overwrite=True) as mrc:
+    with mrcfile.new(path, overwrite=True) as mrc:
         mrc.set_data(np.ascontiguousarray(density, dtype=f"{order}f4"))
         mrc.set_volume()
         mrc.voxel_size = voxel_size
@@ -40,6 +90,7 @@ def write_mrc(path: Path, density: np.ndarray, carried: Provenance, voxel_size: 
             mrc.header.extra2 = _extra(carried)
         mrc.header.dmean, mrc.header.rms = mean_and_rms(density)
         _set_labels(mrc, list(carried.labels), f"cryovae {__version__} {note}")
+    return order
 
 
 def mean_and_rms(density: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,58 @@
+"""Volumes made from others on reading, by the box: the mean of two halves, and one that is turned upright.
+
+They have of an array what a reader by parts needs: shape, size, and slices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cryovae.io.orientation import upright
+
+
+class View:
+    """A volume (z, y, x) that takes its values from ``parts``."""
+
+    def __init__(self, parts: tuple[Any, ...], shape: tuple[int, ...]) -> None:
+        self.parts = parts
+        self.shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
+        self.ndim, self.size, self.dtype = 3, int(np.prod(shape)), np.dtype(np.float32)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """A box, by slices."""
+        z, y, x = [*(key if isinstance(key, tuple) else (key,)), slice(None), slice(None)][:3]
+        return self._box(z, y, x)
+
+    def _box(self, z: slice, y: slice, x: slice) -> np.ndarray:
+        raise NotImplementedError
+
+
+class MeanOf(View):
+    """The mean of two halves."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        super().__init__((first, second), first.shape)
+
+    def _box(self, z: slice, y: slice, x: slice) -> np.ndarray:
+        one, two = (np.array(part[z, y, x], dtype=np.float32) for part in self.parts)
+        one += two
+        one /= 2
+        return one
+
+
+class UprightOf(View):
+    """``upright`` of a volume with axes (tilt axis, beam, x)."""
+
+    def __init__(self, lying: Any) -> None:
+        along_y, beam, columns = lying.shape
+        super().__init__((lying,), (beam, along_y, columns))
+
+    def _box(self, z: slice, y: slice, x: slice) -> np.ndarray:
+        start, stop, _ = z.indices(self.shape[0])
+        count = self.shape[0]
+        return upright(np.asarray(self.parts[0][y, slice(count - max(stop, start), count - start), x]))
