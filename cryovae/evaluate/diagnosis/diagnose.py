@@ -1,0 +1,229 @@
+"""The whole diagnosis of a model on some patches: the bounds of q and r, their gaps, where the nats lie, and a Gaussian."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cryovae.evaluate.diagnosis.gaps import optimised
+from cryovae.evaluate.diagnosis.gaussian import gaussian_log_likelihood
+from cryovae.evaluate.diagnosis.importance import LEAST, effective_sample_size, importance_bounds, standard_error
+from cryovae.evaluate.diagnosis.information import LevelNats, nats_by_level
+from cryovae.evaluate.diagnosis.patches import rows
+from cryovae.evaluate.diagnosis.problem import Terms, drawn, problem_of
+from cryovae.evaluate.diagnosis.shuffled import shuffle_losses
+from cryovae.evaluate.diagnosis.small import Evidence, evidence_of, small_enough
+from cryovae.models.ladder import Ladder, Q, R
+from cryovae.objectives.pairs import Measurement
+from cryovae.physics.likelihood import log_likelihood, scored_bins
+
+# Done so far, of so many, and what is under way.
+Watch = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class DiagnosisConfig:
+    """How much is done. draws: of the posterior, for each bound, and at most in an importance-weighted one. steps: of the search
+    for the best posterior of a patch. temperatures, chains: of annealed importance sampling, where the model is small enough.
+    """
+
+    draws: int = 32
+    steps: int = 60
+    temperatures: int = 300
+    chains: int = 16
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A mean over patches and its standard error."""
+
+    mean: float
+    error: float
+
+
+@dataclass(frozen=True)
+class Split:
+    """A bound apart, in nats a measured coefficient; rates: of each level by its number, 0 the finest."""
+
+    bound: Figure
+    distortion: Figure
+    rate: Figure
+    rates: dict[int, float]
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """In nats a measured coefficient. amortisation: of q, the bound after the search less that before. importance: L_K by K, and
+    approximation the last of them less the bound after the search; effective: sample size of the draws, the mean over patches.
+    """
+
+    amortisation: Figure
+    searched: Figure
+    importance: dict[int, Figure]
+    approximation: Figure
+    effective: float
+    evidence: Evidence | None
+
+    @property
+    def converged(self) -> bool:
+        """Whether the importance-weighted bound stands on enough draws."""
+        return self.effective >= LEAST
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """All figures, in nats a coefficient. patches: how many; bins: measured coefficients a patch. gaussian: the log-likelihood of
+    the Gaussian of the same spectrum; beyond: the bound less it. gaussian_hidden, answer_hidden: of the coefficients hidden
+    from r, by the Gaussian and by what r's means decode to.
+    """
+
+    patches: int
+    bins: float
+    q: Split | None
+    r: Split
+    gaps: Gaps
+    levels: dict[str, list[LevelNats]] = field(repr=False)
+    shuffled: dict[str, dict[int, Figure]] = field(repr=False)
+    gaussian: Figure
+    beyond: Figure
+    gaussian_hidden: float
+    answer_hidden: float
+
+
+def diagnose(
+    ladder: Ladder, m: Measurement, signal: Tensor, encoders: int, config: DiagnosisConfig, watch: Watch = lambda *_: None
+) -> Diagnosis:
+    """Diagnose a model on the patches of a measurement; signal: the spectrum of the Gaussian, S by shell (``signal_power``).
+
+    encoders: 2 where q is the posterior, 1 where r alone is. One patch at a time is in memory with its gradients.
+    """
+    ladder = ladder.eval().requires_grad_(False)
+    main = Q if encoders == 2 else R
+    bins = scored_bins(m.mask, m.data.shape, m.support).cpu().double()
+    total = len(m.data) * (config.steps + 2) + 4
+    numbers = [level for level, latents in reversed(list(enumerate(ladder.config.latents))) if latents]
+    draws = {role: _draws(ladder, m, role, config) for role in ([Q, R] if main == Q else [R])}
+    bounds = {role: _split(found, bins, numbers) for role, found in draws.items()}
+    watch(2, total, "bounds")
+    names = {Q: "q", R: "r"}
+    levels = {names[role]: nats_by_level(ladder, m, role, config.seed) for role in bounds}
+    watch(3, total, "information")
+    shuffled = {names[role]: _figures(shuffle_losses(ladder, m, role)) for role in bounds}
+    watch(4, total, "shuffled")
+    gaps = _gaps(ladder, m, main, config, lambda done: watch(4 + done, total, "searching each patch's own posterior"))
+    reference = gaussian_log_likelihood(m, signal).cpu().double() / bins
+    hidden = scored_bins(m.hidden, m.data.shape, m.support).cpu().double().clamp_min(1)
+    answer = _answer_hidden(ladder, m).cpu().double() / hidden
+    return Diagnosis(
+        patches=len(m.data),
+        bins=float(bins.mean()),
+        q=bounds.get(Q),
+        r=bounds[R],
+        gaps=gaps,
+        levels=levels,
+        shuffled=shuffled,
+        gaussian=_figure(reference),
+        beyond=_figure(draws[main].bound_mean.cpu() / bins - reference),
+        gaussian_hidden=float((gaussian_log_likelihood(m, signal, hidden=True).cpu() / hidden).mean()),
+        answer_hidden=float(answer.mean()),
+    )
+
+
+def _draws(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig) -> Terms:
+    parts = [drawn(problem_of(ladder, rows(m, slice(i, i + 1)), role), config.draws, config.seed) for i in range(len(m.data))]
+    return _joined(parts)
+
+
+def _joined(parts: list[Terms]) -> Terms:
+    """Draws of single patches as draws of all."""
+    return Terms(
+        torch.cat([p.log_likelihood for p in parts], -1),
+        torch.cat([p.kl for p in parts], -1),
+        torch.cat([p.log_weight for p in parts], -1),
+    )
+
+
+def _figure(values: Tensor) -> Figure:
+    return Figure(float(values.double().mean()), standard_error(values))
+
+
+def _figures(values: dict[int, Tensor]) -> dict[int, Figure]:
+    return {level: _figure(part) for level, part in values.items()}
+
+
+def _split(found: Terms, bins: Tensor, numbers: Sequence[int]) -> Split:
+    kl = found.kl.double().mean(1).cpu() / bins
+    likelihood = found.log_likelihood.double().mean(0).cpu() / bins
+    return Split(
+        _figure(likelihood - kl.sum(0)),
+        _figure(-likelihood),
+        _figure(kl.sum(0)),
+        {level: float(part.mean()) for level, part in zip(numbers, kl, strict=True)},
+    )
+
+
+def _gaps(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig, watch: Callable[[int], None]) -> Gaps:
+    """Patch by patch: search, then the bounds before and after from the same random numbers, which the search has not seen."""
+    before, after = [], []
+    for number in range(len(m.data)):
+        problem = problem_of(ladder, rows(m, slice(number, number + 1)), role)
+        began = number * (config.steps + 2)
+        moves = optimised(problem, config.steps, seed=config.seed + 1, watch=partial(_later, watch, began))
+        before.append(drawn(problem, config.draws, config.seed + 3))
+        after.append(drawn(problem, config.draws, config.seed + 3, moves))
+        watch(began + config.steps + 2)
+    bins = scored_bins(m.mask, m.data.shape, m.support).cpu().double()
+    first, last = _joined(before), _joined(after)
+    searched = last.bound_mean.cpu() / bins
+    weighted = {w.draws: w.bound.cpu() / bins for w in importance_bounds(last.log_weight)}
+    evidence = None
+    if small_enough(ladder, m):
+        evidence = evidence_of(ladder, m, role, config.temperatures, config.chains, config.seed)
+    return Gaps(
+        amortisation=_figure(searched - first.bound_mean.cpu() / bins),
+        searched=_figure(searched),
+        importance=_figures(weighted),
+        approximation=_figure(weighted[max(weighted)] - searched),
+        effective=float(effective_sample_size(last.log_weight).mean()),
+        evidence=evidence,
+    )
+
+
+@torch.no_grad()
+def _answer_hidden(ladder: Ladder, m: Measurement) -> Tensor:
+    density = ladder.restore(ladder.encode(m.partial, R), None)
+    return log_likelihood(density, m.data, m.hidden, m.scored_variance, m.support, m.mask)
+
+
+def _later(watch: Callable[[int], None], began: int, step: int) -> None:
+    watch(began + step)
+
+
+def as_plain(found: Diagnosis) -> dict[str, Any]:
+    """The figures as JSON can hold them; of the levels what is one number or one a channel."""
+    plain = asdict(replace(found, levels={}))
+    plain["gaps"]["converged"] = found.gaps.converged
+    plain["levels"] = {
+        role: [
+            {
+                "level": part.level,
+                "stride": 2**part.level,
+                "nats_a_patch": part.rate,
+                "nats_by_channel": (part.kl.double().sum((0, 2, 3, 4)) / len(part.kl)).tolist(),
+                "active_channels": part.active,
+                "channels": len(part.variance),
+                "variance_of_mean": part.variance.tolist(),
+                "information_at_least": part.minibatch,
+                "information_at_most": min(part.fitted, part.rate),
+            }
+            for part in parts
+        ]
+        for role, parts in found.levels.items()
+    }
+    return plain

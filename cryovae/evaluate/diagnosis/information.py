@@ -1,0 +1,106 @@
+"""Where the nats lie, and how many of them are about the patch: by level, channel and place.
+
+    rate          KL( q(z_l | z_>l, y) || p(z_l | z_>l) )           an upper bound of the information, as it is paid for
+    fitted        KL( q(z_l | z_>l, y) || s_l ),                    s_l: one Gaussian a channel, fitted to the q of all patches
+    minibatch     log q(z_l | z_>l, y_i) - log 1/N sum_j q(z_l | z_>l, y_j),      z ~ q(. | y_i); at most log N
+
+For any fixed s, E KL(q || s) is at least the mutual information I(y; z_l), so that the smaller of rate and fitted is an upper
+bound but for the fit; the minibatch estimate is its lower bound (Oord et al. 2018; Hoffman, Johnson 2016): where it is log N, all
+that it says is that patches are told apart.
+
+A channel is active if the variance of its posterior mean over patches and places exceeds 0.01 of the prior's (Burda et al. 2016).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+
+import torch
+from torch import Tensor
+
+from cryovae.evaluate.diagnosis.problem import standardised
+from cryovae.inference.activity import LEAST_VARIANCE
+from cryovae.models.distributions import DiagonalGaussian
+from cryovae.models.ladder import Ladder, Q, R
+from cryovae.objectives.pairs import Measurement
+
+
+@dataclass(frozen=True)
+class LevelNats:
+    """One level, number 0 the finest. kl: (batch, channels, z, y, x) in nats. variance: of the posterior mean, in units of the
+    prior's, (channels,). fitted, minibatch: estimates of the information, in nats a patch. rate: the mean KL of a patch.
+    """
+
+    level: int
+    kl: Tensor
+    variance: Tensor
+    fitted: float
+    minibatch: float
+
+    @property
+    def rate(self) -> float:
+        """Nats a patch."""
+        return float(self.kl.double().sum() / len(self.kl))
+
+    @property
+    def active(self) -> int:
+        """Channels whose mean moves with the data."""
+        return int((self.variance > LEAST_VARIANCE).sum())
+
+
+@torch.no_grad()
+def nats_by_level(ladder: Ladder, m: Measurement, role: int = Q, seed: int = 0) -> list[LevelNats]:
+    """Levels with latents, coarse to fine, from one draw down the ladder; role: whose posterior, q's or r's."""
+    features = ladder.encode(m.partial if role == R else m.whole, role)
+    generator = torch.Generator().manual_seed(seed)
+    found: list[LevelNats] = []
+
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+        block = ladder.level(level)
+        head = block.partial if role == R else block.posterior
+        q = head(state, features[level], prior)
+        z = q.sample(torch.randn(q.mean.shape, generator=generator).to(q.mean.device))
+        others = [head(state, features[level].roll(by, 0), prior) for by in range(len(z))]
+        shift = standardised(q.mean, prior).transpose(0, 1).flatten(1)
+        kl = elementwise_kl(q, prior)
+        found.append(LevelNats(level, kl.cpu(), shift.var(1).cpu(), fitted_information(q), minibatch_information(z, others)))
+        return q, z
+
+    ladder.descend(m.data.shape[-3:], len(m.data), choose)
+    return found
+
+
+def elementwise_kl(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
+    """KL(q || p) of each latent, in nats, as the means."""
+    log_ratio = q.log_variance - p.log_variance
+    return 0.5 * (standardised(q.mean, p).square() + log_ratio.exp() - 1 - log_ratio)
+
+
+def fitted_information(q: DiagonalGaussian) -> float:
+    """The mean KL of q to one Gaussian a channel of the mean and variance of q over patches and places, in nats a patch."""
+    mean = q.mean.mean((0, 2, 3, 4), keepdim=True)
+    variance = ((q.mean - mean).square() + q.log_variance.exp()).mean((0, 2, 3, 4), keepdim=True)
+    whole = DiagonalGaussian(mean, variance.log())
+    return float(elementwise_kl(q, whole).double().sum() / len(q.mean))
+
+
+def minibatch_information(z: Tensor, posteriors: list[DiagonalGaussian]) -> float:
+    """z: a draw for each patch. posteriors: first the patches' own, then those of others, each (batch, ...). Nats a patch."""
+    densities = torch.stack([log_density(z, q) for q in posteriors])
+    return float((densities[0] - torch.logsumexp(densities, 0) + log(len(densities))).mean())
+
+
+def log_density(z: Tensor, q: DiagonalGaussian) -> Tensor:
+    """log q(z) less the constant 1/2 log 2 pi of each latent, (batch,)."""
+    return -0.5 * (standardised(z, q).square() + q.log_variance).double().sum((1, 2, 3, 4))
+
+
+def by_place(levels: list[LevelNats], side: int) -> Tensor:
+    """Nats a voxel, (batch, z, y, x), of all levels together: each latent spread over the voxels that it stands for."""
+    total = torch.zeros(len(levels[0].kl), side, side, side)
+    for found in levels:
+        stride = 2**found.level
+        spread = found.kl.sum(1) / stride**3
+        total += spread.repeat_interleave(stride, 1).repeat_interleave(stride, 2).repeat_interleave(stride, 3)
+    return total

@@ -1,0 +1,129 @@
+"""A model and a batch of patches: latents are drawn from a posterior, decoded, and scored.
+
+    L   = log p(y | G(z)) - sum_l KL( q(z_l | z_>l) || p(z_l | z_>l) )          z ~ q, the KL in closed form
+    w   = log p(y | G(z)) + sum_l log p(z_l | z_>l) - log q(z_l | z_>l)         of the same z
+
+Both have the same mean, the ELBO; the first scatters less, the second is what importance weighting needs. The posterior of each
+patch may be moved: by ``shift`` in its own standard deviations, and by ``widen`` in its log-variance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cryovae.models.distributions import DiagonalGaussian, kl_divergence
+from cryovae.models.ladder import Choice, Ladder, Q, R, Rung
+from cryovae.objectives.pairs import Measurement
+from cryovae.physics.likelihood import log_likelihood, scored_bins
+
+Posterior = Callable[[int, DiagonalGaussian, Tensor], DiagonalGaussian]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """descend: runs down the model with a choice of latents, to what is decoded and the rungs, coarse to fine. score: what is
+    decoded to log p(y | x), (batch,). posterior: of a level, given prior and state. bins (batch,): coefficients that are scored.
+    """
+
+    descend: Callable[[Choice], tuple[Tensor, list[Rung]]]
+    score: Callable[[Tensor], Tensor]
+    posterior: Posterior
+    bins: Tensor
+
+
+@dataclass(frozen=True)
+class Move:
+    """By how much the posterior of one level is moved; both as its mean, (batch, channels, z, y, x)."""
+
+    shift: Tensor
+    widen: Tensor
+
+    def of(self, q: DiagonalGaussian) -> DiagonalGaussian:
+        """The posterior moved."""
+        width = torch.exp(0.5 * q.log_variance)
+        return DiagonalGaussian(q.mean + width * self.shift, q.log_variance + self.widen)
+
+
+# By level, 0 the finest.
+Moves = dict[int, Move]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Of one draw: log_likelihood (batch,), kl (levels, batch), coarse to fine, and log_weight (batch,), all in nats."""
+
+    log_likelihood: Tensor
+    kl: Tensor
+    log_weight: Tensor
+
+    @property
+    def bound(self) -> Tensor:
+        """(batch,)."""
+        return self.log_likelihood - self.kl.sum(0)
+
+    @property
+    def bound_mean(self) -> Tensor:
+        """The mean over draws, (batch,), where there are several."""
+        return self.bound.double().mean(0)
+
+
+def terms(problem: Problem, generator: torch.Generator, moves: Moves | None = None) -> Terms:
+    """One draw from the posterior, moved or not; differentiable in what it was moved by."""
+    ratios: list[Tensor] = []
+
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+        q = problem.posterior(level, prior, state)
+        q = q if moves is None else moves[level].of(q)
+        noise = torch.randn(q.mean.shape, generator=generator, dtype=q.mean.dtype).to(q.mean.device)
+        z = q.sample(noise)
+        ratios.append(0.5 * (noise.square() + q.log_variance - standardised(z, prior).square() - prior.log_variance))
+        return q, z
+
+    density, rungs = problem.descend(choose)
+    found = problem.score(density)
+    kl = torch.stack([kl_divergence(rung.chosen, rung.prior) for rung in rungs])
+    ratio = torch.stack([part.double().sum((1, 2, 3, 4)) for part in ratios]).sum(0)
+    return Terms(found, kl, found.double() + ratio)
+
+
+def standardised(z: Tensor, p: DiagonalGaussian) -> Tensor:
+    """z in standard deviations of p, about its mean."""
+    return (z - p.mean) * torch.exp(-0.5 * p.log_variance)
+
+
+@torch.no_grad()
+def drawn(problem: Problem, count: int, seed: int, moves: Moves | None = None) -> Terms:
+    """``count`` draws: log_likelihood and log_weight (count, batch), kl (levels, count, batch)."""
+    generator = torch.Generator().manual_seed(seed)
+    found = [terms(problem, generator, moves) for _ in range(count)]
+    return Terms(
+        torch.stack([t.log_likelihood for t in found]),
+        torch.stack([t.kl for t in found], 1),
+        torch.stack([t.log_weight for t in found]),
+    )
+
+
+def problem_of(ladder: Ladder, m: Measurement, role: int = Q) -> Problem:
+    """The patches of a measurement, with q or r of the ladder as posterior; all measured bins are scored, whichever it is.
+
+    ValueError for a measurement that was turned off the grid.
+    """
+    if m.back is not None:
+        raise ValueError("a measurement turned off the grid found, expected cube rotations")
+    with torch.no_grad():
+        features = ladder.encode(m.partial if role == R else m.whole, role)
+
+    def posterior(level: int, prior: DiagonalGaussian, state: Tensor) -> DiagonalGaussian:
+        block = ladder.level(level)
+        return (block.partial if role == R else block.posterior)(state, features[level], prior)
+
+    return Problem(
+        descend=lambda choose: ladder.descend(m.data.shape[-3:], len(m.data), choose),
+        score=lambda density: log_likelihood(density, m.data, m.mask, m.scored_variance, m.support, m.mask),
+        posterior=posterior,
+        bins=scored_bins(m.mask, m.data.shape, m.support),
+    )
