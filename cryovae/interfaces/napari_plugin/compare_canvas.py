@@ -69,5 +69,5 @@ class Plot(FigureCanvasQTAgg):  # type: ignore[misc]
                     axis.axvline(value, color=COLOURS.get(name, "tab:green"), linestyle="--", label=name)
             axis.set(ylim=(-0.6, 0.6), yticks=[], xlabel="grey level")
             axis.margins(x=0.1)
-            axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, 1.45), ncols=3, frameon=False)
+            self.figure.legend(fontsize=7, loc="outside upper center", ncols=4, frameon=False)
         self.draw_idle()

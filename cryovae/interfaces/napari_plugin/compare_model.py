@@ -37,14 +37,15 @@ def comparable(layers: Iterable[Any]) -> list[Any]:
 
 
 def default_pair(layers: Iterable[Any]) -> tuple[Any, Any] | None:
-    """What was restored and its restoration by their roles, else the first two layers; None if there are no two."""
+    """What was restored and its restoration by their roles, else the first two densities; None if there are no two."""
     found = comparable(layers)
     restored = of_role(found, "mean")
     run = None if restored is None else about(restored)["run"]  # type: ignore[index]
     given = of_role(found, "input", run) or of_role(found, "half1", run)
     if restored is not None and given is not None:
         return given, restored
-    return (found[0], found[1]) if len(found) > 1 else None
+    densities = [layer for layer in found if (known := about(layer)) is None or known["role"] != "std"]
+    return (densities[0], densities[1]) if len(densities) > 1 else None
 
 
 def shown_range(*slices: np.ndarray) -> tuple[float, float]:

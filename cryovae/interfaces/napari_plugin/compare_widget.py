@@ -261,6 +261,9 @@ class CompareWidget(Docked):
             return box_between((0, 0, 0), tuple(n - 1 for n in shape), shape)
         shown = self.stage.props[0] if self.stage.set else layer
         corners = shown.corner_pixels if chosen == 0 and shown.visible else np.array([[0, 0, 0], [n - 1 for n in shape]])
+        if not (corners[1] > corners[0])[displayed].all():
+            # Not drawn yet: what is in view is not known before.
+            corners = np.array([[0, 0, 0], [n - 1 for n in shape]])
         if chosen == 1:
             corners = self._drawn(layer)
         return box_in_view(corners, displayed, [self._slice(layer, axis) for axis in range(3)], shape)

@@ -57,7 +57,8 @@ def test_input_and_mean_of_the_last_run_are_chosen_first():
     layers.append(layer(np.zeros((8, *SHAPE)), "samples", "b"))
     assert [one.name for one in default_pair(layers)] == ["b input", "b mean"]
     assert len(comparable(layers)) == 6
-    assert [one.name for one in default_pair([layers[2], layers[5]])] == ["a std", "b std"]
+    assert [one.name for one in default_pair([layers[0], layers[2], layers[3]])] == ["a input", "b input"]
+    assert default_pair(layers[1:3]) is None
     assert default_pair(layers[:1]) is None
 
 
