@@ -29,7 +29,7 @@ WIDTH, COLOURS = 1000, 256
 GREY = 24
 DOCK = 380
 # From where volumes are seen in degrees, how large beside what would fill the canvas, and between which percentiles.
-ANGLES, ZOOM, SEEN = (-12.0, 28.0, -12.0), 0.72, (60, 99.8)
+ANGLES, ZOOM, SEEN = (-12.0, 28.0, -12.0), 0.68, (60, 99.8)
 
 
 def wait(seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
@@ -83,6 +83,7 @@ class Camera:
     def shoot(self, what: str) -> None:
         """The whole window as a small PNG."""
         wait(1)
+        self.viewer.status = ""
         pixels = self.viewer.screenshot(canvas_only=False, flash=False)
         picture = Image.fromarray(pixels[..., :3])
         height = round(picture.height * WIDTH / picture.width)
@@ -128,6 +129,7 @@ def in_space(camera: Camera) -> None:
     mean = np.asarray(pair[1].data, dtype=np.float32)
     low, middle, high = np.percentile(mean, (0.1, 50, 99.9))
     sign = -1 if middle - low > high - middle else 1
+    camera.dock.hide()
     stage = Stage(camera.viewer, lambda: None)
     stage.enter()
     for layer in pair:
@@ -145,6 +147,7 @@ def in_space(camera: Camera) -> None:
     camera.shoot("volume")
     camera.viewer.dims.ndisplay = 2
     stage.clear()
+    camera.dock.show()
 
 
 def doubt(camera: Camera) -> None:

@@ -19,8 +19,8 @@ COLOURS = {"input": "tab:gray", "half1": "tab:gray", "mean": "tab:blue"}
 class Plot(FigureCanvasQTAgg):  # type: ignore[misc]
     """A figure of a fixed height in pixels, as wide as its dock."""
 
-    def __init__(self, height: int) -> None:
-        self.figure = Figure(figsize=(3.4, height / 100), layout="constrained")
+    def __init__(self, height: int, layout: Any = "constrained") -> None:
+        self.figure = Figure(figsize=(3.4, height / 100), layout=layout)
         super().__init__(self.figure)
         self.setMinimumSize(240, height)
         self.setMaximumHeight(height)

@@ -61,7 +61,7 @@ class CompareWidget(Docked):
         self.found: Measured | None = None
         self.voxel: Voxel | None = None
         self._shown: tuple[Any, Any] | None = None
-        self.spectra, self.fsc, self.strip = Plot(240), Plot(280), Plot(130)
+        self.spectra, self.fsc, self.strip = Plot(235, "compressed"), Plot(280), Plot(130)
         self.state = QLabel("")
         self.text = QLabel(CLICK)
         self._lay_out()

@@ -12,10 +12,11 @@ from napari.layers import Layer
 from napari.qt.threading import create_worker
 from napari.utils import progress
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFileDialog, QGroupBox, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QGroupBox, QLabel, QVBoxLayout
 
 from cryovae.interfaces.napari_plugin import notices
 from cryovae.interfaces.napari_plugin.contents import layers_of_run
+from cryovae.interfaces.napari_plugin.docked import Docked
 from cryovae.interfaces.napari_plugin.latent_canvas import PlaneCanvas, SlicesView
 from cryovae.interfaces.napari_plugin.latent_controls import Controls
 from cryovae.interfaces.napari_plugin.latent_layers import PatchLayers
@@ -40,7 +41,7 @@ def _safely(
         return None, error
 
 
-class LatentWidget(QWidget):  # type: ignore[misc]
+class LatentWidget(Docked):
     """The dock widget. explorer: what is shown, None until the patches of a run are encoded."""
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -276,9 +277,8 @@ class LatentWidget(QWidget):  # type: ignore[misc]
         elif not wanted:
             self.layers.remove_density()
 
-    def closeEvent(self, event: Any) -> None:
-        """Stop what is under way, and leave the viewer as it was."""
+    def leave(self) -> None:
+        """Stop what is under way, and listen to the viewer no more."""
         self.cancel()
-        if self._clicked in self.viewer.mouse_drag_callbacks:
-            self.viewer.mouse_drag_callbacks.remove(self._clicked)
-        super().closeEvent(event)
+        self.viewer.layers.events.inserted.disconnect(self._list_runs)
+        self.viewer.mouse_drag_callbacks.remove(self._clicked)

@@ -288,6 +288,15 @@ def test_the_decoded_patch_is_a_layer_where_the_patch_lies(ready):
     assert "patch in the latent space" in ready.viewer.layers
 
 
+def test_taken_out_of_its_dock_it_listens_no_more(widget):
+    """The cross of a napari dock lets go of the widget and does not close it."""
+    viewer = widget.viewer
+    callbacks = len(viewer.mouse_drag_callbacks)
+    viewer.window.remove_dock_widget(widget)
+    assert len(viewer.mouse_drag_callbacks) == callbacks - 1
+    viewer.add_image(np.zeros((4, 5, 6)))
+
+
 @pytest.mark.parametrize("kind", ["nothing", "no folder", "no latents"])
 def test_what_cannot_be_explored_is_one_notification(widget, tmp_path, qtbot, shown, kind):
     save_network(tmp_path / MODEL, NetworkCheckpoint(UNet(LadderConfig((4, 6), (1, 1), 1)), 16, 5, "deepdewedge"))
