@@ -8,6 +8,7 @@ import typer
 
 from cryovae import __version__
 from cryovae.interfaces.commands.batch import app as batch
+from cryovae.interfaces.commands.diagnose import diagnose
 from cryovae.interfaces.commands.evaluate import evaluate
 from cryovae.interfaces.commands.info import info
 from cryovae.interfaces.commands.mask import mask
@@ -41,7 +42,7 @@ def main(
     """Restore cryo-electron tomograms."""
 
 
-for command in (restore, train, evaluate, sample, simulate, info, mask, view):
+for command in (restore, train, evaluate, diagnose, sample, simulate, info, mask, view):
     app.command()(reported(command))
 
 star = typer.Typer(name="star", help="Tables of tomograms, STAR files.", no_args_is_help=True, pretty_exceptions_enable=False)

@@ -107,7 +107,7 @@ def diagnose(
     main = Q if encoders == 2 else R
     bins = scored_bins(m.mask, m.data.shape, m.support).cpu().double()
     total = len(m.data) * (config.steps + 2) + 4
-    numbers = [level for level, latents in reversed(list(enumerate(ladder.config.latents))) if latents]
+    numbers = _numbers(ladder)
     draws = {role: _draws(ladder, m, role, config) for role in ([Q, R] if main == Q else [R])}
     bounds = {role: _split(found, bins, numbers) for role, found in draws.items()}
     watch(2, total, "bounds")
@@ -133,6 +133,18 @@ def diagnose(
         gaussian_hidden=float((gaussian_log_likelihood(m, signal, hidden=True).cpu() / hidden).mean()),
         answer_hidden=float(answer.mean()),
     )
+
+
+def bound_on(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig) -> Split:
+    """Rate and distortion of q or r alone."""
+    ladder = ladder.eval().requires_grad_(False)
+    bins = scored_bins(m.mask, m.data.shape, m.support).cpu().double()
+    return _split(_draws(ladder, m, role, config), bins, _numbers(ladder))
+
+
+def _numbers(ladder: Ladder) -> list[int]:
+    """Levels with latents, coarse to fine."""
+    return [level for level, latents in reversed(list(enumerate(ladder.config.latents))) if latents]
 
 
 def _draws(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig) -> Terms:

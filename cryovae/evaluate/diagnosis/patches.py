@@ -49,12 +49,12 @@ def measured(specimen: Specimen, patches: Chosen, side: int, filled_by: Ladder |
     keep = random_keep((len(patches.turns), side, side, side), share, step_generator(0, 0)) if share else None
     found = cube_turned(specimen, patches.positions, patches.turns, side, keep)
     if filled_by is not None:
-        found = found.to(filled_by.top.device)
-        return _filled(filled_by, found)
+        return filled(filled_by, found.to(filled_by.top.device))
     return found
 
 
-def _filled(ladder: Ladder, m: Measurement) -> Measurement:
+def filled(ladder: Ladder, m: Measurement) -> Measurement:
+    """The own wedge of each patch filled by the ladder's answer to what r is given, and noise. ValueError without ``given``."""
     if m.given is None:
         raise ValueError("a measurement without what was given found, expected cube rotations")
     # Filled as if nothing were hidden, for q; what r sees has its hidden bins taken out again.

@@ -1,5 +1,7 @@
 """A model whose evidence is known: z ~ N(0, I), y = W z + noise, so that y ~ N(0, W W' + s^2 I) and q can be exact."""
 
+import copy
+
 import torch
 
 from cryovae.evaluate.diagnosis.problem import Problem
@@ -18,6 +20,12 @@ class LinearGaussian:
         self.w = columns * torch.linspace(0.5, 2.0, latents, dtype=torch.float64)
         z = torch.randn(batch, latents, generator=generator, dtype=torch.float64)
         self.y = z @ self.w.T + NOISE * torch.randn(batch, coefficients, generator=generator, dtype=torch.float64)
+
+    def repeated(self, count):
+        """The same data ``count`` times: a draw for each at once."""
+        many = copy.copy(self)
+        many.y = self.y.repeat(count, 1)
+        return many
 
     def evidence(self):
         covariance = self.w @ self.w.T + NOISE**2 * torch.eye(len(self.w), dtype=torch.float64)

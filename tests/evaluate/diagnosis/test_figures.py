@@ -1,0 +1,125 @@
+"""The figures of a diagnosis that need no known evidence: the Gaussian beside it, information, shuffling."""
+
+from dataclasses import replace
+from math import log
+
+import pytest
+import torch
+
+from cryovae import fourier
+from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig, bound_on
+from cryovae.evaluate.diagnosis.gaussian import gaussian_log_likelihood, shell_of, signal_power
+from cryovae.evaluate.diagnosis.information import by_place, fitted_information, minibatch_information, nats_by_level
+from cryovae.evaluate.diagnosis.patches import chosen, measured
+from cryovae.evaluate.diagnosis.rate_distortion import trained_on
+from cryovae.evaluate.diagnosis.shuffled import shuffle_losses
+from cryovae.models.distributions import DiagonalGaussian
+from cryovae.models.ladder import Q, R
+from cryovae.objectives.elbo import ObjectiveConfig, two_encoder_bound
+from cryovae.objectives.pairs import Measurement
+from cryovae.objectives.sampling import step_generator
+from cryovae.objectives.specimen import prepare
+
+SIDE = 16
+
+
+@pytest.fixture(scope="module")
+def specimen(small):
+    return prepare(small, SIDE)
+
+
+@pytest.fixture
+def measurement(specimen):
+    return measured(specimen, chosen(specimen, SIDE, 3, 0), SIDE)
+
+
+def test_the_gaussian_is_that_of_a_dense_covariance():
+    shape = (4, 3, 5)
+    count = 60
+    torch.manual_seed(0)
+    signal = torch.rand(int(shell_of(shape).max()) + 1, dtype=torch.float64)
+    noise = 0.3 + fourier.radius(shape).double()
+    y = torch.randn(2, *shape, dtype=torch.float64)
+    whole = torch.ones_like(noise).expand(2, -1, -1, -1)
+    m = Measurement(y, y, y, whole, whole, noise.expand(2, -1, -1, -1))
+    eye = torch.eye(count, dtype=torch.float64).view(count, *shape)
+    covariance = fourier.filtered(eye, signal[shell_of(shape)] + noise).reshape(count, count)
+    dense = torch.distributions.MultivariateNormal(torch.zeros(count, dtype=torch.float64), (covariance + covariance.T) / 2)
+    assert torch.allclose(gaussian_log_likelihood(m, signal), dense.log_prob(y.flatten(1)), atol=1e-8)
+
+
+def test_the_spectrum_of_a_stationary_signal_is_found():
+    shape = (12, 12, 12)
+    shell = shell_of(shape)
+    torch.manual_seed(0)
+    power = torch.exp(-torch.arange(float(shell.max()) + 1) / 3)
+    clean = fourier.filtered(torch.randn(200, *shape), power[shell].sqrt())
+    y = clean + 0.5 * torch.randn(200, *shape)
+    whole = torch.ones(200, *shell.shape)
+    found = signal_power(Measurement(y, y, y, whole, whole, 0.25 * whole))
+    assert torch.allclose(found[1:7], power[1:7], rtol=0.1, atol=0.01)
+
+
+def test_information_is_none_without_data_and_full_where_patches_differ():
+    torch.manual_seed(0)
+    far = DiagonalGaussian(50 * torch.randn(5, 2, 2, 3, 2), torch.zeros(5, 2, 2, 3, 2))
+    same = DiagonalGaussian(torch.zeros(5, 2, 2, 3, 2), torch.zeros(5, 2, 2, 3, 2))
+    for q, expected in ((far, log(5)), (same, 0.0)):
+        z = q.sample(torch.randn(q.mean.shape))
+        others = [DiagonalGaussian(q.mean.roll(by, 0), q.log_variance) for by in range(5)]
+        assert minibatch_information(z, others) == pytest.approx(expected, abs=1e-6)
+    assert fitted_information(same) == pytest.approx(0, abs=1e-5)
+    assert fitted_information(far) > log(5)
+
+
+def test_the_nats_are_those_of_the_bound_wherever_they_are_added_up(ladder, measurement):
+    levels = nats_by_level(ladder, measurement, Q)
+    bound = two_encoder_bound(ladder, measurement, ladder.encode(measurement.partial, R), step_generator(0, 0))
+    assert [2**level.level for level in levels] == [4, 2, 1]
+    # The coarsest is given no draw; finer ones depend on it.
+    assert 3 * levels[0].rate == pytest.approx(bound.kl[0].item(), rel=1e-4)
+    assert float(by_place(levels, SIDE).sum()) == pytest.approx(3 * sum(level.rate for level in levels), rel=1e-4)
+    found = bound_on(ladder, measurement, Q, DiagnosisConfig(draws=3))
+    assert found.bound.mean == pytest.approx(-found.distortion.mean - found.rate.mean, rel=1e-5)
+    assert sum(found.rates.values()) == pytest.approx(found.rate.mean, rel=1e-5)
+
+
+@pytest.mark.parametrize("role", [Q, R])
+def test_shuffling_a_level_that_is_the_prior_costs_nothing(ladder, measurement, role):
+    head = ladder.level(1).partial if role == R else ladder.level(1).posterior
+    for part in (head.shift, head.scale):
+        torch.nn.init.zeros_(part.weight)
+        torch.nn.init.zeros_(part.bias)
+    lost = shuffle_losses(ladder, measurement, role)
+    assert float(lost[1].abs().max()) == 0
+    assert float(lost[0].abs().min()) > 0
+
+
+def test_held_out_patches_are_taken_where_there_are_any(tomogram):
+    specimen = prepare(tomogram, SIDE)
+    assert specimen.held_out
+    found = chosen(specimen, SIDE, 4, 0)
+    assert found.held_out
+    assert set(found.positions) <= set(specimen.held_out)
+    assert len(set(found.turns)) == 4
+    without = chosen(replace(specimen, held_out=()), SIDE, 4, 0)
+    assert not without.held_out
+
+
+def test_what_is_filled_is_the_wedge_alone(ladder, specimen):
+    plain, full = (measured(specimen, chosen(specimen, SIDE, 2, 0), SIDE, by) for by in (None, ladder))
+    change = fourier.transform(full.whole - plain.whole).abs()
+    assert float((change * (plain.mask == 1)).max()) < 1e-4
+    assert float((change * (plain.mask == 0)).max()) > 0.01
+    assert torch.equal(full.data, plain.data)
+
+
+def test_a_larger_beta_buys_less_rate(ladder, specimen, measurement):
+    """By the same random numbers from the same weights, which stay as they are."""
+    before = [p.clone() for p in ladder.parameters()]
+    rates = []
+    for beta in (0.0, 30.0):
+        moved = trained_on(ladder, [specimen], SIDE, 2, ObjectiveConfig(), beta, 12, 3e-3)
+        rates.append(bound_on(moved, measurement, Q, DiagnosisConfig(draws=2)).rate.mean)
+    assert rates[0] > 1.1 * rates[1]
+    assert all(torch.equal(p, q) for p, q in zip(before, ladder.parameters(), strict=True))
