@@ -19,7 +19,7 @@ import torch
 from cryovae.checkpoint import Checkpoint
 from cryovae.config import RunConfig, as_plain
 from cryovae.evaluate.region import SMALLEST, Box, box_about, cut_out
-from cryovae.inference.batches import bytes_of_tile
+from cryovae.inference.batches import PER_CHANNEL, bytes_of_tile, fitting
 from cryovae.inference.tiled import side_of
 from cryovae.interfaces import memory
 from cryovae.interfaces.progress import Watch
@@ -35,21 +35,25 @@ from cryovae.streamed import Streamed, StreamedRestorer, cleared, volumes_on_dis
 from cryovae.tomogram import InputError, Tomogram
 
 WORK = "restoring"
-# Patches that are scored at once for the calibration, in turns and in pairs, against one pair of a tile.
-AT_ONCE = 8
+# The calibration: turns of a patch that are scored at once, and bytes for each voxel of a patch beside the network (measured).
+AT_ONCE, SCORED = 8, 4000
 # Bytes below which slabs are so thin that the disk sets the pace; what libraries take on top when pictures are drawn.
 LEAST, PICTURES = 1.0e8, 2.5e8
 # Volumes of 32 bits that a report holds, and the side of the region that one is made of at the most.
 REPORTED, LARGEST = 30, 320
 
 
-def tiles_at_once(sizes: LadderConfig, patch: int, config: RestoreConfig, device: torch.device) -> float:
-    """Bytes that a network takes beside the volumes; none of them on a GPU."""
-    if device.type != "cpu":
+def scored_at_once(sizes: LadderConfig, patch: int, config: RestoreConfig, device: torch.device) -> float:
+    """Bytes that the calibration takes, which scores a patch in many turns at once; of a network on a GPU only what lies here."""
+    if not config.calibrate:
         return 0.0
-    own = config.batch * bytes_of_tile(sizes, side_of(sizes, patch))
-    scored = AT_ONCE * bytes_of_tile(sizes, patch) if config.calibrate else 0
-    return float(max(own, scored))
+    network = AT_ONCE * 4 * PER_CHANNEL * sizes.widths[0] if device.type == "cpu" else 0
+    return float((network + SCORED) * patch**3)
+
+
+def tiles_at_once(sizes: LadderConfig, patch: int, batch: int, device: torch.device) -> float:
+    """Bytes that a batch of tiles takes; none here if they are on a GPU."""
+    return float(batch * bytes_of_tile(sizes, side_of(sizes, patch))) if device.type == "cpu" else 0.0
 
 
 def by_parts(
@@ -67,8 +71,9 @@ def by_parts(
     asked: the user named the budget. InputError if it then cannot be kept: without a model to restore with, and in Zarr.
     """
     sizes, patch = (config.ladder, config.training.patch) if trained is None else (trained.ladder.config, trained.patch)
-    tiles = tiles_at_once(sizes, patch, config.restoration, device)
-    needed = memory.in_memory(shape_of(first), halves, config.restoration.samples_out, tiles)
+    batch = tiles_at_once(sizes, patch, config.restoration.batch, device)
+    network = max(batch, scored_at_once(sizes, patch, config.restoration, device))
+    needed = memory.in_memory(shape_of(first), halves, config.restoration.samples_out, network)
     if needed <= budget:
         return False
     told = f"{first} needs about {needed / 1e9:.1f} GB in memory, {budget / 1e9:.1f} GB may be taken"
@@ -108,14 +113,14 @@ def restore_streamed_in(
     """
     began = time.monotonic()
     check_disk(folder, tomogram, config)
-    room = room_within(budget, checkpoint, config, device)
+    room, batch = room_within(budget, checkpoint, config.restoration, device)
     journal = _journal(folder, tomogram, checkpoint, config, device, resume)
     log.info("larger than %.2f GB with all it needs: restored by parts, %.2f GB at a time", budget / 1e9, room / 1e9)
     with Watch("restoring, tiles", 1) as progress:
         restorer = StreamedRestorer(
             checkpoint.ladder,
             checkpoint.patch,
-            config.restoration,
+            replace(config.restoration, batch=batch),
             device,
             folder.path(WORK),
             journal,
@@ -149,17 +154,22 @@ def restore_streamed_in(
     shutil.rmtree(folder.path(WORK), ignore_errors=True)
 
 
-def room_within(budget: int, checkpoint: Checkpoint, config: RunConfig, device: torch.device) -> float:
-    """Bytes for slabs and rows, beside the program and the network."""
+def room_within(budget: int, checkpoint: Checkpoint, config: RestoreConfig, device: torch.device) -> tuple[float, int]:
+    """Bytes for slabs and rows, beside the program and the network; and the tiles at once that leave so much."""
     taken = max(memory.resident(), memory.PROGRAM - PICTURES)
-    tiles = tiles_at_once(checkpoint.ladder.config, checkpoint.patch, config.restoration, device)
-    if budget - taken - tiles < LEAST:
-        least = taken + tiles + LEAST
+    sizes, patch = checkpoint.ladder.config, checkpoint.patch
+    scored = scored_at_once(sizes, patch, config, device)
+    one = tiles_at_once(sizes, patch, 1, device)
+    least = taken + max(scored, one) + LEAST
+    if budget < least:
         raise InputError(
-            f"--memory {budget / 1e9:.2f}GB found, expected at least {least / 1e9:.2f}GB for this model, of which "
-            f"{taken / 1e9:.2f} are the program: give more, or a smaller --set restoration.batch"
+            f"--memory {budget / 1e9:.2f}GB found, expected at least {least / 1e9:.2f}GB for this model, "
+            f"{taken / 1e9:.2f} of them for the program: give more, or leave out most of it, --set restoration.calibrate=false"
         )
-    return budget - taken - tiles
+    batch = config.batch
+    if device.type == "cpu":
+        batch = fitting(sizes, side_of(sizes, patch), batch, max(scored, (budget - taken - LEAST) / 2))
+    return budget - taken - max(scored, tiles_at_once(sizes, patch, batch, device)), batch
 
 
 def region_within(shape: tuple[int, int, int], budget: int) -> Box | None:

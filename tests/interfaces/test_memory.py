@@ -50,7 +50,7 @@ def test_a_tomogram_that_does_not_fit_is_restored_by_parts_to_the_same(small_fil
     assert cryovae(*given, "-o", tmp_path / "whole", "--memory", "8GB").returncode == 0
     assert not (tmp_path / "whole" / "restoring").exists()
     monkeypatch.setattr(memory, "PROGRAM", 100e9)
-    monkeypatch.setattr("cryovae.interfaces.streamed_run.room_within", lambda *_: 3e5)
+    monkeypatch.setattr("cryovae.interfaces.streamed_run.room_within", lambda *_: (3e5, 2))
     monkeypatch.setattr("cryovae.interfaces.streamed_run.region_within", _middle)
     parts = tmp_path / "parts"
     assert cryovae(*given, "-o", parts, "--memory", "8GB").returncode == 0
@@ -89,16 +89,16 @@ def test_what_cannot_be_done_by_parts_is_refused_in_one_line(small_files, model,
 
 @pytest.mark.slow
 def test_a_tomogram_of_many_times_its_budget_is_restored_within_it(tmp_path):
-    """300 x 400 x 200 voxels, 96 MB, which in memory take more than 2 GB: peak of the process under 800 MB and a tenth."""
+    """120 x 320 x 256 voxels, 39 MB, which in memory take 1.4 GB: peak of the process under 800 MB and a tenth."""
     from cryovae.io.mrc.header import read_header
 
     ladder = Ladder(LadderConfig((2, 2), (1, 1), 1))
-    save_model(tmp_path / "model.safetensors", Checkpoint(ladder, 64, 1, 2, {}))
-    path = write_mrc(tmp_path / "large.mrc", np.random.default_rng(0).normal(size=(200, 400, 300)).astype(np.float32))
+    save_model(tmp_path / "model.safetensors", Checkpoint(ladder, 32, 1, 2, {}))
+    path = write_mrc(tmp_path / "large.mrc", np.random.default_rng(0).normal(size=(120, 320, 256)).astype(np.float32))
     line = [sys.executable, "-m", "cryovae", "restore", path, *RANGE, "--model", tmp_path / "model.safetensors"]
     line += ["-o", tmp_path / "r", "--samples", "2", "--memory", "800MB", "--threads", "1", "--device", "cpu"]
     subprocess.run(list(map(str, line)), check=True, capture_output=True, env=ALONE, timeout=1500)
     # Of all children so far, in kilobytes: no other one is as large in a run of this file alone, so it is a bound from above.
     peak = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert read_header(Path(tmp_path / "r" / "large_mean.mrc")).size == (300, 400, 200)
+    assert read_header(Path(tmp_path / "r" / "large_mean.mrc")).size == (256, 320, 120)
     assert peak < 1.1 * 800e6

@@ -1,0 +1,141 @@
+"""Time and memory of restoring against the size of a tomogram, held in memory and by parts; a table, and a plot.
+
+    python pipelines/benchmark/memory.py --sizes 64 96 128 192 --out benchmark_memory
+
+Each restoration is a process of its own, with a small ladder that was not trained: what its answer is does not matter here. By
+parts it is given --memory; held in memory it is given no limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import mrcfile
+import numpy as np
+
+WAYS = ("in memory", "by parts")
+# The command line, which then takes every tomogram for one that does not fit.
+PARTS = "from cryovae.interfaces import cli, memory; memory.IN_MEMORY = 10**9; cli.app()"
+
+
+def main() -> None:
+    """Measure, print and plot."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 96, 128, 192], help="sides of cubes, in voxels")
+    parser.add_argument("--memory", default="700MB", help="budget by parts")
+    parser.add_argument("--widths", type=int, nargs="+", default=[4, 6], help="channels of the ladder, fine to coarse")
+    parser.add_argument("--patch", type=int, default=32)
+    parser.add_argument("--samples", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmark_memory"))
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    model = untrained(given.out / "model.safetensors", given.widths, given.patch)
+    rows: list[dict[str, float | str]] = []
+    print(
+        f"{'side':>5} {'way':<10} {'s':>8} {'s per Mvoxel':>13} {'peak MB':>8} {'bytes per voxel over the smallest':>34}",
+        flush=True,
+    )
+    for side in given.sizes:
+        volume = noise(given.out / f"noise_{side}.mrc", side)
+        for way in WAYS:
+            rows.append({"side": side, "way": way} | measured(volume, model, way, given))
+            told(rows)
+        volume.unlink()
+    (given.out / "memory.json").write_text(json.dumps(rows, indent=2) + "\n")
+    plotted(given.out / "memory.png", rows, given.memory)
+
+
+def untrained(path: Path, widths: list[int], patch: int) -> Path:
+    """A model file of a ladder as it starts."""
+    import torch
+
+    from cryovae.checkpoint import Checkpoint, save_model
+    from cryovae.models.ladder import Ladder, LadderConfig
+
+    torch.manual_seed(0)
+    save_model(path, Checkpoint(Ladder(LadderConfig(tuple(widths), (2,) * len(widths), 1)), patch, 0, 2, {}))
+    return path
+
+
+def noise(path: Path, side: int) -> Path:
+    """A cube of white noise, written plane by plane."""
+    rng = np.random.default_rng(side)
+    with mrcfile.new_mmap(path, shape=(side,) * 3, mrc_mode=2, overwrite=True) as mrc:
+        mrc.voxel_size = 10.0
+        for plane in mrc.data:
+            plane[:] = rng.normal(size=(side, side))
+    return path
+
+
+def measured(volume: Path, model: Path, way: str, given: argparse.Namespace) -> dict[str, float]:
+    """Seconds and peak bytes of one restoration."""
+    line = [
+        sys.executable,
+        *(("-m", "cryovae") if way == WAYS[0] else ("-c", PARTS)),
+        "restore",
+        volume,
+        "--tilt-range",
+        "-60",
+        "60",
+        "--model",
+        model,
+    ]
+    line += ["-o", given.out / "restored", "--overwrite", "--samples", given.samples, "--set", "restoration.batch=2"]
+    line += ["--device", given.device, "--threads", given.threads]
+    line += ["--memory", given.memory if way == WAYS[1] else "1000GB"]
+    began = time.monotonic()
+    process = subprocess.Popen([str(word) for word in line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    said = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{volume}, {way}: {said.strip().splitlines()[-1]}")
+    return {"seconds": time.monotonic() - began, "peak": 1024.0 * usage.ru_maxrss}
+
+
+def told(rows: list[dict[str, float | str]]) -> None:
+    """Print the last row."""
+    row = rows[-1]
+    first = next(r for r in rows if r["way"] == row["way"])
+    voxels, before = float(row["side"]) ** 3, float(first["side"]) ** 3
+    slope = (float(row["peak"]) - float(first["peak"])) / (voxels - before) if voxels > before else float("nan")
+    per = float(row["seconds"]) / voxels * 1e6
+    print(
+        f"{row['side']:>5} {row['way']:<10} {row['seconds']:8.1f} {per:13.2f} {float(row['peak']) / 1e6:8.0f} {slope:34.1f}",
+        flush=True,
+    )
+
+
+def plotted(path: Path, rows: list[dict[str, float | str]], budget: str) -> None:
+    """Seconds per million voxels, and peak memory, against the side."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), constrained_layout=True)
+    for way, colour in zip(WAYS, ("tab:blue", "tab:orange"), strict=True):
+        own = [row for row in rows if row["way"] == way]
+        side = np.array([float(row["side"]) for row in own])
+        left.plot(side, [float(row["seconds"]) for row in own] / side**3 * 1e6, "o-", color=colour, label=way)
+        right.plot(side, [float(row["peak"]) / 1e9 for row in own], "o-", color=colour, label=way)
+    left.set(xlabel="side of a cube (voxels)", ylabel="seconds per million voxels", ylim=(0, None))
+    right.set(xlabel="side of a cube (voxels)", ylabel="peak resident memory (GB)", ylim=(0, None))
+    right.set_title(f"by parts with --memory {budget}", fontsize=10)
+    for axis in (left, right):
+        axis.legend()
+        axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=100)
+
+
+if __name__ == "__main__":
+    main()
