@@ -20,6 +20,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.inference.second_wedge import second_wedge
 from cryovae.inference.spread import (
     BINS,
     CROSS,
@@ -27,11 +28,13 @@ from cryovae.inference.spread import (
     MODEL,
     SHELLS,
     VARIANCE,
-    WIDTH,
     Spread,
+    by_shell,
     fit_given,
     fit_hidden,
     missed_power,
+    one_wedge,
+    shells,
 )
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.pairs import Measurement
@@ -90,7 +93,8 @@ def foretell(
     scored = replace(specimen, held_out=tuple(positions))
     generator = torch.Generator().manual_seed(seed)
     measurements = [m.to(device) for m in held_out(scored, patch)] if scored.tilts.has_wedge else []
-    patches = [_hidden(ladder, m, specimen.tilts, pairs, generator) for m in _as_in_training(ladder, measurements)]
+    filled = _as_in_training(ladder, measurements)
+    patches = [_hidden(ladder, m, specimen.tilts, pairs, generator) for m in filled]
     if not any(float(p.sums[BINS].sum()) >= 1 for p in patches):
         # A wedge thinner than its soft edge in a patch: there are no bins of which nothing was given.
         patches = []
@@ -101,6 +105,11 @@ def foretell(
     one = torch.ones(SHELLS)
     hidden, amplitude = fit_hidden(sum(p.sums for p in patches)) if patches else (one, one)  # type: ignore[arg-type]
     figures = _figures(patches, (hidden, amplitude)) if patches else {}
+    if patches:
+        extra = second_wedge(ladder, specimen, tuple(positions), patch, window(patch), filled is not measurements, device)
+        fewer = one_wedge(sum(p.sums for p in patches), amplitude, extra)  # type: ignore[arg-type]
+        hidden = hidden * fewer
+        figures |= {"one_wedge": _listed(fewer.sqrt())}
     figures |= {"patches": len(positions), "trained_on": trained_on}
     figures |= {"weight_of_data": _listed(weight), "error_given": _listed(error)}
     return Foretold(Spread(hidden, amplitude, weight, error, copied), figures)
@@ -110,17 +119,6 @@ def _corners(specimen: Specimen, side: int) -> tuple[Position, ...]:
     shape = specimen.density.shape
     found = held_out_patches((shape[0], shape[1], shape[2]), side)
     return found or ((0, 0, 0),)
-
-
-def _shells(radius: Tensor) -> Tensor:
-    return (radius / WIDTH).long().clamp(max=SHELLS)
-
-
-def _by_shell(values: Tensor, shell: Tensor) -> Tensor:
-    """Sum (rows, ..., z, y, x // 2 + 1) over the bins of each shell, dropping those beyond the last: (rows, SHELLS) float64."""
-    flat = values.double().flatten(1)
-    index = shell.expand(values.shape[1:]).flatten()
-    return torch.zeros(len(values), SHELLS + 1, dtype=torch.float64).index_add_(1, index, flat)[:, :SHELLS]
 
 
 def _samples(
@@ -202,10 +200,11 @@ def _hidden(ladder: Ladder, m: Measurement, tilts: TiltGeometry, pairs: int, gen
             weight * y.abs().square(),
             weight * (y - x).abs().square(),
             weight * variance,
+            weight,
         ]
     )
-    shell = _shells(fourier.radius(shape))
-    sums = _by_shell(terms, shell)
+    shell = shells(fourier.radius(shape))
+    sums = by_shell(terms, shell)
     # Within a shell of one patch the variance is taken as one: of a single bin a few samples know too little.
     smooth = (sums[VARIANCE] / sums[BINS].clamp_min(1)).float()
     chosen = torch.nonzero((m.hidden > 0.99) & (shell < SHELLS), as_tuple=True)
@@ -249,7 +248,7 @@ def _given(
     products = [a * a.conj(), a * b.conj(), b * b.conj(), a * x.conj(), b * x.conj(), x * x.conj()]
     terms = torch.stack([*(weight * p.real for p in products), weight * variance, weight * noise])
     copied = tabulated(((a - b) * x.conj()).real / noise, weight * noise, fourier.frequencies(first.shape), "copied")
-    return _by_shell(terms, _shells(fourier.radius(first.shape))), copied
+    return by_shell(terms, shells(fourier.radius(first.shape))), copied
 
 
 def _figures(patches: list[_Patch], fitted: tuple[Tensor, Tensor]) -> dict[str, object]:

@@ -4,7 +4,8 @@ With x the mean of samples of r and s^2 their variance, the spread in the wedge 
 
     c^2(k) = e^2(k) / s^2(k),           e^2 = < |F(y - x)|^2 > - sigma^2
 
-fitted on held-out measured bins, never on a truth. In measured bins the weight w of the data that leaves least error, and that
+fitted on held-out measured bins, never on a truth; a restoration's is less by what a second missing wedge costs
+(second_wedge.py). In measured bins the weight w of the data that leaves least error, and that
 error E, follow from a second observation b of what the model was given as a, at noise 2 sigma^2 each; both are carried over
 to sigma^2 as for a Gaussian of variance P or S:
 
@@ -26,11 +27,13 @@ SHELLS = 20
 WIDTH = 0.5 / SHELLS
 # The spread may be widened or narrowed by so much, in variance; outside, something else is wrong.
 WIDEST = 16.0
+# Of the held-out error, what a second wedge can be blamed for at most.
+MOST_BLAMED = 0.75
 # Of so many bins the weight of the data is half found, half the one that the model's own spread gives.
 FEW_BINS = 10.0
 
 # Rows of the sums over hidden bins.
-BINS, CROSS, MODEL, DATA, MISFIT, VARIANCE = range(6)
+BINS, CROSS, MODEL, DATA, MISFIT, VARIANCE, WEIGHT = range(7)
 # Rows of the sums of ``given``: products of a = y + n', b = y - n' and x, the variance of samples, and the number of bins.
 AA, AB, BB, AX, BX, XX, SPREAD, COUNT = range(8)
 
@@ -62,6 +65,18 @@ class Spread:
         below = place.floor().long()
         above = (below + 1).clamp(max=SHELLS - 1)
         return table[below] + (place - below) * (table[above] - table[below])
+
+
+def shells(radius: Tensor) -> Tensor:
+    """The shell of each |k|, SHELLS for those beyond the last."""
+    return (radius / WIDTH).long().clamp(max=SHELLS)
+
+
+def by_shell(values: Tensor, shell: Tensor) -> Tensor:
+    """Sum (rows, ..., z, y, x // 2 + 1) over the bins of each shell, dropping those beyond the last: (rows, SHELLS) float64."""
+    flat = values.double().flatten(1)
+    index = shell.expand(values.shape[1:]).flatten()
+    return torch.zeros(len(values), SHELLS + 1, dtype=torch.float64).index_add_(1, index, flat)[:, :SHELLS]
 
 
 def at_noise(share: Tensor, noise: Tensor) -> Tensor:
@@ -114,6 +129,20 @@ def fit_hidden(sums: Tensor) -> tuple[Tensor, Tensor]:
     found = (s[CROSS].clamp_min(0) / s[MODEL].clamp_min(1e-9)).clamp(max=1.0)
     amplitude = _leaning(found, _trust(s[CROSS], s[MODEL]), 0.0)
     return _ratio(missed_power(s, amplitude), s[VARIANCE], s[BINS]).float(), amplitude.float()
+
+
+def one_wedge(sums: Tensor, amplitude: Tensor, extra: Tensor) -> Tensor:
+    """By what c^2 (SHELLS,) is multiplied where one wedge is missing, not two: 1 - b^2 extra / e^2.
+
+    extra: (SHELLS,) e_2^2 - e_1^2 in a bin, in the units of the density. At least 1 - MOST_BLAMED.
+    """
+    s = pooled(sums)
+    b = amplitude.double()
+    missed = missed_power(s, b)
+    blamed = b.square() * extra * s[WEIGHT]
+    # Where no error stands out of noise, the fit kept the model's own spread, and there is nothing to correct.
+    share = torch.where(missed > 2 * (2 * s[BINS]).sqrt(), blamed / missed.clamp_min(1e-9), torch.zeros_like(missed))
+    return (1 - share.clamp(0, MOST_BLAMED)).float()
 
 
 def missed_power(s: Tensor, amplitude: Tensor) -> Tensor:

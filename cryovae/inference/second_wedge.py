@@ -1,0 +1,102 @@
+"""How much farther off an answer is with two wedges missing than with one.
+
+A held-out patch is turned, so that measured bins come to lie in the canonical wedge, and then both wedges are missing: the one of
+its tilts and the one that is hidden. A tomogram at test misses its own alone, and is answered better than held-out bins say.
+By how much is found on specimens that the ladder has imagined, its own answers x, measured anew with noise n like the data's:
+
+    e_2^2 = < |F(x - G(g, hidden))|^2 >         turned by g, the canonical wedge hidden: over bins measured, and hidden
+    e_1^2 = < |F(x - G(M x + n))|^2 >           as at test: over bins in the wedge
+
+What an answer cannot know of a true specimen is in neither, and drops out of e_2^2 - e_1^2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.inference.spread import SHELLS, by_shell, pooled, shells
+from cryovae.models.ladder import Ladder, R
+from cryovae.objectives.sampling import held_out, unseen
+from cryovae.objectives.specimen import Specimen
+from cryovae.objectives.validation import own_wedge_filled
+from cryovae.physics.rotation import symmetry_rotations
+from cryovae.tiling.grid import Position, cut, levels
+from cryovae.tomogram import TiltGeometry
+
+TURNS = 2
+
+
+@torch.no_grad()
+def second_wedge(
+    ladder: Ladder,
+    specimen: Specimen,
+    positions: tuple[Position, ...],
+    side: int,
+    support: Tensor,
+    fill: bool,
+    device: torch.device,
+) -> Tensor:
+    """e_2^2 - e_1^2 by shell, per bin of patches seen through ``support`` (side, side, side): (SHELLS,) float64, at least 0.
+
+    positions: of the patches (side, side, side) whose answers are measured anew. fill: whether held-out inputs have their own
+    wedge filled. device: where the ladder lies.
+    """
+    generator = torch.Generator().manual_seed(1)
+    sums = torch.zeros(4, SHELLS, dtype=torch.float64)
+    for position in positions:
+        imagined = _answer(ladder, cut(specimen.density, position, side)[None], specimen, device)[0]
+        noisy = _measured(imagined, specimen, generator)
+        sums[:2] += _as_at_test(ladder, imagined, noisy, specimen, support, device)
+        sums[2:] += _as_held_out(ladder, imagined, noisy, specimen, support, fill, device)
+    one, one_bins, two, two_bins = pooled(sums)
+    return (two / two_bins.clamp_min(1) - one / one_bins.clamp_min(1)).clamp_min(0) * (one_bins >= 1) * (two_bins >= 1)
+
+
+def _answer(ladder: Ladder, tiles: Tensor, specimen: Specimen, device: torch.device) -> Tensor:
+    """What tiles (batch, z, y, x) in the frame of the tomogram are answered with, levels included, on the CPU."""
+    level = levels(tiles)
+    return _decoded(ladder, fourier.filtered(tiles - level, specimen.orientations.given).to(device), specimen.tilts) + level
+
+
+def _decoded(ladder: Ladder, partial: Tensor, tilts: TiltGeometry) -> Tensor:
+    turns = symmetry_rotations(tilts)[:TURNS]
+    found = [turn.inverse(ladder.restore(ladder.encode(turn(partial), R), None)) for turn in turns]
+    return torch.stack(found).mean(0).cpu()
+
+
+def _measured(imagined: Tensor, specimen: Specimen, generator: torch.Generator) -> Tensor:
+    """M x + n for a density (z, y, x)."""
+    tables = specimen.orientations
+    white = torch.randn(imagined.shape, generator=generator)
+    noise = fourier.filtered(white, (tables.canonical * tables.canonical_variance).sqrt())
+    return fourier.filtered(imagined, tables.canonical) + noise
+
+
+def _errors(found: Tensor, imagined: Tensor, bins: Tensor, support: Tensor) -> Tensor:
+    """Sums of |F(support (found - imagined))|^2 over ``bins``, and of the bins, by shell: (2, SHELLS); batches are summed."""
+    counted = (bins * fourier.multiplicity(support.shape)).expand(len(found), *bins.shape[-3:])
+    power = fourier.transform(support * (found - imagined)).abs().square()
+    shell = shells(fourier.radius(support.shape))
+    return torch.stack([by_shell(counted * power, shell).sum(0), by_shell(counted, shell).sum(0)])
+
+
+def _as_at_test(
+    ladder: Ladder, imagined: Tensor, noisy: Tensor, specimen: Specimen, support: Tensor, device: torch.device
+) -> Tensor:
+    empty = unseen(specimen.orientations.canonical)
+    return _errors(_answer(ladder, noisy[None], specimen, device), imagined, empty, support)
+
+
+def _as_held_out(
+    ladder: Ladder, imagined: Tensor, noisy: Tensor, specimen: Specimen, support: Tensor, fill: bool, device: torch.device
+) -> Tensor:
+    side = imagined.shape[-1]
+    alone = replace(specimen, held_out=((0, 0, 0),), inside=None, spared=())
+    given, clean = (held_out(replace(alone, density=v, filled=v), side)[0] for v in (noisy, imagined))
+    inputs = own_wedge_filled(ladder, given.to(device)) if fill else given.to(device)
+    found = fourier.filtered(_decoded(ladder, inputs.partial, specimen.tilts), given.mask)
+    return _errors(found, fourier.filtered(clean.data, given.mask), given.hidden, support)
