@@ -15,23 +15,24 @@ import numpy as np
 
 from cryovae.evaluate.diagnosis.diagnose import Diagnosis, Figure
 from cryovae.evaluate.diagnosis.information import LevelNats
+from cryovae.evaluate.diagnosis.place import Plane
 from cryovae.inference.activity import LEAST_VARIANCE
 from cryovae.io.atomic import whole_file
 
 COLOURS = {"q": "tab:blue", "r": "tab:orange"}
 
 
-def diagnosis_picture(path: Path, found: Diagnosis, plane: tuple[np.ndarray, np.ndarray], voxel_size: float, title: str) -> None:
-    """Write the picture. plane: a slice of the tomogram (y, x) and nats a voxel of it; voxel size in angstrom."""
-    figure, axes = plt.subplots(2, 4, figsize=(23, 10.5), constrained_layout=True)
+def diagnosis_picture(path: Path, found: Diagnosis, plane: Plane, voxel_size: float, title: str) -> None:
+    """Write the picture. plane: a slice of the tomogram and nats a voxel of it; voxel size in angstrom."""
+    figure, axes = plt.subplots(3, 3, figsize=(18, 15), constrained_layout=True)
     main = "q" if found.q else "r"
     _bounds(axes[0, 0], found)
-    _rates(axes[0, 1], found)
-    _channels(axes[0, 2], found.levels[main], main)
-    _information(axes[0, 3], found)
-    _importance(axes[1, 0], found)
-    _shuffled(axes[1, 1], found)
-    _place(figure, axes[1, 2:], plane, voxel_size, main)
+    _importance(axes[0, 1], found)
+    _rates(axes[0, 2], found)
+    _channels(axes[1, 0], found.levels[main], main)
+    _information(axes[1, 1], found)
+    _shuffled(axes[1, 2], found)
+    _place(figure, axes[2], plane, voxel_size, main)
     figure.suptitle(title)
     with whole_file(path) as beside:
         figure.savefig(beside, dpi=75)
@@ -105,13 +106,12 @@ def _information(axis: Any, found: Diagnosis) -> None:
     for number, (role, parts) in enumerate(found.levels.items()):
         at = np.arange(len(parts)) + 0.2 * (number - (len(found.levels) - 1) / 2)
         low = np.array([max(part.minibatch, 1e-2) for part in parts])
-        high = np.array([max(min(part.fitted, part.rate), 1e-2) for part in parts])
+        high = np.array([max(part.most, 1e-2) for part in parts])
         axis.vlines(at, np.minimum(low, high), high, color=COLOURS[role], linewidth=6, alpha=0.5, label=role)
         axis.plot(at, low, "^", color=COLOURS[role])
         axis.plot(at, high, "v", color=COLOURS[role])
-    axis.axhline(np.log(found.patches), color="gray", linestyle=":", linewidth=1)
-    axis.text(0.01, np.log(found.patches) * 1.1, f"log {found.patches}, the most that the lower can be", fontsize=8, color="gray",
-              transform=axis.get_yaxis_transform())  # fmt: skip
+    most = f"log {found.patches}, the most that the lower mark can be"
+    axis.axhline(np.log(found.patches), color="gray", linestyle=":", linewidth=1, label=most)
     axis.set_xticks(range(len(parts)), [str(2**part.level) for part in parts])
     axis.set_yscale("log")
     axis.set(title="what a level says of its patch: between the marks", xlabel="stride of the level (voxels)")
@@ -127,7 +127,7 @@ def _importance(axis: Any, found: Diagnosis) -> None:
     axis.plot(draws, rise, "o-", color="tab:purple")
     axis.set_xscale("log", base=2)
     state = "" if gaps.converged else ": not converged"
-    axis.set(title=f"importance-weighted bound; effective sample size {gaps.effective:.1f} of {draws[-1]}{state}")
+    axis.set(title=f"importance-weighted bound\neffective sample size {gaps.effective:.1f} of {draws[-1]}{state}")
     axis.set(xlabel="draws", ylabel="rise over a single draw (nats a patch)")
 
 
@@ -142,13 +142,16 @@ def _shuffled(axis: Any, found: Diagnosis) -> None:
     axis.legend()
 
 
-def _place(figure: Any, axes: Any, plane: tuple[np.ndarray, np.ndarray], voxel_size: float, role: str) -> None:
-    density, nats = plane
+def _place(figure: Any, axes: Any, plane: Plane, voxel_size: float, role: str) -> None:
     nm = voxel_size / 10
-    extent = (0, density.shape[1] * nm, 0, density.shape[0] * nm)
-    low, high = np.percentile(density, (0.5, 99.5))
-    axes[0].imshow(density, cmap="gray", vmin=low, vmax=high, origin="lower", extent=extent)
-    axes[0].set(title="the tomogram, middle plane", xlabel="x (nm)", ylabel="y (nm)")
-    picture = axes[1].imshow(nats, cmap="magma", vmin=0, vmax=np.percentile(nats, 99.5), origin="lower", extent=extent)
-    axes[1].set(title=f"where the nats of {role} lie, all levels", xlabel="x (nm)", ylabel="y (nm)")
-    figure.colorbar(picture, ax=axes[1], shrink=0.8, label="KL (nats a voxel)")
+    extent = (0, plane.density.shape[1] * nm, 0, plane.density.shape[0] * nm)
+    shown = (
+        ("the tomogram, middle plane", plane.density, "gray", "standard deviations"),
+        (f"where the nats of {role} lie, all levels", plane.nats, "magma", "KL (nats a voxel)"),
+        (f"of them, what the means of {role} account for", plane.of_mean, "magma", "nats a voxel"),
+    )
+    for axis, (title, values, colours, unit) in zip(axes, shown, strict=True):
+        low, high = np.percentile(values, (0.5, 99.5))
+        picture = axis.imshow(values, cmap=colours, vmin=low, vmax=high, origin="lower", extent=extent)
+        axis.set(title=title, xlabel="x (nm)", ylabel="y (nm)")
+        figure.colorbar(picture, ax=axis, shrink=0.8, label=unit)

@@ -14,13 +14,13 @@ from cryovae.evaluate.diagnosis.gaps import optimised
 from cryovae.evaluate.diagnosis.gaussian import gaussian_log_likelihood
 from cryovae.evaluate.diagnosis.importance import LEAST, effective_sample_size, importance_bounds, standard_error
 from cryovae.evaluate.diagnosis.information import LevelNats, nats_by_level
-from cryovae.evaluate.diagnosis.patches import rows
+from cryovae.evaluate.diagnosis.patches import groups
 from cryovae.evaluate.diagnosis.problem import Terms, drawn, problem_of
 from cryovae.evaluate.diagnosis.shuffled import shuffle_losses
 from cryovae.evaluate.diagnosis.small import Evidence, evidence_of, small_enough
 from cryovae.models.ladder import Ladder, Q, R
 from cryovae.objectives.pairs import Measurement
-from cryovae.physics.likelihood import log_likelihood, scored_bins
+from cryovae.physics.likelihood import scored_bins
 
 # Done so far, of so many, and what is under way.
 Watch = Callable[[int, int, str], None]
@@ -32,7 +32,7 @@ class DiagnosisConfig:
     for the best posterior of a patch. temperatures, chains: of annealed importance sampling, where the model is small enough.
     """
 
-    draws: int = 32
+    draws: int = 16
     steps: int = 60
     temperatures: int = 300
     chains: int = 16
@@ -79,8 +79,8 @@ class Gaps:
 @dataclass(frozen=True)
 class Diagnosis:
     """All figures, in nats a coefficient. patches: how many; bins: measured coefficients a patch. gaussian: the log-likelihood of
-    the Gaussian of the same spectrum; beyond: the bound less it. gaussian_hidden, answer_hidden: of the coefficients hidden
-    from r, by the Gaussian and by what r's means decode to.
+    the Gaussian of the same spectrum; beyond: the bound less it. foretold: of the coefficients hidden from r, the
+    log-likelihood by what r's means decode to, with its error by shell, less that of the Gaussian.
     """
 
     patches: int
@@ -92,21 +92,27 @@ class Diagnosis:
     shuffled: dict[str, dict[int, Figure]] = field(repr=False)
     gaussian: Figure
     beyond: Figure
-    gaussian_hidden: float
-    answer_hidden: float
+    foretold: Figure
 
 
 def diagnose(
-    ladder: Ladder, m: Measurement, signal: Tensor, encoders: int, config: DiagnosisConfig, watch: Watch = lambda *_: None
+    ladder: Ladder,
+    m: Measurement,
+    signal: Tensor,
+    error: Tensor,
+    encoders: int,
+    config: DiagnosisConfig,
+    watch: Watch = lambda *_: None,
 ) -> Diagnosis:
     """Diagnose a model on the patches of a measurement; signal: the spectrum of the Gaussian, S by shell (``signal_power``).
 
-    encoders: 2 where q is the posterior, 1 where r alone is. One patch at a time is in memory with its gradients.
+    encoders: 2 where q is the posterior, 1 where r alone is. error: the spectrum of the error of r's answer (``error_power``).
+    Two patches at a time are in memory with their gradients.
     """
     ladder = ladder.eval().requires_grad_(False)
     main = Q if encoders == 2 else R
     bins = scored_bins(m.mask, m.data.shape, m.support).cpu().double()
-    total = len(m.data) * (config.steps + 2) + 4
+    total = len(groups(m)) * (config.steps + 2) + 4
     numbers = _numbers(ladder)
     draws = {role: _draws(ladder, m, role, config) for role in ([Q, R] if main == Q else [R])}
     bounds = {role: _split(found, bins, numbers) for role, found in draws.items()}
@@ -119,7 +125,8 @@ def diagnose(
     gaps = _gaps(ladder, m, main, config, lambda done: watch(4 + done, total, "searching each patch's own posterior"))
     reference = gaussian_log_likelihood(m, signal).cpu().double() / bins
     hidden = scored_bins(m.hidden, m.data.shape, m.support).cpu().double().clamp_min(1)
-    answer = _answer_hidden(ladder, m).cpu().double() / hidden
+    unknowing = gaussian_log_likelihood(m, signal, hidden=True).cpu().double() / hidden
+    knowing = gaussian_log_likelihood(m, error, hidden=True, answer=answered(ladder, m)).cpu().double() / hidden
     return Diagnosis(
         patches=len(m.data),
         bins=float(bins.mean()),
@@ -130,8 +137,7 @@ def diagnose(
         shuffled=shuffled,
         gaussian=_figure(reference),
         beyond=_figure(draws[main].bound_mean.cpu() / bins - reference),
-        gaussian_hidden=float((gaussian_log_likelihood(m, signal, hidden=True).cpu() / hidden).mean()),
-        answer_hidden=float(answer.mean()),
+        foretold=_figure(knowing - unknowing),
     )
 
 
@@ -148,8 +154,7 @@ def _numbers(ladder: Ladder) -> list[int]:
 
 
 def _draws(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig) -> Terms:
-    parts = [drawn(problem_of(ladder, rows(m, slice(i, i + 1)), role), config.draws, config.seed) for i in range(len(m.data))]
-    return _joined(parts)
+    return _joined([drawn(problem_of(ladder, part, role), config.draws, config.seed) for part in groups(m)])
 
 
 def _joined(parts: list[Terms]) -> Terms:
@@ -183,8 +188,8 @@ def _split(found: Terms, bins: Tensor, numbers: Sequence[int]) -> Split:
 def _gaps(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig, watch: Callable[[int], None]) -> Gaps:
     """Patch by patch: search, then the bounds before and after from the same random numbers, which the search has not seen."""
     before, after = [], []
-    for number in range(len(m.data)):
-        problem = problem_of(ladder, rows(m, slice(number, number + 1)), role)
+    for number, part in enumerate(groups(m)):
+        problem = problem_of(ladder, part, role)
         began = number * (config.steps + 2)
         moves = optimised(problem, config.steps, seed=config.seed + 1, watch=partial(_later, watch, began))
         before.append(drawn(problem, config.draws, config.seed + 3))
@@ -208,9 +213,9 @@ def _gaps(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig, wa
 
 
 @torch.no_grad()
-def _answer_hidden(ladder: Ladder, m: Measurement) -> Tensor:
-    density = ladder.restore(ladder.encode(m.partial, R), None)
-    return log_likelihood(density, m.data, m.hidden, m.scored_variance, m.support, m.mask)
+def answered(ladder: Ladder, m: Measurement) -> Tensor:
+    """What r's means are decoded to, (batch, z, y, x)."""
+    return torch.cat([ladder.restore(ladder.encode(part.partial, R), None) for part in groups(m)])
 
 
 def _later(watch: Callable[[int], None], began: int, step: int) -> None:
@@ -227,12 +232,13 @@ def as_plain(found: Diagnosis) -> dict[str, Any]:
                 "level": part.level,
                 "stride": 2**part.level,
                 "nats_a_patch": part.rate,
+                "of_which_by_the_mean": part.rate_of_mean,
                 "nats_by_channel": (part.kl.double().sum((0, 2, 3, 4)) / len(part.kl)).tolist(),
                 "active_channels": part.active,
                 "channels": len(part.variance),
                 "variance_of_mean": part.variance.tolist(),
                 "information_at_least": part.minibatch,
-                "information_at_most": min(part.fitted, part.rate),
+                "information_at_most": part.most,
             }
             for part in parts
         ]

@@ -3,7 +3,8 @@
     F y(k) ~ N(0, S(|k|) + sigma^2(k)),    S = < |F y|^2 - sigma^2 > over measured bins of patches, by shell, never below 0
 
 The stationary Gaussian process, periodic on the patch, plus the noise: its bins are independent, so that its log-likelihood is a
-sum over those that were measured, exactly, and what it foretells of bins that are hidden is nothing.
+sum over those that were measured, exactly, and what it foretells of bins that are hidden is nothing. An answer x is set beside it
+on hidden bins as N(F x, E(|k|) + sigma^2(k)), E the spectrum of its error, found as S is: only the mean differs.
 """
 
 from __future__ import annotations
@@ -23,18 +24,28 @@ def shell_of(shape: tuple[int, ...] | torch.Size) -> Tensor:
 
 def signal_power(m: Measurement) -> Tensor:
     """S by shell, (shells,), of the patches of a measurement."""
+    return _excess(m, m.data, m.mask)
+
+
+def error_power(m: Measurement, answer: Tensor) -> Tensor:
+    """E by shell, (shells,), of what an answer (batch, z, y, x) leaves in the hidden bins of a measurement, less the noise."""
+    return _excess(m, m.data - answer, m.hidden)
+
+
+def _excess(m: Measurement, density: Tensor, mask: Tensor) -> Tensor:
     shape = m.data.shape[-3:]
     shell = shell_of(shape)
-    power = fourier.transform(m.data).abs().square().cpu()
-    weight = (m.mask * fourier.multiplicity(shape, m.mask.device)).cpu()
+    power = fourier.transform(density).abs().square().cpu()
+    weight = (mask * fourier.multiplicity(shape, mask.device)).cpu()
     sums = torch.zeros(2, int(shell.max()) + 1, dtype=torch.float64)
     terms = torch.stack(((weight * (power - m.variance.cpu())).sum(0), weight.sum(0))).double()
     sums.index_add_(1, shell.flatten(), terms.flatten(1))
     return (sums[0] / sums[1].clamp_min(1e-9)).clamp_min(0).float()
 
 
-def gaussian_log_likelihood(m: Measurement, signal: Tensor, hidden: bool = False) -> Tensor:
-    """(batch,) in nats, of all measured bins or of those that are hidden; ``signal``: S by shell."""
-    prior = signal.to(m.data.device)[shell_of(m.data.shape[-3:]).to(m.data.device)]
+def gaussian_log_likelihood(m: Measurement, spectrum: Tensor, hidden: bool = False, answer: Tensor | None = None) -> Tensor:
+    """(batch,) in nats, of all measured bins or of those that are hidden; spectrum: S by shell, or E of an answer."""
+    prior = spectrum.to(m.data.device)[shell_of(m.data.shape[-3:]).to(m.data.device)]
     mask = m.hidden if hidden else m.mask
-    return log_likelihood(torch.zeros_like(m.data), m.data, mask, m.variance + prior, m.support, m.mask)
+    mean = torch.zeros_like(m.data) if answer is None else answer
+    return log_likelihood(mean, m.data, mask, m.variance + prior, m.support, m.mask)

@@ -28,12 +28,14 @@ from cryovae.objectives.pairs import Measurement
 
 @dataclass(frozen=True)
 class LevelNats:
-    """One level, number 0 the finest. kl: (batch, channels, z, y, x) in nats. variance: of the posterior mean, in units of the
-    prior's, (channels,). fitted, minibatch: estimates of the information, in nats a patch. rate: the mean KL of a patch.
+    """One level, number 0 the finest. kl: (batch, channels, z, y, x) in nats, and moved: what of it the mean's distance from the
+    prior's costs, 1/2 (mu - m)^2 / s^2; the rest is the price of being narrower, whatever the patch. variance: of the posterior
+    mean, in units of the prior's, (channels,). fitted, minibatch: estimates of the information, in nats a patch.
     """
 
     level: int
     kl: Tensor
+    moved: Tensor
     variance: Tensor
     fitted: float
     minibatch: float
@@ -42,6 +44,16 @@ class LevelNats:
     def rate(self) -> float:
         """Nats a patch."""
         return float(self.kl.double().sum() / len(self.kl))
+
+    @property
+    def rate_of_mean(self) -> float:
+        """What of the rate the mean's distance from the prior's costs, in nats a patch."""
+        return float(self.moved.double().sum() / len(self.moved))
+
+    @property
+    def most(self) -> float:
+        """The smaller of the upper bounds of the information, in nats a patch."""
+        return min(self.fitted, self.rate)
 
     @property
     def active(self) -> int:
@@ -62,9 +74,10 @@ def nats_by_level(ladder: Ladder, m: Measurement, role: int = Q, seed: int = 0) 
         q = head(state, features[level], prior)
         z = q.sample(torch.randn(q.mean.shape, generator=generator).to(q.mean.device))
         others = [head(state, features[level].roll(by, 0), prior) for by in range(len(z))]
-        shift = standardised(q.mean, prior).transpose(0, 1).flatten(1)
-        kl = elementwise_kl(q, prior)
-        found.append(LevelNats(level, kl.cpu(), shift.var(1).cpu(), fitted_information(q), minibatch_information(z, others)))
+        shift = standardised(q.mean, prior)
+        kl, variance = elementwise_kl(q, prior), shift.transpose(0, 1).flatten(1).var(1)
+        information = fitted_information(q), minibatch_information(z, others)
+        found.append(LevelNats(level, kl.cpu(), 0.5 * shift.square().cpu(), variance.cpu(), *information))
         return q, z
 
     ladder.descend(m.data.shape[-3:], len(m.data), choose)
@@ -96,11 +109,14 @@ def log_density(z: Tensor, q: DiagonalGaussian) -> Tensor:
     return -0.5 * (standardised(z, q).square() + q.log_variance).double().sum((1, 2, 3, 4))
 
 
-def by_place(levels: list[LevelNats], side: int) -> Tensor:
-    """Nats a voxel, (batch, z, y, x), of all levels together: each latent spread over the voxels that it stands for."""
+def by_place(levels: list[LevelNats], side: int, of_mean: bool = False) -> Tensor:
+    """Nats a voxel, (batch, z, y, x), of all levels together: each latent spread over the voxels that it stands for.
+
+    of_mean: only what the mean's distance from the prior's costs.
+    """
     total = torch.zeros(len(levels[0].kl), side, side, side)
     for found in levels:
         stride = 2**found.level
-        spread = found.kl.sum(1) / stride**3
+        spread = (found.moved if of_mean else found.kl).sum(1) / stride**3
         total += spread.repeat_interleave(stride, 1).repeat_interleave(stride, 2).repeat_interleave(stride, 3)
     return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -10,13 +11,13 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.models.ladder import Ladder
 from cryovae.objectives.pairs import Measurement, random_keep
-from cryovae.objectives.sampling import cube_turned, dropped_share, step_generator
+from cryovae.objectives.sampling import cube_turned, dropped_share, step_generator, unseen
 from cryovae.objectives.specimen import Specimen, drawn_position
 from cryovae.objectives.validation import own_wedge_filled
 from cryovae.tiling.grid import Position
 
-# Patches by which the spectrum of the Gaussian reference is found.
-SPECTRUM = 32
+# Patches by which spectra are found.
+SPECTRUM = 16
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,14 @@ def chosen(specimen: Specimen, side: int, count: int, seed: int) -> Chosen:
 
 
 def measured(specimen: Specimen, patches: Chosen, side: int, filled_by: Ladder | None = None) -> Measurement:
-    """What q and r see of the patches, and what they are scored by.
+    """What q and r see of the patches, and what they are scored by; hidden are bins of which nothing was given.
 
     filled_by: the model by whose answer the own wedge of each is filled first, as a model trained on refilled inputs expects.
     """
     share = dropped_share(specimen, 0.0)
     keep = random_keep((len(patches.turns), side, side, side), share, step_generator(0, 0)) if share else None
     found = cube_turned(specimen, patches.positions, patches.turns, side, keep)
+    found = replace(found, hidden=found.mask * unseen(cast(Tensor, found.given)))
     if filled_by is not None:
         return filled(filled_by, found.to(filled_by.top.device))
     return found
@@ -61,6 +63,11 @@ def filled(ladder: Ladder, m: Measurement) -> Measurement:
     answer = own_wedge_filled(ladder, replace(m, given=torch.ones_like(m.given))).partial
     whole = m.whole + fourier.filtered(answer - m.whole, 1 - m.mask)
     return replace(m, whole=whole, partial=fourier.filtered(whole, m.given))
+
+
+def groups(m: Measurement, size: int = 2) -> list[Measurement]:
+    """A few patches at a time: torch is slower by half for a single one, and memory grows with their number."""
+    return [rows(m, slice(i, i + size)) for i in range(0, len(m.data), size)]
 
 
 def rows(m: Measurement, which: slice) -> Measurement:
@@ -77,10 +84,10 @@ def repeated(m: Measurement, count: int) -> Measurement:
     return replace(m, **more)
 
 
-def spectrum_patches(specimen: Specimen, side: int, seed: int) -> Measurement:
-    """Patches that training may see, by which the Gaussian reference knows the spectrum."""
+def training_patches(specimen: Specimen, side: int, seed: int, filled_by: Ladder | None = None) -> Measurement:
+    """Patches that training may see, by which spectra are known: of the signal, and of the error of an answer."""
     generator = step_generator(seed, 1)
     positions = [drawn_position(specimen, side, generator) for _ in range(SPECTRUM)]
     count = len(specimen.orientations.rotations)
     turns = [int(torch.randint(count, (1,), generator=generator)) for _ in range(SPECTRUM)]
-    return cube_turned(specimen, positions, turns, side, None)
+    return measured(specimen, Chosen(tuple(positions), tuple(turns), False), side, filled_by)

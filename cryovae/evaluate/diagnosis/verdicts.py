@@ -7,15 +7,17 @@ from math import log
 from cryovae.evaluate.diagnosis.diagnose import Diagnosis
 from cryovae.evaluate.diagnosis.information import LevelNats
 
-# A level that says less than this, in nats a latent, and that no patch misses when it is another's, says nothing.
-SILENT, MISSED = 1e-3, 1e-4
+# A level without an active channel says nothing if to take another patch's costs less than this, in nats a coefficient, or less
+# than twice its standard error.
+MISSED = 1e-3
 
 TWO_ENCODERS = (
     "how to read this: the answer of this model is what r's means decode to. They, the decoder and the prior are trained by "
     "completion, on bins that r was not given. q comes late and is trained by the bound with decoder and prior fixed, and r's "
-    "widths after q. So the bound of q tells how well q has found its way in a model that was not made for it, noise included; "
-    "the prior was trained by nothing, which is why the rate is high, and that is a choice of design, not a fault. Whether the "
-    "answer is any good stands in 'hidden bins'."
+    "widths after q. So the bound of q tells how well q has found its way in a model that was not made for it, noise included. "
+    "The prior was trained as a part of that mean and never as a prior, and posteriors start narrower than it: most of the rate "
+    "is the price of being narrow, much the same for all patches ('by the mean' is the rest). That is a choice of design, not a "
+    "fault. Whether the answer is any good stands under 'hidden bins'."
 )
 ONE_ENCODER = "how to read this: r alone is the posterior, and the bound is what trained the model."
 
@@ -42,63 +44,64 @@ def _gaussian(found: Diagnosis, encoders: int) -> str:
 
 
 def _hidden(found: Diagnosis) -> str:
-    gain = found.answer_hidden - found.gaussian_hidden
+    gain = found.foretold
     line = (
-        f"hidden bins: what r's means decode to is {gain:+.4f} nats a hidden coefficient from the Gaussian of the same spectrum, "
+        f"hidden bins: measured, and not given to r. What r's means decode to foretells them {gain.mean:+.4f} +- "
+        f"{gain.error:.4f} nats a hidden coefficient better than the Gaussian of the same spectrum, to which one bin says "
+        "nothing of another"
     )
-    line += "which foretells nothing of one bin from the others"
-    if gain > 0:
-        return line + ": the model foretells what it was not given."
-    return line + (
-        ": the answer, scored as if it were certain, is no better. It has learned nothing yet that fills a wedge: train longer."
-    )
+    if gain.mean > 2 * gain.error:
+        return line + ": that is what the model has learned."
+    return line + ": nothing. It has not learned to fill a wedge: train longer, or look whether there is signal to learn from."
 
 
 def _levels(found: Diagnosis, encoders: int) -> list[str]:
-    said = []
     main = "q" if encoders == 2 else "r"
-    for number, level in enumerate(found.levels[main]):
-        partial = found.levels["r"][number]
-        where = f"level at stride {2**level.level}"
-        quiet = is_silent(level, found, main)
-        if quiet and (main == "r" or is_silent(partial, found, "r")):
-            said.append(
-                f"{where}: collapsed. {level.active} of {len(level.variance)} channels active, {level.rate:.3g} nats a patch, "
-                f"and shuffling it between patches costs {found.shuffled[main][level.level].mean:.1e} nats a coefficient. "
-                + remedy(encoders)
-            )
-        elif quiet:
-            said.append(
-                f"{where}: q leaves it at the prior ({level.rate:.3g} nats a patch), r does not ({partial.active} of "
-                f"{len(partial.variance)} channels active): no collapse of the model, as the answer uses the level, but q has "
-                "not learned to yet. Give the bound more of the training: --set objective.solo=0.6."
-            )
-        elif 2 * partial.active < len(partial.variance):
-            said.append(
-                f"{where}: {partial.active} of {len(partial.variance)} channels of r active, the others idle: fewer "
-                "(ladder.latents) would do as well."
-            )
-    return said or ["no level has collapsed: latents of each move with the patch."]
+    pairs = zip(found.levels[main], found.levels["r"], strict=True)
+    said = [line for level, partial in pairs if (line := _level(level, partial, found, encoders))]
+    return said or ["no level has collapsed: some channels of each move with the patch."]
+
+
+def _level(level: LevelNats, partial: LevelNats, found: Diagnosis, encoders: int) -> str | None:
+    main = "q" if encoders == 2 else "r"
+    where, channels = f"level at stride {2**level.level}", len(level.variance)
+    if is_silent(level, found, main) and is_silent(partial, found, "r"):
+        lost = found.shuffled["r"][level.level]
+        figures = (
+            f"no channel of {channels} is active, of {level.rate:.0f} nats a patch the mean accounts for "
+            f"{level.rate_of_mean:.3g}, and another patch's latents cost {lost.mean:.1e} +- {lost.error:.0e} nats a coefficient"
+        )
+        return f"{where}: collapsed: {figures}. {remedy(encoders)}"
+    if is_silent(level, found, main):
+        return (
+            f"{where}: q does not use it (no channel of {channels} active), r does ({partial.active} active, another patch's "
+            f"latents cost {found.shuffled['r'][level.level].mean:.4f} nats a hidden coefficient): not collapsed, as the answer "
+            "needs it. q has not learned it: --set objective.solo=0.6 gives the bound more of the training."
+        )
+    if partial.active == 0:
+        return (
+            f"{where}: close to collapse: no channel of r moves by a tenth of the prior's width, though another patch's latents "
+            f"cost {found.shuffled['r'][level.level].mean:.4f} nats a coefficient. {remedy(encoders)}"
+        )
+    return None
 
 
 def is_silent(level: LevelNats, found: Diagnosis, role: str) -> bool:
-    """Whether a level says nothing of a patch: no channel is active, or it costs nothing to take another patch's."""
-    per_latent = level.rate / max(level.kl[0].numel(), 1)
-    shuffled = found.shuffled[role][level.level]
-    missed = shuffled.mean > MISSED
-    return (level.active == 0 and not missed) or (per_latent < SILENT and not missed)
+    """Whether a level says nothing of a patch: no channel is active, and it costs nothing to take another patch's."""
+    lost = found.shuffled[role][level.level]
+    return level.active == 0 and not lost.mean > max(MISSED, 2 * lost.error)
 
 
 def remedy(encoders: int) -> str:
     """What brings a collapsed level back."""
     if encoders == 2:
         return (
-            "Remedy: the answer does without it; take the level away (0 in ladder.latents), give it more to say by fewer "
-            "channels on finer levels, or train longer."
+            "No KL emptied it, as r's mean never paid one: finer levels say all that completion asks for. Remedy: none is needed "
+            "for the answer; for a smaller model take the level away (0 in ladder.latents), or narrow the finer ones to use it."
         )
     return (
-        "Remedy: a longer warm-up of the KL (--set objective.warmup=0.3), a smaller --beta, or fewer channels on the other "
-        "levels; if it stays silent take the level away (0 in ladder.latents)."
+        "Remedy: a longer warm-up of the KL (--set objective.warmup=0.3), a smaller --beta, or fewer channels on finer levels; "
+        "if it stays silent take the level away (0 in ladder.latents)."
     )
 
 
@@ -136,4 +139,4 @@ def information_words(level: LevelNats, patches: int) -> str:
     """The two bounds of what a level says of its patch, in nats a patch."""
     low = min(level.minibatch, log(patches))
     full = low > log(patches) - 0.01
-    return f"{low:.2f}{' (full)' if full else ''} to {min(level.fitted, level.rate):.4g}"
+    return f"{low:.2f}{' (full)' if full else ''} to {level.most:.4g}"

@@ -20,7 +20,7 @@ def diagnose(
     steps: Annotated[
         int | None, typer.Option(help="Steps of the search for each patch's own posterior, 60; or of training at each beta.")
     ] = None,
-    draws: Annotated[int, typer.Option(help="Draws of each posterior for the bounds.")] = 32,
+    draws: Annotated[int, typer.Option(help="Draws of each posterior for the bounds.")] = 16,
     rate_distortion: Annotated[
         bool, typer.Option("--rate-distortion", help="Train the model on at several beta instead: rate against distortion.")
     ] = False,

@@ -8,7 +8,7 @@ import torch
 
 from cryovae import fourier
 from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig, bound_on
-from cryovae.evaluate.diagnosis.gaussian import gaussian_log_likelihood, shell_of, signal_power
+from cryovae.evaluate.diagnosis.gaussian import error_power, gaussian_log_likelihood, shell_of, signal_power
 from cryovae.evaluate.diagnosis.information import by_place, fitted_information, minibatch_information, nats_by_level
 from cryovae.evaluate.diagnosis.patches import chosen, measured
 from cryovae.evaluate.diagnosis.rate_distortion import trained_on
@@ -56,8 +56,14 @@ def test_the_spectrum_of_a_stationary_signal_is_found():
     clean = fourier.filtered(torch.randn(200, *shape), power[shell].sqrt())
     y = clean + 0.5 * torch.randn(200, *shape)
     whole = torch.ones(200, *shell.shape)
-    found = signal_power(Measurement(y, y, y, whole, whole, 0.25 * whole))
+    m = Measurement(y, y, y, whole, whole, 0.25 * whole)
+    found = signal_power(m)
     assert torch.allclose(found[1:7], power[1:7], rtol=0.1, atol=0.01)
+    # An answer that knows half of the signal leaves a quarter of its power, and foretells more than the spectrum alone.
+    error = error_power(m, 0.5 * clean)
+    assert torch.allclose(error[1:7], 0.25 * power[1:7], rtol=0.2, atol=0.01)
+    knowing, unknowing = gaussian_log_likelihood(m, error, True, 0.5 * clean), gaussian_log_likelihood(m, found, True)
+    assert float((knowing - unknowing).mean()) > 10
 
 
 def test_information_is_none_without_data_and_full_where_patches_differ():
@@ -78,9 +84,11 @@ def test_the_nats_are_those_of_the_bound_wherever_they_are_added_up(ladder, meas
     assert [2**level.level for level in levels] == [4, 2, 1]
     # The coarsest is given no draw; finer ones depend on it.
     assert 3 * levels[0].rate == pytest.approx(bound.kl[0].item(), rel=1e-4)
+    assert all(bool((level.moved <= level.kl + 1e-4).all()) for level in levels)
     assert float(by_place(levels, SIDE).sum()) == pytest.approx(3 * sum(level.rate for level in levels), rel=1e-4)
     found = bound_on(ladder, measurement, Q, DiagnosisConfig(draws=3))
     assert found.bound.mean == pytest.approx(-found.distortion.mean - found.rate.mean, rel=1e-5)
+    assert found == bound_on(ladder, measurement, Q, DiagnosisConfig(draws=3))
     assert sum(found.rates.values()) == pytest.approx(found.rate.mean, rel=1e-5)
 
 
