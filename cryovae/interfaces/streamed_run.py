@@ -77,7 +77,7 @@ def by_parts(
     if needed <= budget:
         return False
     told = f"{first} needs about {needed / 1e9:.1f} GB in memory, {budget / 1e9:.1f} GB may be taken"
-    if trained is None and not asked:
+    if (trained is None or suffix != ".mrc") and not asked:
         log.warning("%s", told)
         return False
     if trained is None:

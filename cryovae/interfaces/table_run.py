@@ -17,9 +17,11 @@ import torch
 from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, load_model, load_network, objective_of
 from cryovae.config import VAE, RunConfig, as_plain, override, save_config
 from cryovae.interfaces.geometry_record import recorded
+from cryovae.interfaces.memory import budget_of
 from cryovae.interfaces.regression_run import regress_in, train_networks_in
 from cryovae.interfaces.restore_run import check_room, restore_in, results_of
 from cryovae.interfaces.run_folder import RunFolder, checksum, log, noted, read_record, unchanged
+from cryovae.interfaces.streamed_run import by_parts, restore_streamed_in
 from cryovae.interfaces.training_run import train_in
 from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tomograms_of
 from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms, results_columns, write_results
@@ -75,6 +77,7 @@ def restore_table(
     overwrite: bool = False,
     voxel_size: float | None = None,
     suffix: str = ".mrc",
+    budget: int | None = None,
 ) -> Path:
     """Restore every row by one model, trained on all of them first if none is given; returns the table with the results.
 
@@ -98,7 +101,7 @@ def restore_table(
         else:
             print(f"{entry.name}: restoring ({number + 1}/{len(table.entries)})")
             try:
-                restore_row(folder, entry, network, model, mark, config, device, overwrite, voxel_size)
+                restore_row(folder, entry, network, model, mark, config, device, overwrite, voxel_size, budget)
             except InputError as error:
                 print(f"cryovae: {entry.name}: {error}", file=sys.stderr)
                 failed.append(entry.name)
@@ -137,12 +140,18 @@ def restore_row(
     device: torch.device,
     overwrite: bool,
     voxel_size: float | None,
+    budget: int | None = None,
 ) -> None:
     """Restore one row of a table by a loaded model, with its record. InputError if its input cannot be used.
 
-    mark: the checksum of the model.
+    mark: the checksum of the model. budget: bytes of memory that may be taken, or None for a share of what is free; a row that
+    needs more is restored by parts, and goes on where it was broken off.
     """
-    loaded = load_entry(entry, voxel_size)
+    most, trained = budget or budget_of(None), network if isinstance(network, Checkpoint) else None
+    streamed = trained is not None and by_parts(
+        entry.files[0], entry.halves is not None, trained, config, device, most, budget is not None, folder.suffix
+    )
+    loaded = load_entry(entry, voxel_size, streamed)
     # A record that is not done is of a run that was broken off; what it left is ours to replace.
     check_room(folder, loaded, config, overwrite or folder.path("run.json").exists())
     inputs = {f"half{i + 1}" if entry.halves else "tomogram": file for i, file in enumerate(entry.files)}
@@ -153,6 +162,8 @@ def restore_row(
     with noted(folder):
         if isinstance(network, NetworkCheckpoint):
             regress_in(folder, loaded, network, config, device)
+        elif streamed:
+            restore_streamed_in(folder, loaded, network, config, device, most, resume=True)
         else:
             restore_in(folder, loaded, network, config, device)
     log.info("restored %s", entry.name)

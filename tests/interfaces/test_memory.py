@@ -46,7 +46,19 @@ def test_without_a_budget_a_share_of_what_is_free_is_taken():
 
 def test_a_tomogram_that_does_not_fit_is_restored_by_parts_to_the_same(small_files, model, monkeypatch, tmp_path):
     given = ["restore", "--half1", small_files["half1"], "--half2", small_files["half2"], *RANGE, "--model", model]
-    given += ["--samples", "2", "--set", "restoration.calibrate=false", "--threads", "1", "--device", "cpu", "--unrotated"]
+    given += [
+        "--samples",
+        "2",
+        "--set",
+        "restoration.calibrate=false",
+        "--set",
+        "restoration.halves=false",
+        "--threads",
+        "1",
+        "--device",
+        "cpu",
+        "--unrotated",
+    ]
     assert cryovae(*given, "-o", tmp_path / "whole", "--memory", "8GB").returncode == 0
     assert not (tmp_path / "whole" / "restoring").exists()
     monkeypatch.setattr(memory, "PROGRAM", 100e9)
@@ -56,7 +68,7 @@ def test_a_tomogram_that_does_not_fit_is_restored_by_parts_to_the_same(small_fil
     assert cryovae(*given, "-o", parts, "--memory", "8GB").returncode == 0
     with mrcfile.open(small_files["half1"]) as mrc:
         scale = float(mrc.data.std())
-    for kind in ("mean", "std", "mean_half1", "mean_half2"):
+    for kind in ("mean", "std"):
         name = f"ts_01_{kind}.mrc"
         with mrcfile.open(tmp_path / "whole" / name) as one, mrcfile.open(parts / name) as two:
             assert np.abs(one.data - two.data).max() < 1e-5 * scale, kind

@@ -44,6 +44,7 @@ from cryovae.interfaces.commands.options import (
     Encoders,
     Format,
     LearningRate,
+    Live,
     Memory,
     Objective,
     Output,
@@ -114,6 +115,7 @@ def restore(
     device: Device = "auto",
     threads: Threads = None,
     memory: Memory = None,
+    live: Live = False,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
@@ -148,7 +150,8 @@ def restore(
 
         table = open_table(tomogram, geometry, voxel_size, table_has_optics(ctf, defocus, tomogram))
         table = adjusted_table(table, adjusted, tilts2, mask, unrotated)
-        written = restore_table(table, output, model, run, chosen_device, resume, overwrite, voxel_size, suffix)
+        limit = None if memory is None else budget
+        written = restore_table(table, output, model, run, chosen_device, resume, overwrite, voxel_size, suffix, limit)
         print(f"restored: {written}")
         return
     assert geometry is not None
@@ -198,7 +201,7 @@ def restore(
             network = network or train_networks_in(folder, [loaded], run, chosen_device, resume)
             regress_in(folder, loaded, network, run, chosen_device)
         else:
-            trained = trained or train_in(folder, [loaded], run, chosen_device, resume)
+            trained = trained or train_in(folder, [loaded], run, chosen_device, resume, live)
             if streamed:
                 restore_streamed_in(folder, loaded, trained, run, chosen_device, budget, resume)
             else:

@@ -37,10 +37,11 @@ def tomograms_of(table: TomogramTable, voxel_size: float | None = None) -> Tomog
     return Tomograms([e.name for e in table.entries], lambda index: load_entry(table.entries[index], voxel_size))
 
 
-def load_entry(entry: Entry, voxel_size: float | None = None) -> Tomogram:
-    """One row's tomogram. InputError as for ``load_tomogram``."""
+def load_entry(entry: Entry, voxel_size: float | None = None, mapped: bool = False) -> Tomogram:
+    """One row's tomogram, on the disk if ``mapped``. InputError as for ``load_tomogram``."""
     assert entry.tilts is not None
-    found = load_tomogram(entry.full, entry.halves, entry.tilts, voxel_size or entry.voxel_size, entry.unrotated, entry.mask)
+    size = voxel_size or entry.voxel_size
+    found = load_tomogram(entry.full, entry.halves, entry.tilts, size, entry.unrotated, entry.mask, mapped)
     return replace(found, name=entry.name, optics=entry.optics)
 
 
