@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from datetime import datetime
@@ -11,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cryovae.interfaces.run_folder import log
 
-SECONDS = 15.0
+# Between two lines where there is no terminal; a window that reads them asks for more.
+SECONDS = float(os.environ.get("CRYOVAE_PROGRESS_SECONDS", "15"))
 
 
 class Watch:

@@ -16,6 +16,7 @@ from cryovae.checkpoint import MODEL, STATE, Checkpoint, load_model, load_state,
 from cryovae.config import RunConfig, as_plain
 from cryovae.inference.activity import active_units
 from cryovae.interfaces.leaving import Late, Terminated, leaving, stoppable
+from cryovae.interfaces.live import Live
 from cryovae.interfaces.pictures import loss_plot
 from cryovae.interfaces.progress import Watch
 from cryovae.interfaces.run_folder import Metrics, RunFolder, log, read_metrics
@@ -37,9 +38,17 @@ PARTS = ("data", "forward", "backward", "update")
 
 
 def train_in(
-    folder: RunFolder, tomograms: Sequence[Tomogram], config: RunConfig, device: torch.device, resume: bool
+    folder: RunFolder,
+    tomograms: Sequence[Tomogram],
+    config: RunConfig,
+    device: torch.device,
+    resume: bool,
+    live: bool = False,
 ) -> Checkpoint:
-    """Train one model on the tomograms, keep all that a resumed run needs in ``folder``, and return the finished model."""
+    """Train one model on the tomograms, keep all that a resumed run needs in ``folder``, and return the finished model.
+
+    live: show how the first of them is coming on, in a file (interfaces/live.py).
+    """
     if resume and folder.path(MODEL).exists():
         log.info("the model is finished, nothing left to train")
         return load_model(folder.path(MODEL))
@@ -51,7 +60,7 @@ def train_in(
         if resume and begun(folder):
             trainer.resume(matching_state(folder, config))
             log.info("resumed at step %d", trainer.step)
-        trained = _run(folder, trainer, config)
+        trained = _run(folder, trainer, config, Live(folder, tomograms[0], config.training.patch) if live else None)
     checkpoint = Checkpoint(
         trained,
         config.training.patch,
@@ -140,7 +149,7 @@ def matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     return state
 
 
-def _run(folder: RunFolder, trainer: Trainer, config: RunConfig) -> Ladder:
+def _run(folder: RunFolder, trainer: Trainer, config: RunConfig, live: Live | None) -> Ladder:
     levels = [f"kl_{level}" for level in reversed(range(len(config.ladder.widths)))]
     columns = ["step", "beta", "log_likelihood", "kl", "matching", "completion", "norm", *levels]
     columns += ["val_gain", "val_correlation", "val_chi2", *(f"s_{part}" for part in PARTS)]
@@ -169,6 +178,8 @@ def _run(folder: RunFolder, trainer: Trainer, config: RunConfig) -> Ladder:
         figures = report.figures
         shown = "  ".join(f"{name} {figures[name]:.3f}" for name in ("log_likelihood", "kl", "completion") if name in figures)
         progress.update(report.step, f"{shown}  {latest}")
+        if live is not None:
+            live.look(trainer)
 
     began = time.monotonic()
     try:
@@ -184,6 +195,8 @@ def _run(folder: RunFolder, trainer: Trainer, config: RunConfig) -> Ladder:
                 raise Interrupted(trainer.step)
     finally:
         metrics.close()
+        if live is not None:
+            live.close()
         loss_plot(folder.path("loss.png"), read_metrics(folder.path("metrics.csv")))
     reached = "the step limit" if trainer.step >= config.training.steps else f"no gain in {config.training.patience} validations"
     log.info("training ended at step %d: %s", trainer.step, reached)

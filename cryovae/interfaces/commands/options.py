@@ -47,6 +47,7 @@ Memory = Annotated[
     ),
 ]
 Format = Annotated[str, typer.Option("--format", help="Of the volumes that are written: mrc, or zarr for OME-Zarr.")]
+Live = Annotated[bool, typer.Option("--live", help="While training, write the middle as it comes on, live.mrc, now and then.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped, if there is one.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]
 

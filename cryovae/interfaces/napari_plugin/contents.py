@@ -44,15 +44,22 @@ def role_of(path: Path) -> str:
 
 def tilts_beside(path: Path) -> tuple[float, ...] | None:
     """The tilt angles in a file of the same name, of halves also without their ending; None if there is none to be read."""
+    found = tilt_file_beside(path)
+    return read_tilts(found).angles if found else None
+
+
+def tilt_file_beside(path: Path) -> Path | None:
+    """That file; None if there is none that can be read."""
     stem = path.name.split(".")[0]
     for name in (stem, re.sub(r"_?(half_?[12]|even|evn|odd)$", "", stem, flags=re.IGNORECASE)):
         for suffix in TILT_SUFFIXES:
             file = path.with_name(name + suffix)
             if file.is_file():
                 try:
-                    return read_tilts(file).angles
+                    read_tilts(file)
                 except InputError:
                     continue
+                return file
     return None
 
 

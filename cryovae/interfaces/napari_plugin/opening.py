@@ -8,7 +8,7 @@ from typing import Any
 from cryovae.interfaces.napari_plugin.contents import layer_of_file, layers_of_run
 from cryovae.interfaces.napari_plugin.layers import LayerTuple
 
-WIDGETS = ("Compare", "Doubt", "Explore the latent space")
+WIDGETS = ("Restore tomogram", "Compare", "Doubt", "Explore the latent space")
 
 
 def layers_at(path: Path) -> list[LayerTuple]:
