@@ -116,7 +116,7 @@ def _information(axis: Any, found: Diagnosis) -> None:
     axis.set_yscale("log")
     axis.set(title="what a level says of its patch: between the marks", xlabel="stride of the level (voxels)")
     axis.set_ylabel("mutual information (nats a patch)")
-    axis.legend()
+    axis.legend(loc="upper left", fontsize=8)
 
 
 def _importance(axis: Any, found: Diagnosis) -> None:

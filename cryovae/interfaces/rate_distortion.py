@@ -55,6 +55,7 @@ def rate_distortion_run(
         record["points"][f"{beta:g}"] = _plain(_point(opened, beta, patches, steps, draws, seed, device))
         where.mkdir(parents=True, exist_ok=True)
         write_text(where / JSON, json.dumps(record, indent=1))
+        print(f"beta {beta:g} written to {where / JSON}", flush=True)
     points = {float(beta): point for beta, point in record["points"].items()}
     _print(points)
     _picture(where / PICTURE, points, f"{opened.name}: trained on for {steps} steps at each beta from the same weights")

@@ -10,6 +10,8 @@ from cryovae.evaluate.diagnosis.information import LevelNats
 # A level without an active channel says nothing if to take another patch's costs less than this, in nats a coefficient, or less
 # than twice its standard error.
 MISSED = 1e-3
+# Nats a coefficient above which an amortisation gap is called large.
+LARGE = 0.03
 
 TWO_ENCODERS = (
     "how to read this: the answer of this model is what r's means decode to. They, the decoder and the prior are trained by "
@@ -110,6 +112,7 @@ def _amortisation(found: Diagnosis) -> str:
     return (
         f"amortisation gap: {gap.mean:.4f} +- {gap.error:.4f} nats a coefficient ({gap.mean * found.bins:.4g} nats a patch) are "
         "gained by searching for each patch's own posterior, weights frozen; at least so much, as the search is short."
+        + (" That is a lot: the encoder is far from trained for this bound." if gap.mean > LARGE else "")
     )
 
 
