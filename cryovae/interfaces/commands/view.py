@@ -14,7 +14,7 @@ from cryovae.tomogram import InputError
 def view(
     run: Annotated[Path, typer.Argument(help="The folder of a run of cryovae restore, or a tomogram.")],
 ) -> None:
-    """Open napari with a run in place: input, mean, std and samples, to restore, compare, doubt, and explore; or a tomogram, to restore."""
+    """Open napari with a run in place, its input, mean, std and samples, to compare, doubt and explore; or a tomogram."""
     if find_spec("napari") is None:
         raise InputError('napari is not installed, expected for cryovae view: pip install "cryovae[napari]"')
     from cryovae.interfaces.napari_plugin.opening import WIDGETS, layers_at, opened
