@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -106,6 +107,9 @@ def _print(points: dict[float, dict[str, Any]]) -> None:
     for beta, p in sorted(points.items()):
         rate, distortion = (f"{p[k]:9.4f} +- {p[k + '_error']:.4f}" for k in ("rate", "distortion"))
         print(f"{beta:6g}  {rate}  {distortion}  {p['bound']:9.4f}")
+    unsettled = [b for a, b in itertools.pairwise(sorted(points)) if points[b]["rate"] > 0.99 * points[a]["rate"]]
+    if unsettled:
+        print(f"the rate has not fallen up to beta {unsettled[-1]:g}: training there was too short to settle, give more --steps")
     print("the bound is that of beta = 1 at every point: what beta trains is something else unless it is 1")
 
 
