@@ -100,17 +100,18 @@ def test_what_cannot_be_done_by_parts_is_refused_in_one_line(small_files, model,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_tomogram_of_many_times_its_budget_is_restored_within_it(tmp_path):
-    """120 x 320 x 256 voxels, 39 MB, which in memory take 1.4 GB: peak of the process under 800 MB and a tenth."""
+    """96 x 224 x 224 voxels, 19 MB, which in memory take 1.1 GB: peak of the process under 800 MB and a tenth."""
     from cryovae.io.mrc.header import read_header
 
     ladder = Ladder(LadderConfig((2, 2), (1, 1), 1))
     save_model(tmp_path / "model.safetensors", Checkpoint(ladder, 32, 1, 2, {}))
-    path = write_mrc(tmp_path / "large.mrc", np.random.default_rng(0).normal(size=(120, 320, 256)).astype(np.float32))
+    path = write_mrc(tmp_path / "large.mrc", np.random.default_rng(0).normal(size=(96, 224, 224)).astype(np.float32))
     line = [sys.executable, "-m", "cryovae", "restore", path, *RANGE, "--model", tmp_path / "model.safetensors"]
     line += ["-o", tmp_path / "r", "--samples", "2", "--memory", "800MB", "--threads", "1", "--device", "cpu"]
     subprocess.run(list(map(str, line)), check=True, capture_output=True, env=ALONE, timeout=1500)
     # Of all children so far, in kilobytes: no other one is as large in a run of this file alone, so it is a bound from above.
     peak = 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert read_header(Path(tmp_path / "r" / "large_mean.mrc")).size == (256, 320, 120)
+    assert read_header(Path(tmp_path / "r" / "large_mean.mrc")).size == (224, 224, 96)
     assert peak < 1.1 * 800e6
