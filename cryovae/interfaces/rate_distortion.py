@@ -119,11 +119,12 @@ def _picture(path: Path, points: dict[float, dict[str, Any]], title: str) -> Non
     rate, distortion = ([points[b][key] for b in betas] for key in ("rate", "distortion"))
     errors = ([points[b][f"{key}_error"] for b in betas] for key in ("distortion", "rate"))
     axis.errorbar(rate, distortion, *errors, fmt="o-", color="tab:blue", capsize=3)
-    for beta, x, y in zip(betas, rate, distortion, strict=True):
-        axis.annotate(f"beta {beta:g}", (x, y), (6, 6), textcoords="offset points")
+    for number, (beta, x, y) in enumerate(zip(betas, rate, distortion, strict=True)):
+        # Large beta lie on top of each other.
+        axis.annotate(f"beta {beta:g}", (x, y), (8, 12 - 14 * (number % 3)), textcoords="offset points")
     axis.set(title="left: collapse to the prior; right: a plain autoencoder", xlabel="rate, KL (nats a measured coefficient)")
     axis.set_ylabel("distortion, -log-likelihood (nats a measured coefficient)")
-    axis.set_xscale("symlog", linthresh=0.01)
+    axis.margins(0.14)
     for level in sorted((int(name) for name in points[betas[0]]["rate_by_level"]), reverse=True):
         heights = [points[b]["rate_by_level"][str(level)] for b in betas]
         levels.plot(range(len(betas)), heights, "o-", label=f"stride {2**level}")
