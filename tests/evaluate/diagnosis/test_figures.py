@@ -19,6 +19,7 @@ from cryovae.objectives.elbo import ObjectiveConfig, two_encoder_bound
 from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.sampling import step_generator
 from cryovae.objectives.specimen import prepare
+from cryovae.physics.wedge import patch_mask
 
 SIDE = 16
 
@@ -131,3 +132,21 @@ def test_a_larger_beta_buys_less_rate(ladder, specimen, measurement):
         rates.append(bound_on(moved, measurement, Q, DiagnosisConfig(draws=2)).rate.mean)
     assert rates[0] > 1.1 * rates[1]
     assert all(torch.equal(p, q) for p, q in zip(before, ladder.parameters(), strict=True))
+
+
+def test_with_a_wedge_it_is_a_dense_gaussian_over_what_was_measured(tilts):
+    """8^3, coloured noise and signal, about an answer: the measured bins span a subspace, and nothing else counts."""
+    shape, count = (8, 8, 8), 512
+    torch.manual_seed(1)
+    mask = (patch_mask(shape, tilts) > 0.5).double()
+    noise, spectrum = 0.3 + fourier.radius(shape).double(), torch.rand(int(shell_of(shape).max()) + 1, dtype=torch.float64)
+    x, y = torch.randn(2, 1, *shape, dtype=torch.float64)
+    m = Measurement(y, y, y, mask[None], mask[None], noise[None])
+    eye = torch.eye(count, dtype=torch.float64).view(count, *shape)
+    projector, covariance = (fourier.filtered(eye, w).reshape(count, count) for w in (mask, spectrum[shell_of(shape)] + noise))
+    values, vectors = torch.linalg.eigh((projector + projector.T) / 2)
+    basis = vectors[:, values > 0.5]
+    inner = basis.T @ covariance @ basis
+    dense = torch.distributions.MultivariateNormal(torch.zeros(len(inner), dtype=torch.float64), (inner + inner.T) / 2)
+    expected = dense.log_prob(basis.T @ (y - x).flatten())
+    assert float(gaussian_log_likelihood(m, spectrum, answer=x)) == pytest.approx(float(expected), abs=1e-7)
