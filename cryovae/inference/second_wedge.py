@@ -4,15 +4,17 @@ A held-out patch is turned, so that measured bins come to lie in the canonical w
 its tilts and the one that is hidden. A tomogram at test misses its own alone, and is answered better than held-out bins say.
 By how much is found on specimens that the ladder has imagined, its own answers x, measured anew with noise n like the data's:
 
-    e_2^2 = < |F(x - G(g, hidden))|^2 >         turned by g, the canonical wedge hidden: over bins measured, and hidden
-    e_1^2 = < |F(x - G(M x + n))|^2 >           as at test: over bins in the wedge
+    e_1^2 = < |F(x - G(M x + n))|^2 >                as at test: the canonical wedge is missing
+    e_2^2 = < |F(x - G(M (g M) x + n))|^2 >          as held out: that of tilts turned by g is missing too
 
-What an answer cannot know of a true specimen is in neither, and drops out of e_2^2 - e_1^2.
+both over bins in the canonical wedge. There x is what one wedge leaves to be known, and nothing that an answer cannot know of a
+true specimen is in either; so e_2^2 - e_1^2 is what the second wedge took away.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,8 +22,8 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.inference.spread import SHELLS, by_shell, pooled, shells
 from cryovae.models.ladder import Ladder, R
-from cryovae.objectives.sampling import held_out, unseen
-from cryovae.objectives.specimen import Specimen
+from cryovae.objectives.sampling import cube_turned, unseen
+from cryovae.objectives.specimen import Specimen, held_out_rotations
 from cryovae.objectives.validation import own_wedge_filled
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.tiling.grid import Position, cut, levels
@@ -51,7 +53,7 @@ def second_wedge(
         imagined = _answer(ladder, cut(specimen.density, position, side)[None], specimen, device)[0]
         noisy = _measured(imagined, specimen, generator)
         sums[:2] += _as_at_test(ladder, imagined, noisy, specimen, support, device)
-        sums[2:] += _as_held_out(ladder, imagined, noisy, specimen, support, fill, device)
+        sums[2:] += _as_held_out(ladder, imagined, specimen, support, fill, generator, device)
     one, one_bins, two, two_bins = pooled(sums)
     return (two / two_bins.clamp_min(1) - one / one_bins.clamp_min(1)).clamp_min(0) * (one_bins >= 1) * (two_bins >= 1)
 
@@ -92,11 +94,22 @@ def _as_at_test(
 
 
 def _as_held_out(
-    ladder: Ladder, imagined: Tensor, noisy: Tensor, specimen: Specimen, support: Tensor, fill: bool, device: torch.device
+    ladder: Ladder,
+    imagined: Tensor,
+    specimen: Specimen,
+    support: Tensor,
+    fill: bool,
+    generator: torch.Generator,
+    device: torch.device,
 ) -> Tensor:
-    side = imagined.shape[-1]
-    alone = replace(specimen, held_out=((0, 0, 0),), inside=None, spared=())
-    given, clean = (held_out(replace(alone, density=v, filled=v), side)[0] for v in (noisy, imagined))
+    """Of what is imagined as seen after the turn, so that what is hidden is what the ladder had filled in."""
+    side, tables = imagined.shape[-1], specimen.orientations
+    turns = held_out_rotations(tables)
+    before = [_measured(tables.rotations[turn].inverse(imagined), specimen, generator) for turn in turns]
+    stacked = torch.cat(before)
+    alone = replace(specimen, density=stacked, filled=stacked, held_out=(), inside=None, spared=())
+    given = cube_turned(alone, [(number * side, 0, 0) for number in range(len(turns))], turns, side, None)
     inputs = own_wedge_filled(ladder, given.to(device)) if fill else given.to(device)
     found = fourier.filtered(_decoded(ladder, inputs.partial, specimen.tilts), given.mask)
-    return _errors(found, fourier.filtered(clean.data, given.mask), given.hidden, support)
+    hidden = given.mask * unseen(cast(Tensor, given.given))
+    return _errors(found, fourier.filtered(imagined, given.mask), hidden, support)
