@@ -107,14 +107,15 @@ class Controls:
         self.region.setToolTip(
             "A look before the night's run: the last rectangle of a shapes layer, or what the view shows, about the current slice"
         )
-        self.depth = _number(8, 4096, 64, "Depth of the region in voxels, about the current slice", " voxels deep")
+        self.depth = _number(8, 4096, 64, "Depth of the region in voxels, about the current slice", " voxels")
         form = QFormLayout(self.choosing)
         form.addRow(self.halves)
         form.addRow("Volume", self.first)
         form.addRow("2nd half", self.second)
         form.addRow("Tilt file", self.tilts)
-        form.addRow("Tilts", limits)
-        form.addRow(self.region, self.depth)
+        form.addRow("Tilts (deg)", limits)
+        form.addRow(self.region)
+        form.addRow("Depth", self.depth)
 
     def _make_training(self) -> None:
         self.preset = QComboBox()
@@ -203,7 +204,8 @@ def _tilt(value: float, which: str) -> QDoubleSpinBox:
     box.setRange(-90, 90)
     box.setDecimals(1)
     box.setValue(value)
-    box.setSuffix(" deg")
+    box.setMinimumWidth(60)
+    box.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
     box.setToolTip(f"{which} tilt in degrees; not looked at where a file is given")
     return box
 

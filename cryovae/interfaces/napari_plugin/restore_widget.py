@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 from cryovae.checkpoint import STATE
 from cryovae.interfaces.napari_plugin.contents import layers_of_run, tilt_file_beside
 from cryovae.interfaces.napari_plugin.docked import Docked
-from cryovae.interfaces.napari_plugin.layers import about, layer_for, of_role
+from cryovae.interfaces.napari_plugin.layers import about, contrast_limits, layer_for, of_role
 from cryovae.interfaces.napari_plugin.notices import reported, reporting, show
 from cryovae.interfaces.napari_plugin.restore_controls import Controls
 from cryovae.interfaces.napari_plugin.restore_job import INTERRUPTED, Job
@@ -240,6 +240,7 @@ class RestoreWidget(Docked):
         before = self._preview(request)
         if before is not None and before.data.shape == density.shape:
             before.data = density
+            before.contrast_limits = contrast_limits(density)
             return
         size = voxel_size(request.volumes[0])
         start = record_of(request.output).get("live", (0, 0, 0))
