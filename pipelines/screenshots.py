@@ -1,7 +1,8 @@
 """Pictures of the widgets of the napari plugin at work: python pipelines/screenshots.py RUN [--out FOLDER] [--name NAME].
 
-NAME_swipe, _compare, _doubt, _volume and _latent.png, a thousand pixels wide and of 256 colours. The run needs its model for the
-last, and samples for the loop. A screen is needed, be it Xvfb: pipelines/screenshots.sh starts one, and restores a sample first.
+NAME_restore, _swipe, _compare, _doubt, _volume and _latent.png, a thousand pixels wide and of 256 colours. The run needs its
+inputs for the first, its model for the last, and samples for the loop. A screen is needed, be it Xvfb: pipelines/screenshots.sh
+starts one, and restores a sample first.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,15 @@ from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow
 
 from cryovae.interfaces.napari_plugin.compare_controls import OFF, SIDE, SWIPE
 from cryovae.interfaces.napari_plugin.compare_model import default_pair
+from cryovae.interfaces.napari_plugin.contents import layer_of_file
+from cryovae.interfaces.napari_plugin.layers import LayerTuple
 from cryovae.interfaces.napari_plugin.opening import layers_at, opened
 from cryovae.interfaces.napari_plugin.stage import Stage, camera_of
+from cryovae.interfaces.run_inputs import inputs_in, record_of
 
 SIZE = (1280, 940)
+# Steps of the training that is watched.
+WATCHED = 120
 WIDTH, COLOURS = 1000, 256
 # Channels of a pixel that counts as grey are nearer to one another than this.
 GREY = 24
@@ -56,10 +63,10 @@ def palette_of(picture: Image.Image) -> Image.Image:
 
 
 class Camera:
-    """A viewer with a run and one widget, and the folder into which its pictures go."""
+    """A viewer with layers and one widget, and the folder into which its pictures go."""
 
-    def __init__(self, run: Path, out: Path, name: str) -> None:
-        self.viewer: Viewer = opened(layers_at(run), f"cryovae: {name}", ())
+    def __init__(self, layers: list[LayerTuple], out: Path, name: str) -> None:
+        self.viewer: Viewer = opened(layers, f"cryovae: {name}", ())
         self.out, self.name = out, name
         self.dock: Any = None
         self.window = next(w for w in QApplication.topLevelWidgets() if isinstance(w, QMainWindow) and w.isVisible())
@@ -168,6 +175,29 @@ def explore(camera: Camera) -> None:
     camera.shoot("latent")
 
 
+def restoring(run: Path, out: Path, name: str) -> None:
+    """The inputs of a run restored anew: the form, and how training comes on."""
+    given = [path for role, path in inputs_in(record_of(run)).items() if role in ("tomogram", "half1", "half2")]
+    camera = Camera([layer_of_file(path) for path in given], out, name)
+    widget = camera.widget("Restore tomogram")
+    with TemporaryDirectory() as folder:
+        widget.controls.output.line.setText(str(Path(folder) / "restored"))
+        widget.controls.steps.setValue(WATCHED)
+        widget.controls.settings.setText("training.validate_every=20")
+        widget.controls.run.click()
+        job = widget.job
+        if not wait(1200, lambda: not job.running or job.state().done >= WATCHED * 0.9):
+            raise SystemExit("training did not come on")
+        widget.look()
+        shown = camera.viewer.layers[-1]
+        camera.viewer.dims.set_point(0, float(np.mean(shown.extent.world[:, 0])))
+        widget.controls.output.line.setText("restored")
+        camera.shoot("restore")
+        widget.cancel()
+        wait(60, lambda: not job.running)
+    camera.viewer.close()
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description="Pictures of the widgets of the napari plugin at work on a run")
@@ -176,7 +206,9 @@ def main() -> None:
     parser.add_argument("--name", default=None, help="how they begin; the name of the run's folder by default")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    camera = Camera(given.run, given.out, given.name or given.run.name)
+    name = given.name or given.run.name
+    restoring(given.run, given.out, name)
+    camera = Camera(layers_at(given.run), given.out, name)
     for part in (compare, doubt, explore):
         part(camera)
     camera.viewer.close()
