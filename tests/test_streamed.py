@@ -58,6 +58,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(small, ladder, tmp_path, monkeypatch):
     config = RestoreConfig(samples=4, samples_out=1, calibrate=False)
     first = cleared(tmp_path / "first")

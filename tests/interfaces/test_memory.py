@@ -44,6 +44,7 @@ def test_without_a_budget_a_share_of_what_is_free_is_taken():
     assert memory.resident("VmHWM") >= memory.resident() > 1e6
 
 
+@pytest.mark.slow
 def test_a_tomogram_that_does_not_fit_is_restored_by_parts_to_the_same(small_files, model, monkeypatch, tmp_path):
     given = ["restore", "--half1", small_files["half1"], "--half2", small_files["half2"], *RANGE, "--model", model]
     given += [

@@ -193,7 +193,9 @@ def test_a_batch_holds_both_halves_of_one_place_in_either_order_and_nothing_held
     assert orders == {0.0, 1.0}
 
 
-@pytest.mark.parametrize("name", sorted(OBJECTIVES))
+@pytest.mark.parametrize(
+    "name", [name if name == "deepdewedge" else pytest.param(name, marks=pytest.mark.slow) for name in sorted(OBJECTIVES)]
+)
 def test_a_short_training_lowers_it(small: Tomogram, name: str) -> None:
     torch.manual_seed(0)
     config = TrainingConfig(patch=SIDE, batch=2, steps=25, learning_rate=3e-3, ema=0.9)

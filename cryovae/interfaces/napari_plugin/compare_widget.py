@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.qt.threading import create_worker
-from qtpy.QtWidgets import QFrame, QGroupBox, QLabel, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGroupBox, QLabel, QVBoxLayout
 
 from cryovae.evaluate.region import Box
 from cryovae.interfaces.napari_plugin import notices
@@ -69,8 +69,6 @@ class CompareWidget(Docked):
         self._list()
 
     def _lay_out(self) -> None:
-        inside = QWidget()
-        column = QVBoxLayout(inside)
         at_voxel = QGroupBox("Voxel")
         rows = QVBoxLayout(at_voxel)
         for label in (self.state, self.text):
@@ -85,17 +83,7 @@ class CompareWidget(Docked):
         rows.addWidget(self.text)
         rows.addWidget(self.strip)
         c = self.controls
-        for part in (c.choosing, c.showing, c.measuring, self.state, self.spectra, self.fsc, at_voxel):
-            column.addWidget(part)
-        column.addStretch(1)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setWidget(inside)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
-        self.setMinimumWidth(300)
+        self.stack(c.choosing, c.showing, c.measuring, self.state, self.spectra, self.fsc, at_voxel)
 
     def _connect(self) -> None:
         c = self.controls

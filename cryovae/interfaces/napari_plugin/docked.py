@@ -1,11 +1,14 @@
-"""A widget that is told once when it is closed, however that is done."""
+"""A widget of parts in a column that scrolls, which is told once when it is closed, however that is done."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QWidget
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+# Pixels that the parts of a widget need side by side.
+NARROWEST = 300
 
 
 class Docked(QWidget):  # type: ignore[misc]
@@ -19,6 +22,22 @@ class Docked(QWidget):  # type: ignore[misc]
     def leave(self) -> None:
         """Put everything back as it was found."""
         raise NotImplementedError
+
+    def stack(self, *parts: QWidget) -> None:
+        """Lay the parts out one below the other; where the dock is low, they scroll."""
+        inside = QWidget()
+        column = QVBoxLayout(inside)
+        for part in parts:
+            column.addWidget(part)
+        column.addStretch(1)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setWidget(inside)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        self.setMinimumWidth(NARROWEST)
 
     def event(self, event: Any) -> bool:
         """Notice that the dock has let go."""

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from napari.utils.colormaps import Colormap
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from cryovae.interfaces.napari_plugin.docked import Docked
 from cryovae.interfaces.napari_plugin.doubt_controls import STEPS, Controls
@@ -47,25 +46,10 @@ class DoubtWidget(Docked):
         self._step_before = 0
         self.timer = QTimer(self)
         self.timer.timeout.connect(self.step)
-        self._lay_out()
+        c = self.controls
+        self.stack(c.choosing, c.covering, c.fading, c.playing)
         self._connect()
         self._list()
-
-    def _lay_out(self) -> None:
-        inside = QWidget()
-        column = QVBoxLayout(inside)
-        c = self.controls
-        for part in (c.choosing, c.covering, c.fading, c.playing):
-            column.addWidget(part)
-        column.addStretch(1)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setWidget(inside)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
-        self.setMinimumWidth(300)
 
     def _connect(self) -> None:
         c = self.controls

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
 
 from cryovae.checkpoint import STATE
 from cryovae.interfaces.napari_plugin.contents import layers_of_run, tilt_file_beside
@@ -57,24 +56,10 @@ class RestoreWidget(Docked):
         self.timer = QTimer(self)
         self.timer.setInterval(EVERY)
         self.timer.timeout.connect(self.look)
-        self._lay_out()
+        c = self.controls
+        self.stack(c.choosing, c.training, c.running, c.advanced)
         self._connect()
         self._list()
-
-    def _lay_out(self) -> None:
-        inside = QWidget()
-        column = QVBoxLayout(inside)
-        c = self.controls
-        for part in (c.choosing, c.training, c.running, c.advanced):
-            column.addWidget(part)
-        column.addStretch(1)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setWidget(inside)
-        outer = QVBoxLayout(self)
-        outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(area)
 
     def _connect(self) -> None:
         c = self.controls

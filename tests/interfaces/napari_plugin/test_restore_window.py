@@ -76,6 +76,7 @@ def test_a_run_gives_what_a_shell_gives(restoring, qtbot, small_files, tmp_path,
         assert np.array_equal(mrcfile.read(path), np.asarray(layer.data))
 
 
+@pytest.mark.slow
 def test_cancelled_it_is_resumed_and_a_layer_may_go_meanwhile(restoring, qtbot, small_files, tmp_path, shown):
     viewer, widget = restoring
     c = widget.controls
