@@ -14,13 +14,14 @@ from cryovae.tomogram import InputError
 
 P = ParamSpec("P")
 log = logging.getLogger("cryovae")
+MEMORY = "out of memory: restore a smaller region, or choose a smaller preset, or the processor instead of the GPU"
 EXPECTED = (InputError, OSError, MemoryError, torch.OutOfMemoryError)
 
 
 def in_words(error: BaseException) -> str:
     """One line on an error, and what to do about it."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return "out of memory: restore a smaller region, or choose a smaller preset, or the processor instead of the GPU"
+        return MEMORY
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror.lower()}: {error.filename}" if error.filename else error.strerror.lower()
     return " ".join(str(error).split()) or type(error).__name__

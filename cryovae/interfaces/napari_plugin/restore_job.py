@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryovae.interfaces.live import LIVE
+from cryovae.interfaces.napari_plugin.notices import MEMORY
 from cryovae.interfaces.napari_plugin.restore_model import OFTEN
 from cryovae.interfaces.run_folder import read_metrics
 
 LINE = re.compile(r"^\d\d:\d\d:\d\d (.+?) (\d+)/(\d+) .*ETA (\S+)$")
 SAYS = "cryovae: "
 INTERRUPTED = 75
-MEMORY = "out of memory: restore a smaller region, or choose a smaller preset, or the processor instead of the GPU"
 # Of the end of the log so much is read at a time.
 TAIL = 20_000
 
@@ -96,7 +96,7 @@ class Job:
     def losses(self) -> dict[str, list[tuple[int, float]]]:
         """(step, value) of what is trained, in nats per coefficient, and of the gain on held-out patches."""
         rows = read_metrics(self.folder / "metrics.csv")
-        names = {"completion": "completion", "val_gain": "held-out gain", "completion_loss": "loss"}
+        names = {"completion": "completion", "val_gain": "held-out gain", "loss": "loss"}
         return {
             said: [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
             for name, said in names.items()

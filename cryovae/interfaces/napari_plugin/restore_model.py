@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,6 @@ class Request:
     device: str = "auto"
     box: Box | None = None
     settings: str = ""
-    more: tuple[str, ...] = field(default=())
 
 
 def is_volume(layer: Any) -> bool:
@@ -117,7 +116,7 @@ def arguments_of(request: Request, resume: bool = False) -> list[str]:
     for setting in shlex.split(request.settings):
         words += ["--set", setting]
     # What a run before this one left is shown in the window, and was asked for.
-    return [*words, *request.more, "--resume" if resume else "--overwrite"]
+    return [*words, "--resume" if resume else "--overwrite"]
 
 
 def _file_of(layer: Any, number: int, request: Request) -> Path:

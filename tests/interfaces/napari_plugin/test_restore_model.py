@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cryovae.interfaces.napari_plugin.layers import layer_for
-from cryovae.interfaces.napari_plugin.restore_job import MEMORY, Job, State
+from cryovae.interfaces.napari_plugin.notices import MEMORY
+from cryovae.interfaces.napari_plugin.restore_job import Job, State
 from cryovae.interfaces.napari_plugin.restore_model import (
     Request,
     arguments_of,
@@ -150,3 +151,5 @@ def test_progress_is_read_from_what_the_run_says(tmp_path):
     assert job.state() == State("restoring", 4, 96, "0:00:20")
     (tmp_path / "metrics.csv").write_text("step,completion,val_gain\n10,0.5,\n20,0.4,0.1\n")
     assert job.losses() == {"completion": [(10, 0.5), (20, 0.4)], "held-out gain": [(20, 0.1)]}
+    (tmp_path / "metrics.csv").write_text("step,loss\n10,0.7\n")
+    assert job.losses() == {"loss": [(10, 0.7)]}
