@@ -8,6 +8,7 @@ between maps, so each is normalised: its surroundings are 0, and the mean of its
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ def read_molecule(path: Path, voxel_size: float) -> Molecule:
     path = Path(path)
     suffix = Path(path.name.removesuffix(".gz").removesuffix(".bz2")).suffix.lower()
     name = path.name.split(".")[0]
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"molecule {path} does not exist: check the path")
     if suffix in MODELS:
         return _from_atoms(name, *_read_atoms(path), voxel_size)

@@ -47,8 +47,8 @@ def _sample(data: np.ndarray) -> np.ndarray:
 
 def _fits(sample: np.ndarray, low: float, high: float) -> bool:
     """Whether a range from a header is one of this kind of byte, and holds what was sampled."""
-    limits = np.iinfo(sample.dtype)
-    return bool(limits.min <= low <= sample.min() + 1 and sample.max() - 1 <= high <= limits.max)
+    limits, darkest, brightest = np.iinfo(sample.dtype), int(sample.min()), int(sample.max())
+    return limits.min <= low <= darkest + 1 and brightest - 1 <= high <= limits.max
 
 
 def _roughness(sample: np.ndarray) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +19,11 @@ MAGIC = {b"\x1f\x8b\x08": "gz", b"BZh": "bz2"}
 
 def compression_of(path: Path) -> str | None:
     """'gz', 'bz2' or None, by the first bytes of a file. InputError if it is missing, a folder, or not readable."""
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{path} does not exist: check the path")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InputError(f"{path} is a folder, expected one file, or a folder of OME-Zarr: check the path")
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} is no regular file: give a tomogram in MRC format")
     with _as_input(path), path.open("rb") as file:
         return MAGIC.get(file.read(3))

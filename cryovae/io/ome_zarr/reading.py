@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,7 +54,7 @@ class OnDemand:
 
 def is_zarr(path: Path) -> bool:
     """Whether a path is a folder of Zarr."""
-    return path.is_dir() and any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zattrs", ".zarray"))
+    return os.path.isdir(path) and any(os.path.exists(path / name) for name in ("zarr.json", ".zgroup", ".zattrs", ".zarray"))
 
 
 def read_zarr(path: Path) -> Volume:
@@ -151,7 +152,7 @@ def _stored(path: Path, array: Any) -> tuple[int, int]:
     with understood(path):
         pieces = array.shards or array.chunks
         expected = math.prod(-(-size // piece) for size, piece in zip(array.shape, pieces, strict=True))
-        files = (file for file in (path / array.path).rglob("*") if file.is_file())
+        files = (file for file in (path / array.path).rglob("*") if os.path.isfile(file))
         return sum(file.name not in METADATA for file in files), expected
 
 

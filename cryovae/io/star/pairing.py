@@ -46,7 +46,7 @@ def _by_name(folder: Path) -> dict[str, Path]:
 
 
 def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise InputError(f"{folder} is no folder, expected one: check the path")
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 

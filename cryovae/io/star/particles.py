@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,13 +54,13 @@ def read_particles(path: Path, tilts: TiltGeometry | None = None) -> tuple[Parti
     table = path if listed is None else found(path, listed)
     blocks = blocks if listed is None else read_blocks(table)
     beside = [table.with_name(f"{table.stem}_tomograms.star"), table.with_name("tomograms.star")]
-    where = found(path, tomograms) if tomograms is not None else next((p for p in beside if p.is_file()), None)
+    where = found(path, tomograms) if tomograms is not None else next((p for p in beside if os.path.isfile(p)), None)
     rows = next((block for block in blocks.values() if IMAGE in block and block.loop and len(block)), None)
     if rows is None:
         raise InputError(f"{table} has no particles, expected a table with {IMAGE}: give a table of particles")
     known = {} if where is None else _tilts_by_tomogram(where, _tomograms_of(rows))
     files = [_file(rows, row, table) for row in range(len(rows))]
-    missing = [(row, file) for row, file in enumerate(files) if not file.is_file()]
+    missing = [(row, file) for row, file in enumerate(files) if not os.path.isfile(file)]
     if missing:
         row, file = missing[0]
         raise InputError(

@@ -6,6 +6,7 @@ Everything is kept as the text that stood in the file: a name such as 001 stays 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ class Block:
 def read_blocks(path: Path | str) -> dict[str, Block]:
     """The blocks of a STAR file by name, in order. InputError if it is missing, no text, no STAR file, or has no block."""
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} does not exist: check the path")
     if path.stat().st_size > LARGEST:
         raise InputError(f"{path} is {path.stat().st_size / 2**20:.0f} MB, expected a STAR file of {LARGEST / 2**20:.0f} at most")
@@ -116,7 +117,7 @@ def write_blocks(path: Path | str, blocks: Mapping[str, Block], source: Path | s
     import starfile
 
     path = Path(path)
-    if source is not None and path.exists() and path.samefile(source):
+    if source is not None and os.path.exists(path) and path.samefile(source):
         raise InputError(f"{path} is the table that was read, expected another name: it is never written in place")
     data = {
         name: pandas.DataFrame({k: list(v) for k, v in block.columns.items()}, dtype=str)

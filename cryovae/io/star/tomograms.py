@@ -113,13 +113,16 @@ def _has_paths(block: Block) -> bool:
 
 
 def found(table: Path, text: str) -> Path:
-    """Where a file named in a table is: beside it, or from a folder above; where it should be beside it if nowhere."""
+    """Where a file named in a table is: beside it, or from a folder above; where it should be beside it if nowhere.
+
+    A name that no file can have (too long, with a zero byte) is nowhere: os.path says so where pathlib raises OSError.
+    """
     named = Path(text)
     if named.is_absolute():
         return named
     folder = table.absolute().parent
     places = [folder, *list(folder.parents)[:LEVELS]]
-    return next((place / named for place in places if (place / named).exists()), table.parent / named)
+    return next((place / named for place in places if os.path.exists(place / named)), table.parent / named)
 
 
 def _volumes(rows: Block, row: int, table: Path) -> tuple[Path | None, tuple[Path, Path] | None]:
@@ -158,7 +161,7 @@ def _check_files(rows: Block, table: Path, which: Sequence[int]) -> None:
         named = [*(halves or ()), *([full] if full is not None else [])]
         others = [rows.text(column, row) for column in (TILTS, SERIES, "rlnMaskName")]
         named += [found(table, text) for text in others if text is not None]
-        missing += [(row + 1, file) for file in named if not file.exists()]
+        missing += [(row + 1, file) for file in named if not os.path.exists(file)]
     if missing:
         row, file = missing[0]
         more = f", and {len(missing) - 1} more files are missing" if len(missing) > 1 else ""
@@ -295,6 +298,6 @@ def _moved(old: Path, new: Path, text: str | None) -> str:
     if text is None:
         return "None"
     there = found(old, text)
-    if not there.exists() or found(new, text).absolute() == there.absolute():
+    if not os.path.exists(there) or found(new, text).absolute() == there.absolute():
         return text
     return str(there.absolute())

@@ -6,6 +6,7 @@ axis_angle = -atan2(A21, A11)          of A11 A12 A21 A22 DX DY, which turn an i
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 
 from cryovae.io.tilts.series import TiltSeries
@@ -59,7 +60,7 @@ def angles_beside(path: Path, stems: tuple[str, ...], count: int) -> TiltSeries:
     for stem in stems:
         for ending in ENDINGS:
             beside = path.with_name(stem + ending)
-            if beside.is_file():
+            if os.path.isfile(beside):
                 series = angles_in(beside, text_of(beside))
                 if len(series.angles) != count:
                     raise InputError(
@@ -71,7 +72,7 @@ def angles_beside(path: Path, stems: tuple[str, ...], count: int) -> TiltSeries:
 
 def text_of(path: Path, most: int = 64 * 2**20) -> str:
     """The text of a small file. InputError if it is missing, too large for what it should be, or no text."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"{path} does not exist: give a file of tilts, or --tilt-range -60 60")
     if path.stat().st_size > most:
         raise InputError(f"{path} is {path.stat().st_size / 2**20:.0f} MB, expected a file of tilts: check its name")

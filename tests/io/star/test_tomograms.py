@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from cryovae.io.files import read_volume
 from cryovae.io.star.loading import checked_sizes, sizes_differ, tomograms_of
 from cryovae.io.star.table import read_blocks
 from cryovae.io.star.tomograms import read_tomograms, write_results
@@ -146,6 +147,14 @@ def test_all_files_are_checked_before_anything_else(tmp_path):
     path = isonet(tmp_path, "x.mrc nonsense 70 60", "y.mrc 10 -60 60", "z.mrc 10 -60 60", "w.mrc 10 -60 60")
     with pytest.raises(InputError, match=r"row 3: .*z\.mrc does not exist, and 1 more"):
         read_tomograms(path)
+
+
+def test_a_name_that_no_file_can_have_is_a_file_that_is_missing(tmp_path):
+    """Found by damaged tables: the system says 'file name too long' for these, which is no answer for a person."""
+    with pytest.raises(InputError, match=r"row 1: .*mrc does not exist: correct the path"):
+        read_tomograms(isonet(tmp_path, f"{'x' * 300}.mrc 10 -60 60"))
+    with pytest.raises(InputError, match=r"does not exist: check the path"):
+        read_volume(tmp_path / f"{'x' * 300}.mrc")
 
 
 @pytest.mark.parametrize(
