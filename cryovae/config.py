@@ -51,6 +51,17 @@ class RunConfig:
             raise InputError(
                 f"beta {self.objective.beta:g} and drop {self.objective.drop:g} found, expected beta from 0, drop in 0 to 1"
             )
+        o = self.objective
+        if o.cycles < 1 or o.free_bits < 0 or o.free_group < 1:
+            raise InputError(
+                f"cycles {o.cycles}, free_bits {o.free_bits:g} and free_group {o.free_group} found, expected cycles and "
+                "free_group from 1, free_bits from 0 nats a patch"
+            )
+        if o.cycles > 1 and o.warmup >= 1 - o.solo:
+            raise InputError(
+                f"cycles {o.cycles} with warmup {o.warmup:g} found, expected a warmup below {1 - o.solo:g}, the share of the "
+                "steps after solo: each cycle has to reach beta"
+            )
 
 
 PRESETS: dict[str, RunConfig] = {

@@ -156,7 +156,7 @@ class Trainer:
 
     def _beta(self) -> float:
         o = self.objective
-        return beta_at(self.step, self.config.steps, o.beta, o.solo, o.warmup)
+        return beta_at(self.step, self.config.steps, o.beta, o.solo, o.warmup, o.cycles)
 
     def _learning_rates(self) -> tuple[float, float]:
         """Of what the mean is made of, and of q's heads and r's widths, for which training begins anew with the bound: until then
@@ -192,7 +192,7 @@ class Trainer:
             bound_of = two_encoder_bound if self.objective.encoders == 2 else one_encoder_bound
             with self._bound_alone():
                 with _timed(seconds, "forward"):
-                    bound = bound_of(self.ladder, m, partial, noise)
+                    bound = bound_of(self.ladder, m, partial, noise, self.objective.remedies(beta))
                 with _timed(seconds, "backward"):
                     bound.loss(beta).backward()
             figures |= bound.figures()

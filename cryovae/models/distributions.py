@@ -49,3 +49,15 @@ def kl_divergence(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
     log_ratio = (q.log_variance - p.log_variance).float()
     distance = (q.mean - p.mean).float().square() * torch.exp(-p.log_variance.float())
     return 0.5 * (distance + log_ratio.exp() - 1 - log_ratio).sum((1, 2, 3, 4))
+
+
+def elementwise_kl(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
+    """KL(q || p) of each latent in nats, (batch, channels, z, y, x), in float32."""
+    log_ratio = (q.log_variance - p.log_variance).float()
+    shift = standardised(q.mean, p).float()
+    return 0.5 * (shift.square() + log_ratio.exp() - 1 - log_ratio)
+
+
+def standardised(z: Tensor, p: DiagonalGaussian) -> Tensor:
+    """z in standard deviations of p, about its mean."""
+    return (z - p.mean) * torch.exp(-0.5 * p.log_variance)

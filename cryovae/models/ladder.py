@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from cryovae.models.distributions import DiagonalGaussian, relative_to, soft_clamp
+from cryovae.models.distributions import DiagonalGaussian, elementwise_kl, relative_to, soft_clamp
 from cryovae.models.encoder import Encoder
 from cryovae.models.layers import Blocks, convolution, zeroed
 from cryovae.tomogram import InputError
@@ -59,6 +59,10 @@ class Rung:
 
     prior: DiagonalGaussian
     chosen: DiagonalGaussian
+
+    def nats(self) -> Tensor:
+        """KL(chosen || prior) of each latent, (batch, channels, z, y, x)."""
+        return elementwise_kl(self.chosen, self.prior)
 
 
 Choice = Callable[[int, DiagonalGaussian, Tensor], tuple[DiagonalGaussian, Tensor]]

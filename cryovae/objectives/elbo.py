@@ -21,8 +21,11 @@ from torch import Tensor
 from cryovae.models.distributions import DiagonalGaussian, kl_divergence
 from cryovae.models.ladder import Choice, Ladder, Q
 from cryovae.objectives.pairs import Measurement
+from cryovae.objectives.remedies import Remedies, charged
 from cryovae.physics.likelihood import log_likelihood, scored_bins
 from cryovae.physics.rotation import rotate
+
+NONE = Remedies()
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class ObjectiveConfig:
     encoders: 2 for q and r (posterior matching), 1 for the simpler baseline in which r alone is the posterior.
     solo: share of the steps at the start in which the completion term is trained alone.
     beta: weight of the KL after the warm-up; 1 is the ELBO. warmup: share of the steps, after solo, over which it rises from 0.
+    Against collapse (objectives/remedies.py): cycles: how often it rises, the warm-up divided among them. free_bits: nats a patch
+    that a group of free_group channels has for nothing. balance: in the warm-up, charge levels by their nats a latent.
     drop: share of bins hidden from r on top of the wedge.
     turned: share of patches turned by a random rotation of SO(3) rather than of the cube.
     tolerance: variance of the model's own error that the likelihood allows for, as a share of the signal's power by shell.
@@ -46,6 +51,10 @@ class ObjectiveConfig:
     solo: float = 0.8
     beta: float = 1.0
     warmup: float = 0.1
+    cycles: int = 1
+    free_bits: float = 0.0
+    free_group: int = 1
+    balance: bool = False
     drop: float = 0.1
     turned: float = 0.1
     tolerance: float = 0.03
@@ -55,19 +64,28 @@ class ObjectiveConfig:
     hide: bool = True
     noise: str = "angular"
 
+    def remedies(self, beta: float) -> Remedies:
+        """Those at work in a step whose weight of the KL is ``beta``."""
+        return Remedies(self.free_bits, self.free_group, self.balance and beta < self.beta)
+
 
 @dataclass(frozen=True)
 class Bound:
-    """The bound of one batch and its matching term, in nats summed over the batch; bins: measured coefficients."""
+    """The bound of one batch and its matching term, in nats summed over the batch; bins: measured coefficients.
+
+    charged: what the loss takes for the sum of the KL where a remedy against collapse is at work, and nothing else does.
+    """
 
     log_likelihood: Tensor
     kl: tuple[Tensor, ...]
     matching: Tensor
     bins: Tensor
+    charged: Tensor | None = None
 
     def loss(self, beta: float) -> Tensor:
         """What is minimised, in nats per measured coefficient."""
-        return (self.matching - self.log_likelihood + beta * torch.stack(self.kl).sum()) / self.bins
+        kl = torch.stack(self.kl).sum() if self.charged is None else self.charged
+        return (self.matching - self.log_likelihood + beta * kl) / self.bins
 
     def figures(self) -> dict[str, float]:
         """Log-likelihood and KL apart, in nats per measured coefficient; the KL also by level, coarse to fine."""
@@ -114,7 +132,9 @@ def completion(ladder: Ladder, m: Measurement, features: list[Tensor]) -> Comple
     return Completion(_score(density, m, m.hidden), bins, scored_bins(m.hidden, m.data.shape, m.support).sum())
 
 
-def two_encoder_bound(ladder: Ladder, m: Measurement, partial: list[Tensor], generator: torch.Generator) -> Bound:
+def two_encoder_bound(
+    ladder: Ladder, m: Measurement, partial: list[Tensor], generator: torch.Generator, remedies: Remedies = NONE
+) -> Bound:
     """The bound of q, and r matched to q; ``partial``: r's features of u, through which matching sends no gradient.
 
     Matching moves r's widths alone. Could it move what q shares with r, both would run after each other for ever; could it
@@ -130,24 +150,27 @@ def two_encoder_bound(ladder: Ladder, m: Measurement, partial: list[Tensor], gen
         matching.append(kl_divergence(q.detach(), DiagonalGaussian(r.mean.detach(), r.log_variance)).sum())
         return q, q.sample(_noise_like(q.mean, generator))
 
-    return _bound(ladder, m, choose, matching)
+    return _bound(ladder, m, choose, matching, remedies)
 
 
-def one_encoder_bound(ladder: Ladder, m: Measurement, partial: list[Tensor], generator: torch.Generator) -> Bound:
+def one_encoder_bound(
+    ladder: Ladder, m: Measurement, partial: list[Tensor], generator: torch.Generator, remedies: Remedies = NONE
+) -> Bound:
     """The simpler baseline: r given u is the posterior, and all measured bins are scored. Its error bars ignore the wedge."""
 
     def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
         r = ladder.level(level).partial(state, partial[level], prior)
         return r, r.sample(_noise_like(r.mean, generator))
 
-    return _bound(ladder, m, choose, [])
+    return _bound(ladder, m, choose, [], remedies)
 
 
-def _bound(ladder: Ladder, m: Measurement, choose: Choice, matching: list[Tensor]) -> Bound:
+def _bound(ladder: Ladder, m: Measurement, choose: Choice, matching: list[Tensor], remedies: Remedies) -> Bound:
     density, rungs = ladder.descend(m.data.shape[-3:], len(m.data), choose)
     return Bound(
         log_likelihood=_score(density, m, m.mask),
         kl=tuple(kl_divergence(rung.chosen, rung.prior).sum() for rung in rungs),
         matching=torch.stack(matching).sum() if matching else density.new_zeros(()),
         bins=scored_bins(m.mask, m.data.shape, m.support).sum(),
+        charged=charged(rungs, remedies) if remedies.any else None,
     )

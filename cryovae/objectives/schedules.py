@@ -5,11 +5,16 @@ from __future__ import annotations
 from math import cos, pi
 
 
-def beta_at(step: int, steps: int, beta: float, start: float, warmup: float) -> float:
+def beta_at(step: int, steps: int, beta: float, start: float, warmup: float, cycles: int = 1) -> float:
     """Weight of the KL: 0 up to the share ``start`` of the steps, then in a straight line to ``beta`` over the share
     ``warmup``, then exactly ``beta``.
+
+    cycles: how often it rises, in equal parts of what is left after ``start``, ``warmup`` divided among them; each ends at
+    ``beta`` (Fu et al. 2019, "Cyclical annealing": 4 cycles, half of each the rise).
     """
     gone, rise = step - start * steps, warmup * steps
+    if cycles > 1 and gone >= 0:
+        gone, rise = gone % ((1 - start) * steps / cycles), rise / cycles
     return beta if gone >= rise else beta * max(gone, 0.0) / rise
 
 

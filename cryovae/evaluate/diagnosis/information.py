@@ -19,9 +19,8 @@ from math import log
 import torch
 from torch import Tensor
 
-from cryovae.evaluate.diagnosis.problem import standardised
 from cryovae.inference.activity import LEAST_VARIANCE
-from cryovae.models.distributions import DiagonalGaussian
+from cryovae.models.distributions import DiagonalGaussian, elementwise_kl, standardised
 from cryovae.models.ladder import Ladder, Q, R
 from cryovae.objectives.pairs import Measurement
 
@@ -82,12 +81,6 @@ def nats_by_level(ladder: Ladder, m: Measurement, role: int = Q, seed: int = 0) 
 
     ladder.descend(m.data.shape[-3:], len(m.data), choose)
     return found
-
-
-def elementwise_kl(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
-    """KL(q || p) of each latent, in nats, as the means."""
-    log_ratio = q.log_variance - p.log_variance
-    return 0.5 * (standardised(q.mean, p).square() + log_ratio.exp() - 1 - log_ratio)
 
 
 def fitted_information(q: DiagonalGaussian) -> float:

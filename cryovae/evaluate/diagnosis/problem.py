@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cryovae.models.distributions import DiagonalGaussian, kl_divergence
+from cryovae.models.distributions import DiagonalGaussian, kl_divergence, standardised
 from cryovae.models.ladder import Choice, Ladder, Q, R, Rung
 from cryovae.objectives.pairs import Measurement
 from cryovae.physics.likelihood import log_likelihood, scored_bins
@@ -88,11 +88,6 @@ def terms(problem: Problem, generator: torch.Generator, moves: Moves | None = No
     kl = torch.stack([kl_divergence(rung.chosen, rung.prior) for rung in rungs])
     ratio = torch.stack([part.double().sum((1, 2, 3, 4)) for part in ratios]).sum(0)
     return Terms(found, kl, found.double() + ratio)
-
-
-def standardised(z: Tensor, p: DiagonalGaussian) -> Tensor:
-    """z in standard deviations of p, about its mean."""
-    return (z - p.mean) * torch.exp(-0.5 * p.log_variance)
 
 
 @torch.no_grad()

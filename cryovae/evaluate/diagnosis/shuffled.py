@@ -11,8 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cryovae.evaluate.diagnosis.problem import standardised
-from cryovae.models.distributions import DiagonalGaussian
+from cryovae.models.distributions import DiagonalGaussian, standardised
 from cryovae.models.ladder import Choice, Ladder, Q, R
 from cryovae.objectives.pairs import Measurement
 from cryovae.physics.likelihood import log_likelihood, scored_bins

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from cryovae.evaluate.diagnosis.ais import Ends, annealed
 from cryovae.evaluate.diagnosis.patches import repeated, rows
-from cryovae.evaluate.diagnosis.problem import Problem, problem_of, standardised
-from cryovae.models.distributions import DiagonalGaussian
+from cryovae.evaluate.diagnosis.problem import Problem, problem_of
+from cryovae.models.distributions import DiagonalGaussian, standardised
 from cryovae.models.ladder import Ladder
 from cryovae.objectives.pairs import Measurement
 

@@ -78,7 +78,8 @@ def _level(level: LevelNats, partial: LevelNats, found: Diagnosis, encoders: int
         return (
             f"{where}: q does not use it (no channel of {channels} active), r does ({partial.active} active, another patch's "
             f"latents cost {found.shuffled['r'][level.level].mean:.4f} nats a hidden coefficient): not collapsed, as the answer "
-            "needs it. q has not learned it: --set objective.solo=0.6 gives the bound more of the training."
+            "needs it. q has not learned it: --set objective.solo=0.6 gives the bound more of the training, "
+            "objective.free_bits=10 gives each channel that many nats a patch for nothing."
         )
     if partial.active == 0:
         return (
@@ -102,8 +103,10 @@ def remedy(encoders: int) -> str:
             "for the answer; for a smaller model take the level away (0 in ladder.latents), or narrow the finer ones to use it."
         )
     return (
-        "Remedy: a longer warm-up of the KL (--set objective.warmup=0.3), a smaller --beta, or fewer channels on finer levels; "
-        "if it stays silent take the level away (0 in ladder.latents)."
+        "Remedy: a longer warm-up of the KL (--set objective.warmup=0.3), one in cycles (objective.cycles=4), levels charged by "
+        "their nats a latent while it lasts (objective.balance=true), nats that each channel has for nothing "
+        "(objective.free_bits=10), a smaller --beta, or fewer channels on finer levels; if it stays silent take the level away "
+        "(0 in ladder.latents)."
     )
 
 
