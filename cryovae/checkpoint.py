@@ -95,7 +95,7 @@ def load_model(path: Path | str) -> Checkpoint:
     about, tensors = _read(path)
     if "objective" in about:
         raise InputError(f"{path} holds a network of objective {about['objective']}, expected a variational model")
-    ladder = Ladder(_sizes(about))
+    ladder = Ladder(_sizes(about), about["encoders"])
     ladder.load_state_dict({n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")})
     noise = {n.removeprefix("noise."): t for n, t in tensors.items() if n.startswith("noise.")}
     return Checkpoint(ladder.eval(), about["patch"], about["step"], about["encoders"], noise)
@@ -103,7 +103,9 @@ def load_model(path: Path | str) -> Checkpoint:
 
 def _sizes(about: dict[str, Any]) -> LadderConfig:
     sizes = about["ladder"]
-    return LadderConfig(tuple(sizes["widths"]), tuple(sizes["latents"]), sizes["blocks"])
+    # Files of before there was a choice name no posterior.
+    chosen = {name: sizes[name] for name in ("posterior", "flow_levels") if name in sizes}
+    return LadderConfig(tuple(sizes["widths"]), tuple(sizes["latents"]), sizes["blocks"], **chosen)
 
 
 def _read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import tomli_w
 
 from cryovae.io.atomic import write_text
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder import GAUSSIAN, LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.regression import OBJECTIVES
 from cryovae.restore import RestoreConfig
@@ -50,6 +50,11 @@ class RunConfig:
         if self.objective.beta < 0 or not 0 <= self.objective.drop < 1:
             raise InputError(
                 f"beta {self.objective.beta:g} and drop {self.objective.drop:g} found, expected beta from 0, drop in 0 to 1"
+            )
+        if self.objective.name != VAE and self.ladder.posterior != GAUSSIAN:
+            raise InputError(
+                f"posterior {self.ladder.posterior} found with objective {self.objective.name}, which has none: leave out "
+                "--posterior"
             )
         o = self.objective
         if o.cycles < 1 or o.free_bits < 0 or o.free_group < 1:

@@ -1,11 +1,13 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from cryovae.checkpoint import Checkpoint, load_model, load_state, save_model, save_state
-from cryovae.models.ladder import R
+from cryovae.models.ladder import FLOW, Ladder, R
 from cryovae.tomogram import InputError
 
 
@@ -24,6 +26,24 @@ def test_what_a_model_is_can_be_read_without_cryovae(ladder, tmp_path):
     with safe_open(tmp_path / "m.safetensors", framework="np") as file:
         about = json.loads(file.metadata()["cryovae"])
     assert about["ladder"]["widths"] == [4, 6, 8]
+
+
+@pytest.mark.parametrize("encoders", [1, 2])
+def test_a_flow_posterior_comes_back_and_models_of_before_have_none(small_config, ladder, tmp_path, encoders):
+    torch.manual_seed(0)
+    pushed = Ladder(replace(small_config, posterior=FLOW, flow_levels=1), encoders)
+    save_model(tmp_path / "flow.safetensors", Checkpoint(pushed, 16, 3, encoders, {}))
+    found = load_model(tmp_path / "flow.safetensors").ladder
+    assert found.config == pushed.config
+    assert found.state_dict().keys() == pushed.state_dict().keys()
+    save_model(tmp_path / "now.safetensors", Checkpoint(ladder, 16, 3, encoders, {}))
+    with safe_open(tmp_path / "now.safetensors", framework="pt") as file:
+        about, tensors = json.loads(file.metadata()["cryovae"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    about["ladder"] = {name: about["ladder"][name] for name in ("widths", "latents", "blocks")}
+    save_file(tensors, tmp_path / "before.safetensors", metadata={"cryovae": json.dumps(about)})
+    before = load_model(tmp_path / "before.safetensors").ladder
+    assert before.config == small_config
+    assert all(torch.equal(a, b) for a, b in zip(before.parameters(), ladder.parameters(), strict=True))
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors" * 99])

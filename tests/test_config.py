@@ -22,7 +22,9 @@ def test_a_toml_says_only_what_differs(tmp_path):
     ("text", "words"),
     [("[trainig]\nsteps = 1", "did you mean 'training'"), ("[training]\nstep = 1", "did you mean 'steps'"),
      ("training = 3", "expected a section"), ("[training]\nsteps = 1.5", "expected int"), ("[restoration]\nraw = 1", "bool"),
-     ("[objective]\nencoders = 3", "encoders 3"), ("not toml at all", "no TOML")],
+     ("[objective]\nencoders = 3", "encoders 3"),
+     ("[ladder]\nposterior = 'normal'", "expected gaussian or flow"),
+     ("[ladder]\nposterior = 'flow'\n[objective]\nname = 'deepdewedge'", "which has none"), ("not toml at all", "no TOML")],
 )  # fmt: skip
 def test_what_is_unknown_or_wrong_is_an_error(text, words, tmp_path):
     path = tmp_path / "run.toml"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cryovae.models.distributions import DiagonalGaussian
+from cryovae.models.distributions import DiagonalGaussian, Posterior
 from cryovae.models.ladder import Ladder, R
 
 LEAST_VARIANCE = 0.01
@@ -22,7 +22,7 @@ def active_units(ladder: Ladder, partial: Tensor) -> dict[str, int]:
     features = ladder.encode(partial, R)
     found: dict[str, int] = {}
 
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
         r = ladder.level(level).partial(state, features[level], prior)
         shift = ((r.mean - prior.mean) * torch.exp(-0.5 * prior.log_variance)).transpose(0, 1).flatten(1)
         found[str(level)] = int((shift.var(1) > LEAST_VARIANCE).sum())

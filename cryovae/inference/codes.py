@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from cryovae.models.distributions import DiagonalGaussian
+from cryovae.models.distributions import DiagonalGaussian, Posterior
 from cryovae.models.ladder import Ladder, R
 
 # Latents fine to coarse, level l (batch, channels, z / 2^l, y / 2^l, x / 2^l); a level without latents has no channels.
@@ -31,7 +31,7 @@ def encoded(ladder: Ladder, tiles: Tensor) -> tuple[Code, Tensor]:
     features = ladder.encode(tiles, R)
     code = [tiles.new_zeros(len(tiles), *shape) for shape in ladder.latent_shapes(tiles.shape[-3:])]
 
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
         r = ladder.level(level).partial(state, features[level], prior)
         code[level] = (r.mean - prior.mean) * torch.exp(-0.5 * prior.log_variance)
         return r, r.mean
@@ -43,7 +43,7 @@ def encoded(ladder: Ladder, tiles: Tensor) -> tuple[Code, Tensor]:
 def decoded(ladder: Ladder, code: Code) -> Tensor:
     """x (batch, z, y, x) of codes; one patch at a time is as fast as the processor allows."""
 
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
         return prior, prior.sample(code[level])
 
     with one_thread(), fast_convolutions():

@@ -56,7 +56,8 @@ def train_in(
     with shelf(folder.path("shelf")) as place:
         specimens = _specimens(tomograms, config, place)
         refill = _refill_with(config, device, place if len(specimens) > 1 else None)
-        trainer = Trainer(Ladder(config.ladder), specimens, config.training, config.objective, device, refill)
+        ladder = Ladder(config.ladder, config.objective.encoders)
+        trainer = Trainer(ladder, specimens, config.training, config.objective, device, refill)
         if resume and begun(folder):
             trainer.resume(matching_state(folder, config))
             log.info("resumed at step %d", trainer.step)

@@ -1,16 +1,33 @@
-"""Diagonal Gaussians over latents, and the divergences between them.
+"""Diagonal Gaussians over latents, what any posterior has to offer, and the divergences between them.
 
 KL( N(m, s^2) || N(n, t^2) ) = 1/2 sum ( ((m - n)^2 + s^2) / t^2 - 1 - ln s^2 / t^2 )
+KL( q || p ) = E log q(z) - log p(z),  z ~ q                                       by one draw, where q is no Gaussian
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 SHIFT_LIMIT, LOG_VARIANCE_LIMIT = 10.0, 7.0
+
+
+class Posterior(Protocol):
+    """A distribution over the latents of a level, (batch, channels, z, y, x): a DiagonalGaussian, or one that a flow pushed."""
+
+    @property
+    def mean(self) -> Tensor: ...
+
+    def sample(self, noise: Tensor) -> Tensor: ...
+
+    def log_densities(self, z: Tensor) -> Tensor: ...
+
+    def detach(self) -> Posterior: ...
+
+    def moved(self, shift: Tensor, widen: Tensor) -> Posterior: ...
 
 
 @dataclass(frozen=True)
@@ -27,6 +44,15 @@ class DiagonalGaussian:
     def detach(self) -> DiagonalGaussian:
         """The same distribution, without gradients."""
         return DiagonalGaussian(self.mean.detach(), self.log_variance.detach())
+
+    def log_densities(self, z: Tensor) -> Tensor:
+        """log q(z) of each latent less 1/2 log 2 pi, (batch, channels, z, y, x)."""
+        return -0.5 * (standardised(z, self).square() + self.log_variance)
+
+    def moved(self, shift: Tensor, widen: Tensor) -> DiagonalGaussian:
+        """Moved by ``shift`` of its standard deviations, and widened by ``widen`` in its log-variance."""
+        width = torch.exp(0.5 * self.log_variance)
+        return DiagonalGaussian(self.mean + width * shift, self.log_variance + widen)
 
     def __getitem__(self, rows: slice) -> DiagonalGaussian:
         return DiagonalGaussian(self.mean[rows], self.log_variance[rows])
@@ -56,6 +82,18 @@ def elementwise_kl(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
     log_ratio = (q.log_variance - p.log_variance).float()
     shift = standardised(q.mean, p).float()
     return 0.5 * (shift.square() + log_ratio.exp() - 1 - log_ratio)
+
+
+def divergence(q: Posterior, p: DiagonalGaussian, z: Tensor) -> Tensor:
+    """KL(q || p) in nats, (batch,): in closed form, or where q is no Gaussian by z, a draw of q."""
+    return kl_divergence(q, p) if isinstance(q, DiagonalGaussian) else elementwise_divergence(q, p, z).sum((1, 2, 3, 4))
+
+
+def elementwise_divergence(q: Posterior, p: DiagonalGaussian, z: Tensor) -> Tensor:
+    """As ``divergence``, of each latent: (batch, channels, z, y, x)."""
+    if isinstance(q, DiagonalGaussian):
+        return elementwise_kl(q, p)
+    return q.log_densities(z).float() - p.log_densities(z).float()
 
 
 def standardised(z: Tensor, p: DiagonalGaussian) -> Tensor:

@@ -17,8 +17,16 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from cryovae.models.distributions import DiagonalGaussian, elementwise_kl, relative_to, soft_clamp
+from cryovae.models.distributions import (
+    DiagonalGaussian,
+    Posterior,
+    divergence,
+    elementwise_divergence,
+    relative_to,
+    soft_clamp,
+)
 from cryovae.models.encoder import Encoder
+from cryovae.models.flow import CouplingFlow, Pushed
 from cryovae.models.layers import Blocks, convolution, zeroed
 from cryovae.tomogram import InputError
 
@@ -26,6 +34,7 @@ from cryovae.tomogram import InputError
 # state widens the prior, which widens the samples, which enlarges the state: it ran off to infinity within 150 steps.
 FIRST_LOG_VARIANCE, PRIOR_LIMIT = -2.5, 2.0
 Q, R = 0, 1
+GAUSSIAN, FLOW = "gaussian", "flow"
 
 
 @dataclass(frozen=True)
@@ -33,11 +42,14 @@ class LadderConfig:
     """Sizes of the ladder: channels at strides 1, 2, 4, ..., latent channels at the same, residual blocks a level.
 
     Without latent channels a level has blocks alone; with latents on one level only the ladder is a flat VAE.
+    posterior: 'gaussian', or 'flow': pushed by a flow on the ``flow_levels`` coarsest levels with latents (models/flow.py).
     """
 
     widths: tuple[int, ...] = (32, 64, 128, 256, 256)
     latents: tuple[int, ...] = (4, 8, 16, 16, 16)
     blocks: int = 2
+    posterior: str = GAUSSIAN
+    flow_levels: int = 2
 
     def __post_init__(self) -> None:
         if len(self.widths) != len(self.latents):
@@ -46,6 +58,19 @@ class LadderConfig:
             )
         if min(self.latents) < 0 or not any(self.latents):
             raise InputError(f"latents {list(self.latents)} found, expected counts from 0, and latents on one level at least")
+        if self.posterior not in (GAUSSIAN, FLOW):
+            raise InputError(f"posterior '{self.posterior}' found, expected {GAUSSIAN} or {FLOW}")
+        if self.posterior == FLOW and (self.flow_levels < 1 or min(self.latents[level] for level in self.pushed) < 2):
+            raise InputError(
+                f"posterior {FLOW} on {self.flow_levels} levels with latents {list(self.latents)} found, expected 1 level or "
+                "more with 2 latents or more each: half of them are moved by the other half"
+            )
+
+    @property
+    def pushed(self) -> list[int]:
+        """The levels whose posterior goes through a flow."""
+        stochastic = [level for level, latents in enumerate(self.latents) if latents]
+        return stochastic[-self.flow_levels :] if self.posterior == FLOW else []
 
     @property
     def stride(self) -> int:
@@ -55,48 +80,55 @@ class LadderConfig:
 
 @dataclass(frozen=True)
 class Rung:
-    """One level of a pass down the ladder: the prior over z_l, and the distribution that z_l was taken from."""
+    """One level of a pass down the ladder: the prior over z_l, the distribution that z_l was taken from, and z_l."""
 
     prior: DiagonalGaussian
-    chosen: DiagonalGaussian
+    chosen: Posterior
+    latent: Tensor
+
+    def kl(self) -> Tensor:
+        """KL(chosen || prior) in nats, (batch,)."""
+        return divergence(self.chosen, self.prior, self.latent)
 
     def nats(self) -> Tensor:
-        """KL(chosen || prior) of each latent, (batch, channels, z, y, x)."""
-        return elementwise_kl(self.chosen, self.prior)
+        """The same of each latent, (batch, channels, z, y, x)."""
+        return elementwise_divergence(self.chosen, self.prior, self.latent)
 
 
-Choice = Callable[[int, DiagonalGaussian, Tensor], tuple[DiagonalGaussian, Tensor]]
+Choice = Callable[[int, DiagonalGaussian, Tensor], tuple[Posterior, Tensor]]
 
 
 class Head(nn.Module):
-    """State and features to a Gaussian over z_l, relative to the prior; starts at its mean, and narrower.
+    """State and features to a posterior over z_l, relative to the prior; starts at its mean, and narrower.
 
     Started as wide as the prior, a latent would be all noise, and the decoder would learn to ignore it before it carries
     anything.
     """
 
-    def __init__(self, width: int, latents: int, kernel: int) -> None:
+    def __init__(self, width: int, latents: int, kernel: int, pushed: bool) -> None:
         super().__init__()
         self.merge = convolution(2 * width, width, kernel)
         self.shift = zeroed(convolution(width, latents, 1))
         self.scale = zeroed(convolution(width, latents, kernel))
         nn.init.constant_(self.scale.bias, FIRST_LOG_VARIANCE)  # type: ignore[arg-type]
+        self.flow = CouplingFlow(width, latents) if pushed else None
 
-    def forward(self, state: Tensor, features: Tensor, prior: DiagonalGaussian) -> DiagonalGaussian:
+    def forward(self, state: Tensor, features: Tensor, prior: DiagonalGaussian) -> Posterior:
         merged = nnf.silu(self.merge(nnf.silu(torch.cat((state, features), 1))))
-        return relative_to(prior, self.shift(merged), self.scale(merged))
+        base = relative_to(prior, self.shift(merged), self.scale(merged))
+        return base if self.flow is None else Pushed(base, self.flow(merged))
 
 
 class Level(nn.Module):
-    """One stride of the decoder: state, latent if there is one, blocks."""
+    """One stride of the decoder: state, latent if there is one, blocks. pushed: Q or R, whose posterior goes through a flow."""
 
-    def __init__(self, width: int, latents: int, blocks: int, kernel: int) -> None:
+    def __init__(self, width: int, latents: int, blocks: int, kernel: int, pushed: int | None = None) -> None:
         super().__init__()
         self.latents = latents
         if latents:
             self.prior = zeroed(convolution(width, 2 * latents, 1))
-            self.posterior = Head(width, latents, kernel)
-            self.partial = Head(width, latents, kernel)
+            self.posterior = Head(width, latents, kernel, pushed == Q)
+            self.partial = Head(width, latents, kernel, pushed == R)
             self.enter = convolution(latents, width, 1)
         self.blocks = Blocks(width, blocks)
 
@@ -109,15 +141,20 @@ class Level(nn.Module):
 
 
 class Ladder(nn.Module):
-    """The generative model p(z), x = G(z), and its encoders. Densities are (batch, z, y, x), sides multiples of ``stride``."""
+    """The generative model p(z), x = G(z), and its encoders. Densities are (batch, z, y, x), sides multiples of ``stride``.
 
-    def __init__(self, config: LadderConfig) -> None:
+    encoders: 2 for q and r, 1 where r alone is the posterior. It says which of them a flow pushes, if one does: the one that
+    the bound trains. With two, r stays Gaussian, as its mean is what completion made it.
+    """
+
+    def __init__(self, config: LadderConfig, encoders: int = 2) -> None:
         super().__init__()
         self.config = config
+        pushed = R if encoders == 1 else Q
         widths = config.widths
         self.encoder = Encoder(widths, config.blocks)
         self.levels = nn.ModuleList(
-            Level(width, latents, config.blocks, 1 if index == 0 else 3)
+            Level(width, latents, config.blocks, 1 if index == 0 else 3, pushed if index in config.pushed else None)
             for index, (width, latents) in enumerate(zip(widths, config.latents, strict=True))
         )
         self.up = nn.ModuleList(convolution(coarse, fine, 1) for fine, coarse in itertools.pairwise(widths))
@@ -135,7 +172,8 @@ class Ladder(nn.Module):
         with torch.no_grad():
             self.encoder.role[Q] = self.encoder.role[R]
         for index in self._stochastic():
-            self.level(index).posterior.load_state_dict(self.level(index).partial.state_dict())
+            # A flow has only one of them.
+            self.level(index).posterior.load_state_dict(self.level(index).partial.state_dict(), index not in self.config.pushed)
 
     def posterior_parameters(self) -> list[nn.Parameter]:
         """The parameters of q's heads, which the bound trains."""
@@ -173,7 +211,7 @@ class Ladder(nn.Module):
             if block.latents:
                 prior = block.prior_given(state)
                 chosen, latent = choose(level, prior, state)
-                rungs.append(Rung(prior, chosen))
+                rungs.append(Rung(prior, chosen, latent))
             state = block(state, latent)
         return self.out(nnf.silu(state)).squeeze(1).float(), rungs
 
@@ -184,7 +222,7 @@ class Ladder(nn.Module):
     def restore(self, features: list[Tensor], noise: Sequence[Tensor] | None) -> Tensor:
         """x (batch, z, y, x) decoded from r: a sample, given N(0, I) ``noise`` fine to coarse, or without it r's means."""
 
-        def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+        def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
             r = self.level(level).partial(state, features[level], prior)
             if noise is None:
                 return r, r.mean

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cryovae.models.distributions import DiagonalGaussian, kl_divergence
+from cryovae.models.distributions import DiagonalGaussian, Posterior, divergence
 from cryovae.models.ladder import Choice, Ladder, Q
 from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.remedies import Remedies, charged
@@ -143,12 +143,13 @@ def two_encoder_bound(
     whole = ladder.encode(m.whole, Q)
     matching: list[Tensor] = []
 
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
         block = ladder.level(level)
         q = block.posterior(state, whole[level], prior)
         r = block.partial(state.detach(), partial[level].detach(), prior.detach())
-        matching.append(kl_divergence(q.detach(), DiagonalGaussian(r.mean.detach(), r.log_variance)).sum())
-        return q, q.sample(_noise_like(q.mean, generator))
+        z = q.sample(_noise_like(prior.mean, generator))
+        matching.append(divergence(q.detach(), DiagonalGaussian(r.mean.detach(), r.log_variance), z.detach()).sum())
+        return q, z
 
     return _bound(ladder, m, choose, matching, remedies)
 
@@ -158,9 +159,9 @@ def one_encoder_bound(
 ) -> Bound:
     """The simpler baseline: r given u is the posterior, and all measured bins are scored. Its error bars ignore the wedge."""
 
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
         r = ladder.level(level).partial(state, partial[level], prior)
-        return r, r.sample(_noise_like(r.mean, generator))
+        return r, r.sample(_noise_like(prior.mean, generator))
 
     return _bound(ladder, m, choose, [], remedies)
 
@@ -169,7 +170,7 @@ def _bound(ladder: Ladder, m: Measurement, choose: Choice, matching: list[Tensor
     density, rungs = ladder.descend(m.data.shape[-3:], len(m.data), choose)
     return Bound(
         log_likelihood=_score(density, m, m.mask),
-        kl=tuple(kl_divergence(rung.chosen, rung.prior).sum() for rung in rungs),
+        kl=tuple(rung.kl().sum() for rung in rungs),
         matching=torch.stack(matching).sum() if matching else density.new_zeros(()),
         bins=scored_bins(m.mask, m.data.shape, m.support).sum(),
         charged=charged(rungs, remedies) if remedies.any else None,

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cryovae.models.ladder import R
+from cryovae.models.ladder import FLOW, Ladder, R
 from cryovae.objectives.elbo import completion, one_encoder_bound, two_encoder_bound
 from cryovae.objectives.sampling import cube_turned, freely_turned, step_generator
 from cryovae.objectives.schedules import beta_at, learning_rate_at, refill_steps
@@ -74,6 +74,23 @@ def test_freely_turned_patches_have_a_bound_too(ladder, tomogram):
     bound.loss(1.0).backward()
     assert torch.isfinite(bound.log_likelihood)
     assert ladder.out.weight.grad.any()
+
+
+@pytest.mark.parametrize(("encoders", "bound_of"), [(2, two_encoder_bound), (1, one_encoder_bound)])
+def test_the_bound_trains_the_flow_and_matching_does_not(small_config, measurement, encoders, bound_of):
+    torch.manual_seed(0)
+    ladder = Ladder(replace(small_config, posterior=FLOW), encoders)
+    partial = ladder.encode(measurement.partial, R)
+    bound = bound_of(ladder, measurement, partial, step_generator(0, 0))
+    flows = [p for name, p in ladder.named_parameters() if name.endswith(".2.weight") and ".flow." in name]
+    assert len(flows) == 8
+    if encoders == 2:
+        bound.matching.backward(retain_graph=True)
+        assert all(p.grad is None for p in flows)
+        # r is taught by the draw where q has no closed form.
+        assert all(level.partial.scale.weight.grad.any() for level in ladder.levels[1:])
+    bound.loss(1.0).backward()
+    assert all(p.grad.any() for p in flows)
 
 
 def test_foresight_of_nothing_gains_nothing(ladder, measurement):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cryovae.evaluate.diagnosis.problem import Move, Moves, Problem, drawn, terms
-from cryovae.models.distributions import DiagonalGaussian
+from cryovae.models.distributions import DiagonalGaussian, Posterior
 
 # Of the steps after which the best is looked for, and the draws by which it is.
 CHECKS, JUDGED_BY = 5, 4
@@ -26,7 +26,7 @@ def unmoved(problem: Problem) -> Moves:
     with torch.no_grad():
         means: dict[int, Tensor] = {}
 
-        def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+        def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
             q = problem.posterior(level, prior, state)
             means[level] = q.mean
             return q, q.mean

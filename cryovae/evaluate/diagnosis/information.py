@@ -13,6 +13,7 @@ A channel is active if the variance of its posterior mean over patches and place
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from cryovae.inference.activity import LEAST_VARIANCE
-from cryovae.models.distributions import DiagonalGaussian, elementwise_kl, standardised
+from cryovae.models.distributions import DiagonalGaussian, Posterior, elementwise_divergence, elementwise_kl, standardised
 from cryovae.models.ladder import Ladder, Q, R
 from cryovae.objectives.pairs import Measurement
 
@@ -67,15 +68,15 @@ def nats_by_level(ladder: Ladder, m: Measurement, role: int = Q, seed: int = 0) 
     generator = torch.Generator().manual_seed(seed)
     found: list[LevelNats] = []
 
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
         block = ladder.level(level)
         head = block.partial if role == R else block.posterior
         q = head(state, features[level], prior)
-        z = q.sample(torch.randn(q.mean.shape, generator=generator).to(q.mean.device))
+        z = q.sample(torch.randn(prior.mean.shape, generator=generator).to(prior.mean.device))
         others = [head(state, features[level].roll(by, 0), prior) for by in range(len(z))]
         shift = standardised(q.mean, prior)
-        kl, variance = elementwise_kl(q, prior), shift.transpose(0, 1).flatten(1).var(1)
-        information = fitted_information(q), minibatch_information(z, others)
+        kl, variance = elementwise_divergence(q, prior, z), shift.transpose(0, 1).flatten(1).var(1)
+        information = fitted_information(q, z), minibatch_information(z, others)
         found.append(LevelNats(level, kl.cpu(), 0.5 * shift.square().cpu(), variance.cpu(), *information))
         return q, z
 
@@ -83,23 +84,29 @@ def nats_by_level(ladder: Ladder, m: Measurement, role: int = Q, seed: int = 0) 
     return found
 
 
-def fitted_information(q: DiagonalGaussian) -> float:
-    """The mean KL of q to one Gaussian a channel of the mean and variance of q over patches and places, in nats a patch."""
+def fitted_information(q: Posterior, z: Tensor) -> float:
+    """The mean KL of q to one Gaussian a channel of the mean and variance of q over patches and places, in nats a patch; both by
+    z, a draw of q, where it is no Gaussian.
+    """
+    if not isinstance(q, DiagonalGaussian):
+        places = (0, 2, 3, 4)
+        drawn = DiagonalGaussian(z.mean(places, keepdim=True), z.var(places, keepdim=True).log())
+        return float((q.log_densities(z) - drawn.log_densities(z)).double().sum() / len(z))
     mean = q.mean.mean((0, 2, 3, 4), keepdim=True)
     variance = ((q.mean - mean).square() + q.log_variance.exp()).mean((0, 2, 3, 4), keepdim=True)
     whole = DiagonalGaussian(mean, variance.log())
     return float(elementwise_kl(q, whole).double().sum() / len(q.mean))
 
 
-def minibatch_information(z: Tensor, posteriors: list[DiagonalGaussian]) -> float:
+def minibatch_information(z: Tensor, posteriors: Sequence[Posterior]) -> float:
     """z: a draw for each patch. posteriors: first the patches' own, then those of others, each (batch, ...). Nats a patch."""
     densities = torch.stack([log_density(z, q) for q in posteriors])
     return float((densities[0] - torch.logsumexp(densities, 0) + log(len(densities))).mean())
 
 
-def log_density(z: Tensor, q: DiagonalGaussian) -> Tensor:
+def log_density(z: Tensor, q: Posterior) -> Tensor:
     """log q(z) less the constant 1/2 log 2 pi of each latent, (batch,)."""
-    return -0.5 * (standardised(z, q).square() + q.log_variance).double().sum((1, 2, 3, 4))
+    return q.log_densities(z).double().sum((1, 2, 3, 4))
 
 
 def by_place(levels: list[LevelNats], side: int, of_mean: bool = False) -> Tensor:

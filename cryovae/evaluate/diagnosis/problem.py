@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cryovae.models.distributions import DiagonalGaussian, kl_divergence, standardised
+from cryovae.models.distributions import DiagonalGaussian, Posterior, standardised
 from cryovae.models.ladder import Choice, Ladder, Q, R, Rung
 from cryovae.objectives.pairs import Measurement
 from cryovae.physics.likelihood import log_likelihood, scored_bins
 
-Posterior = Callable[[int, DiagonalGaussian, Tensor], DiagonalGaussian]
+Inference = Callable[[int, DiagonalGaussian, Tensor], Posterior]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Problem:
 
     descend: Callable[[Choice], tuple[Tensor, list[Rung]]]
     score: Callable[[Tensor], Tensor]
-    posterior: Posterior
+    posterior: Inference
     bins: Tensor
 
 
@@ -42,10 +42,9 @@ class Move:
     shift: Tensor
     widen: Tensor
 
-    def of(self, q: DiagonalGaussian) -> DiagonalGaussian:
+    def of(self, q: Posterior) -> Posterior:
         """The posterior moved."""
-        width = torch.exp(0.5 * q.log_variance)
-        return DiagonalGaussian(q.mean + width * self.shift, q.log_variance + self.widen)
+        return q.moved(self.shift, self.widen)
 
 
 # By level, 0 the finest.
@@ -75,19 +74,26 @@ def terms(problem: Problem, generator: torch.Generator, moves: Moves | None = No
     """One draw from the posterior, moved or not; differentiable in what it was moved by."""
     ratios: list[Tensor] = []
 
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
         q = problem.posterior(level, prior, state)
         q = q if moves is None else moves[level].of(q)
-        noise = torch.randn(q.mean.shape, generator=generator, dtype=q.mean.dtype).to(q.mean.device)
+        noise = torch.randn(prior.mean.shape, generator=generator, dtype=prior.mean.dtype).to(prior.mean.device)
         z = q.sample(noise)
-        ratios.append(0.5 * (noise.square() + q.log_variance - standardised(z, prior).square() - prior.log_variance))
+        ratios.append(_log_ratio(z, noise, q, prior))
         return q, z
 
     density, rungs = problem.descend(choose)
     found = problem.score(density)
-    kl = torch.stack([kl_divergence(rung.chosen, rung.prior) for rung in rungs])
+    kl = torch.stack([rung.kl() for rung in rungs])
     ratio = torch.stack([part.double().sum((1, 2, 3, 4)) for part in ratios]).sum(0)
     return Terms(found, kl, found.double() + ratio)
+
+
+def _log_ratio(z: Tensor, noise: Tensor, q: Posterior, prior: DiagonalGaussian) -> Tensor:
+    """log p(z) - log q(z) of each latent; of a Gaussian q by the noise that z was made of, which is exact where it is narrow."""
+    if not isinstance(q, DiagonalGaussian):
+        return prior.log_densities(z) - q.log_densities(z)
+    return 0.5 * (noise.square() + q.log_variance - standardised(z, prior).square() - prior.log_variance)
 
 
 @torch.no_grad()
@@ -112,7 +118,7 @@ def problem_of(ladder: Ladder, m: Measurement, role: int = Q) -> Problem:
     with torch.no_grad():
         features = ladder.encode(m.partial if role == R else m.whole, role)
 
-    def posterior(level: int, prior: DiagonalGaussian, state: Tensor) -> DiagonalGaussian:
+    def posterior(level: int, prior: DiagonalGaussian, state: Tensor) -> Posterior:
         block = ladder.level(level)
         return (block.partial if role == R else block.posterior)(state, features[level], prior)
 

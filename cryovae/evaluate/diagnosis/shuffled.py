@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cryovae.models.distributions import DiagonalGaussian, standardised
+from cryovae.models.distributions import DiagonalGaussian, Posterior, standardised
 from cryovae.models.ladder import Choice, Ladder, Q, R
 from cryovae.objectives.pairs import Measurement
 from cryovae.physics.likelihood import log_likelihood, scored_bins
@@ -24,7 +24,7 @@ def shuffle_losses(ladder: Ladder, m: Measurement, role: int = Q) -> dict[int, T
     shape, batch = m.data.shape[-3:], len(m.data)
     codes: dict[int, Tensor] = {}
 
-    def inferred(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+    def inferred(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
         block = ladder.level(level)
         q = (block.partial if role == R else block.posterior)(state, features[level], prior)
         codes[level] = standardised(q.mean, prior)
@@ -40,7 +40,7 @@ def shuffle_losses(ladder: Ladder, m: Measurement, role: int = Q) -> dict[int, T
 
 
 def _taken_from(codes: dict[int, Tensor]) -> Choice:
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
         return prior, prior.sample(codes[level])
 
     return choose

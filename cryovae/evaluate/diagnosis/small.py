@@ -15,7 +15,7 @@ from torch import Tensor
 from cryovae.evaluate.diagnosis.ais import Ends, annealed
 from cryovae.evaluate.diagnosis.patches import repeated, rows
 from cryovae.evaluate.diagnosis.problem import Problem, problem_of
-from cryovae.models.distributions import DiagonalGaussian, standardised
+from cryovae.models.distributions import DiagonalGaussian, Posterior, standardised
 from cryovae.models.ladder import Ladder
 from cryovae.objectives.pairs import Measurement
 
@@ -71,9 +71,9 @@ def drawn_codes(problem: Problem, generator: torch.Generator) -> dict[int, Tenso
     """A draw of the posterior in units of the prior, by level, coarse to fine."""
     codes: dict[int, Tensor] = {}
 
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
         q = problem.posterior(level, prior, state)
-        z = q.sample(torch.randn(q.mean.shape, generator=generator, dtype=q.mean.dtype).to(q.mean.device))
+        z = q.sample(torch.randn(prior.mean.shape, generator=generator, dtype=prior.mean.dtype).to(prior.mean.device))
         codes[level] = standardised(z, prior)
         return q, z
 
@@ -86,10 +86,10 @@ def ends(problem: Problem, codes: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
     posterior: list[Tensor] = []
     prior_of: list[Tensor] = []
 
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
         q, z = problem.posterior(level, prior, state), prior.sample(codes[level])
         # A density of e: what the change of units from z to e costs is the width of the prior.
-        posterior.append(-0.5 * (standardised(z, q).square() + q.log_variance - prior.log_variance).sum((1, 2, 3, 4)))
+        posterior.append((q.log_densities(z) + 0.5 * prior.log_variance).sum((1, 2, 3, 4)))
         prior_of.append(-0.5 * codes[level].square().sum((1, 2, 3, 4)))
         return q, z
 

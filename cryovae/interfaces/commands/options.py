@@ -37,6 +37,9 @@ Objective = Annotated[
     typer.Option(help="vae, or a deterministic network and its loss: deepdewedge, isonet2, isonet2_mw, icecream; no std then."),
 ]
 Encoders = Annotated[int | None, typer.Option(help="2 for q and r, 1 for the simpler baseline.")]
+Posterior = Annotated[
+    str | None, typer.Option(help="gaussian, or flow: a normalising flow on the coarse latents (pip install 'cryovae[flows]').")
+]
 Seed = Annotated[int | None, typer.Option(help="Random seed of training and samples.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; without it OMP_NUM_THREADS, or the CPUs that were given.")]

@@ -50,6 +50,7 @@ from cryovae.interfaces.commands.options import (
     Output,
     Overwrite,
     Patch,
+    Posterior,
     Preset,
     Resume,
     Seed,
@@ -101,6 +102,7 @@ def restore(
     beta: Beta = None,
     encoders: Encoders = None,
     objective: Objective = None,
+    posterior: Posterior = None,
     voxel_size: VoxelSize = None,
     ctf: Ctf = None,
     defocus: Defocus = None,
@@ -139,7 +141,7 @@ def restore(
         restoration__samples=samples, restoration__samples_out=samples_out, restoration__raw=raw, restoration__seed=seed,
         training__steps=steps, training__patch=patch, training__batch=batch, training__learning_rate=learning_rate,
         training__seed=seed, objective__beta=beta, objective__encoders=encoders,
-        objective__name=objective,
+        objective__name=objective, ladder__posterior=posterior,
     )  # fmt: skip
 
     from cryovae.io.files import suffix_of

@@ -47,6 +47,7 @@ from cryovae.interfaces.commands.options import (
     Output,
     Overwrite,
     Patch,
+    Posterior,
     Preset,
     Resume,
     Seed,
@@ -93,6 +94,7 @@ def train(
     beta: Beta = None,
     encoders: Encoders = None,
     objective: Objective = None,
+    posterior: Posterior = None,
     voxel_size: VoxelSize = None,
     ctf: Ctf = None,
     defocus: Defocus = None,
@@ -124,7 +126,7 @@ def train(
         preset, config, settings, chosen_device,
         training__steps=steps, training__patch=patch, training__batch=batch, training__learning_rate=learning_rate,
         training__seed=seed, objective__beta=beta, objective__encoders=encoders,
-        objective__name=objective,
+        objective__name=objective, ladder__posterior=posterior,
     )  # fmt: skip
 
     from cryovae.checkpoint import MODEL
