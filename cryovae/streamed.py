@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any, cast
@@ -29,10 +30,13 @@ from cryovae.io.journal import Journal
 from cryovae.io.stored import Stored, released
 from cryovae.models.ladder import Ladder
 from cryovae.objectives.pairs import Orientations
-from cryovae.objectives.specimen import Specimen, held_out_patches, patches_inside
+from cryovae.objectives.reserved import held_out_patches
+from cryovae.objectives.specimen import Specimen, patches_inside
 from cryovae.physics.ctf import inverse_transfer
+from cryovae.physics.depth import depth_at, depth_table
 from cryovae.physics.noise import NoiseSpectrum, Tabulation, estimate_noise, fine_shell
 from cryovae.physics.rotation import symmetry_rotations
+from cryovae.physics.wedge import smeared_mask
 from cryovae.restore import HALF_TURNS, TURNS, RestoreConfig
 from cryovae.tomogram import TiltGeometry, Tomogram, Transfer
 
@@ -238,14 +242,14 @@ class StreamedRestorer:
             halves = cast(tuple[Tensor, Tensor], (self._file("half1"), self._file("half2")))
         found = foretell(self.ladder, specimen, self.patch, halves, seed=self.config.seed, device=self.device, split=self._split)
         s = found.spread
-        tables = {n: getattr(s, n).tolist() for n in ("hidden", "amplitude", "weight", "error")}
-        return {"spread": tables | {"copied": s.copied.table.tolist()}, "figures": found.figures}
+        tables = {n: getattr(s, n).tolist() for n in ("hidden", "reference", "amplitude", "middle", "weight", "error")}
+        return {"spread": tables | {"copied": s.copied.table.tolist(), "slope": s.slope}, "figures": found.figures}
 
     def _specimen(self, tomogram: Tomogram) -> Specimen:
         """What is known of the tomogram, its density in a file from which patches are cut."""
         density = cast(Tensor, self._file("data"))
         inside = None if tomogram.mask is None else patches_inside(tomogram.mask, self.patch)
-        places = held_out_patches(self.shape, self.patch, inside)
+        places = held_out_patches(density, self.patch, inside)
         tables = Orientations(self.tilts, self.noise, self.patch)
         return Specimen(tomogram.name, self.tilts, density, density, self.mean, self.scale, self.noise, tables, places)
 
@@ -260,9 +264,15 @@ class StreamedRestorer:
         data = self._file("data")
         return cast(tuple[Tensor, Tensor], (_Sum(data, noise, 1.0), _Sum(data, noise, -1.0)))
 
+    @cached_property
+    def depths(self) -> Tensor:
+        """Depth in the wedge, of the bins of a patch."""
+        return depth_table(smeared_mask((self.patch,) * 3, self.tilts))
+
     def _bins(self, rows: slice) -> Bins:
         k = self.transforms.frequencies(rows)
-        return Bins(k, self.transforms.mask(k, self.tilts), self.noise(k), fourier.multiplicity(self.shape))
+        deep = depth_at(self.depths, k)
+        return Bins(k, self.transforms.mask(k, self.tilts), self.noise(k), fourier.multiplicity(self.shape), deep)
 
     def _pair(self, pair: int, known: Spread | None) -> None:
         """One pair of samples: tiles, then what of them counts towards mean and standard deviation."""
@@ -293,13 +303,14 @@ class StreamedRestorer:
             fitting.add(self._bins(rows), raw, data, deviation, known)
         f = fitting.fitted()
         level = None if f.level is None else f.level.tolist()
-        return {"amplitude": f.amplitude.table.tolist(), "spread": f.spread.table.tolist(), "level": level}
+        tables = {"amplitude": f.amplitude.table.tolist(), "spread": f.spread.table.tolist(), "unseen": f.unseen.tolist()}
+        return tables | {"level": level}
 
     def _fitted(self) -> Fitted:
         found = self.journal.values["fitted"]
         level = None if found["level"] is None else torch.tensor(found["level"])
         amplitude, spread = (NoiseSpectrum(torch.tensor(found[name]), name) for name in ("amplitude", "spread"))
-        return Fitted(amplitude, spread, level)
+        return Fitted(amplitude, spread, torch.tensor(found["unseen"]), level)
 
     def _filters(self, bins: Bins, known: Spread | None) -> Answer:
         fitted = self._fitted()
@@ -456,8 +467,8 @@ def volumes_on_disk(config: RestoreConfig, halves: bool) -> int:
 
 
 def _spread(tables: dict[str, Any]) -> Spread:
-    own = {name: torch.tensor(tables[name]) for name in ("hidden", "amplitude", "weight", "error")}
-    return Spread(**own, copied=NoiseSpectrum(torch.tensor(tables["copied"]), "copied"))
+    own = {name: torch.tensor(tables[name]) for name in ("hidden", "reference", "amplitude", "middle", "weight", "error")}
+    return Spread(**own, slope=tables["slope"], copied=NoiseSpectrum(torch.tensor(tables["copied"]), "copied"))
 
 
 def cleared(folder: Path) -> Path:

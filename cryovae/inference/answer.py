@@ -15,13 +15,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.inference.spread import Spread, at_noise
+from cryovae.inference.spread import Spread, at_noise, by_shell, pooled, shells
 from cryovae.objectives.specimen import Specimen
+from cryovae.physics.depth import depth_at, depth_table
 from cryovae.physics.noise import (
     SHELLS,
     NoiseSpectrum,
@@ -36,8 +38,12 @@ from cryovae.physics.wedge import volume_mask
 
 # Width in voxels of the Gaussian by which the variance of the samples is smoothed.
 SMOOTH = 1.5
-# By how much the spread in measured bins may be scaled to the error that held-out bins show.
+# By how much the spread may be scaled, in measured bins to the error that held-out bins show, in the wedge to what they know of.
 FARTHEST = 4.0
+# A mask below which a bin counts as not measured.
+EMPTY = 0.01
+# By how much log c^2 may differ with depth from its mean by shell.
+DEEPEST = 1.0
 
 
 @dataclass(frozen=True)
@@ -100,12 +106,13 @@ def smoothed_root(variance: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the spectra of a whole volume say: a in measured bins; the power of a sample's deviation; and the mean of sigma^2 in
-    measured bins by fine shell, where it varies within shells, else None.
+    """What the spectra of a whole volume say: a in measured bins; the power of a sample's deviation; the same over sigma^2 in the
+    wedge by shell, 0 where there is none; and the mean of sigma^2 in measured bins by fine shell, where it varies within shells.
     """
 
     amplitude: NoiseSpectrum
     spread: NoiseSpectrum
+    unseen: Tensor
     level: Tensor | None = None
 
 
@@ -115,6 +122,7 @@ class Fitting:
     def __init__(self, calibrated: bool, uneven: bool) -> None:
         self.calibrated, self.uneven = calibrated, uneven
         self._measured, self._all = Tabulation(3), Tabulation(1)
+        self._unseen = torch.zeros(2, len(Spread.frequency()), dtype=torch.float64)
         self._levels = torch.zeros(2, 2 * SHELLS + 1, dtype=torch.float64)
 
     def add(self, bins: Bins, raw: Tensor, data: Tensor, deviation: Tensor, known: Spread | None) -> None:
@@ -123,7 +131,9 @@ class Fitting:
         signal = data.abs().square() - bins.noise
         weight = bins.mask * bins.multiplicity
         self._measured.add(bins.frequency, weight, (raw * data.conj()).real - copied, raw.abs().square(), signal)
-        self._all.add(bins.frequency, bins.multiplicity.expand_as(bins.noise), deviation.abs().square())
+        power = deviation.abs().square()
+        self._all.add(bins.frequency, bins.multiplicity.expand_as(bins.noise), power)
+        self._unseen += unseen_sums(bins, power)
         if self.uneven:
             shell = fine_shell(bins.radius).flatten()
             self._levels.index_add_(1, shell, torch.stack((bins.noise * bins.mask, bins.mask)).flatten(1).double())
@@ -133,17 +143,20 @@ class Fitting:
         cross, power, signal = self._measured.tables()
         amplitude = fitted_amplitude(cross, power, signal if self.calibrated else None)
         level = (self._levels[0] / self._levels[1].clamp_min(1e-9)).clamp_min(1e-12).float() if self.uneven else None
-        return Fitted(amplitude, NoiseSpectrum(self._all.tables()[0], "spread"), level)
+        return Fitted(amplitude, NoiseSpectrum(self._all.tables()[0], "spread"), mean_of(self._unseen), level)
 
 
 @dataclass(frozen=True)
 class Bins:
-    """Bins of a half spectrum: frequency (3, ...) in cycles per voxel, mask M, noise sigma^2 (...), and multiplicity."""
+    """Bins of a half spectrum: frequency (3, ...) in cycles per voxel, mask M, noise sigma^2 (...), multiplicity, and depth (...)
+    in the wedge, in bins of a patch.
+    """
 
     frequency: Tensor
     mask: Tensor
     noise: Tensor
     multiplicity: Tensor
+    depth: Tensor
 
     @property
     def radius(self) -> Tensor:
@@ -160,18 +173,53 @@ def answer_of(specimen: Specimen, raw: Tensor, deviation: Tensor, known: Spread 
     if is_raw and known is None:
         return Answer()
     k = fourier.frequencies(data.shape)
-    bins = Bins(k, volume_mask(data.shape, tilts), specimen.noise(k), fourier.multiplicity(data.shape))
+    deep = depth_at(depth_table(specimen.orientations.given), k)
+    bins = Bins(k, volume_mask(data.shape, tilts), specimen.noise(k), fourier.multiplicity(data.shape), deep)
     # Not calibrated, nothing says how much of the noise the answer holds, and an answer of data and noise alike is kept.
     limits = (None, None) if known is None else (bins.noise, known.copied(k) * bins.noise)
     level = None if tilts.transfer is None else spectrum_mean(bins.noise, bins.mask, bins.radius)
-    fitted = Fitted(amplitude_table(raw, data, bins.mask, k, *limits), spectrum_table(deviation, k))
+    unseen = mean_of(unseen_sums(bins, fourier.transform(deviation).abs().square()))
+    fitted = Fitted(amplitude_table(raw, data, bins.mask, k, *limits), spectrum_table(deviation, k), unseen)
     return filters(bins, fitted, level, known, is_raw)
+
+
+def unseen_sums(bins: Bins, power: Tensor) -> Tensor:
+    """Sums over the bins that were not measured, by shell: of a power over sigma^2, and of the bins, (2, shells) float64."""
+    weight = ((bins.mask < EMPTY) * bins.multiplicity).expand_as(power)
+    return by_shell(torch.stack((weight * power / bins.noise.clamp_min(1e-12), weight)), shells(bins.radius))
+
+
+def mean_of(sums: Tensor) -> Tensor:
+    """The mean by shell, of those and their neighbours, 0 where there are no bins: float32."""
+    total, count = pooled(sums)
+    return (total / count.clamp_min(1e-9) * (count >= 1)).float()
+
+
+def narrower(known: Spread, fitted: Fitted) -> Tensor:
+    """By shell, the variance of samples that held-out bins were compared with, over that of the whole volume's in its wedge.
+
+    With two wedges missing, from one tile, a model may be surer than of what it restores, or less sure: what was found out is how
+    large its errors are, and that holds.
+    """
+    both = (known.reference > 0) & (fitted.unseen > 0)
+    if not both.any():
+        return torch.ones_like(known.hidden)
+    ratio = (known.reference / fitted.unseen.clamp_min(1e-12)).clamp(1 / FARTHEST, FARTHEST)
+    at = np.interp(np.arange(len(ratio)), np.flatnonzero(both.numpy()), ratio[both].numpy())
+    return torch.from_numpy(at).to(ratio)
+
+
+def _widening(bins: Bins, known: Spread, fitted: Fitted) -> Tensor:
+    """c^2 in the wedge, by shell and depth."""
+    radius = bins.radius
+    deeper = known.slope * (bins.depth - Spread.at(known.middle, radius))
+    return Spread.at(known.hidden * narrower(known, fitted), radius) * deeper.clamp(-DEEPEST, DEEPEST).exp()
 
 
 def filters(bins: Bins, fitted: Fitted, level: Tensor | None, known: Spread | None, is_raw: bool = False) -> Answer:
     """The answer's filters at some bins. level: the mean of sigma^2 over the shell of each bin, or None where it is even."""
     mask, noise, radius = bins.mask, bins.noise, bins.radius
-    hidden = torch.ones(()) if known is None else Spread.at(known.hidden, radius).sqrt()
+    hidden = torch.ones(()) if known is None else _widening(bins, known, fitted).sqrt()
     if is_raw:
         return Answer() if known is None else Answer(spread=hidden)
     unseen = torch.ones(()) if known is None else Spread.at(known.amplitude, radius)

@@ -6,13 +6,15 @@ Two things are kept from the partial encoder, on patches that training left out,
     given    measured bins, seen with noise added, a = y + n', and scored against b = y - n', whose noise is another: halves are
              such a pair, and with n' drawn from sigma^2(k) one volume is split likewise (Recorrupted-to-Recorrupted, Pang 2021)
 
-What follows from the sums over their shells is in spread.py.
+What follows from the sums over their shells is in spread.py; by what a single patch does worse than a restoration, in blending.py
+and second_wedge.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,27 +22,37 @@ from scipy.stats import norm
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.inference.blending import apart, smeared, window
 from cryovae.inference.second_wedge import second_wedge
 from cryovae.inference.spread import (
     BINS,
     CROSS,
     DATA,
+    DEPTHS,
     MODEL,
     SHELLS,
     VARIANCE,
     Spread,
     by_shell,
+    fit_depth,
     fit_given,
     fit_hidden,
+    given_blended,
+    hidden_blended,
     missed_power,
     one_wedge,
+    power_of,
     shells,
+    variance_of,
 )
+from cryovae.inference.tiled import Tiled
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.pairs import Measurement
+from cryovae.objectives.reserved import held_out_patches, telling_patches
 from cryovae.objectives.sampling import held_out
-from cryovae.objectives.specimen import Specimen, held_out_patches
+from cryovae.objectives.specimen import Specimen
 from cryovae.objectives.validation import foresight, own_wedge_filled
+from cryovae.physics.depth import depth
 from cryovae.physics.noise import NoiseSpectrum, tabulated
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.physics.wedge import volume_mask
@@ -50,6 +62,8 @@ from cryovae.tomogram import TiltGeometry
 NOMINAL = (0.5, 0.8, 0.9, 0.95)
 BAND = (0.01, 0.2)
 KEPT_BINS = 200_000
+# Tiles at once, and patches that show the power of a specimen.
+BATCH, POWER_PATCHES = 2, 16
 
 # A specimen and a source of random numbers to two volumes of one signal, their noises independent, each of variance 2 sigma^2.
 Split = Callable[[Specimen, torch.Generator], tuple[Tensor, Tensor]]
@@ -57,9 +71,12 @@ Split = Callable[[Specimen, torch.Generator], tuple[Tensor, Tensor]]
 
 @dataclass
 class _Patch:
-    """Sums over the hidden bins of one held-out patch in all its turns, (rows, SHELLS), over sigma^2; and some single bins."""
+    """Sums over the hidden bins of one held-out patch in all its turns, (rows, SHELLS), over sigma^2; by depth in the wedge as
+    well, (rows, SHELLS, DEPTHS); and some single bins.
+    """
 
     sums: Tensor
+    deep: Tensor
     bins: Tensor
 
 
@@ -89,7 +106,7 @@ def foretell(
     """
     device = device or torch.device("cpu")
     trained_on = not specimen.held_out
-    positions = specimen.held_out or _corners(specimen, patch)
+    positions = specimen.held_out or held_out_patches(specimen.density, patch) or ((0, 0, 0),)
     scored = replace(specimen, held_out=tuple(positions))
     generator = torch.Generator().manual_seed(seed)
     measurements = [m.to(device) for m in held_out(scored, patch)] if scored.tilts.has_wedge else []
@@ -100,25 +117,54 @@ def foretell(
         patches = []
     two = halves if halves is not None else (split or _split)(specimen, generator)
     given = [_given(ladder, specimen, p, patch, two, pairs, generator, device) for p in positions]
-    weight, error = fit_given(torch.stack([sums for sums, _ in given]).sum(0))
+    tiled = Tiled(ladder, patch, BATCH, seed, device, lambda tiles: None)
+    middle = _middle(specimen, tiled.side)
+    _, seen = apart(tiled, specimen, two[0], middle, noise=2.0)
+    weight, error = fit_given(given_blended(torch.stack([sums for sums, _ in given]).sum(0), seen))
     copied = NoiseSpectrum(torch.stack([own.table for _, own in given]).mean(0).clamp(0, 2), "copied")
-    one = torch.ones(SHELLS)
-    hidden, amplitude = fit_hidden(sum(p.sums for p in patches)) if patches else (one, one)  # type: ignore[arg-type]
-    figures = _figures(patches, (hidden, amplitude)) if patches else {}
+    figures: dict[str, object] = {}
     if patches:
+        power = _power(specimen, two, patch)
+        total: Tensor = sum(p.sums for p in patches)  # type: ignore[assignment]
+        figures = _figures(patches, fit_hidden(total, power), power)
+        total = hidden_blended(total, apart(tiled, specimen, specimen.density, middle)[0])
+        hidden, amplitude = fit_hidden(total, power)
         extra = second_wedge(ladder, specimen, tuple(positions), patch, window(patch), filled is not measurements, device)
-        fewer = one_wedge(sum(p.sums for p in patches), amplitude, extra)  # type: ignore[arg-type]
+        fewer = one_wedge(total, amplitude, extra)
         hidden = hidden * fewer
-        figures |= {"one_wedge": _listed(fewer.sqrt())}
+        figures |= {"one_wedge": _listed(fewer.sqrt()), "amplitude": _listed(amplitude)}
+        reference = variance_of(total)
+        slope, middle_depth = fit_depth(torch.stack([p.deep for p in patches]).sum(0), hidden, amplitude)
+        figures |= {"slope": slope}
+    else:
+        hidden, reference, amplitude = torch.ones(SHELLS), torch.zeros(SHELLS), torch.ones(SHELLS)
+        slope, middle_depth = 0.0, torch.zeros(SHELLS)
     figures |= {"patches": len(positions), "trained_on": trained_on}
     figures |= {"weight_of_data": _listed(weight), "error_given": _listed(error)}
-    return Foretold(Spread(hidden, amplitude, weight, error, copied), figures)
+    return Foretold(Spread(hidden, reference, amplitude, slope, middle_depth, weight, error, copied), figures)
 
 
-def _corners(specimen: Specimen, side: int) -> tuple[Position, ...]:
-    shape = specimen.density.shape
-    found = held_out_patches((shape[0], shape[1], shape[2]), side)
-    return found or ((0, 0, 0),)
+def _middle(specimen: Specimen, side: int) -> Position:
+    """The patch nearest to the middle of a tomogram that shows some of its specimen."""
+    found = telling_patches(specimen.density, side)
+    centre = torch.tensor([max(size - side, 0) / 2 for size in specimen.density.shape])
+    z, y, x = found[(found - centre).square().sum(1).argmin()].tolist()
+    return z, y, x
+
+
+def _power(specimen: Specimen, two: tuple[Tensor, Tensor], side: int) -> Tensor:
+    """The most that the specimen's power may be, by shell, over sigma^2, from patches all over two observations: (SHELLS,)."""
+    found = telling_patches(specimen.density, side)
+    tables = specimen.orientations
+    sums = torch.zeros(2, SHELLS, dtype=torch.float64)
+    for z, y, x in found[:: -(-len(found) // POWER_PATCHES)].tolist():
+        support = window(side) * inside((z, y, x), side, tuple(specimen.density.shape))
+        first, second = (cut(volume, (z, y, x), side) for volume in two)
+        a, b = (fourier.transform(support * (tile - tile.mean())) for tile in (first, second))
+        noise = smeared(tables.canonical * tables.canonical_variance, support).clamp_min(1e-12)
+        weight = (tables.canonical > 0.99) * fourier.multiplicity(first.shape)
+        sums += by_shell(torch.stack([weight * (a * b.conj()).real / noise, weight]), shells(fourier.radius(first.shape)))
+    return power_of(*sums)
 
 
 def _samples(
@@ -153,28 +199,6 @@ def _moments(answer: Tensor, means: Tensor, halves: Tensor, mask: Tensor, suppor
     return fourier.transform(support * fourier.filtered(answer, mask)), within + between
 
 
-def smeared(variance: Tensor, support: Tensor) -> Tensor:
-    """Power in each bin (..., z, y, x // 2 + 1) of noise whose spectrum is ``variance``, seen through ``support`` (..., z, y, x).
-
-    A window smears the edge of the wedge: < |F(t n)|^2 > is the spectrum convolved with |F t|^2.
-    """
-    shape = support.shape[-3:]
-    shift = fourier.inverse(fourier.transform(support).abs().square().to(torch.complex64), shape)
-    return fourier.transform(shift * fourier.inverse(variance.to(torch.complex64), shape)).real / shape.numel() ** 0.5
-
-
-def window(side: int) -> Tensor:
-    """1 in the middle of a patch, falling to its faces by half a cosine: (side, side, side).
-
-    Near a face a model knows one side only; a restoration gives such voxels next to no weight when it blends its tiles.
-    """
-    ramp = max(side // 4, 1)
-    place = (torch.arange(side) + 0.5).clamp(max=ramp)
-    rise = torch.sin(0.5 * torch.pi * place / ramp).square()
-    profile = rise * rise.flip(0)
-    return profile[:, None, None] * profile[None, :, None] * profile[None, None, :]
-
-
 def _as_in_training(ladder: Ladder, measurements: list[Measurement]) -> list[Measurement]:
     """Inputs with both wedges empty, or with their own filled by the ladder, whichever it was trained on: it does better."""
     if not measurements:
@@ -204,7 +228,8 @@ def _hidden(ladder: Ladder, m: Measurement, tilts: TiltGeometry, pairs: int, gen
         ]
     )
     shell = shells(fourier.radius(shape))
-    sums = by_shell(terms, shell)
+    deep = _by_depth(terms, shell, cast(Tensor, m.given)[0])
+    sums = deep.sum(-1)
     # Within a shell of one patch the variance is taken as one: of a single bin a few samples know too little.
     smooth = (sums[VARIANCE] / sums[BINS].clamp_min(1)).float()
     chosen = torch.nonzero((m.hidden > 0.99) & (shell < SHELLS), as_tuple=True)
@@ -212,7 +237,15 @@ def _hidden(ladder: Ladder, m: Measurement, tilts: TiltGeometry, pairs: int, gen
     chosen = tuple(index[::stride] for index in chosen)
     data, model = ((v / noise.sqrt())[chosen] for v in (y, x))
     where = shell.expand(m.hidden.shape)[chosen]
-    return _Patch(sums, torch.stack([data.real, data.imag, model.real, model.imag, smooth[where], where.float()]))
+    return _Patch(sums, deep, torch.stack([data.real, data.imag, model.real, model.imag, smooth[where], where.float()]))
+
+
+def _by_depth(terms: Tensor, shell: Tensor, given: Tensor) -> Tensor:
+    """Sums (rows, SHELLS, DEPTHS) of terms (rows, batch, z, y, x // 2 + 1) over bins, by shell and by depth in the wedge."""
+    layer = depth(given).clamp(max=DEPTHS - 1).long()
+    index = (shell * DEPTHS + layer).expand(terms.shape[1:]).flatten()
+    sums = torch.zeros(len(terms), (SHELLS + 1) * DEPTHS, dtype=torch.float64).index_add_(1, index, terms.double().flatten(1))
+    return sums.unflatten(1, (SHELLS + 1, DEPTHS))[:, :SHELLS]
 
 
 def _split(specimen: Specimen, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -251,7 +284,7 @@ def _given(
     return by_shell(terms, shells(fourier.radius(first.shape))), copied
 
 
-def _figures(patches: list[_Patch], fitted: tuple[Tensor, Tensor]) -> dict[str, object]:
+def _figures(patches: list[_Patch], fitted: tuple[Tensor, Tensor], power: Tensor) -> dict[str, object]:
     """Held-out figures; how well the widened spread fits is computed on patches that its fit left out, if there are two."""
     total: Tensor = sum(p.sums for p in patches)  # type: ignore[assignment]
     folds = [patches[0::2], patches[1::2]] if len(patches) > 1 else [patches, patches]
@@ -261,7 +294,7 @@ def _figures(patches: list[_Patch], fitted: tuple[Tensor, Tensor]) -> dict[str, 
     band = (radius > BAND[0]) & (radius < BAND[1])
     for number, fold in enumerate(folds[: 2 if len(patches) > 1 else 1]):
         other: Tensor = sum(p.sums for p in folds[1 - number])  # type: ignore[assignment]
-        c2, amplitude = (table.double() for table in fit_hidden(other))
+        c2, amplitude = (table.double() for table in fit_hidden(other, power))
         for p in fold:
             missed = missed_power(p.sums, amplitude)
             chi2_up += missed + p.sums[BINS]

@@ -11,14 +11,12 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.pairs import Orientations
+from cryovae.objectives.reserved import held_out_patches
 from cryovae.physics.ctf import inverse_transfer
 from cryovae.physics.noise import NoiseSpectrum, estimate_noise
 from cryovae.physics.wedge import volume_mask
 from cryovae.tiling.grid import Position, cut, inside
 from cryovae.tomogram import InputError, TiltGeometry, Tomogram, Transfer
-
-# The first held-out patch may cost a larger share of the positions: without one nothing says when training has gone too far.
-FIRST_HELD_OUT, MOST_HELD_OUT = 0.4, 0.25
 
 # First voxel and the one after the last, along z, y, x.
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -93,7 +91,7 @@ def prepare(
         tolerated = noise.signal(density, volume_mask(density.shape, tilts)).scaled(objective.tolerance)
     orientations = Orientations(tilts, noise, side, rotations=objective.rotations, hide=objective.hide, tolerated=tolerated)
     inside, spacing = (None, 1) if tomogram.mask is None else (patches_inside(tomogram.mask, side), _spacing(side))
-    boxes = held_out_patches(tomogram.shape, side, inside) if held_out else ()
+    boxes = held_out_patches(density, side, inside) if held_out else ()
     return Specimen(tomogram.name, tilts, density, density, mean, scale, noise, orientations, boxes, inside, spacing)
 
 
@@ -130,37 +128,6 @@ def standardise(density: np.ndarray) -> tuple[Tensor, float, float]:
     values = torch.from_numpy(np.array(density, dtype=np.float32))
     mean, scale = float(values.mean(dtype=torch.float64)), float(values.std())
     return (values - mean) / scale, mean, scale
-
-
-def held_out_patches(shape: tuple[int, int, int], side: int, inside: Tensor | None = None) -> tuple[Position, ...]:
-    """Patches in opposite corners of a volume, as many of 4 as cost at most a quarter of the training positions; one, if that
-    costs at most two fifths. inside: positions (n, 3) with specimen, of which those nearest to the corners are taken.
-    """
-    last = [max(size - side, 0) for size in shape]
-    corners = [(1, 1, 1), (0, 0, 0), (0, 1, 0), (1, 0, 1)]
-    chosen: list[Position] = []
-    for corner in corners:
-        box = (corner[0] * last[0], corner[1] * last[1], corner[2] * last[2])
-        if inside is not None:
-            z, y, x = inside[(inside - torch.tensor(box)).square().sum(1).argmin()].tolist()
-            box = (z, y, x)
-        limit = MOST_HELD_OUT if chosen else FIRST_HELD_OUT
-        if box not in chosen and _share_lost(last, [*chosen, box], side, inside) <= limit:
-            chosen.append(box)
-    return tuple(chosen)
-
-
-def _share_lost(last: list[int], boxes: list[Position], side: int, inside: Tensor | None = None) -> float:
-    """The share of all patch positions, or of those ``inside``, that overlap one of ``boxes``."""
-    if inside is not None:
-        lying = torch.stack([((inside - torch.tensor(box)).abs() < side).all(1) for box in boxes])
-        return float(lying.any(0).float().mean())
-    axes = [np.arange(0, end + 1) for end in last]
-    lost = np.zeros([len(axis) for axis in axes], dtype=bool)
-    for box in boxes:
-        near = [np.abs(axis - start) < side for axis, start in zip(axes, box, strict=True)]
-        lost |= near[0][:, None, None] & near[1][None, :, None] & near[2][None, None, :]
-    return float(lost.mean())
 
 
 def drawn_position(specimen: Specimen, side: int, generator: torch.Generator) -> Position:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cryovae import fourier
-from cryovae.inference.foretold import foretell, window
+from cryovae.inference.foretold import foretell
 from cryovae.inference.spread import SHELLS, Spread
 from cryovae.models.ladder import LadderConfig
 from cryovae.objectives.specimen import prepare
@@ -99,12 +99,6 @@ def test_tables_are_read_between_their_shells():
     table = torch.arange(SHELLS).float()
     assert torch.allclose(Spread.at(table, Spread.frequency()), table)
     assert float(Spread.at(table, torch.tensor(0.8))) == SHELLS - 1
-
-
-def test_the_window_is_one_in_the_middle_and_small_at_the_faces():
-    found = window(20)
-    assert float(found[7:13, 7:13, 7:13].min()) == pytest.approx(1)
-    assert float(found[0].max()) < 0.05
 
 
 def test_what_is_not_foretold_is_not_put_into_the_wedge(tilts):

@@ -3,7 +3,7 @@
 import torch
 
 from cryovae import fourier
-from cryovae.inference.foretold import window
+from cryovae.inference.blending import window
 from cryovae.inference.second_wedge import second_wedge
 from cryovae.inference.spread import BINS, CROSS, MISFIT, MODEL, MOST_BLAMED, SHELLS, WEIGHT, one_wedge
 from cryovae.objectives.specimen import held_out_rotations

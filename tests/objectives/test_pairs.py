@@ -7,7 +7,7 @@ from cryovae import fourier
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.pairs import random_keep
 from cryovae.objectives.sampling import cube_turned, draw, freely_turned, held_out, step_generator
-from cryovae.objectives.specimen import held_out_patches, prepare
+from cryovae.objectives.specimen import prepare
 from cryovae.physics.wedge import smeared_mask, volume_mask
 from cryovae.tomogram import TiltGeometry, Tomogram
 
@@ -75,11 +75,6 @@ def test_training_patches_share_no_voxel_with_held_out_ones(specimen):
         position = drawn_position(specimen, SIDE, generator)
         for box in specimen.held_out:
             assert any(abs(a - b) >= SIDE for a, b in zip(position, box, strict=True))
-
-
-def test_held_out_patches_leave_three_quarters_of_the_positions():
-    assert held_out_patches((40, 56, 48), 40) == ()
-    assert len(held_out_patches((300, 300, 300), 32)) == 4
 
 
 def test_validation_scores_every_held_out_patch(specimen):

@@ -1,0 +1,50 @@
+"""Which patches are kept from training: those that cost few others, of those that show something."""
+
+import numpy as np
+import pytest
+import torch
+
+from cryovae.objectives.reserved import block_means, held_out_patches
+
+NOISE = torch.randn(112, 120, 136, generator=torch.Generator().manual_seed(0))
+
+
+def brute_share(shape, boxes, side):
+    """The share of positions that overlap a box, each position looked at."""
+    places = np.stack(np.meshgrid(*(np.arange(max(n - side, 0) + 1) for n in shape), indexing="ij"), -1).reshape(-1, 3)
+    return np.mean([any((np.abs(place - box) < side).all() for box in boxes) for place in places])
+
+
+def test_where_all_is_alike_they_lie_in_corners():
+    density = NOISE[:96]
+    assert held_out_patches(density, 24) == ((72, 96, 112), (0, 0, 0), (0, 96, 0), (72, 0, 112))
+    assert held_out_patches(density[:40, :56, :48], 40) == ()
+
+
+@pytest.mark.parametrize("shape", [(30, 41, 52), (24, 38, 45)])
+def test_three_quarters_of_the_positions_are_left(shape):
+    side = 16
+    found = held_out_patches(NOISE[tuple(slice(0, n) for n in shape)], side)
+    assert found
+    assert brute_share(shape, found, side) <= (0.25 if len(found) > 1 else 0.4)
+    corners = [(1, 1, 1), (0, 0, 0), (0, 1, 0), (1, 0, 1)][: len(found) + 1]
+    more = [tuple(c * (n - side) for c, n in zip(corner, shape, strict=True)) for corner in corners]
+    assert len(found) == 4 or brute_share(shape, more, side) > 0.25
+
+
+def test_empty_corners_are_not_held_out():
+    """A slab of specimen in vacuum, as in most tomograms: what is held out lies in it."""
+    slab = torch.zeros(112, 120, 136)
+    slab[44:72] = torch.nn.functional.avg_pool3d(torch.randn(1, 1, 30, 122, 138), 3, 1)[0, 0] * 27
+    found = held_out_patches(slab + NOISE, 24)
+    assert len(found) >= 2
+    for z, _, _ in found:
+        assert min(z + 24, 72) - max(z, 44) >= 12, found
+
+
+def test_means_of_blocks():
+    density = NOISE[:10, :11, :13]
+    found = block_means(density.numpy())
+    assert found.shape == (3, 3, 4)
+    assert found[1, 0, 2] == pytest.approx(float(density[4:8, 0:4, 8:12].mean()), abs=1e-6)
+    assert found[2, 2, 3] == pytest.approx(float(density[8:10, 8:11, 12:13].mean()), abs=1e-6)
