@@ -58,6 +58,11 @@ class Measurement:
         moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)
 
+    def rows(self, which: slice) -> Measurement:
+        """Some of the patches."""
+        cut = {name: value[which] for name, value in vars(self).items() if isinstance(value, Tensor) and name != "tolerated"}
+        return replace(self, **cut)
+
 
 class Orientations:
     """The turned masks and noise spectra of one tilt geometry, each computed once.

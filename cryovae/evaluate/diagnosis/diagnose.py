@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cryovae.evaluate.diagnosis.gaps import optimised
 from cryovae.evaluate.diagnosis.gaussian import gaussian_log_likelihood
-from cryovae.evaluate.diagnosis.importance import LEAST, effective_sample_size, importance_bounds, standard_error
 from cryovae.evaluate.diagnosis.information import LevelNats, nats_by_level
 from cryovae.evaluate.diagnosis.patches import groups
-from cryovae.evaluate.diagnosis.problem import Terms, drawn, problem_of
 from cryovae.evaluate.diagnosis.shuffled import shuffle_losses
 from cryovae.evaluate.diagnosis.small import Evidence, evidence_of, small_enough
+from cryovae.inference.importance import LEAST, effective_sample_size, importance_bounds, standard_error
+from cryovae.inference.problem import Terms, drawn, problem_of
+from cryovae.inference.refined import optimised
 from cryovae.models.ladder import Ladder, Q, R
 from cryovae.objectives.pairs import Measurement
 from cryovae.physics.likelihood import scored_bins

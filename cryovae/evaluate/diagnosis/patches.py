@@ -72,9 +72,7 @@ def groups(m: Measurement, size: int = 2) -> list[Measurement]:
 
 def rows(m: Measurement, which: slice) -> Measurement:
     """Some patches of a measurement."""
-    shared = {"tolerated"}
-    cut = {name: value[which] for name, value in vars(m).items() if isinstance(value, Tensor) and name not in shared}
-    return replace(m, **cut)
+    return m.rows(which)
 
 
 def repeated(m: Measurement, count: int) -> Measurement:

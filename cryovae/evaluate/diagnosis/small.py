@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cryovae.evaluate.diagnosis.ais import Ends, annealed
 from cryovae.evaluate.diagnosis.patches import repeated, rows
-from cryovae.evaluate.diagnosis.problem import Problem, problem_of
+from cryovae.inference.problem import Problem, problem_of
 from cryovae.models.distributions import DiagonalGaussian, Posterior, standardised
 from cryovae.models.ladder import Ladder
 from cryovae.objectives.pairs import Measurement

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from cryovae.evaluate.diagnosis.ais import annealed
-from cryovae.evaluate.diagnosis.gaps import optimised
-from cryovae.evaluate.diagnosis.importance import effective_sample_size, importance_bounds
-from cryovae.evaluate.diagnosis.problem import drawn
 from cryovae.evaluate.diagnosis.small import drawn_codes, ends
+from cryovae.inference.importance import effective_sample_size, importance_bounds
+from cryovae.inference.problem import drawn
+from cryovae.inference.refined import optimised
 from cryovae.models.distributions import DiagonalGaussian, kl_divergence
 from tests.evaluate.diagnosis.toy import LinearGaussian
 

@@ -4,7 +4,7 @@ import copy
 
 import torch
 
-from cryovae.evaluate.diagnosis.problem import Problem
+from cryovae.inference.problem import Problem
 from cryovae.models.distributions import DiagonalGaussian
 from cryovae.models.ladder import Rung
 

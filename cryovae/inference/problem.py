@@ -9,7 +9,7 @@ patch may be moved: by ``shift`` in its own standard deviations, and by ``widen`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,7 +79,7 @@ def terms(problem: Problem, generator: torch.Generator, moves: Moves | None = No
         q = q if moves is None else moves[level].of(q)
         noise = torch.randn(prior.mean.shape, generator=generator, dtype=prior.mean.dtype).to(prior.mean.device)
         z = q.sample(noise)
-        ratios.append(_log_ratio(z, noise, q, prior))
+        ratios.append(log_ratio(z, noise, q, prior))
         return q, z
 
     density, rungs = problem.descend(choose)
@@ -89,11 +89,22 @@ def terms(problem: Problem, generator: torch.Generator, moves: Moves | None = No
     return Terms(found, kl, found.double() + ratio)
 
 
-def _log_ratio(z: Tensor, noise: Tensor, q: Posterior, prior: DiagonalGaussian) -> Tensor:
+def log_ratio(z: Tensor, noise: Tensor, q: Posterior, prior: DiagonalGaussian) -> Tensor:
     """log p(z) - log q(z) of each latent; of a Gaussian q by the noise that z was made of, which is exact where it is narrow."""
     if not isinstance(q, DiagonalGaussian):
         return prior.log_densities(z) - q.log_densities(z)
     return 0.5 * (noise.square() + q.log_variance - standardised(z, prior).square() - prior.log_variance)
+
+
+def decoded(problem: Problem, moves: Moves | None = None, noise: Sequence[Tensor] | None = None) -> Tensor:
+    """x (batch, z, y, x) of the posterior, moved or not: a sample, given N(0, I) ``noise`` by level, or without it the means."""
+
+    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
+        q = problem.posterior(level, prior, state)
+        q = q if moves is None else moves[level].of(q)
+        return q, q.mean if noise is None else q.sample(noise[level])
+
+    return problem.descend(choose)[0]
 
 
 @torch.no_grad()
@@ -108,13 +119,15 @@ def drawn(problem: Problem, count: int, seed: int, moves: Moves | None = None) -
     )
 
 
-def problem_of(ladder: Ladder, m: Measurement, role: int = Q) -> Problem:
+def problem_of(ladder: Ladder, m: Measurement, role: int = Q, scored: Tensor | None = None) -> Problem:
     """The patches of a measurement, with q or r of the ladder as posterior; all measured bins are scored, whichever it is.
 
+    scored: (batch, z, y, x // 2 + 1), the mask of the bins that are, if not all that were measured.
     ValueError for a measurement that was turned off the grid.
     """
     if m.back is not None:
         raise ValueError("a measurement turned off the grid found, expected cube rotations")
+    mask = m.mask if scored is None else scored
     with torch.no_grad():
         features = ladder.encode(m.partial if role == R else m.whole, role)
 
@@ -124,7 +137,7 @@ def problem_of(ladder: Ladder, m: Measurement, role: int = Q) -> Problem:
 
     return Problem(
         descend=lambda choose: ladder.descend(m.data.shape[-3:], len(m.data), choose),
-        score=lambda density: log_likelihood(density, m.data, m.mask, m.scored_variance, m.support, m.mask),
+        score=lambda density: log_likelihood(density, m.data, mask, m.scored_variance, m.support, m.mask),
         posterior=posterior,
-        bins=scored_bins(m.mask, m.data.shape, m.support),
+        bins=scored_bins(mask, m.data.shape, m.support),
     )
