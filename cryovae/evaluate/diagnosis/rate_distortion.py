@@ -34,9 +34,11 @@ def trained_on(
     seed: int = 0,
     fills: bool = False,
     clip: float = 0.5,
+    frozen: Callable[[str], bool] = lambda name: False,
     watch: Callable[[int, float], None] = lambda *_: None,
 ) -> Ladder:
     """A copy of the model after ``steps`` by the bound at ``beta``. fills: fill the own wedge of patches by the model as given.
+    frozen: whether the parameter of a name stays as it is.
 
     watch: is told each step and its loss, nats a coefficient.
     """
@@ -46,7 +48,7 @@ def trained_on(
     heads = [p for index, latents in enumerate(moved.config.latents) if latents for p in moved.level(index).partial.parameters()]
     # With two encoders the bound has no part in r: what matching sends into r's heads is left where it is.
     fixed = {id(p) for p in heads} if objective.encoders == 2 else set()
-    parameters = [p for p in moved.parameters() if id(p) not in fixed]
+    parameters = [p for name, p in moved.named_parameters() if id(p) not in fixed and not frozen(name)]
     optimiser = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99))
     drawn_from = replace(objective, turned=0.0)
     for step in range(steps):

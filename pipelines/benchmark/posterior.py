@@ -1,0 +1,176 @@
+"""What a flow posterior gains: the gaps of a small flat model with a Gaussian posterior and with one that a flow pushes.
+
+    python pipelines/benchmark/posterior.py --out benchmark_posterior
+
+A flat ladder (latents on one level) is trained by the bound on a simulated tomogram. Then decoder and prior are frozen, and the
+posterior alone is trained on, once as it is and once with a flow, by the same patches and as many steps. The evidence of both is
+then the same number, so that a difference of bounds is a difference of gaps, whatever the evidence is:
+
+    amortisation gap     the bound after searching each patch's own m and s, less the bound
+    approximation gap    the evidence less the bound after the search         the evidence: annealed importance sampling
+
+Means over held-out patches and their standard errors, in nats a patch; differences are of the same patches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cryovae.evaluate.diagnosis.patches import chosen, groups, measured
+from cryovae.evaluate.diagnosis.rate_distortion import trained_on
+from cryovae.evaluate.diagnosis.small import Evidence, evidence_of, latents_of
+from cryovae.inference.importance import effective_sample_size, importance_bounds, standard_error
+from cryovae.inference.problem import drawn, problem_of
+from cryovae.inference.refined import optimised
+from cryovae.models.ladder import FLOW, GAUSSIAN, Ladder, LadderConfig, R
+from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.objectives.pairs import Measurement
+from cryovae.objectives.specimen import Specimen, prepare
+from cryovae.physics.simulate import SimulationConfig, simulate
+from cryovae.tomogram import Tomogram
+
+SIDE = 32
+# One encoder that sees all that was measured: nothing of its gaps is due to bins that were kept from it.
+OBJECTIVE = ObjectiveConfig(encoders=1, hide=False, drop=0.0, turned=0.0, refill_from=1.0)
+
+
+def main() -> None:
+    """Train, measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--widths", type=int, nargs="+", default=[8, 16, 32], help="channels, fine to coarse")
+    parser.add_argument("--latents", type=int, default=8, help="channels of the coarsest level, the only one with latents")
+    parser.add_argument("--steps", type=int, default=400, help="of training the model, and again of training each posterior")
+    parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--patches", type=int, default=8, help="held-out patches that are looked at")
+    parser.add_argument("--search", type=int, default=60, help="steps of the search for each patch's own posterior")
+    parser.add_argument("--draws", type=int, default=64)
+    parser.add_argument("--evidence", type=int, default=2, help="patches of which the evidence is sampled; 0 for none")
+    parser.add_argument("--temperatures", type=int, default=100)
+    parser.add_argument("--chains", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("benchmark_posterior"))
+    given = parser.parse_args()
+    torch.manual_seed(given.seed)
+    specimen = prepare(_simulated(given.seed), SIDE, given.seed, objective=OBJECTIVE)
+    m = measured(specimen, chosen(specimen, SIDE, given.patches, given.seed), SIDE)
+    held = "held out" if specimen.held_out else "that training has seen"
+    latents = (*(0 for _ in given.widths[1:]), given.latents)
+    model = _model(LadderConfig(tuple(given.widths), latents, 1), specimen, given)
+    print(f"{latents_of(model, m)} latents, {given.patches} patches of {SIDE}^3, {held}", flush=True)
+    found = {name: _measured(name, model, specimen, m, given) for name in (GAUSSIAN, FLOW)}
+    _print(found)
+    given.out.mkdir(parents=True, exist_ok=True)
+    plain = {name: {k: v.tolist() if isinstance(v, Tensor) else v for k, v in one.items()} for name, one in found.items()}
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items()}
+    (given.out / "posterior.json").write_text(json.dumps({"settings": settings} | plain, indent=1) + "\n")
+
+
+def _simulated(seed: int) -> Tomogram:
+    made = simulate(SimulationConfig(shape=(64, 96, 96), seed=seed))
+    half1, half2 = made.half1.numpy(), made.half2.numpy()
+    return Tomogram("simulated", (half1 + half2) / 2, 10.0, made.tilts, (half1, half2))
+
+
+def _model(config: LadderConfig, specimen: Specimen, given: argparse.Namespace) -> Ladder:
+    """A flat model with a Gaussian posterior: a third of the steps at a tenth of the KL, the rest at all of it."""
+    ladder = Ladder(config, OBJECTIVE.encoders)
+    for beta, steps in ((0.1, given.steps // 3), (1.0, given.steps - given.steps // 3)):
+        ladder = trained_on(ladder, [specimen], SIDE, given.batch, OBJECTIVE, beta, steps, given.rate, given.seed, watch=_told)
+    return ladder
+
+
+def _told(step: int, loss: float) -> None:
+    if step % 50 == 0:
+        print(f"  step {step}: loss {loss:.4f} nats a coefficient", flush=True)
+
+
+def _of_posterior(name: str) -> bool:
+    return name.startswith("encoder.") or ".partial." in name
+
+
+def _measured(name: str, model: Ladder, specimen: Specimen, m: Measurement, given: argparse.Namespace) -> dict[str, Any]:
+    """Train the posterior on, decoder and prior frozen; then its bounds, (patches,) each in nats, and the evidence of a few."""
+    ladder = Ladder(replace(model.config, posterior=name, flow_levels=1), OBJECTIVE.encoders)
+    ladder.load_state_dict(model.state_dict(), strict=name == GAUSSIAN)
+    print(f"training the {name} posterior alone", flush=True)
+    began = time.perf_counter()
+    ladder = trained_on(
+        ladder, [specimen], SIDE, given.batch, OBJECTIVE, 1.0, given.steps, given.rate / 2, given.seed + 1,
+        frozen=lambda parameter: not _of_posterior(parameter), watch=_told,
+    )  # fmt: skip
+    seconds = (time.perf_counter() - began) / given.steps
+    ladder.requires_grad_(False)
+    before, after = [], []
+    for part in groups(m):
+        problem = problem_of(ladder, part, R)
+        moves = optimised(problem, given.search, seed=given.seed + 1)
+        before.append(drawn(problem, given.draws, given.seed + 3))
+        after.append(drawn(problem, given.draws, given.seed + 3, moves))
+    weights = torch.cat([terms.log_weight for terms in after], -1)
+    return {
+        "bound": _joined(before, lambda terms: terms.bound_mean),
+        "searched": _joined(after, lambda terms: terms.bound_mean),
+        "weighted": importance_bounds(weights)[-1].bound,
+        "effective": float(effective_sample_size(weights).mean()),
+        "evidence": _evidence(ladder, m, given),
+        "bins": float(problem_of(ladder, m, R).bins.mean()),
+        "seconds_a_step": seconds,
+    }
+
+
+def _joined(parts: list[Any], of: Callable[[Any], Tensor]) -> Tensor:
+    return torch.cat([of(part) for part in parts], -1)
+
+
+def _evidence(ladder: Ladder, m: Measurement, given: argparse.Namespace) -> dict[str, Any] | None:
+    """In nats a patch."""
+    if not given.evidence:
+        return None
+    few = groups(m, given.evidence)[0]
+    found: Evidence = evidence_of(ladder, few, R, given.temperatures, given.chains, given.seed)
+    bins = problem_of(ladder, few, R).bins.tolist()
+    return {
+        "nats": [nats * n for nats, n in zip(found.nats, bins, strict=True)],
+        "errors": [error * n for error, n in zip(found.errors, bins, strict=True)],
+        "effective": found.effective,
+        "accepted": found.accepted,
+        "converged": found.converged,
+    }
+
+
+def _words(values: Tensor) -> str:
+    return f"{float(values.mean()):.1f} +- {standard_error(values):.1f}"
+
+
+def _print(found: dict[str, dict[str, Any]]) -> None:
+    print(f"\nnats a patch of {found[GAUSSIAN]['bins']:.0f} measured coefficients; +- standard error over patches")
+    print(f"{'posterior':<10} {'bound':>20} {'after the search':>20} {'amortisation gap':>18} {'weighted':>20} {'s a step':>9}")
+    for name, one in found.items():
+        gap = one["searched"] - one["bound"]
+        cells = [_words(one["bound"]), _words(one["searched"]), _words(gap), _words(one["weighted"])]
+        print(f"{name:<10} {cells[0]:>20} {cells[1]:>20} {cells[2]:>18} {cells[3]:>20} {one['seconds_a_step']:>9.2f}")
+    gained = {key: found[FLOW][key] - found[GAUSSIAN][key] for key in ("bound", "searched")}
+    print(f"the flow gains {_words(gained['bound'])} in the bound, {_words(gained['searched'])} after the search,")
+    print("which is by how much the approximation gap is smaller: the evidence is the same")
+    for name, one in found.items():
+        evidence = one["evidence"]
+        for patch, (nats, error) in enumerate(zip(evidence["nats"], evidence["errors"], strict=True) if evidence else ()):
+            left = nats - float(one["searched"][patch])
+            print(f"patch {patch}, from the {name} posterior: evidence {nats:.1f} +- {error:.1f}, approximation gap {left:.1f}")
+        if evidence:
+            state = "converged" if evidence["converged"] else "not converged"
+            print(f"  effective chains {evidence['effective']:.1f}, {evidence['accepted']:.0%} of moves accepted: {state}")
+
+
+if __name__ == "__main__":
+    main()
