@@ -34,13 +34,11 @@ def trained_on(
     seed: int = 0,
     fills: bool = False,
     clip: float = 0.5,
-    frozen: Callable[[str], bool] = lambda name: False,
     watch: Callable[[int, float], None] = lambda *_: None,
+    frozen: Callable[[str], bool] = lambda name: False,
 ) -> Ladder:
     """A copy of the model after ``steps`` by the bound at ``beta``. fills: fill the own wedge of patches by the model as given.
-    frozen: whether the parameter of a name stays as it is.
-
-    watch: is told each step and its loss, nats a coefficient.
+    watch: is told each step and its loss, nats a coefficient. frozen: whether the parameter of a name stays as it is.
     """
     given = copy.deepcopy(ladder).eval().requires_grad_(False)
     moved = copy.deepcopy(ladder).requires_grad_(True)
