@@ -129,7 +129,8 @@ def foretell(
         figures = _figures(patches, fit_hidden(total, power), power)
         total = hidden_blended(total, apart(tiled, specimen, specimen.density, middle)[0])
         hidden, amplitude = fit_hidden(total, power)
-        extra = second_wedge(ladder, specimen, tuple(positions), patch, window(patch), filled is not measurements, device)
+        fill = filled is not measurements
+        extra = second_wedge(ladder, specimen, tuple(positions), patch, window(patch), power, fill, device)
         fewer = one_wedge(total, amplitude, extra)
         hidden = hidden * fewer
         figures |= {"one_wedge": _listed(fewer.sqrt()), "amplitude": _listed(amplitude)}
@@ -224,7 +225,6 @@ def _hidden(ladder: Ladder, m: Measurement, tilts: TiltGeometry, pairs: int, gen
             weight * y.abs().square(),
             weight * (y - x).abs().square(),
             weight * variance,
-            weight,
         ]
     )
     shell = shells(fourier.radius(shape))

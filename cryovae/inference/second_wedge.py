@@ -8,7 +8,8 @@ By how much is found on specimens that the ladder has imagined, its own answers 
     e_2^2 = < |F(x - G(M (g M) x + n))|^2 >          as held out: that of tilts turned by g is missing too
 
 both over bins in the canonical wedge. There x is what one wedge leaves to be known, and nothing that an answer cannot know of a
-true specimen is in either; so e_2^2 - e_1^2 is what the second wedge took away.
+true specimen is in either; so (e_2^2 - e_1^2) / < |F x|^2 > is the share of its power that the second wedge took away. The
+specimen has more power than x, and loses the same share of it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from cryovae.tiling.grid import Position, cut, levels
 from cryovae.tomogram import TiltGeometry
 
 TURNS = 2
+# By how much more power a specimen may have in the wedge than its answer.
+MOST_POWER = 3.0
 
 
 @torch.no_grad()
@@ -39,23 +42,29 @@ def second_wedge(
     positions: tuple[Position, ...],
     side: int,
     support: Tensor,
+    power: Tensor,
     fill: bool,
     device: torch.device,
 ) -> Tensor:
-    """e_2^2 - e_1^2 by shell, per bin of patches seen through ``support`` (side, side, side): (SHELLS,) float64, at least 0.
+    """By how much e^2 / sigma^2 is larger in a bin for the second wedge, by shell, at least 0: (SHELLS,) float64.
+
+    Of patches seen through ``support`` (side, side, side). power: (SHELLS,) of the specimen, over sigma^2.
 
     positions: of the patches (side, side, side) whose answers are measured anew. fill: whether held-out inputs have their own
     wedge filled. device: where the ladder lies.
     """
     generator = torch.Generator().manual_seed(1)
-    sums = torch.zeros(4, SHELLS, dtype=torch.float64)
+    sums = torch.zeros(6, SHELLS, dtype=torch.float64)
     for position in positions:
         imagined = _answer(ladder, cut(specimen.density, position, side)[None], specimen, device)[0]
         noisy = _measured(imagined, specimen, generator)
-        sums[:2] += _as_at_test(ladder, imagined, noisy, specimen, support, device)
-        sums[2:] += _as_held_out(ladder, imagined, specimen, support, fill, generator, device)
-    one, one_bins, two, two_bins = pooled(sums)
-    return (two / two_bins.clamp_min(1) - one / one_bins.clamp_min(1)).clamp_min(0) * (one_bins >= 1) * (two_bins >= 1)
+        sums[:3] += _as_at_test(ladder, imagined, noisy, specimen, support, device)
+        sums[3:] += _as_held_out(ladder, imagined, specimen, support, fill, generator, device)
+    one, one_power, one_bins, two, _, two_bins = pooled(sums)
+    bins, more = one_bins.clamp_min(1), two / two_bins.clamp_min(1) - one / one_bins.clamp_min(1)
+    # What fills next to nothing of its wedge loses next to nothing.
+    larger = (power / (one_power / bins).clamp_min(1e-12)).clamp(1, MOST_POWER)
+    return (more * larger).clamp_min(0) * (one_bins >= 1) * (two_bins >= 1)
 
 
 def _answer(ladder: Ladder, tiles: Tensor, specimen: Specimen, device: torch.device) -> Tensor:
@@ -78,19 +87,27 @@ def _measured(imagined: Tensor, specimen: Specimen, generator: torch.Generator) 
     return fourier.filtered(imagined, tables.canonical) + noise
 
 
-def _errors(found: Tensor, imagined: Tensor, bins: Tensor, support: Tensor) -> Tensor:
-    """Sums of |F(support (found - imagined))|^2 over ``bins``, and of the bins, by shell: (2, SHELLS); batches are summed."""
+def _errors(found: Tensor, imagined: Tensor, bins: Tensor, variance: Tensor, support: Tensor) -> Tensor:
+    """Sums over ``bins`` by shell of |F(support (found - imagined))|^2 / sigma^2, of that of the imagined, and of 1: (3, SHELLS).
+
+    Batches are summed. variance: sigma^2 (..., z, y, x // 2 + 1).
+    """
     counted = (bins * fourier.multiplicity(support.shape)).expand(len(found), *bins.shape[-3:])
-    power = fourier.transform(support * (found - imagined)).abs().square()
+    noise = (variance * support.square().mean()).clamp_min(1e-12)
+    missed = fourier.transform(support * (found - imagined)).abs().square() / noise
+    # Whatever its level: what a patch is on the whole is measured.
+    power = fourier.transform(support * (imagined - levels(imagined))).abs().square() / noise
+    power = power.expand_as(missed)
     shell = shells(fourier.radius(support.shape))
-    return torch.stack([by_shell(counted * power, shell).sum(0), by_shell(counted, shell).sum(0)])
+    return torch.stack([by_shell(counted * values, shell).sum(0) for values in (missed, power, torch.ones_like(missed))])
 
 
 def _as_at_test(
     ladder: Ladder, imagined: Tensor, noisy: Tensor, specimen: Specimen, support: Tensor, device: torch.device
 ) -> Tensor:
     empty = unseen(specimen.orientations.canonical)
-    return _errors(_answer(ladder, noisy[None], specimen, device), imagined, empty, support)
+    variance = specimen.orientations.canonical_variance
+    return _errors(_answer(ladder, noisy[None], specimen, device), imagined, empty, variance, support)
 
 
 def _as_held_out(
@@ -112,4 +129,4 @@ def _as_held_out(
     inputs = own_wedge_filled(ladder, given.to(device)) if fill else given.to(device)
     found = fourier.filtered(_decoded(ladder, inputs.partial, specimen.tilts), given.mask)
     hidden = given.mask * unseen(cast(Tensor, given.given))
-    return _errors(found, fourier.filtered(imagined, given.mask), hidden, support)
+    return _errors(found, fourier.filtered(imagined, given.mask), hidden, given.variance, support)

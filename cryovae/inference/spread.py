@@ -37,7 +37,7 @@ DEPTHS, STEEPEST, LEAST_BINS, CORRELATED = 12, 0.5, 20, 4.0
 FEW_BINS = 10.0
 
 # Rows of the sums over hidden bins.
-BINS, CROSS, MODEL, DATA, MISFIT, VARIANCE, WEIGHT = range(7)
+BINS, CROSS, MODEL, DATA, MISFIT, VARIANCE = range(6)
 # Rows of the sums of ``given``: products of a = y + n', b = y - n' and x, the variance of samples, and the number of bins.
 AA, AB, BB, AX, BX, XX, SPREAD, COUNT = range(8)
 
@@ -212,14 +212,14 @@ def fit_depth(deep: Tensor, widening: Tensor, amplitude: Tensor) -> tuple[float,
 
 
 def one_wedge(sums: Tensor, amplitude: Tensor, extra: Tensor) -> Tensor:
-    """By what c^2 (SHELLS,) is multiplied where one wedge is missing, not two: 1 - b^2 extra / e^2.
+    """By what c^2 (SHELLS,) is multiplied where one wedge is missing, not two: 1 - b^2 extra / e^2, at least 1 - MOST_BLAMED.
 
-    extra: (SHELLS,) e_2^2 - e_1^2 in a bin, in the units of the density. At least 1 - MOST_BLAMED.
+    extra: (SHELLS,) what the second wedge adds to e^2 / sigma^2 in a bin.
     """
     s = pooled(sums)
     b = amplitude.double()
     missed = missed_power(s, b)
-    blamed = b.square() * extra * s[WEIGHT]
+    blamed = b.square() * extra * s[BINS]
     # Where no error stands out of noise, the fit kept the model's own spread, and there is nothing to correct.
     share = torch.where(missed > 2 * (2 * s[BINS]).sqrt(), blamed / missed.clamp_min(1e-9), torch.zeros_like(missed))
     return (1 - share.clamp(0, MOST_BLAMED)).float()

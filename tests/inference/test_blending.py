@@ -52,7 +52,7 @@ def test_sums_become_those_of_the_blended_answer():
     """An answer is the truth and an error of its tile alone; blended, less is left of that, in its power and in its misfit."""
     bins, truth, error, noise = 1000.0, 4.0, 2.0, 1.0
     less = torch.full((SHELLS,), 1.5, dtype=torch.float64)
-    sums = torch.zeros(7, SHELLS, dtype=torch.float64)
+    sums = torch.zeros(6, SHELLS, dtype=torch.float64)
     sums[BINS], sums[MODEL], sums[MISFIT] = bins, bins * (truth + error), bins * (error + noise)
     found = hidden_blended(sums, less)
     assert torch.allclose(found[MODEL], sums[MODEL] - 1.5 * bins)

@@ -13,7 +13,7 @@ ONE = torch.ones(SHELLS)
 
 def _sums(bins, error, variance):
     """Of an answer whose error is as given over sigma^2, and whose amplitude is right."""
-    sums = torch.zeros(7, *bins.shape, dtype=torch.float64)
+    sums = torch.zeros(6, *bins.shape, dtype=torch.float64)
     sums[BINS], sums[MISFIT], sums[VARIANCE] = bins, bins * (1 + error), bins * variance
     sums[CROSS] = sums[MODEL] = 3 * bins
     return sums
