@@ -1,6 +1,6 @@
 """A model and a batch of patches: latents are drawn from a posterior, decoded, and scored.
 
-    L   = log p(y | G(z)) - sum_l KL( q(z_l | z_>l) || p(z_l | z_>l) )          z ~ q, the KL in closed form
+    L   = log p(y | G(z)) - sum_l KL( q(z_l | z_>l) || p(z_l | z_>l) )          z ~ q, the KL in closed form, or of a flow by z
     w   = log p(y | G(z)) + sum_l log p(z_l | z_>l) - log q(z_l | z_>l)         of the same z
 
 Both have the same mean, the ELBO; the first scatters less, the second is what importance weighting needs. The posterior of each
