@@ -3,13 +3,14 @@
     x = 1/4 sum_g g^-1 G( E_r[ z | g u ] )             the mean: of r's means, in four orientations that keep the wedge
     z^s ~ r(z | u),  x^s = G(z^s)                      samples, centred on it;         std^2 = < (x^s - < x^s >)^2 >
 
-tile by tile (inference/tiled.py), each raw and data-consistent (inference/answer.py).
+tile by tile (inference/tiled.py), each raw and data-consistent (inference/answer.py). Where tiles are searched for, and not
+answered at once, mean and samples are those of the posterior that was found (inference/searched.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.inference.answer import Answer, Moments, answer_of
 from cryovae.inference.foretold import Foretold, foretell
+from cryovae.inference.guarded import guarded
+from cryovae.inference.search import AMORTISED, LANGEVIN, SearchConfig
+from cryovae.inference.searched import Searched, frozen
 from cryovae.inference.tiled import Tiled
 from cryovae.models.ladder import Ladder
 from cryovae.objectives.specimen import Specimen, prepare
@@ -34,7 +38,8 @@ class RestoreConfig:
 
     samples: draws behind mean and standard deviation, an even number, as they come in opposite pairs. samples_out: how many
     of them are kept. batch: tiles at once. raw: leave out the data-consistent step. halves: restore the halves too. calibrate:
-    widen the spread of the samples by what held-out measured bins show.
+    widen the spread of the samples by what held-out measured bins show; what draws other samples than the encoder's has a spread
+    of its own, which is left as it is. refine, sampler, temperature, candidates, chain, turns: as in inference/search.py.
     """
 
     samples: int = 8
@@ -44,8 +49,21 @@ class RestoreConfig:
     halves: bool = True
     calibrate: bool = True
     seed: int = 0
+    refine: int = 0
+    sampler: str = AMORTISED
+    temperature: float = 1.0
+    candidates: int = 16
+    chain: int = 100
+    turns: int = 4
+
+    @property
+    def search(self) -> SearchConfig:
+        """What is done for a tile beyond the encoder's answer."""
+        return SearchConfig(self.refine, self.sampler, self.temperature, self.candidates, self.chain, self.turns)
 
     def __post_init__(self) -> None:
+        # Which says what is wrong with it.
+        _ = self.search
         if self.samples < 2 or self.samples % 2:
             raise InputError(f"{self.samples} samples found, expected an even number from 2: they are drawn in opposite pairs")
         if not 0 <= self.samples_out <= self.samples:
@@ -57,7 +75,8 @@ class Restoration:
     """A restored tomogram, all (z, y, x) on the grey scale of the input.
 
     mean, std: of the posterior. samples: those that were kept. halves: the two halves, restored each by itself, or None.
-    figures, held_out: what is known of the result without a truth, and of measured data hidden from the model.
+    figures, held_out: what is known of the result without a truth, and of measured data hidden from the model. search: what the
+    search of tiles gained and how far it can be trusted, None if there was none.
     """
 
     mean: Tensor
@@ -66,6 +85,7 @@ class Restoration:
     halves: tuple[Tensor, Tensor] | None = None
     figures: dict[str, float] = field(default_factory=dict)
     held_out: dict[str, object] | None = None
+    search: dict[str, object] | None = None
 
 
 class Restorer:
@@ -95,18 +115,21 @@ class Restorer:
         parts = () if tomogram.halves is None else tuple(specimen.ready(half) for half in tomogram.halves)
         halves = (parts[0], parts[1]) if parts else None
         parts = parts if config.halves else ()
-        self._done, self._total = 0, self._tiles_of(specimen, len(parts))
+        searched, search = self._searched(specimen)
+        self._done, self._total = 0, self._tiles_of(specimen, len(parts), searched)
         foretold: Foretold | None = None
-        if config.calibrate:
+        if config.calibrate and config.sampler == AMORTISED:
             foretold = foretell(self.ladder, specimen, self.patch, halves, seed=config.seed, device=self.device)
-        raw, moments = answered(data, tilts, TURNS), Moments(tomogram.shape)
+        found = None if searched is None else searched.over(data, tilts, specimen.noise, config.samples)
+        raw = answered(data, tilts, TURNS) if found is None else found.answer
+        moments = Moments(tomogram.shape)
         answer: Answer | None = None
         kept: list[Tensor] = []
         spread = 0.0
         for pair in range(config.samples // 2):
-            drawn = self.tiled.pair(data, tilts, pair)
+            drawn = self.tiled.pair(data, tilts, pair) if found is None else found.pair(pair)
             if answer is None:
-                deviation = (drawn[0] - drawn[1]) / 2
+                deviation = (drawn[0] - drawn[1]) / 2 if found is None else found.deviation()
                 answer = answer_of(specimen, raw, deviation, foretold.spread if foretold else None, config.raw)
                 spread = float(deviation.square().mean())
             white = torch.randn(tomogram.shape, generator=torch.Generator().manual_seed(config.seed * 7919 + pair))
@@ -116,7 +139,8 @@ class Restorer:
         assert answer is not None
         mean = answer.mean(raw, data)
         moved = mean - moments.mean()
-        restored = [answer.mean(answered(part, tilts, HALF_TURNS), part) * scale + shift for part in parts]
+        halved = [self._half(part, specimen, searched) for part in parts]
+        restored = [answer.mean(half, part) * scale + shift for half, part in zip(halved, parts, strict=True)]
         return Restoration(
             mean=mean * scale + shift,
             std=moments.std() * scale,
@@ -124,11 +148,42 @@ class Restorer:
             halves=(restored[0], restored[1]) if restored else None,
             figures=wedge_figures(data, mean, tomogram.tilts) | {"raw_spread": spread},
             held_out=foretold.figures if foretold else None,
+            search=None if search is None else search | (found.figures if found else {}),
         )
 
-    def _tiles_of(self, specimen: Specimen, parts: int) -> int:
+    def _searched(self, specimen: Specimen) -> tuple[Searched | None, dict[str, object] | None]:
+        """What searches the tiles, and the record of its guard; None for none, or where the guard leaves nothing to do."""
+        search, allowed = self.config.search, self.config.refine
+        record: dict[str, object] = {}
+        if not search.any:
+            return None, None
+        if search.refine:
+            with frozen(self.ladder):
+                guard = guarded(self.ladder, specimen, self.patch, search.refine, self.config.seed, self.device)
+            allowed = search.refine if guard is None else guard.allowed
+            record = {"asked_steps": search.refine, "guard": None if guard is None else guard.figures()}
+        if not allowed and search.sampler == AMORTISED:
+            return None, record
+        return Searched(self.tiled, search, allowed), record
+
+    def _half(self, part: Tensor, specimen: Specimen, searched: Searched | None) -> Tensor:
+        """The answer to a half (z, y, x), whose noise has twice the variance of that of the mean of both."""
+        if searched is None:
+            return self.tiled.answered(part, specimen.tilts, HALF_TURNS)
+        fewer = Searched(self.tiled, replace(searched.config, turns=min(HALF_TURNS, searched.config.turns)), searched.allowed)
+        return fewer.over(part, specimen.tilts, specimen.noise, self._half_samples(), excess=2.0).answer
+
+    def _half_samples(self) -> int:
+        """Samples behind the answer to a half: chains alone need any."""
+        return 2 if self.config.sampler == LANGEVIN else 0
+
+    def _tiles_of(self, specimen: Specimen, parts: int, searched: Searched | None) -> int:
         """Tiles in all: of the samples' pairs, of the answer's orientations, and of those of the halves."""
         turns = len(symmetry_rotations(specimen.tilts))
+        if searched is not None:
+            most = len(searched.busy(specimen.tilts, self.config.samples))
+            each = 1 if self.config.sampler == LANGEVIN else min(most, HALF_TURNS)
+            return (most + parts * each) * len(self.tiled.grid(tuple(specimen.density.shape)))
         passes = self.config.samples // 2 + min(turns, TURNS) + parts * min(turns, HALF_TURNS)
         return passes * len(self.tiled.grid(tuple(specimen.density.shape)))
 

@@ -5,9 +5,10 @@
     taken with probability  min( 1, pi(e') q(e | e') / ( pi(e) q(e' | e) ) )
 
 (Roberts and Tweedie 1996; drift and noise as open-cryo's page on Langevin has them.) Chains start from a draw of the amortised
-posterior. P is diagonal: the variance of that posterior in units of the prior, as T widens it; it does not change with the chain. The step anneals: over the first half it is fitted to an acceptance of ACCEPTED, by ever smaller
-changes, and what is drawn there is thrown away; over the second half it falls to LAST of that by a fixed schedule, so that the
-moves leave pi as it is whatever the step. Without the acceptance the chains would have a bias of order eta.
+posterior. P is diagonal: the variance of that posterior in units of the prior, as T widens it; it does not change with the
+chain. The step anneals: over the first half it is fitted to an acceptance of ACCEPTED, by ever smaller changes, and what is
+drawn there is thrown away; over the second half it falls to LAST of that by a fixed schedule, so that the moves leave pi as it
+is whatever the step. Without the acceptance the chains would have a bias of order eta.
 
 The published sampler's step, schedule, chains and source of the score could not be found: this is a reconstruction, with the
 score of the trained ladder. At T = 1 pi is the Bayes posterior; any other T is a tempered one.

@@ -4,8 +4,8 @@
     gap =  L[q*] - L[q]                                      the amortisation gap: what the encoder loses by answering at once
 
 (Kim et al., Semi-amortized variational autoencoders, 2018, less its steps in training; Cremer, Li, Duvenaud 2018 for the gap.)
-The bound L is the exact one of the measured bins. q* starts at q, so that the gap is not below 0 but for the scatter of what it is
-estimated from: the search, the choice of its best step, and the report each have random numbers of their own.
+The bound L is the exact one of the measured bins. q* starts at q, so that the gap is not below 0 but for the scatter of what it
+is estimated from: the search, the choice of its best step, and the report each have random numbers of their own.
 """
 
 from __future__ import annotations

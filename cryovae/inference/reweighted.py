@@ -5,9 +5,9 @@
     x    =  sum_k w_k x_k                                       1 / sum_k w_k^2  candidates count: the effective sample size
 
 The published loss could not be found: what is known is that candidates of a reference distribution are reweighted by the
-Boltzmann factor of the cost of entropic transport, pi* ~ exp(-c / gamma), and averaged. This is a reconstruction: the reference is the
-amortised posterior, corrected for by its density, the potential is constant, and the cost is the misfit of measured bins. At
-T = 1, where gamma is the noise variance, the target is the Bayes posterior; any other T is a tempered one.
+Boltzmann factor of the cost of entropic transport, pi* ~ exp(-c / gamma), and averaged. This is a reconstruction: the reference
+is the amortised posterior, corrected for by its density, the potential is constant, and the cost is the misfit of measured
+bins. At T = 1, where gamma is the noise variance, the target is the Bayes posterior; any other T is a tempered one.
 With the 10^4 to 10^6 coefficients of a patch log-weights scatter by hundreds of nats, and one candidate outweighs the others.
 """
 

@@ -1,0 +1,61 @@
+"""Tiles that are searched for: the same as answered where nothing is searched, and of the posterior that is sampled."""
+
+import pytest
+import torch
+
+from cryovae.inference.search import SearchConfig
+from cryovae.inference.searched import Searched
+from cryovae.inference.tiled import Tiled
+from cryovae.objectives.specimen import prepare
+from cryovae.restore import RestoreConfig, Restorer
+from cryovae.tomogram import InputError
+
+SIDE = 16
+
+
+def _searched(ladder, small, **settings):
+    specimen = prepare(small, SIDE)
+    tiled = Tiled(ladder, SIDE, 2, 0, torch.device("cpu"), lambda tiles: None)
+    search = SearchConfig(**settings)
+    return Searched(tiled, search, search.refine).over(specimen.density, specimen.tilts, specimen.noise, 2), tiled, specimen
+
+
+def test_nothing_searched_is_the_ordinary_answer_and_the_ordinary_samples(ladder, small):
+    found, tiled, specimen = _searched(ladder, small, turns=2)
+    data, tilts = specimen.density, specimen.tilts
+    assert torch.allclose(found.answer, tiled.answered(data, tilts, 2), atol=1e-4)
+    for mine, theirs in zip(found.samples, tiled.pair(data, tilts, 0), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"refine": 3}, {"sampler": "reweighted", "candidates": 4, "temperature": 3.0}, {"sampler": "langevin", "chain": 4}],
+)
+def test_a_restoration_says_what_was_searched(ladder, small, settings):
+    restored = Restorer(ladder, SIDE, RestoreConfig(samples=2, samples_out=2, turns=1, halves=False, **settings))(small)
+    assert restored.search is not None
+    assert torch.isfinite(restored.mean).all()
+    assert torch.isfinite(restored.std).all()
+    assert all(p.requires_grad for p in ladder.parameters())
+    if "refine" in settings:
+        assert restored.search["guard"]["steps"][0] == 0
+        allowed = restored.search["guard"]["allowed_steps"]
+        assert ("refined" in restored.search) == (allowed > 0)
+        assert not allowed or restored.search["refined"]["gain_nats_per_coefficient"] > 0
+    elif settings["sampler"] == "reweighted":
+        assert 1 <= restored.search["effective_sample_size"]["least"] <= 4
+        assert restored.search["tempered"]
+        return
+    else:
+        assert 0 <= restored.search["langevin"]["accepted"] <= 1
+        assert not restored.search["tempered"]
+    assert float(restored.std.min()) > 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"sampler": "hmc"}, {"refine": -1}, {"temperature": 2.0}, {"sampler": "langevin", "temperature": 0.0}, {"chain": 1}]
+)
+def test_settings_that_make_no_sense_are_one_line(wrong):
+    with pytest.raises(InputError, match=r"expected|pass"):
+        RestoreConfig(**wrong)
