@@ -87,7 +87,13 @@ def _about(opened: Diagnosed, which: Chosen) -> str:
     else:
         kind = "that the model was TRAINED ON, as no patch is held out of so small a tomogram: all figures flatter it"
     turned = f", {places} places under several rotations" if places < count else ""
-    return f"{count} patches of {opened.checkpoint.patch} voxels{turned}, {kind}"
+    return f"{count} patches of {opened.checkpoint.patch} voxels{turned}, {kind}{_flow(opened)}"
+
+
+def _flow(opened: Diagnosed) -> str:
+    strides = [str(2**level) for level in opened.checkpoint.ladder.config.pushed]
+    pushed = "q" if opened.checkpoint.encoders == 2 else "r"
+    return f"; {pushed} is pushed by a flow at strides {', '.join(strides)}, where its nats are by draws" if strides else ""
 
 
 def _finite(value: Any) -> Any:

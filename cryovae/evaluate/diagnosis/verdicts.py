@@ -127,6 +127,8 @@ def _approximation(found: Diagnosis) -> str:
         f"{gaps.approximation.error:.4f} nats a coefficient from the bound after the search, effective sample size "
         f"{gaps.effective:.1f} of {most}"
     )
+    if gaps.approximation.mean > LARGE:
+        line += ": large, a flow on the coarse levels may narrow it (--posterior flow)"
     if not gaps.converged:
         line += ": not converged, the gap is at least that, and how much more these draws cannot tell"
     evidence = gaps.evidence
