@@ -43,6 +43,10 @@ class RunConfig:
             raise InputError(
                 f"--samples-out {self.restoration.samples_out} found, expected 0: objective {self.objective.name} has one answer"
             )
+        if self.objective.name != VAE and self.restoration.search.any:
+            raise InputError(
+                f"--refine or --sampler found with objective {self.objective.name}, expected neither: it has one answer"
+            )
         if self.training.batch < 1 or self.training.steps < 1:
             raise InputError(f"batch {self.training.batch} and steps {self.training.steps} found, expected 1 or more")
         if self.objective.encoders not in (1, 2):

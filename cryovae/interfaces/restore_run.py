@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from cryovae.interfaces.pictures import preview
 from cryovae.interfaces.progress import Watch
 from cryovae.interfaces.report.contents import Contents, metrics_of
 from cryovae.interfaces.report.page import write_report
+from cryovae.interfaces.report.search_words import name_of, search_words
 from cryovae.interfaces.run_folder import RunFolder, log
 from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
@@ -64,11 +66,14 @@ def restore_in(
     write_results(folder, tomogram, restoration, config)
     rate = tomogram.density.size * config.restoration.samples / max(seconds, 1e-9)
     log.info("restored in %.0f s, %.3g voxels of samples a second", seconds, rate)
+    for said in search_words(restoration.search):
+        log.info("%s", said)
     folder.save(
         restoration={
             "seconds": round(seconds, 1),
             "figures": restoration.figures,
             "held_out": restoration.held_out,
+            **({} if restoration.search is None else {"search": restoration.search}),
             "steps_of_model": checkpoint.step,
         }
     )
@@ -113,11 +118,13 @@ def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoratio
 def note_of(kind: str, config: RunConfig) -> str:
     """What the header of a restored volume says of how it was made."""
     how = "raw" if config.restoration.raw else "data-consistent"
-    return f"posterior {kind}, {how}, {config.restoration.samples} samples, seed {config.restoration.seed}"
+    settings = config.restoration
+    return f"{name_of(asdict(settings))} {kind}, {how}, {settings.samples} samples, seed {settings.seed}"
 
 
 def picture(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:
     """Write preview.png."""
+    settings = config.restoration
     how = "raw" if config.restoration.raw else "data-consistent"
     preview(
         folder.path("preview.png"),
@@ -125,7 +132,7 @@ def picture(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, con
         restoration.mean.numpy(),
         restoration.std.numpy(),
         tomogram.voxel_size,
-        f"{tomogram.name}: posterior mean and standard deviation of {config.restoration.samples} samples, {how}",
+        f"{tomogram.name}: {name_of(asdict(settings))} mean and standard deviation of {settings.samples} samples, {how}",
     )
 
 

@@ -20,6 +20,7 @@ from cryovae.checkpoint import Checkpoint
 from cryovae.config import RunConfig, as_plain
 from cryovae.evaluate.region import SMALLEST, Box, box_about, cut_out
 from cryovae.inference.batches import PER_CHANNEL, bytes_of_tile, fitting
+from cryovae.inference.searched import HELD
 from cryovae.inference.tiled import side_of
 from cryovae.interfaces import memory
 from cryovae.interfaces.progress import Watch
@@ -73,7 +74,10 @@ def by_parts(
     sizes, patch = (config.ladder, config.training.patch) if trained is None else (trained.ladder.config, trained.patch)
     batch = tiles_at_once(sizes, patch, config.restoration.batch, device)
     network = max(batch, scored_at_once(sizes, patch, config.restoration, device))
-    needed = memory.in_memory(shape_of(first), halves, config.restoration.samples_out, network)
+    # A search holds all samples at once, and keeps what it needs for gradients.
+    searched = config.restoration.search.any
+    kept = config.restoration.samples if searched else config.restoration.samples_out
+    needed = memory.in_memory(shape_of(first), halves, kept, (HELD if searched else 1) * network)
     if needed <= budget:
         return False
     told = f"{first} needs about {needed / 1e9:.1f} GB in memory, {budget / 1e9:.1f} GB may be taken"
@@ -82,6 +86,10 @@ def by_parts(
         return False
     if trained is None:
         raise InputError(f"{told}, and only restoring goes by parts: train on a smaller tomogram or a part of it, pass --model")
+    if config.restoration.search.any:
+        raise InputError(
+            f"{told}, and tiles are not searched for by parts: leave out --refine and --sampler, or give more --memory"
+        )
     if suffix != ".mrc":
         raise InputError(f"{told}, and only MRC is written by parts: leave out --format, or give more --memory")
     return True

@@ -43,6 +43,23 @@ Posterior = Annotated[
 Seed = Annotated[int | None, typer.Option(help="Random seed of training and samples.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads; without it OMP_NUM_THREADS, or the CPUs that were given.")]
+Refine = Annotated[
+    int | None,
+    typer.Option(
+        help="Steps on the posterior of each tile, e.g. 20, stopped where hidden measured bins are foretold worse. Each costs "
+        "about as much as three samples."
+    ),
+]
+Sampler = Annotated[
+    str | None,
+    typer.Option(help="What draws samples: amortised, reweighted (weighed candidates) or langevin (chains in the latent; slow)."),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option(
+        help="Of the likelihood, for --sampler reweighted or langevin; any but 1 is no posterior, and labelled tempered."
+    ),
+]
 Memory = Annotated[
     str | None,
     typer.Option(

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from cryovae.interfaces.geometry_record import geometry_of
-from cryovae.interfaces.napari_plugin.layers import LayerTuple, contrast_limits, layer_for
+from cryovae.interfaces.napari_plugin.layers import KEY, LayerTuple, contrast_limits, layer_for
+from cryovae.interfaces.report.search_words import tempered_name
 from cryovae.interfaces.run_inputs import record_of, tomogram_of
 from cryovae.io.files import read_volume
 from cryovae.io.orientation import upright
@@ -87,6 +88,8 @@ def layers_of_run(folder: Path) -> list[LayerTuple]:
     density = {kind: upright(volume.density) if turned else volume.density for kind, volume in volumes.items()}
     tilts = geometry_of(record["tilts"]).angles if record.get("tilts") else None
     known: dict[str, Any] = {"run": folder, "tilts": tilts}
+    settings = (record.get("config") or {}).get("restoration") or {}
+    tempered = f", {tempered_name(settings)}" if tempered_name(settings) else ""
     found = []
     limits = None
     before = _input(folder, size)
@@ -96,16 +99,19 @@ def layers_of_run(folder: Path) -> list[LayerTuple]:
         named = f"{record['name']} input"
         found.append(layer_for(before, "input", named, size, path=_path(source), limits=limits, **known))
     if "mean" in density:
-        found.append(layer_for(density["mean"], "mean", f"{record['name']} mean", size, path=results["mean"], **known))
+        found.append(layer_for(density["mean"], "mean", f"{record['name']} mean{tempered}", size, path=results["mean"], **known))
     if "std" in density:
-        name = f"{record['name']} std"
+        name = f"{record['name']} std{tempered}"
         found.append(layer_for(density["std"], "std", name, size, path=results["std"], visible=False, **known))
     samples = [density[kind] for kind in sorted(density, key=_number) if kind.startswith("sample_")]
     if samples:
         stacked = _stacked(samples)
-        name = f"{record['name']} samples"
+        name = f"{record['name']} samples{tempered}"
         own = contrast_limits(samples[0])
         found.append(layer_for(stacked, "samples", name, size, limits=own, visible=False, **known))
+    for _, options, _ in found:
+        if tempered and options["metadata"][KEY]["role"] != "input":
+            options["metadata"][KEY]["tempered"] = float(settings["temperature"])
     return found
 
 

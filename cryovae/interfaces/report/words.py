@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cryovae.evaluate.calibration import Calibration
 from cryovae.evaluate.fsc import LEVELS, Correlation, resolution_at
 from cryovae.interfaces.report.contents import Contents, HeldOut
+from cryovae.interfaces.report.search_words import search_words
 
 HONEST = (0.9, 1.2)
 ASTRAY = 0.1
@@ -15,8 +16,12 @@ AHEAD = 0.02
 
 
 def verdict(contents: Contents) -> list[str]:
-    """Sentences: how much of what was hidden is foretold, how far the wedge is filled, and whether the error bars can be read."""
-    return [*_filling(contents), *_error_bars(contents)]
+    """Sentences: how much of what was hidden is foretold, how far the wedge is filled, and whether the error bars can be read.
+
+    Where tiles were searched for, what that gained.
+    """
+    searched = search_words((contents.record.get("restoration") or {}).get("search"))
+    return [*_filling(contents), *_error_bars(contents), *searched]
 
 
 def _filling(contents: Contents) -> list[str]:
