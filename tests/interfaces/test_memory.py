@@ -93,6 +93,7 @@ def test_what_cannot_be_done_by_parts_is_refused_in_one_line(small_files, model,
     refused(cryovae(*given, "--memory", "300MB"), "only restoring goes by parts", "--model")
     refused(cryovae(*given, "--memory", "300MB", "--model", model), "expected at least")
     refused(cryovae(*given, "--memory", "300MB", "--model", model, "--format", "zarr"), "only MRC")
+    refused(cryovae(*given, "--memory", "300MB", "--model", model, "--refine", "5"), "searched for by parts")
     packed = tmp_path / "packed.mrc.gz"
     import gzip
 
