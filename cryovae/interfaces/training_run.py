@@ -141,8 +141,10 @@ def matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     state = load_state(folder.path(STATE))
     for section in ("ladder", "objective", "training"):
         now, then = as_plain(config)[section], state["config"][section]
+        usual = type(getattr(config, section))()
         for key, value in now.items():
-            old = then.get(key)
+            # A setting that came after the run began had no other value then than the one that changes nothing.
+            old = then.get(key, getattr(usual, key))
             if (list(value) if isinstance(value, tuple) else value) != (list(old) if isinstance(old, tuple) else old):
                 raise InputError(
                     f"{section}.{key} is {value} but the saved run has {old}: resume with the settings it began with"

@@ -86,12 +86,12 @@ def nats_by_level(ladder: Ladder, m: Measurement, role: int = Q, seed: int = 0) 
 
 def fitted_information(q: Posterior, z: Tensor) -> float:
     """The mean KL of q to one Gaussian a channel of the mean and variance of q over patches and places, in nats a patch; both by
-    z, a draw of q, where it is no Gaussian.
+    z, a draw of q, where it is no Gaussian, so that it scatters; not below 0, as what it estimates is not.
     """
     if not isinstance(q, DiagonalGaussian):
         places = (0, 2, 3, 4)
         drawn = DiagonalGaussian(z.mean(places, keepdim=True), z.var(places, keepdim=True).log())
-        return float((q.log_densities(z) - drawn.log_densities(z)).double().sum() / len(z))
+        return max(0.0, float((q.log_densities(z) - drawn.log_densities(z)).double().sum() / len(z)))
     mean = q.mean.mean((0, 2, 3, 4), keepdim=True)
     variance = ((q.mean - mean).square() + q.log_variance.exp()).mean((0, 2, 3, 4), keepdim=True)
     whole = DiagonalGaussian(mean, variance.log())
