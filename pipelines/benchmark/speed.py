@@ -1,0 +1,197 @@
+"""Speed on this machine, as one table: training steps, restoring, the share of the device's peak, and where time goes.
+
+    python pipelines/benchmark/speed.py                          on the GPU if there is one, else on the CPU
+    python pipelines/benchmark/speed.py --preset default --device cuda --sizes 128 256
+    python pipelines/benchmark/speed.py --layouts                the training step by memory layout, in turn, in one run
+
+The peak is that of a large float32 matrix product, measured in the same run; floating-point operations are counted by torch. On
+shared machines timings are noisy: what is compared is timed in turn, and the ratio is what counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+
+from cryovae.config import RunConfig, preset
+from cryovae.models.ladder import Ladder
+from cryovae.objectives.specimen import prepare
+from cryovae.physics.simulate import SimulationConfig, simulate
+from cryovae.restore import RestoreConfig, Restorer
+from cryovae.tomogram import Tomogram
+from cryovae.train import Interrupted, Report, Trainer
+
+PARTS = ("data", "forward", "backward", "update")
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last_3d": torch.channels_last_3d}
+PHASES = {"completion alone": 1.0, "completion and bound": 0.0}
+PEAK_SIDE, PEAK_TIMES = {"cpu": 1536, "cuda": 8192}, 8
+
+
+def main() -> None:
+    """Parse and run."""
+    given = _options()
+    torch.set_flush_denormal(True)
+    device = torch.device(given.device)
+    if given.restore_one:
+        time_restore(given.preset, device, given.sizes[0], given.samples)
+        return
+    print(f"{_named(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads, preset {given.preset}")
+    if given.layouts:
+        time_layouts(given.preset, device, given.rounds)
+        return
+    peak = matrix_peak(device)
+    print(f"matrix product, float32: {peak / 1e9:.0f} GFLOP/s")
+    time_training(given.preset, device, given.rounds, peak)
+    for size in given.sizes:
+        # A process of its own: memory is measured as a peak.
+        words = ["--restore-one", "--sizes", str(size), "--samples", str(given.samples), "--preset", given.preset]
+        subprocess.run([sys.executable, __file__, *words, "--device", given.device], check=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="quick")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--sizes", type=int, nargs="*", default=[96], help="sides of cubes that are restored, in voxels")
+    parser.add_argument("--samples", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=8, help="steps that are timed")
+    parser.add_argument("--layouts", action="store_true", help="compare memory layouts instead")
+    parser.add_argument("--restore-one", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def sample(shape: tuple[int, int, int]) -> Tomogram:
+    """A simulated tomogram with halves."""
+    made = simulate(SimulationConfig(shape=shape, crowding=0.1))
+    half1, half2 = made.half1.numpy(), made.half2.numpy()
+    return Tomogram("speed", (half1 + half2) / 2, 10.0, made.tilts, (half1, half2))
+
+
+def trainer_of(tomogram: Tomogram, config: RunConfig, device: torch.device, solo: float) -> Trainer:
+    """A trainer that neither validates nor refills while it is timed."""
+    training = replace(config.training, steps=10_000, validate_every=100_000)
+    specimen = replace(prepare(tomogram, training.patch), held_out=())
+    return Trainer(Ladder(config.ladder), [specimen], training, replace(config.objective, solo=solo), device)
+
+
+def steps(trainer: Trainer, count: int) -> list[Report]:
+    """The reports of ``count`` further steps."""
+    reports: list[Report] = []
+    last = trainer.step + count
+    try:
+        trainer.run(reports.append, lambda state: None, lambda: trainer.step >= last)
+    except Interrupted:
+        return reports
+    return reports
+
+
+def matrix_peak(device: torch.device) -> float:
+    """Floating-point operations a second of the best of a few large float32 matrix products."""
+    side = PEAK_SIDE[device.type]
+    a, b = (torch.randn(side, side, device=device) for _ in range(2))
+    best = float("inf")
+    for _ in range(PEAK_TIMES):
+        start = _clock(device)
+        a @ b
+        best = min(best, _clock(device) - start)
+    return 2 * side**3 / best
+
+
+def time_training(name: str, device: torch.device, rounds: int, peak: float) -> None:
+    """Print steps and voxels a second of each phase of training, its share of the peak, and where time goes."""
+    config = preset(name)
+    side, batch = config.training.patch, config.training.batch
+    tomogram = sample((side + 24, side + 48, side + 40))
+    for phase, solo in PHASES.items():
+        trainer = trainer_of(tomogram, config, device, solo)
+        steps(trainer, 2)
+        with FlopCounterMode(display=False) as counter:
+            steps(trainer, 1)
+        start = _clock(device)
+        found = [report.seconds for report in steps(trainer, rounds)]
+        seconds = (_clock(device) - start) / rounds
+        voxels = batch * side**3 / seconds
+        work = counter.get_total_flops()
+        print(f"{phase}: {1 / seconds:.3g} steps/s, {voxels:.3g} voxels/s", end="")
+        print(f", {work / 1e9:.0f} GFLOP a step, {100 * work / seconds / peak:.0f} % of the peak")
+        total = sum(sum(s.values()) for s in found)
+        print("  wall time: " + ", ".join(f"{p} {100 * sum(s.get(p, 0.0) for s in found) / total:.1f} %" for p in PARTS))
+        print("  operations: " + ", ".join(f"{k} {100 * share:.1f} %" for k, share in kinds(trainer, device).items()))
+
+
+def kinds(trainer: Trainer, device: torch.device) -> dict[str, float]:
+    """Shares of convolutions, FFTs, copies between host and device, and the rest, in the operations of three steps."""
+    on_gpu = device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiled:
+        steps(trainer, 3)
+    spent = {"convolution": 0.0, "FFT": 0.0, "copies": 0.0, "rest": 0.0}
+    for event in profiled.key_averages():
+        key = event.key.lower()
+        kind = "FFT" if "fft" in key else "convolution" if "conv" in key or "gemm" in key or "xmma" in key else "rest"
+        kind = "copies" if "memcpy" in key else kind
+        spent[kind] += event.self_device_time_total if on_gpu else event.self_cpu_time_total
+    whole = max(sum(spent.values()), 1e-9)
+    return {kind: t / whole for kind, t in spent.items()}
+
+
+def time_layouts(name: str, device: torch.device, rounds: int) -> None:
+    """Print seconds a step by memory layout of the networks, in turn."""
+    config = preset(name)
+    side = config.training.patch
+    tomogram = sample((side + 24, side + 48, side + 40))
+    for phase, solo in PHASES.items():
+        trainers = {layout: trainer_of(tomogram, config, device, solo) for layout in LAYOUTS}
+        for layout, trainer in trainers.items():
+            trainer.ladder.to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
+            steps(trainer, 1)
+        spent: dict[str, list[float]] = {layout: [] for layout in LAYOUTS}
+        for _ in range(rounds):
+            for layout, trainer in trainers.items():
+                spent[layout] += [sum(report.seconds.values()) for report in steps(trainer, 1)]
+        ratio = statistics.median(a / b for a, b in zip(*spent.values(), strict=True))
+        words = ", ".join(f"{layout} {statistics.median(found):.2f} s a step" for layout, found in spent.items())
+        print(f"{phase}: {words}, ratio {ratio:.2f} (median of {rounds} pairs)")
+
+
+def time_restore(name: str, device: torch.device, size: int, samples: int) -> None:
+    """Print voxels a second and peak memory of one restoration, with weights that were not trained."""
+    config = preset(name)
+    tomogram = replace(sample((size, size, size)), halves=None)
+    before = _peak_memory(device)
+    restorer = Restorer(Ladder(config.ladder), config.training.patch, RestoreConfig(samples=samples), device)
+    start = _clock(device)
+    restorer(tomogram)
+    seconds = _clock(device) - start
+    print(f"restore {size}^3, {samples} samples: {seconds:.0f} s, {size**3 * samples / seconds:.3g} voxels of samples/s", end="")
+    print(f", peak {_peak_memory(device):.2f} GB ({before:.2f} GB before), the volume itself {4 * size**3 / 1e9:.3f} GB")
+
+
+def _peak_memory(device: torch.device) -> float:
+    """GB, of the GPU, or of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def _clock(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _named(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU {platform.processor() or platform.machine()}"
+
+
+if __name__ == "__main__":
+    main()
