@@ -28,6 +28,7 @@ from torch import Tensor
 from cryovae.evaluate.diagnosis.patches import chosen, groups, measured
 from cryovae.evaluate.diagnosis.rate_distortion import trained_on
 from cryovae.evaluate.diagnosis.small import Evidence, evidence_of, latents_of
+from cryovae.inference.codes import fast_convolutions
 from cryovae.inference.importance import effective_sample_size, importance_bounds, standard_error
 from cryovae.inference.problem import drawn, problem_of
 from cryovae.inference.refined import optimised
@@ -65,9 +66,11 @@ def main() -> None:
     m = measured(specimen, chosen(specimen, SIDE, given.patches, given.seed), SIDE)
     held = "held out" if specimen.held_out else "that training has seen"
     latents = (*(0 for _ in given.widths[1:]), given.latents)
-    model = _model(LadderConfig(tuple(given.widths), latents, 1), specimen, given)
-    print(f"{latents_of(model, m)} latents, {given.patches} patches of {SIDE}^3, {held}", flush=True)
-    found = {name: _measured(name, model, specimen, m, given) for name in (GAUSSIAN, FLOW)}
+    # Of a few patches torch is several times slower than oneDNN.
+    with fast_convolutions():
+        model = _model(LadderConfig(tuple(given.widths), latents, 1), specimen, given)
+        print(f"{latents_of(model, m)} latents, {given.patches} patches of {SIDE}^3, {held}", flush=True)
+        found = {name: _measured(name, model, specimen, m, given) for name in (GAUSSIAN, FLOW)}
     _print(found)
     given.out.mkdir(parents=True, exist_ok=True)
     plain = {name: {k: v.tolist() if isinstance(v, Tensor) else v for k, v in one.items()} for name, one in found.items()}
