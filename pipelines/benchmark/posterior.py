@@ -49,7 +49,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--widths", type=int, nargs="+", default=[8, 16, 32], help="channels, fine to coarse")
     parser.add_argument("--latents", type=int, default=8, help="channels of the coarsest level, the only one with latents")
-    parser.add_argument("--steps", type=int, default=400, help="of training the model, and again of training each posterior")
+    parser.add_argument("--steps", type=int, default=400, help="of training the model")
+    parser.add_argument("--posterior-steps", type=int, default=200, help="of training each posterior after it")
+    parser.add_argument(
+        "--snr", type=float, default=3.0, help="of the simulated tomogram; the noisier, the less there is to know"
+    )
     parser.add_argument("--rate", type=float, default=2e-3, help="highest learning rate")
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--patches", type=int, default=8, help="held-out patches that are looked at")
@@ -62,7 +66,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmark_posterior"))
     given = parser.parse_args()
     torch.manual_seed(given.seed)
-    specimen = prepare(_simulated(given.seed), SIDE, given.seed, objective=OBJECTIVE)
+    specimen = prepare(_simulated(given.seed, given.snr), SIDE, given.seed, objective=OBJECTIVE)
     m = measured(specimen, chosen(specimen, SIDE, given.patches, given.seed), SIDE)
     held = "held out" if specimen.held_out else "that training has seen"
     latents = (*(0 for _ in given.widths[1:]), given.latents)
@@ -78,8 +82,8 @@ def main() -> None:
     (given.out / "posterior.json").write_text(json.dumps({"settings": settings} | plain, indent=1) + "\n")
 
 
-def _simulated(seed: int) -> Tomogram:
-    made = simulate(SimulationConfig(shape=(64, 96, 96), seed=seed))
+def _simulated(seed: int, snr: float) -> Tomogram:
+    made = simulate(SimulationConfig(shape=(64, 96, 96), snr=snr, seed=seed))
     half1, half2 = made.half1.numpy(), made.half2.numpy()
     return Tomogram("simulated", (half1 + half2) / 2, 10.0, made.tilts, (half1, half2))
 
@@ -93,7 +97,7 @@ def _model(config: LadderConfig, specimen: Specimen, given: argparse.Namespace) 
 
 
 def _told(step: int, loss: float) -> None:
-    if step % 50 == 0:
+    if step % 20 == 0:
         print(f"  step {step}: loss {loss:.4f} nats a coefficient", flush=True)
 
 
@@ -108,10 +112,10 @@ def _measured(name: str, model: Ladder, specimen: Specimen, m: Measurement, give
     print(f"training the {name} posterior alone", flush=True)
     began = time.perf_counter()
     ladder = trained_on(
-        ladder, [specimen], SIDE, given.batch, OBJECTIVE, 1.0, given.steps, given.rate / 2, given.seed + 1,
+        ladder, [specimen], SIDE, given.batch, OBJECTIVE, 1.0, given.posterior_steps, given.rate / 2, given.seed + 1,
         frozen=lambda parameter: not _of_posterior(parameter), watch=_told,
     )  # fmt: skip
-    seconds = (time.perf_counter() - began) / given.steps
+    seconds = (time.perf_counter() - began) / given.posterior_steps
     ladder.requires_grad_(False)
     before, after = [], []
     for part in groups(m):
