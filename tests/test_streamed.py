@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from cryovae.inference.sums import Sums
 from cryovae.io.journal import Journal
 from cryovae.restore import RestoreConfig, Restorer
-from cryovae.streamed import StreamedRestorer, Sums, cleared
+from cryovae.streamed import StreamedRestorer, cleared
 from cryovae.tomogram import Optics
 
 CPU = torch.device("cpu")
