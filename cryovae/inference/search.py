@@ -95,6 +95,8 @@ class Tally:
                 "steps": config.chain,
                 "accepted": _mean(self.accepted),
                 "step": _mean(self.sizes),
+                # How often a chain goes through what P takes for the width of the posterior: a rate of size / 2 a step.
+                "relaxations": 0.5 * config.chain * _mean(self.accepted) * _mean(self.sizes),
                 "climb_nats_per_coefficient": _mean(self.climbs),
             }
         return found

@@ -49,6 +49,7 @@ def test_a_restoration_says_what_was_searched(ladder, small, settings):
         return
     else:
         assert 0 <= restored.search["langevin"]["accepted"] <= 1
+        assert 0 <= restored.search["langevin"]["relaxations"] < 4
         assert not restored.search["tempered"]
     assert float(restored.std.min()) > 0
 

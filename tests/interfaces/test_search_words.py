@@ -51,7 +51,9 @@ def test_a_report_warns_of_what_is_not_to_be_trusted():
     assert "Tempered" in said
     assert "1.1 of 16" in said
     assert "collapsed" in said
-    chain = {"steps": 100, "accepted": 0.55, "step": 0.01, "climb_nats_per_coefficient": 0.2}
+    chain = {"steps": 100, "accepted": 0.55, "step": 0.01, "relaxations": 5.0, "climb_nats_per_coefficient": 0.2}
     assert "not converged" in " ".join(search_words({"langevin": chain}))
     assert "not converged" not in " ".join(search_words({"langevin": chain | {"climb_nats_per_coefficient": 0.001}}))
+    short = chain | {"climb_nats_per_coefficient": 0.001, "relaxations": 0.1}
+    assert "not converged" in " ".join(search_words({"langevin": short}))
     assert search_words(None) == []

@@ -6,7 +6,8 @@ from typing import Any
 
 # Share of tiles with too few candidates, and acceptance, at which a sampler is not to be trusted; nats a coefficient by which
 # chains may still climb over the half of their steps that is kept.
-COLLAPSED, ACCEPTED, CLIMBED = 0.5, 0.2, 0.005
+# And relaxation times that a chain needs to forget where it started.
+COLLAPSED, ACCEPTED, CLIMBED, RELAXED = 0.5, 0.2, 0.005, 3.0
 
 
 def name_of(settings: dict[str, Any]) -> str:
@@ -90,9 +91,9 @@ def _langevin(search: dict[str, Any]) -> list[str]:
     climb = found["climb_nats_per_coefficient"]
     said = [
         f"Langevin: {found['accepted']:.2f} of the steps accepted, of {found['steps']} for each sample; the log-density moved by "
-        f"{climb:+.4f} nats a coefficient over those that were kept."
+        f"{climb:+.4f} nats a coefficient over those kept, and a chain lasts {found['relaxations']:.2f} relaxation times."
     ]
-    if found["accepted"] < ACCEPTED or abs(climb) > CLIMBED:
+    if found["accepted"] < ACCEPTED or abs(climb) > CLIMBED or found["relaxations"] < RELAXED:
         said.append(
             "The chains have not converged, and the samples lean on where they started: give more steps, "
             f"--set restoration.chain={10 * found['steps']}."
