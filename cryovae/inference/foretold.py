@@ -37,6 +37,7 @@ from cryovae.inference.spread import (
     fit_depth,
     fit_given,
     fit_hidden,
+    gained,
     given_blended,
     hidden_blended,
     missed_power,
@@ -120,8 +121,11 @@ def foretell(
     tiled = Tiled(ladder, patch, BATCH, seed, device, lambda tiles: None)
     middle = _middle(specimen, tiled.side)
     _, seen = apart(tiled, specimen, two[0], middle, noise=2.0)
-    weight, error = fit_given(given_blended(torch.stack([sums for sums, _ in given]).sum(0), seen))
-    copied = NoiseSpectrum(torch.stack([own.table for _, own in given]).mean(0).clamp(0, 2), "copied")
+    sums = given_blended(torch.stack([sums for sums, _, _ in given]).sum(0), seen)
+    noisier = given_blended(torch.stack([sums for _, sums, _ in given]).sum(0), seen)
+    weight, error = fit_given(sums)
+    error = error * gained(sums, noisier)
+    copied = NoiseSpectrum(torch.stack([own.table for _, _, own in given]).mean(0).clamp(0, 2), "copied")
     figures: dict[str, object] = {}
     if patches:
         power = _power(specimen, two, patch)
@@ -266,22 +270,30 @@ def _given(
     pairs: int,
     generator: torch.Generator,
     device: torch.device,
-) -> tuple[Tensor, NoiseSpectrum]:
-    """Sums over the shells of one patch, and by how much the answer moves with the noise of what was given."""
+) -> tuple[Tensor, Tensor, NoiseSpectrum]:
+    """Sums over the shells of one patch; the same with as much noise again in what is given; and by how much the answer moves
+    with the noise of what was given.
+    """
     tables = specimen.orientations
     first, second = (cut(volume, position, side) for volume in split)
-    level = levels(first[None])
-    given = fourier.filtered(first[None] - level, tables.given).to(device)
-    answer, means, halves = _samples(ladder, given, specimen.tilts, pairs, generator)
     support = window(side) * inside(position, side, tuple(specimen.density.shape))
-    x, variance = _moments((answer + level)[0], means[:, 0], halves[:, 0], tables.canonical, support)
-    a, b = fourier.transform(support * first), fourier.transform(support * second)
-    noise = 2 * smeared(tables.canonical * tables.canonical_variance, support).clamp_min(1e-12)
+    spectrum = tables.canonical * tables.canonical_variance
+    noise = 2 * smeared(spectrum, support).clamp_min(1e-12)
     weight = (tables.canonical > 0.99) * fourier.multiplicity(first.shape) / noise
-    products = [a * a.conj(), a * b.conj(), b * b.conj(), a * x.conj(), b * x.conj(), x * x.conj()]
-    terms = torch.stack([*(weight * p.real for p in products), weight * variance, weight * noise])
-    copied = tabulated(((a - b) * x.conj()).real / noise, weight * noise, fourier.frequencies(first.shape), "copied")
-    return by_shell(terms, shells(fourier.radius(first.shape))), copied
+    b, shell = fourier.transform(support * second), shells(fourier.radius(first.shape))
+    more = fourier.filtered(torch.randn(first.shape, generator=generator), (2 * spectrum).sqrt())
+    found = []
+    for tile in (first, first + more):
+        level = levels(tile[None])
+        given = fourier.filtered(tile[None] - level, tables.given).to(device)
+        answer, means, halves = _samples(ladder, given, specimen.tilts, pairs, generator)
+        x, variance = _moments((answer + level)[0], means[:, 0], halves[:, 0], tables.canonical, support)
+        a = fourier.transform(support * tile)
+        products = [a * a.conj(), a * b.conj(), b * b.conj(), a * x.conj(), b * x.conj(), x * x.conj()]
+        terms = torch.stack([*(weight * p.real for p in products), weight * variance, weight * noise])
+        found.append((by_shell(terms, shell), ((a - b) * x.conj()).real / noise))
+    copied = tabulated(found[0][1], weight * noise, fourier.frequencies(first.shape), "copied")
+    return found[0][0], found[1][0], copied
 
 
 def _figures(patches: list[_Patch], fitted: tuple[Tensor, Tensor], power: Tensor) -> dict[str, object]:

@@ -12,6 +12,9 @@ the model was given as a, at noise 2 sigma^2 each; both are carried over to sigm
 
     w_a = < Re (b - x) conj(a - x) > / < |a - x|^2 >              w_a = P / (P + 2 sigma^2),          w = P / (P + sigma^2)
     E_a = < |b - x|^2 > - 2 sigma^2 - w_a^2 < |a - x|^2 >       E_a = 2 S sigma^2 / (S + 2 sigma^2), E = S sigma^2 / (S + sigma^2)
+
+A Gaussian's S is one whatever the noise; a model knows more of its neighbourhood, too, where there is less noise. By how much
+more E_a falls from 4 sigma^2 to 2 sigma^2 than S allows, E is taken to fall again.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ MOST_BLAMED = 0.75
 # Depths in the wedge that are told apart, in bins of a patch; the slope of log c^2 with depth at most; bins that a depth of a
 # shell must have to count; and by how much fewer independent ones there are behind a window.
 DEPTHS, STEEPEST, LEAST_BINS, CORRELATED = 12, 0.5, 20, 4.0
+# By how much less than a Gaussian's an error may be at half the noise.
+LEAST_GAINED = 0.3
 # Of so many bins the weight of the data is half found, half the one that the model's own spread gives.
 FEW_BINS = 10.0
 
@@ -230,13 +235,41 @@ def missed_power(s: Tensor, amplitude: Tensor) -> Tensor:
     return s[MISFIT] + 2 * (1 - amplitude) * s[CROSS] - (1 - amplitude.square()) * s[MODEL] - s[BINS]
 
 
-def fit_given(s: Tensor) -> tuple[Tensor, Tensor]:
-    """w and E / sigma^2 of measured bins, for the answer times the amplitude that fits b best."""
+def gained(sums: Tensor, noisier: Tensor) -> Tensor:
+    """By what the error at half the noise is less than for a Gaussian of one S: (SHELLS,), LEAST_GAINED to 1.
+
+    sums, noisier: of ``given``, with noise 2 sigma^2 and 4 sigma^2 in a; both against a b of 2 sigma^2, over which they are.
+    """
+    bins, missed = _missed_given(sums)
+    _, before = _missed_given(noisier)
+    at_twice = (before / bins).clamp(1e-6, 1.9)
+    own = 2 * at_twice / (2 - at_twice)
+    ratio = (missed / bins / (own / (own + 1))).clamp(LEAST_GAINED, 1)
+    trust = _trust(missed, 2 * bins) * _trust(before, 2 * bins)
+    return (trust * ratio + (1 - trust)).float()
+
+
+def _missed_given(s: Tensor) -> tuple[Tensor, Tensor]:
+    """Bins, and E_a over the noise of b summed over them, by shell."""
+    _, bins, miss, shared, own = _compared(s)
+    return bins, miss - bins - (shared / own).clamp(0, 1).square() * own
+
+
+def _compared(s: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Of sums of ``given``: the amplitude A with which x fits b best, the bins, and |b - A x|^2, Re (b - A x) conj(a - A x) and
+    |a - A x|^2 summed over them, by shell.
+    """
     amplitude = (s[BX] / s[XX].clamp_min(1e-12)).clamp(0.0, 2.0)
     bins = pooled(s[COUNT]).clamp_min(1e-9)
     miss = pooled(s[BB] - 2 * amplitude * s[BX] + amplitude**2 * s[XX])
     shared = pooled(s[AB] - amplitude * (s[AX] + s[BX]) + amplitude**2 * s[XX])
     own = pooled(s[AA] - 2 * amplitude * s[AX] + amplitude**2 * s[XX]).clamp_min(1e-9)
+    return amplitude, bins, miss, shared, own
+
+
+def fit_given(s: Tensor) -> tuple[Tensor, Tensor]:
+    """w and E / sigma^2 of measured bins, for the answer times the amplitude that fits b best."""
+    amplitude, bins, miss, shared, own = _compared(s)
     # What the model's own spread says, in units of 2 sigma^2: that is kept where noise hides the rest.
     spread = pooled(amplitude**2 * s[SPREAD]) / bins
     plain = spread / (spread + 1)

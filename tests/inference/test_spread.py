@@ -5,7 +5,7 @@ import torch
 
 from cryovae import fourier
 from cryovae.inference.answer import Bins, Fitted, filters
-from cryovae.inference.spread import BINS, CROSS, DEPTHS, MISFIT, MODEL, SHELLS, VARIANCE, Spread, fit_depth, fit_hidden
+from cryovae.inference.spread import BINS, CROSS, DEPTHS, MISFIT, MODEL, SHELLS, VARIANCE, Spread, fit_depth, fit_hidden, gained
 from cryovae.physics.noise import NoiseSpectrum, spectrum_table
 
 ONE = torch.ones(SHELLS)
@@ -17,6 +17,24 @@ def _sums(bins, error, variance):
     sums[BINS], sums[MISFIT], sums[VARIANCE] = bins, bins * (1 + error), bins * variance
     sums[CROSS] = sums[MODEL] = 3 * bins
     return sums
+
+
+def _given(own, bins, noise):
+    """Of an answer that does not see its data, whose error has power ``own`` over the noise of b; ``noise`` of a likewise."""
+    x = torch.full((SHELLS,), 5.0, dtype=torch.float64)
+    # a = x + e + n_a, b = x + e + n_b
+    sums = [x + own + noise, x + own, x + own + 1, x, x, x, 0 * x, x / x]
+    return bins * torch.stack(sums)
+
+
+def test_less_noise_gains_a_gaussian_nothing_more():
+    """Whose S is one at any noise; where it falls by half from 4 sigma^2 to 2 sigma^2, the error does as much again."""
+    same = gained(_given(0.8, 5000.0, 1.0), _given(0.8, 5000.0, 2.0))
+    assert torch.allclose(same, ONE, atol=0.01)
+    less = gained(_given(0.4, 5000.0, 1.0), _given(0.8, 5000.0, 2.0))
+    assert torch.allclose(less, ONE * (0.4 / 1.4) / (0.8 / 1.8), atol=0.01)
+    # Noise alone is no gain.
+    assert torch.allclose(gained(_given(1e-4, 100.0, 1.0), _given(2e-4, 100.0, 2.0)), ONE, atol=0.05)
 
 
 @pytest.mark.parametrize("slope", [0.0, 0.15, 0.3])
