@@ -171,9 +171,7 @@ def _print(found: dict[str, dict[str, Any]]) -> None:
         print(f"{name:<10} {cells[0]:>20} {cells[1]:>20} {cells[2]:>18} {cells[3]:>20} {one['seconds_a_step']:>9.2f}")
     gained = {key: found[FLOW][key] - found[GAUSSIAN][key] for key in ("bound", "searched")}
     print(f"the flow gains {_words(gained['bound'])} in the bound, {_words(gained['searched'])} after the search,")
-    print(
-        "which is by how much its gaps are smaller, as the evidence is the same; the search moves m and s, not what the flow makes"
-    )
+    print("by which its gaps are smaller, as the evidence is the same; the search moves m and s, not what the flow makes")
     for name, one in found.items():
         evidence = one["evidence"]
         for patch, (nats, error) in enumerate(zip(evidence["nats"], evidence["errors"], strict=True) if evidence else ()):
