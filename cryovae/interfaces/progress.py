@@ -22,7 +22,9 @@ class Watch:
     def __init__(self, title: str, total: int, done: int = 0) -> None:
         self.title, self.total, self.first = title, total, done
         self._bar: Progress | None = None
-        self._began = self._said = time.monotonic()
+        self._said = time.monotonic()
+        # When the first part was done, and what it was: what comes before, a calibration say, is no measure of the rest.
+        self._from: tuple[float, int] | None = None
 
     def __enter__(self) -> Watch:
         if sys.stderr.isatty():
@@ -42,8 +44,10 @@ class Watch:
         now = time.monotonic()
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=self.total, note=note)
-        if now - self._said > SECONDS or done == self.total:
-            rate = (now - self._began) / max(done - self.first, 1)
+        self._from = self._from or (now, done)
+        began, first = self._from
+        if (now - self._said > SECONDS and done > first) or done == self.total:
+            rate = (now - began) / max(done - first, 1)
             line = f"{self.title} {done}/{self.total} {note} ETA {clock(rate * (self.total - done))}"
             log.info(line)
             if self._bar is None:
