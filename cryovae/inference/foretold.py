@@ -127,26 +127,28 @@ def foretell(
     error = error * gained(sums, noisier)
     copied = NoiseSpectrum(torch.stack([own.table for _, _, own in given]).mean(0).clamp(0, 2), "copied")
     figures: dict[str, object] = {}
+    hidden, reference, amplitude = torch.ones(SHELLS), torch.zeros(SHELLS), torch.ones(SHELLS)
+    slope, core = 0.0, torch.zeros(SHELLS)
     if patches:
         power = _power(specimen, two, patch)
         total: Tensor = sum(p.sums for p in patches)  # type: ignore[assignment]
         figures = _figures(patches, fit_hidden(total, power), power)
-        total = hidden_blended(total, apart(tiled, specimen, specimen.density, middle)[0])
-        hidden, amplitude = fit_hidden(total, power)
-        fill = filled is not measurements
-        extra = second_wedge(ladder, specimen, tuple(positions), patch, window(patch), power, fill, device)
-        fewer = one_wedge(total, amplitude, extra)
-        hidden = hidden * fewer
-        figures |= {"one_wedge": _listed(fewer.sqrt()), "amplitude": _listed(amplitude)}
-        reference = variance_of(total)
-        slope, middle_depth = fit_depth(torch.stack([p.deep for p in patches]).sum(0), hidden, amplitude)
-        figures |= {"slope": slope}
-    else:
-        hidden, reference, amplitude = torch.ones(SHELLS), torch.zeros(SHELLS), torch.ones(SHELLS)
-        slope, middle_depth = 0.0, torch.zeros(SHELLS)
+        if trained_on:
+            # What was trained on is foretold too well already: nothing is taken off that.
+            hidden, amplitude = fit_hidden(total, power)
+            fewer = torch.ones(SHELLS)
+        else:
+            total = hidden_blended(total, apart(tiled, specimen, specimen.density, middle)[0])
+            hidden, amplitude = fit_hidden(total, power)
+            fill = filled is not measurements
+            extra = second_wedge(ladder, specimen, tuple(positions), patch, window(patch), power, fill, device)
+            fewer = one_wedge(total, amplitude, extra)
+            slope, core = fit_depth(torch.stack([p.deep for p in patches]).sum(0), hidden, amplitude)
+        hidden, reference = hidden * fewer, variance_of(total)
+        figures |= {"one_wedge": _listed(fewer.sqrt()), "amplitude": _listed(amplitude), "slope": slope}
     figures |= {"patches": len(positions), "trained_on": trained_on}
     figures |= {"weight_of_data": _listed(weight), "error_given": _listed(error)}
-    return Foretold(Spread(hidden, reference, amplitude, slope, middle_depth, weight, error, copied), figures)
+    return Foretold(Spread(hidden, reference, amplitude, slope, core, weight, error, copied), figures)
 
 
 def _middle(specimen: Specimen, side: int) -> Position:

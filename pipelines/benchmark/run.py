@@ -226,7 +226,9 @@ def _vae(
             config, {"training.steps": steps, "objective.solo": solo, "training.validate_every": max(steps // VALIDATIONS, 10)}
         )
         refill = lambda ladder, s, seed: refilled(ladder, s, config.training.patch, seed, device)  # noqa: E731
-        return Trainer(Ladder(config.ladder), specimens, changed.training, changed.objective, device, refill)
+        return Trainer(
+            Ladder(config.ladder, config.objective.encoders), specimens, changed.training, changed.objective, device, refill
+        )
 
     seconds: dict[str, float] = {}
     for phase, solo in (("solo", 1.0), ("bound", 0.0)):
@@ -234,7 +236,7 @@ def _vae(
     if config.objective.refill_from < 1:
         began = _clock(device)
         for specimen in specimens:
-            refilled(Ladder(config.ladder).to(device), specimen, config.training.patch, 0, device)
+            refilled(Ladder(config.ladder, config.objective.encoders).to(device), specimen, config.training.patch, 0, device)
         seconds["refill"] = _clock(device) - began
     steps = _steps(seconds, config, minutes)
     start = _clock(device)
