@@ -132,14 +132,14 @@ def foretell(
     if patches:
         power = _power(specimen, two, patch)
         total: Tensor = sum(p.sums for p in patches)  # type: ignore[assignment]
-        figures = _figures(patches, fit_hidden(total, power), power)
-        if trained_on:
-            # What was trained on is foretold too well already: nothing is taken off that.
-            hidden, amplitude = fit_hidden(total, power)
-            fewer = torch.ones(SHELLS)
-        else:
+        # The amplitude is that of single patches: how far it stands out of noise is known of those.
+        hidden, amplitude = fit_hidden(total, power)
+        figures = _figures(patches, (hidden, amplitude), power)
+        # What was trained on is foretold too well already: nothing is taken off that.
+        fewer = torch.ones(SHELLS)
+        if not trained_on:
             total = hidden_blended(total, apart(tiled, specimen, specimen.density, middle)[0])
-            hidden, amplitude = fit_hidden(total, power)
+            hidden, _ = fit_hidden(total, power)
             fill = filled is not measurements
             extra = second_wedge(ladder, specimen, tuple(positions), patch, window(patch), power, fill, device)
             fewer = one_wedge(total, amplitude, extra)
