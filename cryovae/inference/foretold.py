@@ -49,7 +49,7 @@ from cryovae.inference.spread import (
 from cryovae.inference.tiled import Tiled
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.pairs import Measurement
-from cryovae.objectives.reserved import held_out_patches, telling_patches
+from cryovae.objectives.reserved import held_out_patches, shown_patches, telling_patches
 from cryovae.objectives.sampling import held_out
 from cryovae.objectives.specimen import Specimen
 from cryovae.objectives.validation import foresight, own_wedge_filled
@@ -102,12 +102,13 @@ def foretell(
 ) -> Foretold:
     """Compare what a ladder foretells with what was measured, on the held-out patches of a specimen.
 
-    A specimen too small to hold patches out is scored on patches that training saw: ``trained_on`` in the figures says so.
+    A specimen too small to hold patches out is scored on patches that training saw, all over it: ``trained_on`` in the figures
+    says so.
     halves: (z, y, x) each, standardised like the specimen, or None to split its own noise; split: how, or None for in memory.
     """
     device = device or torch.device("cpu")
     trained_on = not specimen.held_out
-    positions = specimen.held_out or held_out_patches(specimen.density, patch) or ((0, 0, 0),)
+    positions = specimen.held_out or held_out_patches(specimen.density, patch) or shown_patches(specimen.density, patch)
     scored = replace(specimen, held_out=tuple(positions))
     generator = torch.Generator().manual_seed(seed)
     measurements = [m.to(device) for m in held_out(scored, patch)] if scored.tilts.has_wedge else []

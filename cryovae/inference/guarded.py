@@ -18,7 +18,7 @@ from cryovae.inference.problem import Moves, Problem, decoded, drawn, problem_of
 from cryovae.inference.refined import JUDGED_BY, is_check, trail, unmoved
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.pairs import Measurement
-from cryovae.objectives.reserved import held_out_patches
+from cryovae.objectives.reserved import held_out_patches, shown_patches
 from cryovae.objectives.sampling import held_out
 from cryovae.objectives.specimen import Specimen
 from cryovae.physics.likelihood import log_likelihood, scored_bins
@@ -68,7 +68,7 @@ def guarded(ladder: Ladder, specimen: Specimen, patch: int, steps: int, seed: in
     """
     if not specimen.tilts.has_wedge:
         return None
-    positions = specimen.held_out or held_out_patches(specimen.density, patch) or ((0, 0, 0),)
+    positions = specimen.held_out or held_out_patches(specimen.density, patch) or shown_patches(specimen.density, patch)
     found = held_out(replace(specimen, held_out=tuple(positions)), patch)
     starts = range(0, TURNS, AT_ONCE)
     groups = [m.rows(slice(start, min(start + AT_ONCE, TURNS))).to(device) for m in found for start in starts]

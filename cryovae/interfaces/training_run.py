@@ -24,7 +24,7 @@ from cryovae.models.ladder import Ladder
 from cryovae.objectives.binning import binned
 from cryovae.objectives.sampling import draw, step_generator
 from cryovae.objectives.shelf import laid_down, shelf, shelved
-from cryovae.objectives.specimen import Specimen
+from cryovae.objectives.specimen import Specimen, with_some_apart
 from cryovae.restore import refilled
 from cryovae.tomogram import InputError, Tomogram
 from cryovae.train import Interrupted, Report, Trainer
@@ -85,8 +85,10 @@ def _specimens(tomograms: Sequence[Tomogram], config: RunConfig, place: Path) ->
         for size, specimen in enumerate(binned(tomogram, t.patch, t.binnings, t.seed, config.objective)):
             if len(tomograms) > 1:
                 specimen = shelved(replace(specimen, held_out=specimen.held_out[: share[number]]), place / f"{number}_{size}")
-            _describe(specimen, t.patch)
             specimens.append(specimen)
+    specimens = with_some_apart(specimens, config.training.patch)
+    for specimen in specimens:
+        _describe(specimen, config.training.patch)
     return specimens
 
 
@@ -112,6 +114,7 @@ def _refill_with(config: RunConfig, device: torch.device, place: Path | None) ->
 
 def _describe(specimen: Specimen, patch: int) -> None:
     held = f"{len(specimen.held_out)} patches held out" if specimen.held_out else "no room to hold patches out: no validation"
+    held = held if specimen.share else "held out whole"
     tilts = specimen.tilts
     wedge = f"wedge of {tilts.missing:.0f} degrees" if tilts.has_wedge else "no missing wedge: it will be denoised only"
     log.info(

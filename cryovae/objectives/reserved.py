@@ -24,6 +24,8 @@ from cryovae.tiling.grid import Position
 
 # The first held-out patch may cost a larger share of the positions: without one nothing says when training has gone too far.
 FIRST_HELD_OUT, MOST_HELD_OUT = 0.4, 0.25
+# Patches that stand for the whole, where none can be held out.
+SHOWN = 8
 CORNERS = ((1, 1, 1), (0, 0, 0), (0, 1, 0), (1, 0, 1))
 # Voxels to a block's side; noise is weak in the mean of so many, and what makes a specimen is not.
 BLOCK = 4
@@ -51,6 +53,16 @@ def held_out_patches(density: Any, side: int, inside: Tensor | None = None) -> t
         if (z, y, x) not in chosen and _share_lost(last, [*chosen, (z, y, x)], side, inside) <= limit:
             chosen.append((z, y, x))
     return tuple(chosen)
+
+
+def shown_patches(density: Any, side: int) -> tuple[Position, ...]:
+    """SHOWN patches with specimen from all over a volume that has no room for held-out ones: training saw them, and no one corner
+    stands for all of them.
+
+    density: (z, y, x), anything that slices of sections can be taken of.
+    """
+    found = telling_patches(density, side)
+    return tuple((z, y, x) for z, y, x in found[:: -(-len(found) // SHOWN)].tolist())
 
 
 def telling_patches(density: Any, side: int) -> Tensor:

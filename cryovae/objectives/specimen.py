@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +18,9 @@ from cryovae.physics.noise import NoiseSpectrum, estimate_noise
 from cryovae.physics.wedge import volume_mask
 from cryovae.tiling.grid import Position, cut, inside
 from cryovae.tomogram import InputError, TiltGeometry, Tomogram, Transfer
+
+# Of many specimens one in so many is held out whole, and so many in all.
+ONE_OF, MOST_APART = 12, 16
 
 # First voxel and the one after the last, along z, y, x.
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
@@ -93,6 +97,22 @@ def prepare(
     inside, spacing = (None, 1) if tomogram.mask is None else (patches_inside(tomogram.mask, side), _spacing(side))
     boxes = held_out_patches(density, side, inside) if held_out else ()
     return Specimen(tomogram.name, tilts, density, density, mean, scale, noise, orientations, boxes, inside, spacing)
+
+
+def with_some_apart(specimens: Sequence[Specimen], side: int) -> list[Specimen]:
+    """Of many small specimens, subtomograms above all, that have no room for held-out patches, one in ONE_OF is held out whole,
+    MOST_APART in all.
+
+    Never drawn, it is scored in its middle. Fewer than ONE_OF stay as they are.
+    """
+    if len(specimens) < ONE_OF or any(s.held_out for s in specimens):
+        return list(specimens)
+    found = list(specimens)
+    step = max(ONE_OF, -(-len(found) // MOST_APART))
+    for i in range(step // 2, len(found), step):
+        z, y, x = (max(size - side, 0) // 2 for size in found[i].density.shape)
+        found[i] = replace(found[i], share=0.0, held_out=((z, y, x),))
+    return found
 
 
 def _spacing(side: int) -> int:

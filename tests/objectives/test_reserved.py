@@ -1,10 +1,15 @@
 """Which patches are kept from training: those that cost few others, of those that show something."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from cryovae.objectives.reserved import block_means, held_out_patches
+from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.objectives.reserved import block_means, held_out_patches, shown_patches
+from cryovae.objectives.sampling import draw, step_generator
+from cryovae.objectives.specimen import prepare, with_some_apart
 
 NOISE = torch.randn(112, 120, 136, generator=torch.Generator().manual_seed(0))
 
@@ -35,7 +40,8 @@ def test_three_quarters_of_the_positions_are_left(shape):
 def test_empty_corners_are_not_held_out():
     """A slab of specimen in vacuum, as in most tomograms: what is held out lies in it."""
     slab = torch.zeros(112, 120, 136)
-    slab[44:72] = torch.nn.functional.avg_pool3d(torch.randn(1, 1, 30, 122, 138), 3, 1)[0, 0] * 27
+    waves = torch.randn(1, 1, 30, 122, 138, generator=torch.Generator().manual_seed(1))
+    slab[44:72] = torch.nn.functional.avg_pool3d(waves, 3, 1)[0, 0] * 27
     found = held_out_patches(slab + NOISE, 24)
     assert len(found) >= 2
     for z, _, _ in found:
@@ -48,3 +54,26 @@ def test_means_of_blocks():
     assert found.shape == (3, 3, 4)
     assert found[1, 0, 2] == pytest.approx(float(density[4:8, 0:4, 8:12].mean()), abs=1e-6)
     assert found[2, 2, 3] == pytest.approx(float(density[8:10, 8:11, 12:13].mean()), abs=1e-6)
+
+
+def test_without_room_patches_from_all_over_stand_for_the_whole():
+    small, side = NOISE[:40, :40, :48], 20
+    assert held_out_patches(small, side) == ()
+    found = np.array(shown_patches(small, side))
+    assert 4 <= len(found) <= 8
+    assert (found.max(0) - found.min(0) >= side // 2).all()
+    assert shown_patches(NOISE[:16, :20, :18], side) == ((0, 0, 0),)
+
+
+def test_of_many_small_specimens_some_are_held_out_whole(tomogram):
+    small = replace(tomogram, density=tomogram.density[:20, :20, :20], halves=None)
+    specimen = prepare(small, 24)
+    assert specimen.held_out == ()
+    many = with_some_apart([replace(specimen, name=str(i)) for i in range(30)], 24)
+    apart = [s for s in many if s.held_out]
+    assert len(apart) == 2
+    assert all(s.share == 0 and s.held_out == ((0, 0, 0),) for s in apart)
+    drawn = [draw(many, 24, 1, ObjectiveConfig(), step_generator(3, step)) for step in range(3)]
+    assert all(torch.isfinite(m.data).all() for m in drawn)
+    assert not any(s.held_out for s in with_some_apart([specimen] * 5, 24))
+    assert sum(bool(s.held_out) for s in with_some_apart([specimen] * 500, 24)) <= 16
