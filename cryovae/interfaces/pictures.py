@@ -85,5 +85,6 @@ def regression_plot(path: Path, rows: list[dict[str, str]]) -> None:
 
 def _save(path: Path, figure: Any) -> None:
     with whole_file(path) as beside:
-        figure.savefig(beside, dpi=80)
+        # Tight: beside a colour bar over two panels the layout leaves no room for the label at the left.
+        figure.savefig(beside, dpi=80, bbox_inches="tight")
     plt.close(figure)
