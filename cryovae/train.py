@@ -26,7 +26,9 @@ from cryovae.objectives.sampling import draw, held_out, step_generator
 from cryovae.objectives.schedules import beta_at, learning_rate_at, refill_steps
 from cryovae.objectives.specimen import Specimen
 from cryovae.objectives.validation import Foresight, foresight
+from cryovae.tomogram import InputError
 
+PRECISIONS = ("auto", "float32", "bfloat16")
 WILD_RUN = 5
 # A held-out gain that falls below this share of the best is a relapse: training goes back to the best, and goes on slower.
 # One under LEAST_GAIN, in nats per hidden coefficient, is too little to fall from.
@@ -41,6 +43,7 @@ class TrainingConfig:
     averaged weights. clip: gradient norm above which a step is shortened. wild: multiple of the usual gradient norm above
     which a step is skipped. validate_every: steps. patience: validations without improvement before training stops.
     checkpoint_minutes: minutes between saved states. binnings: of a tomogram at most, itself included (objectives/binning.py).
+    precision: 'float32'; 'bfloat16', of the convolutions alone; or 'auto', which is that on a GPU that has it.
     """
 
     patch: int = 64
@@ -54,7 +57,18 @@ class TrainingConfig:
     patience: int = 20
     checkpoint_minutes: float = 10.0
     binnings: int = 3
+    precision: str = "auto"
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InputError(f"precision '{self.precision}' found, expected {', '.join(PRECISIONS)}")
+
+    def halves(self, device: torch.device) -> bool:
+        """Whether convolutions are to run in bfloat16 there."""
+        if self.precision == "auto":
+            return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return self.precision == "bfloat16"
 
 
 @dataclass(frozen=True)
@@ -96,6 +110,7 @@ class Trainer:
         self.config, self.objective, self.device = config, objective, device
         self.specimens = list(specimens)
         self.ladder = ladder.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.ladder.mixed = config.halves(device)
         self.average = copy.deepcopy(self.ladder).requires_grad_(False)
         self.best = copy.deepcopy(self.average)
         self.best_gain, self.stale, self.step, self.skipped = -math.inf, 0, 0, 0
@@ -147,7 +162,9 @@ class Trainer:
             if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
                 save(self.state())
                 saved = time.monotonic()
-        return self.best if self.held_out else self.average
+        found = self.best if self.held_out else self.average
+        found.mixed = False
+        return found
 
     @property
     def _first_bound(self) -> int:

@@ -9,6 +9,7 @@ from cryovae.models.ladder import Ladder, LadderConfig, R
 from cryovae.objectives.elbo import ObjectiveConfig, completion
 from cryovae.objectives.specimen import prepare
 from cryovae.restore import refilled
+from cryovae.tomogram import InputError
 from cryovae.train import Interrupted, Trainer, TrainingConfig
 
 SMALL = TrainingConfig(patch=16, batch=2, steps=12, learning_rate=1e-3, validate_every=4)
@@ -118,6 +119,28 @@ def test_training_stops_when_nothing_is_gained(tomogram):
 def test_one_encoder_trains_too(small):
     _, reports, _ = _run(_trainer(small, objective=replace(OBJECTIVE, encoders=1)))
     assert reports[-1].figures["matching"] == 0
+
+
+def test_in_bfloat16_it_learns_nearly_the_same_and_the_model_comes_back_in_float32(small):
+    """What convolutions round moves the gradients of a step by percents, in a direction that is the same."""
+    plain, mixed = (_trainer(small, replace(SMALL, precision=name)) for name in ("float32", "bfloat16"))
+    assert not plain.ladder.mixed
+    assert mixed.ladder.mixed
+    for trainer in (plain, mixed):
+        trainer._gradients(trainer._draw(), 0.0, {})
+    one, two = (torch.cat([p.grad.flatten() for p in t.completing if p.grad is not None]) for t in (plain, mixed))
+    assert not torch.equal(one, two)
+    assert torch.cosine_similarity(one, two, dim=0) > 0.99
+    trained, reports, _ = _run(_trainer(small, replace(SMALL, precision="bfloat16")))
+    assert not trained.mixed
+    assert all(p.dtype == torch.float32 for p in trained.parameters())
+    assert reports[-1].event is None
+
+
+def test_on_a_processor_nothing_is_rounded_unless_asked_for(small):
+    assert not _trainer(small).ladder.mixed
+    with pytest.raises(InputError, match="precision 'half' found, expected auto, float32, bfloat16"):
+        TrainingConfig(precision="half")
 
 
 def test_the_bound_leaves_alone_what_the_mean_is_made_of(small):

@@ -24,7 +24,8 @@ class Encoder(nn.Module):
         self.down = nn.ModuleList(nn.Conv3d(fine, coarse, 2, stride=2) for fine, coarse in itertools.pairwise(widths))
 
     def forward(self, density: Tensor, role: Tensor) -> list[Tensor]:
-        x = self.stem(density.unsqueeze(1)) + self.role[role].view(len(role), -1, 1, 1, 1)
+        x = self.stem(density.unsqueeze(1))
+        x = x + self.role[role].to(x.dtype).view(len(role), -1, 1, 1, 1)
         features = []
         for level, blocks in enumerate(self.levels):
             if level:

@@ -115,8 +115,11 @@ class Head(nn.Module):
 
     def forward(self, state: Tensor, features: Tensor, prior: DiagonalGaussian) -> Posterior:
         merged = nnf.silu(self.merge(nnf.silu(torch.cat((state, features), 1))))
-        base = relative_to(prior, self.shift(merged), self.scale(merged))
-        return base if self.flow is None else Pushed(base, self.flow(merged))
+        base = relative_to(prior, self.shift(merged).float(), self.scale(merged).float())
+        if self.flow is None:
+            return base
+        with torch.autocast(merged.device.type, enabled=False):
+            return Pushed(base, self.flow(merged.float()))
 
 
 class Level(nn.Module):
@@ -133,7 +136,7 @@ class Level(nn.Module):
         self.blocks = Blocks(width, blocks)
 
     def prior_given(self, state: Tensor) -> DiagonalGaussian:
-        mean, log_variance = self.prior(nnf.silu(state)).chunk(2, 1)
+        mean, log_variance = self.prior(nnf.silu(state)).float().chunk(2, 1)
         return DiagonalGaussian(mean, soft_clamp(log_variance, PRIOR_LIMIT))
 
     def forward(self, state: Tensor, latent: Tensor | None) -> Tensor:
@@ -145,7 +148,12 @@ class Ladder(nn.Module):
 
     encoders: 2 for q and r, 1 where r alone is the posterior. It says which of them a flow pushes, if one does: the one that
     the bound trains. With two, r stays Gaussian, as its mean is what completion made it.
+
+    ``mixed``: whether convolutions run in bfloat16. Means, log-variances, latents and densities are float32 in any case, and so
+    are the weights.
     """
+
+    mixed = False
 
     def __init__(self, config: LadderConfig, encoders: int = 2) -> None:
         super().__init__()
@@ -199,6 +207,10 @@ class Ladder(nn.Module):
 
         Returns x (batch, *shape) and the rungs, coarse to fine.
         """
+        with self._autocast():
+            return self._descended(shape, batch, choose)
+
+    def _descended(self, shape: Sequence[int], batch: int, choose: Choice) -> tuple[Tensor, list[Rung]]:
         coarsest = len(self.levels) - 1
         side = [size >> coarsest for size in shape]
         state = self.top.view(1, -1, 1, 1, 1).expand(batch, -1, *side)
@@ -217,7 +229,11 @@ class Ladder(nn.Module):
 
     def encode(self, density: Tensor, role: int) -> list[Tensor]:
         """Features fine to coarse, for the encoder Q or R."""
-        return list(self.encoder(density, torch.full((len(density),), role, device=density.device)))
+        with self._autocast():
+            return list(self.encoder(density, torch.full((len(density),), role, device=density.device)))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.top.device.type, torch.bfloat16, enabled=self.mixed)
 
     def restore(self, features: list[Tensor], noise: Sequence[Tensor] | None) -> Tensor:
         """x (batch, z, y, x) decoded from r: a sample, given N(0, I) ``noise`` fine to coarse, or without it r's means."""

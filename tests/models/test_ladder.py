@@ -81,3 +81,32 @@ def test_levels_without_latents_make_a_flat_vae(small_config):
 def test_a_ladder_without_any_latent_is_refused(small_config):
     with pytest.raises(InputError, match="latents on one level at least"):
         replace(small_config, latents=(0, 0, 0))
+
+
+def test_in_bfloat16_the_answer_is_nearly_the_same_and_what_is_summed_stays_float32():
+    torch.manual_seed(0)
+    ladder = Ladder(LadderConfig(widths=(8, 16), latents=(2, 3), blocks=1))
+    with torch.no_grad():
+        for p in ladder.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    y = torch.randn(2, *SHAPE)
+
+    def passed():
+        features = ladder.encode(y, Q)
+
+        def choose(level, prior, state):
+            q = ladder.level(level).posterior(state, features[level], prior)
+            return q, q.mean
+
+        return ladder.descend(SHAPE, 2, choose)
+
+    density, rungs = passed()
+    ladder.mixed = True
+    other, mixed = passed()
+    assert ladder.encode(y, Q)[0].dtype == torch.bfloat16
+    assert not torch.equal(density, other)
+    assert (density - other).square().mean() < 1e-3 * density.square().mean()
+    for one, two in zip(rungs, mixed, strict=True):
+        for value in (two.prior.mean, two.prior.log_variance, two.chosen.mean, two.chosen.log_variance, two.kl(), other):
+            assert value.dtype == torch.float32
+        assert torch.allclose(one.kl(), two.kl(), rtol=0.03)
