@@ -12,14 +12,13 @@ import tomli_w
 
 from cryovae.io.atomic import write_text
 from cryovae.models.ladder import GAUSSIAN, LadderConfig
-from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.objectives.elbo import DIVERGENCES, VAE, WAE, ObjectiveConfig
 from cryovae.objectives.regression import OBJECTIVES
 from cryovae.restore import RestoreConfig
 from cryovae.tomogram import InputError
 from cryovae.train import TrainingConfig
 
 T = TypeVar("T")
-VAE = "vae"
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,13 @@ class RunConfig:
             raise InputError(
                 f"patch {patch} found, expected a multiple of {stride}, the coarsest stride, and at least {2 * stride} voxels"
             )
-        if self.objective.name not in (VAE, *OBJECTIVES):
-            raise InputError(f"objective '{self.objective.name}' found, expected {VAE}, {', '.join(OBJECTIVES)}")
-        if self.objective.name != VAE and self.restoration.samples_out:
+        if self.objective.name not in (VAE, WAE, *OBJECTIVES):
+            raise InputError(f"objective '{self.objective.name}' found, expected {VAE}, {WAE}, {', '.join(OBJECTIVES)}")
+        if not self.objective.variational and self.restoration.samples_out:
             raise InputError(
                 f"--samples-out {self.restoration.samples_out} found, expected 0: objective {self.objective.name} has one answer"
             )
-        if self.objective.name != VAE and self.restoration.search.any:
+        if not self.objective.variational and self.restoration.search.any:
             raise InputError(
                 f"--refine or --sampler found with objective {self.objective.name}, expected neither: it has one answer"
             )
@@ -55,12 +54,19 @@ class RunConfig:
             raise InputError(
                 f"beta {self.objective.beta:g} and drop {self.objective.drop:g} found, expected beta from 0, drop in 0 to 1"
             )
-        if self.objective.name != VAE and self.ladder.posterior != GAUSSIAN:
+        if not self.objective.variational and self.ladder.posterior != GAUSSIAN:
             raise InputError(
                 f"posterior {self.ladder.posterior} found with objective {self.objective.name}, which has none: leave out "
                 "--posterior"
             )
         o = self.objective
+        if o.divergence not in DIVERGENCES or o.divergence_weight < 0:
+            raise InputError(
+                f"divergence '{o.divergence}' with divergence_weight {o.divergence_weight:g} found, expected "
+                f"{' or '.join(DIVERGENCES)}, and a weight from 0"
+            )
+        if o.name == WAE and (o.free_bits or o.balance):
+            raise InputError("free_bits or balance found with objective wae, expected neither: they are for a vae's KL")
         if o.cycles < 1 or o.free_bits < 0 or o.free_group < 1:
             raise InputError(
                 f"cycles {o.cycles}, free_bits {o.free_bits:g} and free_group {o.free_group} found, expected cycles and "

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cryovae.checkpoint import Checkpoint
-from cryovae.config import VAE, RunConfig
+from cryovae.config import RunConfig
 from cryovae.evaluate.report import as_tensor, assess
 from cryovae.interfaces.pictures import preview
 from cryovae.interfaces.progress import Watch
@@ -31,7 +31,7 @@ RESERVE = 1.05
 def results_of(has_halves: bool, config: RunConfig) -> list[str]:
     """The kinds of volumes that a restoration will write."""
     halves = ["mean_half1", "mean_half2"] if has_halves and config.restoration.halves else []
-    if config.objective.name != VAE:
+    if not config.objective.variational:
         return ["mean", *halves]
     return ["mean", "std", *halves, *(f"sample_{i}" for i in range(config.restoration.samples_out))]
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, load_model, load_network, objective_of
-from cryovae.config import VAE, RunConfig, as_plain, override, save_config
+from cryovae.config import RunConfig, as_plain, override, save_config
 from cryovae.interfaces.geometry_record import recorded
 from cryovae.interfaces.memory import budget_of
 from cryovae.interfaces.regression_run import regress_in, train_networks_in
@@ -64,7 +64,7 @@ def train_on(
     folder.begin("train", inputs, as_plain(config), config.training.seed)
     save_config(folder.path("config.toml"), config)
     with noted(folder):
-        (train_in if config.objective.name == VAE else train_networks_in)(folder, tomograms, config, device, resume)
+        (train_in if config.objective.variational else train_networks_in)(folder, tomograms, config, device, resume)
 
 
 def restore_table(
@@ -89,7 +89,7 @@ def restore_table(
         raise InputError(f"{target} is the table that was read, expected another folder: pass it with -o")
     model = model or _trained(output / MODEL_FOLDER, table, config, device, resume, overwrite, voxel_size)
     config = override(config, {"objective.name": objective_of(model)})
-    network = load_model(model) if config.objective.name == VAE else load_network(model)
+    network = load_model(model) if config.objective.variational else load_network(model)
     mark = checksum(model / MODEL if model.is_dir() else model)
     done = {} if overwrite else {e.name: _done(output / e.name, e, config, mark, suffix) for e in table.entries}
     results: list[Mapping[str, Path]] = [{} for _ in table.entries]

@@ -26,13 +26,17 @@ from cryovae.physics.likelihood import log_likelihood, scored_bins
 from cryovae.physics.rotation import rotate
 
 NONE = Remedies()
+VAE, WAE = "vae", "wae"
+DIVERGENCES = ("mmd", "sliced")
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
     """What is optimised.
 
-    name: 'vae', or a deterministic network by one of the losses in objectives/regression.py; all else here is the vae's.
+    name: 'vae'; 'wae', which charges for the coarsest latents of a batch together (objectives/aggregate.py); or a deterministic
+    network by one of the losses in objectives/regression.py; all else here is the vae's and the wae's.
+    divergence: of the wae, 'mmd' or 'sliced', times divergence_weight, in nats a place.
     encoders: 2 for q and r (posterior matching), 1 for the simpler baseline in which r alone is the posterior.
     solo: share of the steps at the start in which the completion term is trained alone.
     beta: weight of the KL after the warm-up; 1 is the ELBO. warmup: share of the steps, after solo, over which it rises from 0.
@@ -55,6 +59,8 @@ class ObjectiveConfig:
     free_bits: float = 0.0
     free_group: int = 1
     balance: bool = False
+    divergence: str = "mmd"
+    divergence_weight: float = 10.0
     drop: float = 0.1
     turned: float = 0.1
     tolerance: float = 0.03
@@ -64,9 +70,15 @@ class ObjectiveConfig:
     hide: bool = True
     noise: str = "angular"
 
+    @property
+    def variational(self) -> bool:
+        """Whether a ladder is trained, and no deterministic network."""
+        return self.name in (VAE, WAE)
+
     def remedies(self, beta: float) -> Remedies:
         """Those at work in a step whose weight of the KL is ``beta``."""
-        return Remedies(self.free_bits, self.free_group, self.balance and beta < self.beta)
+        aggregate = self.divergence if self.name == WAE else ""
+        return Remedies(self.free_bits, self.free_group, self.balance and beta < self.beta, aggregate, self.divergence_weight)
 
 
 @dataclass(frozen=True)
@@ -151,7 +163,7 @@ def two_encoder_bound(
         matching.append(divergence(q.detach(), DiagonalGaussian(r.mean.detach(), r.log_variance), z.detach()).sum())
         return q, z
 
-    return _bound(ladder, m, choose, matching, remedies)
+    return _bound(ladder, m, choose, matching, remedies, generator)
 
 
 def one_encoder_bound(
@@ -163,15 +175,22 @@ def one_encoder_bound(
         r = ladder.level(level).partial(state, partial[level], prior)
         return r, r.sample(_noise_like(prior.mean, generator))
 
-    return _bound(ladder, m, choose, [], remedies)
+    return _bound(ladder, m, choose, [], remedies, generator)
 
 
-def _bound(ladder: Ladder, m: Measurement, choose: Choice, matching: list[Tensor], remedies: Remedies) -> Bound:
+def _bound(
+    ladder: Ladder,
+    m: Measurement,
+    choose: Choice,
+    matching: list[Tensor],
+    remedies: Remedies,
+    generator: torch.Generator,
+) -> Bound:
     density, rungs = ladder.descend(m.data.shape[-3:], len(m.data), choose)
     return Bound(
         log_likelihood=_score(density, m, m.mask),
         kl=tuple(rung.kl().sum() for rung in rungs),
         matching=torch.stack(matching).sum() if matching else density.new_zeros(()),
         bins=scored_bins(m.mask, m.data.shape, m.support).sum(),
-        charged=charged(rungs, remedies) if remedies.any else None,
+        charged=charged(rungs, remedies, generator) if remedies.any else None,
     )

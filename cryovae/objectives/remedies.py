@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from cryovae.models.ladder import Rung
+from cryovae.objectives.aggregate import aggregated
 
 # Nats a latent that are added to every level before they are compared, so that all may be zero.
 LEAST = 1e-6
@@ -24,20 +25,27 @@ LEAST = 1e-6
 
 @dataclass(frozen=True)
 class Remedies:
-    """free_bits: nats a patch that each group of ``group`` channels has for nothing. balance: levels by their nats a latent."""
+    """free_bits: nats a patch that each group of ``group`` channels has for nothing. balance: levels by their nats a latent.
+    aggregate: the distance that is charged instead on the coarsest level, times ``weight`` (aggregate.py), or none.
+    """
 
     free_bits: float = 0.0
     group: int = 1
     balance: bool = False
+    aggregate: str = ""
+    weight: float = 10.0
 
     @property
     def any(self) -> bool:
         """Whether the loss differs from the plain sum."""
-        return self.free_bits > 0 or self.balance
+        return self.free_bits > 0 or self.balance or bool(self.aggregate)
 
 
-def charged(rungs: Sequence[Rung], remedies: Remedies) -> Tensor:
-    """What the loss charges for the KL of a batch, in nats summed over it; rungs: coarse to fine."""
+def charged(rungs: Sequence[Rung], remedies: Remedies, generator: torch.Generator | None = None) -> Tensor:
+    """What the loss charges for the KL of a batch, in nats summed over it; rungs: coarse to fine. generator: of draws from p."""
+    if remedies.aggregate:
+        finer = [rung.kl().sum() for rung in rungs[1:]]
+        return torch.stack([remedies.weight * aggregated(rungs[0], remedies.aggregate, generator), *finer]).sum()
     by_channel = [rung.nats().sum((2, 3, 4)) for rung in rungs]
     levels = torch.stack([_above_free(nats, remedies).sum() for nats in by_channel])
     if not remedies.balance:

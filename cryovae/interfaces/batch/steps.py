@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 
 from cryovae.checkpoint import MODEL, STATE, load_model, load_network
-from cryovae.config import VAE
 from cryovae.interfaces.batch.plan import Opened, evaluated, fits, model_state, state_of
 from cryovae.interfaces.evaluation import evaluate_volume
 from cryovae.interfaces.run_folder import RunFolder, log, process, read_record
@@ -69,7 +68,7 @@ def restore_step(batch: Opened, name: str, device: torch.device) -> None:
     with alone(folder.folder), failure_noted(folder):
         entry = batch.entry(name)
         config = batch.config
-        network = load_model(batch.model) if config.objective.name == VAE else load_network(batch.model)
+        network = load_model(batch.model) if config.objective.variational else load_network(batch.model)
         if state_of(batch, entry) == "done":
             print(f"{name}: done before, passed over")
             return

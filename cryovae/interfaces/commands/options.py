@@ -34,7 +34,9 @@ LearningRate = Annotated[float | None, typer.Option(help="Highest learning rate.
 Beta = Annotated[float | None, typer.Option(help="Weight of the KL; 1 is the ELBO.")]
 Objective = Annotated[
     str | None,
-    typer.Option(help="vae, or a deterministic network and its loss: deepdewedge, isonet2, isonet2_mw, icecream; no std then."),
+    typer.Option(
+        help="vae, wae, or a deterministic network and its loss: deepdewedge, isonet2, isonet2_mw, icecream; no std then."
+    ),
 ]
 Encoders = Annotated[int | None, typer.Option(help="2 for q and r, 1 for the simpler baseline.")]
 Posterior = Annotated[

@@ -166,7 +166,7 @@ def restore(
     assert geometry is not None
 
     from cryovae.checkpoint import load_model, load_network, objective_of
-    from cryovae.config import VAE, as_plain, override, save_config
+    from cryovae.config import as_plain, override, save_config
     from cryovae.interfaces.geometry_record import recorded
     from cryovae.interfaces.lying import LOOKED_AT, is_unrotated
     from cryovae.interfaces.regression_run import regress_in, train_networks_in
@@ -182,7 +182,7 @@ def restore(
     )[0]  # fmt: skip
     if model is not None:
         run = override(run, {"objective.name": objective_of(model)})
-    deterministic = run.objective.name != VAE
+    deterministic = not run.objective.variational
     trained = None if model is None or deterministic else load_model(model)
     network = load_network(model) if model is not None and deterministic else None
     first = tomogram or half1

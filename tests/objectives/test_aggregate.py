@@ -1,0 +1,103 @@
+"""Distances of clouds: nothing between equal ones, something between others, what is known of Gaussians; what a wae trains."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cryovae.config import override, preset
+from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.objectives.aggregate import SCALES, aggregated, mmd, sliced
+from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.objectives.specimen import prepare
+from cryovae.tomogram import InputError
+from cryovae.train import Trainer, TrainingConfig
+
+
+def _clouds(shift, count, repeats=200, channels=4):
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(repeats):
+        yield (
+            torch.randn(count, channels, generator=generator) + shift,
+            torch.randn(count, channels, generator=generator),
+        )
+
+
+def test_mmd_is_zero_in_expectation_for_equal_clouds_and_finds_shifted_ones():
+    nothing = torch.stack([mmd(a, b) for a, b in _clouds(0.0, 40)])
+    error = nothing.std() / len(nothing) ** 0.5
+    assert nothing.mean().abs() < 3 * error
+    assert (nothing < 0).any(), "a biased estimate is never below zero"
+    threshold = nothing.quantile(0.95)
+    power = torch.stack([mmd(a, b) > threshold for a, b in _clouds(0.5, 40)]).float().mean()
+    assert power > 0.9
+
+
+def test_mmd_is_the_sum_over_single_pairs():
+    (a, b), *_ = _clouds(0.3, 5, 1)
+
+    def kernel(x, y):
+        return sum(2 * 4 * s / (2 * 4 * s + float((x - y).square().sum())) for s in SCALES)
+
+    within = [sum(kernel(c[i], c[j]) for i in range(5) for j in range(5) if i != j) / 20 for c in (a, b)]
+    between = sum(kernel(x, y) for x in a for y in b) / 25
+    assert float(mmd(a, b)) == pytest.approx(sum(within) - 2 * between, abs=1e-5)
+
+
+def test_sliced_distance_of_gaussians():
+    """Of N(m, s^2) and N(0, 1) along one axis: m^2 + (s - 1)^2."""
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(2, 20000, 1, generator=generator)
+    assert float(sliced(1.5 + 2 * a, b, torch.ones(1, 1))) == pytest.approx(1.5**2 + 1, rel=0.05)
+    shifted, other = torch.randn(2, 5000, 3, generator=generator)
+    ways = torch.randn(400, 3, generator=generator)
+    assert float(sliced(shifted + torch.tensor([2.0, 0, 0]), other, ways)) == pytest.approx(4 / 3, rel=0.15)
+
+
+@pytest.mark.parametrize("divergence", ["mmd", "sliced"])
+def test_a_wae_trains_q_by_its_cloud(small, divergence):
+    """The coarsest level is charged by the distance, the finer ones by their KL; what is reported is the bound."""
+    torch.manual_seed(0)
+    objective = ObjectiveConfig(name="wae", divergence=divergence, solo=0.0, refill_from=1.0)
+    ladder = Ladder(LadderConfig((4, 6, 8), (2, 3, 4), 1))
+    with torch.no_grad():
+        for p in ladder.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    training = TrainingConfig(patch=16, batch=2, steps=12, learning_rate=1e-3, validate_every=4)
+    trainer = Trainer(ladder, [prepare(small, 16)], training, objective, torch.device("cpu"))
+    measurement = trainer._draw()
+    figures, _ = trainer._gradients(measurement, 1.0, {})
+    assert figures["kl"] > 0
+    coarse = [p.grad.clone() for p in ladder.level(2).posterior.parameters()]
+    assert any(g.abs().max() > 0 for g in coarse)
+    trainer.objective = replace(objective, name="vae")
+    same, _ = trainer._gradients(measurement, 1.0, {})
+    assert same == pytest.approx(figures, rel=1e-5)
+    assert not all(torch.equal(g, p.grad) for g, p in zip(coarse, ladder.level(2).posterior.parameters(), strict=True))
+    reports = []
+    trainer.objective = objective
+    trainer.run(reports.append, lambda state: None)
+    assert all(r.event is None for r in reports)
+
+
+def test_the_charge_grows_with_the_distance(small):
+    ladder = Ladder(LadderConfig((4, 6, 8), (2, 3, 4), 1))
+
+    def charge(shift, distance):
+        def choose(level, prior, state):
+            return prior, prior.sample(torch.randn(prior.mean.shape, generator=torch.Generator().manual_seed(level))) + shift
+
+        _, rungs = ladder.descend((16, 16, 16), 4, choose)
+        return float(aggregated(rungs[0], distance, torch.Generator().manual_seed(9)).detach())
+
+    for distance in ("mmd", "sliced"):
+        near, far, farther = (charge(shift, distance) for shift in (0.0, 1.0, 3.0))
+        assert abs(near) < far < farther
+
+
+def test_settings_of_the_wae_are_checked():
+    with pytest.raises(InputError, match="divergence 'kl' with divergence_weight 10 found, expected mmd or sliced"):
+        override(preset("quick"), {"objective.divergence": "kl"})
+    with pytest.raises(InputError, match="free_bits or balance found with objective wae"):
+        override(preset("quick"), {"objective.name": "wae", "objective.free_bits": 0.5})
+    assert override(preset("quick"), {"objective.name": "wae"}).objective.variational
