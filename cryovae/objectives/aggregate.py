@@ -4,8 +4,8 @@
     sliced = E_w ( sort(w . z) - sort(w . p) )^2                                                    w uniform on the sphere
 
 over latents z ~ q of a batch and p ~ p(z), one vector of d channels for each place: a convolution treats all places alike, so
-they are as many draws from one distribution, though neighbours are not independent. mmd^2 without its diagonal is unbiased, and so
-may fall below zero. Tolstikhin et al. 2018 (WAE), with their inverse multiquadric kernel; Kolouri et al. 2018 for the other.
+they are as many draws from one distribution, though neighbours are not independent. mmd^2 without its diagonal is unbiased, and
+so may fall below zero. Tolstikhin et al. 2018 (WAE), with their inverse multiquadric kernel; Kolouri et al. 2018 for the other.
 
 No single z is drawn to the prior, so none is blurred by it; but nothing bounds the evidence any more either. On the coarsest
 level alone: a batch has hundreds of vectors of a few channels there, and a distance between clouds has power. On finer levels
