@@ -143,10 +143,10 @@ def power_of(product: Tensor, bins: Tensor) -> Tensor:
     """The most that the specimen's power may be, by shell, over sigma^2: (SHELLS,).
 
     product: sums of Re a conj b / sigma^2 over measured ``bins``, a and b two observations at noise 2 sigma^2; noise alone adds
-    2 sqrt(bins), and twice that is allowed for.
+    2 sqrt(bins), which is allowed for.
     """
     bins = pooled(bins).clamp_min(1e-9)
-    return (pooled(product) / bins).clamp_min(0) + 4 / bins.sqrt()
+    return (pooled(product) / bins).clamp_min(0) + 2 / bins.sqrt()
 
 
 def hidden_blended(sums: Tensor, apart: Tensor) -> Tensor:

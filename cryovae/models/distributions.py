@@ -54,6 +54,10 @@ class DiagonalGaussian:
         width = torch.exp(0.5 * self.log_variance)
         return DiagonalGaussian(self.mean + width * shift, self.log_variance + widen)
 
+    def within(self, prior: DiagonalGaussian) -> DiagonalGaussian:
+        """The same mean, and no wider than ``prior``."""
+        return DiagonalGaussian(self.mean, torch.minimum(self.log_variance, prior.log_variance))
+
     def __getitem__(self, rows: slice) -> DiagonalGaussian:
         return DiagonalGaussian(self.mean[rows], self.log_variance[rows])
 

@@ -236,13 +236,18 @@ class Ladder(nn.Module):
         return torch.autocast(self.top.device.type, torch.bfloat16, enabled=self.mixed)
 
     def restore(self, features: list[Tensor], noise: Sequence[Tensor] | None) -> Tensor:
-        """x (batch, z, y, x) decoded from r: a sample, given N(0, I) ``noise`` fine to coarse, or without it r's means."""
+        """x (batch, z, y, x) decoded from r: a sample, given N(0, I) ``noise`` fine to coarse, or without it r's means.
+
+        A sample is drawn no wider than p(z_l | z_>l) is: who has seen a part of a patch knows no less than who has seen nothing.
+        Matching may have found r wider, by 1000 in variance, where q's means lie far from r's; drawn so wide, latents are none
+        that the decoder has met, and there its samples are garbage.
+        """
 
         def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
             r = self.level(level).partial(state, features[level], prior)
             if noise is None:
                 return r, r.mean
-            return r, r.sample(noise[level])
+            return r, (r.within(prior) if isinstance(r, DiagonalGaussian) else r).sample(noise[level])
 
         return self.descend(features[0].shape[-3:], len(features[0]), choose)[0]
 

@@ -110,3 +110,20 @@ def test_in_bfloat16_the_answer_is_nearly_the_same_and_what_is_summed_stays_floa
         for value in (two.prior.mean, two.prior.log_variance, two.chosen.mean, two.chosen.log_variance, two.kl(), other):
             assert value.dtype == torch.float32
         assert torch.allclose(one.kl(), two.kl(), rtol=0.03)
+
+
+def test_samples_of_r_are_no_wider_than_the_prior(ladder):
+    """However wide r was matched: what is drawn then is what the prior draws about r's mean."""
+    features = ladder.encode(torch.randn(1, *SHAPE), R)
+    noise = _noise(ladder, 1)
+    with torch.no_grad():
+        for level in ladder.levels:
+            level.partial.scale.weight.zero_()
+            level.partial.scale.bias.fill_(0.0)
+        as_prior = ladder.restore(features, noise)
+        for level in ladder.levels:
+            level.partial.scale.bias.fill_(6.0)
+        assert torch.equal(ladder.restore(features, noise), as_prior)
+        for level in ladder.levels:
+            level.partial.scale.bias.fill_(-3.0)
+        assert not torch.allclose(ladder.restore(features, noise), as_prior, atol=1e-3)
