@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from cryovae.config import override, preset
 from cryovae.models.ladder import Ladder, LadderConfig
-from cryovae.objectives.aggregate import SCALES, aggregated, mmd, sliced
+from cryovae.objectives.aggregate import SCALES, aggregated, mmd, sinkhorn, sliced
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.specimen import prepare
 from cryovae.tomogram import InputError
@@ -54,7 +55,19 @@ def test_sliced_distance_of_gaussians():
     assert float(sliced(shifted + torch.tensor([2.0, 0, 0]), other, ways)) == pytest.approx(4 / 3, rel=0.15)
 
 
-@pytest.mark.parametrize("divergence", ["mmd", "sliced"])
+def test_sinkhorn_is_the_cost_of_the_best_plan(monkeypatch):
+    """With little blur, that of the assignment; of one cloud to itself nothing, whatever the blur."""
+    pytest.importorskip("geomloss", reason="geomloss is not installed")
+    generator = torch.Generator().manual_seed(0)
+    a, b = torch.randn(60, 3, generator=generator) + torch.tensor([1.0, 0, 0]), torch.randn(60, 3, generator=generator)
+    assert float(sinkhorn(a, a)) == pytest.approx(0.0, abs=1e-5)
+    cost = (a[:, None] - b).square().sum(-1).numpy()
+    best = cost[linear_sum_assignment(cost)].mean()
+    monkeypatch.setattr("cryovae.objectives.aggregate.BLUR", 0.01)
+    assert float(sinkhorn(a, b)) == pytest.approx(best / 3, rel=0.02)
+
+
+@pytest.mark.parametrize("divergence", ["mmd", "sliced", "sinkhorn"])
 def test_a_wae_trains_q_by_its_cloud(small, divergence):
     """The coarsest level is charged by the distance, the finer ones by their KL; what is reported is the bound."""
     torch.manual_seed(0)
@@ -65,7 +78,7 @@ def test_a_wae_trains_q_by_its_cloud(small, divergence):
             p.add_(0.05 * torch.randn_like(p))
     training = TrainingConfig(patch=16, batch=2, steps=12, learning_rate=1e-3, validate_every=4)
     trainer = Trainer(ladder, [prepare(small, 16)], training, objective, torch.device("cpu"))
-    measurement = trainer._draw()
+    measurement = trainer._draw(trainer.step)
     figures, _ = trainer._gradients(measurement, 1.0, {})
     assert figures["kl"] > 0
     coarse = [p.grad.clone() for p in ladder.level(2).posterior.parameters()]
