@@ -12,8 +12,8 @@ import tomli_w
 
 from cryovae.io.atomic import write_text
 from cryovae.models.ladder import GAUSSIAN, LadderConfig
+from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.elbo import DIVERGENCES, VAE, WAE, ObjectiveConfig
-from cryovae.objectives.regression import OBJECTIVES
 from cryovae.restore import RestoreConfig
 from cryovae.tomogram import InputError
 from cryovae.train import TrainingConfig
@@ -36,8 +36,8 @@ class RunConfig:
             raise InputError(
                 f"patch {patch} found, expected a multiple of {stride}, the coarsest stride, and at least {2 * stride} voxels"
             )
-        if self.objective.name not in (VAE, WAE, *OBJECTIVES):
-            raise InputError(f"objective '{self.objective.name}' found, expected {VAE}, {WAE}, {', '.join(OBJECTIVES)}")
+        if self.objective.name not in (VAE, WAE, *NAMES):
+            raise InputError(f"objective '{self.objective.name}' found, expected {VAE}, {WAE}, {', '.join(NAMES)}")
         if not self.objective.variational and self.restoration.samples_out:
             raise InputError(
                 f"--samples-out {self.restoration.samples_out} found, expected 0: objective {self.objective.name} has one answer"

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from cryovae import fourier
 from cryovae.models.unet import UNet
-from cryovae.objectives.regression import FREE, OBJECTIVES, REFILLED, TWICE, draw_halves
+from cryovae.objectives.deterministic import FROM_HALVES, NAMES, loss_of
+from cryovae.objectives.lookalike import Adversary
+from cryovae.objectives.regression import FREE, REFILLED, TWICE, draw_halves
 from cryovae.objectives.sampling import step_generator
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.objectives.specimen import Specimen, prepare
@@ -56,12 +58,19 @@ class Regressor:
         device: torch.device,
         turned: float = 0.1,
     ) -> None:
-        if objective not in OBJECTIVES:
-            raise InputError(f"objective '{objective}' found, expected vae or one of {', '.join(OBJECTIVES)}")
+        if objective not in NAMES:
+            raise InputError(f"objective '{objective}' found, expected vae or one of {', '.join(NAMES)}")
         self.network = network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.config, self.objective, self.device = config, objective, device
         self.freely = turned if objective in FREE else 0.0
+        # Tomograms of a table are read each time they are gone through.
+        lone = [t.name for t in tomograms if t.halves is None] if objective in FROM_HALVES else []
+        if lone:
+            raise InputError(
+                f"{', '.join(lone)} has no halves, and {objective} takes its noise from them: pass --half1 and --half2"
+            )
+        self.loss = loss_of(objective, device, config.seed)
         specimens = [prepare(tomogram, config.patch, config.seed) for tomogram in tomograms]
         halves = [halves_of(tomogram, specimen) for tomogram, specimen in zip(tomograms, specimens, strict=True)]
         self.data = [_Halves(specimen, given, given) for specimen, given in zip(specimens, halves, strict=True)]
@@ -98,7 +107,7 @@ class Regressor:
         data = self.data[int(torch.randint(len(self.data), (1,), generator=rng))]
         pair = draw_halves(data.specimen, data.given, data.filled, config.patch, config.batch, rng, self.freely).to(self.device)
         self.optimiser.zero_grad(set_to_none=True)
-        loss = OBJECTIVES[self.objective](self.network, pair, step_generator(config.seed, seed + 1))
+        loss = self.loss(self.network, pair, step_generator(config.seed, seed + 1))
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
         if torch.isfinite(norm):
@@ -139,6 +148,7 @@ class Regressor:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "adversary": self.loss.state() if isinstance(self.loss, Adversary) else {},
             "filled": {d.specimen.name: list(d.filled) for d in self.data if d.filled is not d.given},
         }
 
@@ -148,6 +158,8 @@ class Regressor:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
+        if isinstance(self.loss, Adversary):
+            self.loss.resume(state["adversary"])
         for data in self.data:
             found = state["filled"].get(data.specimen.name)
             data.filled = data.given if found is None else (found[0], found[1])

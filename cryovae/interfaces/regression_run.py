@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cryovae import ranks
 from cryovae.checkpoint import MODEL, STATE, NetworkCheckpoint, load_network, save_network, save_state
 from cryovae.config import RunConfig, as_plain
 from cryovae.evaluate.report import as_tensor, assess
@@ -22,8 +23,9 @@ from cryovae.interfaces.training_run import begun, matching_state
 from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
 from cryovae.models.unet import UNet
+from cryovae.objectives.lookalike import Adversary
 from cryovae.regress import Regression, Regressor, regressed
-from cryovae.tomogram import Tomogram
+from cryovae.tomogram import InputError, Tomogram
 
 EVERY = 10
 
@@ -31,7 +33,12 @@ EVERY = 10
 def train_networks_in(
     folder: RunFolder, tomograms: Sequence[Tomogram], config: RunConfig, device: torch.device, resume: bool
 ) -> NetworkCheckpoint:
-    """Train one network on the tomograms by ``config.objective.name``, and return it; a state to resume from is kept."""
+    """Train one network on the tomograms by ``config.objective.name``, and return it; a state to resume from is kept.
+
+    InputError if several processes are to do it.
+    """
+    if ranks.count() > 1:
+        raise InputError(f"{ranks.count()} processes found, expected one: {config.objective.name} is trained by a single one")
     if resume and folder.path(MODEL).exists():
         log.info("the network is finished, nothing left to train")
         return load_network(folder.path(MODEL))
@@ -50,17 +57,20 @@ def train_networks_in(
 
 
 def _run(folder: RunFolder, regressor: Regressor, config: RunConfig) -> UNet:
-    metrics = Metrics(folder.path("metrics.csv"), ["step", "loss"], regressor.step)
+    metrics = Metrics(folder.path("metrics.csv"), ["step", "loss", "told"], regressor.step)
     began, first = time.monotonic(), regressor.step
 
     def save(state: dict[str, Any]) -> None:
         save_state(folder.path(STATE), state | {"config": as_plain(config)})
         log.info("saved at step %d", state["step"])
 
+    def judged() -> dict[str, float]:
+        return {"told": regressor.loss.told} if isinstance(regressor.loss, Adversary) else {}
+
     def watch(step: int, loss: float) -> None:
         if step % EVERY == 0 or step == config.training.steps or step == first + 1:
-            metrics.add({"step": float(step), "loss": loss})
-        progress.update(step, f"loss {loss:.4f}")
+            metrics.add({"step": float(step), "loss": loss} | judged())
+        progress.update(step, f"loss {loss:.4f}" + "".join(f"  critic right {share:.0%}" for share in judged().values()))
 
     try:
         with Watch("training", config.training.steps, regressor.step) as progress, stoppable() as stop:
@@ -80,6 +90,8 @@ def regress_in(
     """Apply a trained network, and write mean, halves, pictures and the record."""
     began = time.monotonic()
     found = regressed(checkpoint.network, tomogram, checkpoint.patch, checkpoint.objective, device)
+    if ranks.rank():
+        return found
     # One volume has no halves to weigh the data by.
     raw = config.restoration.raw or found.halves is None
     mean = found.mean if raw else found.consistent
