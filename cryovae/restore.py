@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from cryovae import fourier
+from cryovae import fourier, ranks
 from cryovae.inference.answer import Answer, Moments, answer_of
 from cryovae.inference.foretold import Foretold, foretell
 from cryovae.inference.guarded import guarded
@@ -91,6 +91,7 @@ class Restoration:
 class Restorer:
     """Applies a trained ladder to tomograms. Memory: a few volumes and the tile batch, whatever the samples.
 
+    Of several ranks each takes its part of the tiles, unless they are searched for; all have the whole restoration in the end.
     patch: side of the patches of training. watch: told of tiles done, of all.
     """
 
@@ -104,7 +105,7 @@ class Restorer:
     ) -> None:
         self.device = device or torch.device("cpu")
         self.ladder, self.patch, self.config, self.watch = ladder, patch, config, watch
-        self.tiled = Tiled(ladder, patch, config.batch, config.seed, self.device, self._advance)
+        self.tiled = Tiled(ladder, patch, config.batch, config.seed, self.device, self._advance, shared=not config.search.any)
         self._done = self._total = 0
 
     def __call__(self, tomogram: Tomogram) -> Restoration:
@@ -140,6 +141,7 @@ class Restorer:
         mean = answer.mean(raw, data)
         moved = mean - moments.mean()
         halved = [self._half(part, specimen, searched) for part in parts]
+        self.watch(self._total, self._total)
         restored = [answer.mean(half, part) * scale + shift for half, part in zip(halved, parts, strict=True)]
         return Restoration(
             mean=mean * scale + shift,
@@ -188,8 +190,9 @@ class Restorer:
         return passes * len(self.tiled.grid(tuple(specimen.density.shape)))
 
     def _advance(self, tiles: int) -> None:
-        self._done += tiles
-        self.watch(self._done, self._total)
+        # Other ranks are as far as this one.
+        self._done += tiles * (ranks.count() if self.tiled.shared else 1)
+        self.watch(min(self._done, self._total), self._total)
 
 
 def wedge_figures(data: Tensor, restored: Tensor, tilts: TiltGeometry) -> dict[str, float]:
@@ -208,7 +211,8 @@ def wedge_figures(data: Tensor, restored: Tensor, tilts: TiltGeometry) -> dict[s
 def refilled(ladder: Ladder, specimen: Specimen, patch: int, seed: int, device: torch.device) -> Tensor:
     """A standardised density whose wedge holds r's answer and noise like the data's: y+ = M y + (1 - M)(x + n)."""
     data, tilts = specimen.density, specimen.tilts
-    found = Tiled(ladder, patch, RestoreConfig().batch, seed, device, lambda tiles: None).answered(data, tilts)
+    tiled = Tiled(ladder, patch, RestoreConfig().batch, seed, device, lambda tiles: None, shared=True)
+    found = tiled.answered(data, tilts)
     white = torch.randn(data.shape, generator=torch.Generator().manual_seed(seed))
     noisy = found + fourier.filtered(white, specimen.noise(fourier.frequencies(data.shape)).sqrt())
     return noisy + fourier.filtered(data - noisy, volume_mask(data.shape, tilts))

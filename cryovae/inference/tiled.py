@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from cryovae import fourier
+from cryovae import fourier, ranks
 from cryovae.inference.amortised import sample_pair
 from cryovae.inference.batches import Batches, fitting, free_on
 from cryovae.inference.noise_field import NoiseField
@@ -34,13 +34,21 @@ class Tiled:
     """A trained ladder on tiles that overlap by half. Memory: a few volumes and a batch of tiles.
 
     patch: side of the patches of training, in voxels. batch: tiles at once at most; fewer where memory is short. advance: is told
-    of each batch how many tiles it had.
+    of each batch how many tiles it had. shared: each rank takes its part of the tiles, and all have the volume; all of them must
+    ask for it then.
     """
 
     def __init__(
-        self, ladder: Ladder, patch: int, batch: int, seed: int, device: torch.device, advance: Callable[[int], None]
+        self,
+        ladder: Ladder,
+        patch: int,
+        batch: int,
+        seed: int,
+        device: torch.device,
+        advance: Callable[[int], None],
+        shared: bool = False,
     ) -> None:
-        self.device, self.seed, self.advance = device, seed, advance
+        self.device, self.seed, self.advance, self.shared = device, seed, advance, shared
         self.ladder = ladder.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
         self.side = side_of(ladder.config, patch)
         self.batches = Batches(fitting(ladder.config, self.side, batch, free_on(device)))
@@ -65,7 +73,7 @@ class Tiled:
                 for position, tile in zip(positions, found, strict=True):
                     blender.add(position, tile / len(kept))
                 self.advance(len(positions))
-        return blender.blended()
+        return self._blended(blender)
 
     def pair(self, data: Tensor, tilts: TiltGeometry, pair: int) -> tuple[Tensor, Tensor]:
         """Two raw samples (z, y, x) of a standardised volume, with opposite noise; ``pair`` counts the orientations through."""
@@ -76,7 +84,7 @@ class Tiled:
                 plus.add(position, up)
                 minus.add(position, down)
             self.advance(len(positions))
-        return plus.blended(), minus.blended()
+        return self._blended(plus), self._blended(minus)
 
     @torch.no_grad()
     def answer_of_tiles(self, tiles: Tensor, tilts: TiltGeometry, turns: Sequence[CubeRotation]) -> Tensor:
@@ -100,7 +108,13 @@ class Tiled:
         def on(positions: Sequence[Position]) -> Result:
             return work(torch.stack([cut(data, position, self.side) for position in positions]).to(self.device), positions)
 
-        return self.batches.over(list(grid), on)
+        positions = list(grid)
+        return self.batches.over(positions[ranks.own(len(positions))] if self.shared else positions, on)
+
+    def _blended(self, blender: Blender) -> Tensor:
+        if self.shared:
+            ranks.summed(blender.total)
+        return blender.blended()
 
     def _emptied(self, tiles: Tensor, tilts: TiltGeometry) -> tuple[Tensor, Tensor]:
         """Tiles (batch, side, side, side), their levels taken out and their wedge made empty, and those levels."""

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cryovae import ranks
 from cryovae.checkpoint import Checkpoint
 from cryovae.config import RunConfig
 from cryovae.evaluate.report import as_tensor, assess
@@ -37,7 +38,12 @@ def results_of(has_halves: bool, config: RunConfig) -> list[str]:
 
 
 def check_room(folder: RunFolder, tomogram: Tomogram, config: RunConfig, overwrite: bool) -> None:
-    """InputError if results are there already; OSError if the disk has no room for new ones. Before any work is done."""
+    """InputError if results are there already; OSError if the disk has no room for new ones. Before any work is done.
+
+    Of several ranks the first alone writes any.
+    """
+    if ranks.rank():
+        return
     kinds = results_of(tomogram.halves is not None, config)
     there = [folder.result(kind) for kind in kinds if folder.result(kind).exists()]
     if there and not overwrite:
@@ -51,7 +57,7 @@ def check_room(folder: RunFolder, tomogram: Tomogram, config: RunConfig, overwri
 def restore_in(
     folder: RunFolder, tomogram: Tomogram, checkpoint: Checkpoint, config: RunConfig, device: torch.device
 ) -> Restoration:
-    """Restore with a trained model, and write all that belongs to it."""
+    """Restore with a trained model, and write all that belongs to it: of several ranks, the first does."""
     began = time.monotonic()
     with Watch("restoring, tiles", 1) as progress:
         restorer = Restorer(
@@ -62,6 +68,8 @@ def restore_in(
             lambda done, total: progress.update(done, total=total),
         )
         restoration = restorer(tomogram)
+    if ranks.rank():
+        return restoration
     seconds = time.monotonic() - began
     write_results(folder, tomogram, restoration, config)
     rate = tomogram.density.size * config.restoration.samples / max(seconds, 1e-9)

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from cryovae import __version__
+from cryovae import __version__, ranks
 from cryovae.io.atomic import whole_file, write_text
 from cryovae.tomogram import InputError
 
@@ -28,22 +29,31 @@ class RunFolder:
     """A folder for results, and the record of the run that made them.
 
     A second tomogram restored into the same folder puts its name before the names of its record, so that nothing is lost.
+    Of several ranks the first alone has it: the others write into a folder of their own, which is gone when they end.
     """
 
     def __init__(self, folder: Path, name: str, suffix: str = ".mrc") -> None:
         self.folder, self.name, self.suffix = folder, name, suffix
+        self._shared = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder} cannot be made ({error.strerror}): give another folder with -o") from error
         first = folder / "run.json"
-        self.prefix = "" if not first.exists() or _name_of(first) == name else f"{name}_"
+        self.prefix = ranks.told("" if not first.exists() or _name_of(first) == name else f"{name}_")
+        if ranks.rank():
+            self._own = TemporaryDirectory(prefix="cryovae_")
+            self.folder = Path(self._own.name)
         self.record: dict[str, Any] = {}
         self._began = time.time()
 
     def path(self, name: str) -> Path:
         """Where a file of the record lies."""
         return self.folder / f"{self.prefix}{name}"
+
+    def saved(self, name: str) -> Path:
+        """Where a file lies that all ranks see, whichever asks."""
+        return self._shared / f"{self.prefix}{name}"
 
     def result(self, kind: str) -> Path:
         """Where a restored volume lies, e.g. ts_01_mean.mrc, or ts_01_mean.zarr."""

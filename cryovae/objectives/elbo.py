@@ -8,7 +8,7 @@ The bound prices noise with an unconditional prior. Matching makes r as wide as 
 tower property: Posterior Matching, Strauss and Oliva 2022): s_r^2 = < s_q^2 + (mu_q - mu_r)^2 >. Completion trains what is
 answered at test, what is decoded from r's means, on bins that r was not given: nothing can be copied there. How sure the model
 is has no part in it.
-Everything is a sum in nats; losses are divided by the number of measured coefficients.
+Everything is a sum in nats; losses are divided by the number of measured coefficients, of all ranks where there are several.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cryovae import ranks
 from cryovae.models.distributions import DiagonalGaussian, Posterior, divergence
 from cryovae.models.ladder import Choice, Ladder, Q
 from cryovae.objectives.pairs import Measurement
@@ -27,7 +28,7 @@ from cryovae.physics.rotation import rotate
 
 NONE = Remedies()
 VAE, WAE = "vae", "wae"
-DIVERGENCES = ("mmd", "sliced")
+DIVERGENCES = ("mmd", "sliced", "sinkhorn")
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class ObjectiveConfig:
     """What is optimised.
 
     name: 'vae'; 'wae', which charges for the coarsest latents of a batch together (objectives/aggregate.py); or a deterministic
-    network by one of the losses in objectives/regression.py; all else here is the vae's and the wae's.
-    divergence: of the wae, 'mmd' or 'sliced', times divergence_weight, in nats a place.
+    network by one of the losses in objectives/deterministic.py; all else here is the vae's and the wae's.
+    divergence: of the wae, 'mmd', 'sliced' or 'sinkhorn', times divergence_weight, in nats a place.
     encoders: 2 for q and r (posterior matching), 1 for the simpler baseline in which r alone is the posterior.
     solo: share of the steps at the start in which the completion term is trained alone.
     beta: weight of the KL after the warm-up; 1 is the ELBO. warmup: share of the steps, after solo, over which it rises from 0.
@@ -134,14 +135,20 @@ def _score(density: Tensor, m: Measurement, mask: Tensor) -> Tensor:
 
 
 def _noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
-    return torch.randn(x.shape, generator=generator).to(x.device)
+    """White noise; of several ranks each takes its part of what one alone would draw for the batches of all."""
+    whole = len(x) * ranks.count()
+    return torch.randn((whole, *x.shape[1:]), generator=generator)[ranks.own(whole)].to(x.device)
+
+
+def _bins(mask: Tensor, m: Measurement) -> Tensor:
+    """Scored coefficients of the batch, those of all ranks together: losses of ranks then add up to that of all."""
+    return ranks.summed(scored_bins(mask, m.data.shape, m.support).sum())
 
 
 def completion(ladder: Ladder, m: Measurement, features: list[Tensor]) -> Completion:
     """Score the hidden bins by what r's means are decoded to; ``features``: r's of u."""
     density = ladder.restore(features, None)
-    bins = scored_bins(m.mask, m.data.shape, m.support).sum()
-    return Completion(_score(density, m, m.hidden), bins, scored_bins(m.hidden, m.data.shape, m.support).sum())
+    return Completion(_score(density, m, m.hidden), _bins(m.mask, m), _bins(m.hidden, m))
 
 
 def two_encoder_bound(
@@ -191,6 +198,6 @@ def _bound(
         log_likelihood=_score(density, m, m.mask),
         kl=tuple(rung.kl().sum() for rung in rungs),
         matching=torch.stack(matching).sum() if matching else density.new_zeros(()),
-        bins=scored_bins(m.mask, m.data.shape, m.support).sum(),
+        bins=_bins(m.mask, m),
         charged=charged(rungs, remedies, generator) if remedies.any else None,
     )

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryovae import fourier
+from cryovae import fourier, ranks
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.pairs import Measurement, random_keep
 from cryovae.objectives.specimen import Specimen, drawn_position, held_out_rotations, patch_pair
@@ -32,17 +32,24 @@ def step_generator(seed: int, step: int) -> torch.Generator:
 def draw(
     specimens: Sequence[Specimen], side: int, batch: int, config: ObjectiveConfig, generator: torch.Generator
 ) -> Measurement:
-    """A training batch: one specimen, ``batch`` patches, turned by cube rotations or, for a share of the batches, by any."""
+    """A training batch: one specimen, ``batch`` patches, turned by cube rotations or, for a share of the batches, by any.
+
+    Of several ranks each makes its own ``batch`` of the patches that one alone would draw for all of them.
+    """
+    whole = batch * ranks.count()
+    mine = ranks.own(whole)
     specimen = drawn_specimen(specimens, generator)
     freely = bool(torch.rand((), generator=generator) < config.turned) and specimen.tilts.has_wedge
-    positions = [drawn_position(specimen, side, generator) for _ in range(batch)]
+    positions = [drawn_position(specimen, side, generator) for _ in range(whole)]
     share = dropped_share(specimen, config.drop)
-    keep = random_keep((batch, side, side, side), share, generator) if share else None
+    keep = random_keep((whole, side, side, side), share, generator)[mine] if share else None
     if freely:
-        return freely_turned(specimen, positions, side, keep, int(torch.randint(2**31, (1,), generator=generator)))
+        rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
+        rotations = [random_rotation(rng) for _ in positions]
+        return freely_turned(specimen, positions[mine], rotations[mine], side, keep)
     count = len(specimen.orientations.rotations)
-    turns = [int(torch.randint(count, (1,), generator=generator)) for _ in range(batch)]
-    return cube_turned(specimen, positions, turns, side, keep)
+    turns = [int(torch.randint(count, (1,), generator=generator)) for _ in range(whole)]
+    return cube_turned(specimen, positions[mine], turns[mine], side, keep)
 
 
 def drawn_specimen(specimens: Sequence[Specimen], generator: torch.Generator) -> Specimen:
@@ -90,12 +97,12 @@ def _support(specimen: Specimen, positions: Sequence[Position], rotations: Seque
     return torch.stack([g(specimen.scored(p, side)) for g, p in zip(rotations, positions, strict=True)])
 
 
-def freely_turned(specimen: Specimen, positions: Sequence[Position], side: int, keep: Tensor | None, seed: int) -> Measurement:
-    """Patches turned by random rotations R of SO(3). Only what the encoders see is interpolated: the noise-free output is
+def freely_turned(
+    specimen: Specimen, positions: Sequence[Position], turns: Sequence[Tensor], side: int, keep: Tensor | None
+) -> Measurement:
+    """Patches turned by rotations R (3, 3) of SO(3). Only what the encoders see is interpolated: the noise-free output is
     turned back onto the data, and scored in a sphere, with the mask as it was measured.
     """
-    rng = np.random.default_rng(seed)
-    turns = [random_rotation(rng) for _ in positions]
     tables = specimen.orientations
     margin = ceil(side * (3**0.5 - 1) / 2)
     wide = [cut(specimen.filled, (z - margin, y - margin, x - margin), side + 2 * margin) for z, y, x in positions]

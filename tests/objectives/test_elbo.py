@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,7 @@ from cryovae.objectives.schedules import beta_at, learning_rate_at, refill_steps
 from cryovae.objectives.specimen import prepare
 from cryovae.objectives.validation import foresight
 from cryovae.physics.likelihood import log_likelihood
+from cryovae.physics.rotation import random_rotation
 
 SIDE = 16
 
@@ -69,7 +71,7 @@ def test_one_encoder_is_a_switch_of_the_same_ladder(ladder, measurement):
 
 
 def test_freely_turned_patches_have_a_bound_too(ladder, tomogram):
-    m = freely_turned(prepare(tomogram, SIDE), [(5, 6, 7)], SIDE, None, seed=3)
+    m = freely_turned(prepare(tomogram, SIDE), [(5, 6, 7)], [random_rotation(np.random.default_rng(3))], SIDE, None)
     bound = two_encoder_bound(ladder, m, ladder.encode(m.partial, R), step_generator(0, 0))
     bound.loss(1.0).backward()
     assert torch.isfinite(bound.log_likelihood)

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,6 +9,7 @@ from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.pairs import random_keep
 from cryovae.objectives.sampling import cube_turned, draw, freely_turned, held_out, step_generator
 from cryovae.objectives.specimen import prepare
+from cryovae.physics.rotation import random_rotation
 from cryovae.physics.wedge import smeared_mask, volume_mask
 from cryovae.tomogram import TiltGeometry, Tomogram
 
@@ -87,7 +89,7 @@ def test_validation_scores_every_held_out_patch(specimen):
 
 
 def test_freely_turned_patches_are_scored_as_they_were_measured(specimen):
-    m = freely_turned(specimen, [(5, 6, 7)], SIDE, None, seed=3)
+    m = freely_turned(specimen, [(5, 6, 7)], [random_rotation(np.random.default_rng(3))], SIDE, None)
     missed = m.data[0] - specimen.density[5 : 5 + SIDE, 6 : 6 + SIDE, 7 : 7 + SIDE]
     assert torch.allclose(missed, missed.mean().expand_as(missed), atol=1e-5)
     assert m.back is not None
