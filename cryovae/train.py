@@ -2,7 +2,7 @@
 
 Every random number of a step follows from (seed, step), so the state to resume from is the weights, their average, the
 optimiser, the refilled inputs, the best validation and the step; a resumed run is the uninterrupted one bit for bit on one
-device.
+device. Of several processes each draws its part of one larger batch, and all of them take the same step (ranks.py).
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cryovae import ranks
 from cryovae.models.ladder import Ladder, R
+from cryovae.objectives.ahead import Ahead
 from cryovae.objectives.elbo import ObjectiveConfig, completion, one_encoder_bound, two_encoder_bound
 from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.sampling import draw, held_out, step_generator
@@ -39,9 +41,10 @@ RELAPSE, LEAST_GAIN = 0.6, 0.01
 class TrainingConfig:
     """How the model is trained.
 
-    patch: cube side in voxels. batch: patches a step. steps: at most. learning_rate: AdamW's highest. ema: decay of the
-    averaged weights. clip: gradient norm above which a step is shortened. wild: multiple of the usual gradient norm above
-    which a step is skipped. validate_every: steps. patience: validations without improvement before training stops.
+    patch: cube side in voxels. batch: patches a step, of each process where there are several. steps: at most. learning_rate:
+    AdamW's highest. ema: decay of the averaged weights. clip: gradient norm above which a step is shortened. wild: multiple of
+    the usual gradient norm above which a step is skipped. validate_every: steps. patience: validations without improvement before
+    training stops.
     checkpoint_minutes: minutes between saved states. binnings: of a tomogram at most, itself included (objectives/binning.py).
     precision: 'float32'; 'bfloat16', of the convolutions alone; or 'auto', which is that on a GPU that has it.
     """
@@ -121,6 +124,8 @@ class Trainer:
         self.completing = [p for p in self.ladder.parameters() if id(p) not in own]
         groups = [{"params": self.completing}, {"params": spread}]
         self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+        # On a processor nothing is idle meanwhile.
+        self.ahead = device.type == "cuda"
         self.refill = refill
         self.refills = refill_steps(config.steps, objective.refill_from, objective.refill_every)
         # With nothing hidden there is nothing to foretell, and so nothing to choose the best weights by.
@@ -138,9 +143,22 @@ class Trainer:
 
         Raises Interrupted, once the state is saved, when ``stop`` says so.
         """
+        with closing(Ahead(self._draw, pinned=self.device.type == "cuda")) as batches:
+            self._run(batches, watch, save, stop)
+        found = self.best if self.held_out else self.average
+        found.mixed = False
+        return found
+
+    def _run(
+        self,
+        batches: Ahead,
+        watch: Callable[[Report], None],
+        save: Callable[[dict[str, Any]], None],
+        stop: Callable[[], bool],
+    ) -> None:
         saved = time.monotonic()
         while self.step < self.config.steps and self.stale < self.config.patience:
-            if stop():
+            if ranks.any_of(stop()):
                 save(self.state())
                 raise Interrupted(self.step)
             self._refill()
@@ -151,7 +169,7 @@ class Trainer:
                 self.best_gain, self.stale, self.norms = -math.inf, 0, []
             seconds: dict[str, float] = {}
             with _timed(seconds, "data"):
-                measurement = self._draw().to(self.device)
+                measurement = batches(self.step, self._next()).to(self.device)
             beta = self._beta()
             figures, norm = self._gradients(measurement, beta, seconds)
             event = self._update(norm, seconds)
@@ -159,12 +177,9 @@ class Trainer:
             validation, relapse = self._validate()
             event = relapse or event
             watch(Report(self.step, self.config.steps, beta, figures | {"norm": norm}, validation, event, seconds))
-            if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+            if ranks.told(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
                 save(self.state())
                 saved = time.monotonic()
-        found = self.best if self.held_out else self.average
-        found.mixed = False
-        return found
 
     @property
     def _first_bound(self) -> int:
@@ -183,8 +198,14 @@ class Trainer:
         shared = learning_rate_at(self.step, steps, highest)
         return shared, shared if self.step < first else learning_rate_at(self.step - first, steps - first, highest)
 
-    def _draw(self) -> Measurement:
-        generator = step_generator(self.config.seed, 2 * self.step)
+    def _next(self) -> int | None:
+        """The step whose batch may be drawn now: not one before which inputs are refilled."""
+        following = self.step + 1
+        refilled = self.refill is not None and following in self.refills
+        return following if self.ahead and following < self.config.steps and not refilled else None
+
+    def _draw(self, step: int) -> Measurement:
+        generator = step_generator(self.config.seed, 2 * step)
         return draw(self.specimens, self.config.patch, self.config.batch, self.objective, generator)
 
     def _gradients(self, m: Measurement, beta: float, seconds: dict[str, float]) -> tuple[dict[str, float], float]:
@@ -214,9 +235,23 @@ class Trainer:
                     bound.loss(beta).backward()
             figures |= bound.figures()
         parts = (self.completing, self.ladder.posterior_parameters(), self.ladder.spread_parameters())
-        norms = [self._clip(part) for part in parts[: 3 if bounded else 1]]
+        trained = parts[: 3 if bounded else 1]
+        with _timed(seconds, "update"):
+            figures = self._together([p for part in trained for p in part], figures)
+        norms = [self._clip(part) for part in trained]
         # A NaN must not be lost to max, whose answer depends on the order.
         return figures, math.nan if any(math.isnan(n) for n in norms) else max(norms)
+
+    def _together(self, parameters: list[torch.nn.Parameter], figures: dict[str, float]) -> dict[str, float]:
+        """Sum the gradients of all ranks, which are parts of one loss, and their figures, parts of one mean."""
+        if ranks.count() == 1:
+            return figures
+        found = [p.grad for p in parameters if p.grad is not None]
+        flat = ranks.summed(torch.cat([g.flatten() for g in found]))
+        for gradient, part in zip(found, flat.split([g.numel() for g in found]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+        total = ranks.summed(torch.tensor(list(figures.values()), dtype=torch.float64))
+        return dict(zip(figures, total.tolist(), strict=True))
 
     @contextmanager
     def _bound_alone(self) -> Iterator[None]:

@@ -127,7 +127,7 @@ def test_in_bfloat16_it_learns_nearly_the_same_and_the_model_comes_back_in_float
     assert not plain.ladder.mixed
     assert mixed.ladder.mixed
     for trainer in (plain, mixed):
-        trainer._gradients(trainer._draw(), 0.0, {})
+        trainer._gradients(trainer._draw(trainer.step), 0.0, {})
     one, two = (torch.cat([p.grad.flatten() for p in t.completing if p.grad is not None]) for t in (plain, mixed))
     assert not torch.equal(one, two)
     assert torch.cosine_similarity(one, two, dim=0) > 0.99
@@ -149,7 +149,7 @@ def test_the_bound_leaves_alone_what_the_mean_is_made_of(small):
     with torch.no_grad():
         for p in trainer.ladder.posterior_parameters():
             p.add_(0.05 * torch.randn_like(p))
-    m = trainer._draw()
+    m = trainer._draw(trainer.step)
     trainer._gradients(m, 1.0, {})
     found = [None if p.grad is None else p.grad.clone() for p in trainer.completing]
     assert any(p.grad.any() for p in trainer.ladder.posterior_parameters())
@@ -161,3 +161,18 @@ def test_the_bound_leaves_alone_what_the_mean_is_made_of(small):
     for gradient, p in zip(found, trainer.completing, strict=True):
         assert (gradient is None) == (p.grad is None)
         assert p.grad is None or torch.allclose(gradient, p.grad, atol=1e-7)
+
+
+def test_batches_drawn_ahead_change_nothing(small):
+    """Refills come in between: what is drawn after one sees it."""
+    plain, reports, _ = _run(_trainer(small))
+    trainer = _trainer(small)
+    trainer.ahead = True
+    drawn = []
+    draw = trainer._draw
+    trainer._draw = lambda step: drawn.append(step) or draw(step)
+    early, others, _ = _run(trainer)
+    assert drawn == list(range(SMALL.steps))
+    assert [r.figures for r in others] == [r.figures for r in reports]
+    for one, two in zip(plain.parameters(), early.parameters(), strict=True):
+        assert torch.equal(one, two)

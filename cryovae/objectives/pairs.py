@@ -58,6 +58,11 @@ class Measurement:
         moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)
 
+    def pinned(self) -> Measurement:
+        """The same in memory that a GPU can read by itself."""
+        held = {name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **held)
+
     def rows(self, which: slice) -> Measurement:
         """Some of the patches."""
         cut = {name: value[which] for name, value in vars(self).items() if isinstance(value, Tensor) and name != "tolerated"}
