@@ -194,6 +194,7 @@ class Tomogram:
     notes: what was decided on reading its files where they left a doubt, one line each.
     unrotated: its files hold the beam along their middle axis, as IMOD's tilt writes them, and so will the restored volumes.
     mask: (z, y, x) boolean, where the specimen is and training patches come from, or None for everywhere.
+    grey: mean and standard deviation by which it is standardised, those of the whole of which it is a part; or None for its own.
     """
 
     name: str
@@ -206,6 +207,7 @@ class Tomogram:
     notes: tuple[str, ...] = field(default=(), compare=False)
     unrotated: bool = False
     mask: np.ndarray | None = None
+    grey: tuple[float, float] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -19,6 +19,7 @@ from cryovae.interfaces.commands.simulate import simulate
 from cryovae.interfaces.commands.star import import_table
 from cryovae.interfaces.commands.train import train
 from cryovae.interfaces.commands.view import view
+from cryovae.interfaces.together import together
 
 app = typer.Typer(
     name="cryovae",
@@ -42,7 +43,7 @@ def main(
     """Restore cryo-electron tomograms."""
 
 
-for command in (restore, train, evaluate, diagnose, sample, simulate, info, mask, view):
+for command in (together(restore), together(train), evaluate, diagnose, sample, simulate, info, mask, view):
     app.command()(reported(command))
 
 star = typer.Typer(name="star", help="Tables of tomograms, STAR files.", no_args_is_help=True, pretty_exceptions_enable=False)

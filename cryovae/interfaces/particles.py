@@ -19,7 +19,7 @@ LEAST_TILTS = 4
 
 def tomograms_of_particles(particles: Sequence[Particle], voxel_size: float | None = None) -> Tomograms:
     """The particles as tomograms, read or reconstructed when they are asked for; voxel_size in angstrom goes over their own."""
-    return Tomograms([p.name for p in particles], lambda index: tomogram_of(particles[index], voxel_size))
+    return Tomograms([p.name for p in particles], lambda index, mapped: tomogram_of(particles[index], voxel_size))
 
 
 def tomogram_of(particle: Particle, voxel_size: float | None = None) -> Tomogram:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from cryovae import ranks
 from cryovae.checkpoint import Checkpoint
 from cryovae.config import RunConfig, as_plain
 from cryovae.evaluate.region import SMALLEST, Box, box_about, cut_out
@@ -69,8 +70,10 @@ def by_parts(
 ) -> bool:
     """Whether a tomogram, of the size of ``first``, has to be restored by parts to keep within ``budget`` bytes.
 
-    asked: the user named the budget. InputError if it then cannot be kept: without a model to restore with, and in Zarr.
+    asked: the user named the budget. InputError if it then cannot be kept: by a deterministic network, and in Zarr.
     """
+    # What is free differs between ranks, and they must go one way.
+    budget = ranks.told(budget)
     sizes, patch = (config.ladder, config.training.patch) if trained is None else (trained.ladder.config, trained.patch)
     batch = tiles_at_once(sizes, patch, config.restoration.batch, device)
     network = max(batch, scored_at_once(sizes, patch, config.restoration, device))
@@ -81,11 +84,12 @@ def by_parts(
     if needed <= budget:
         return False
     told = f"{first} needs about {needed / 1e9:.1f} GB in memory, {budget / 1e9:.1f} GB may be taken"
-    if (trained is None or suffix != ".mrc") and not asked:
+    variational = config.objective.variational
+    if (not variational or suffix != ".mrc") and not asked:
         log.warning("%s", told)
         return False
-    if trained is None:
-        raise InputError(f"{told}, and only restoring goes by parts: train on a smaller tomogram or a part of it, pass --model")
+    if not variational:
+        raise InputError(f"{told}, and {config.objective.name} takes all of it at once: give more, or use the vae")
     if config.restoration.search.any:
         raise InputError(
             f"{told}, and tiles are not searched for by parts: leave out --refine and --sampler, or give more --memory"
@@ -119,6 +123,10 @@ def restore_streamed_in(
     tomogram: one that stays on the disk. resume: go on where an earlier run of the same inputs, model and settings ended.
     InputError if the budget is too small for tiles and a slab.
     """
+    if ranks.count() > 1:
+        log.warning("a tomogram larger than memory is restored by the first of %d processes alone", ranks.count())
+    if ranks.rank():
+        return
     began = time.monotonic()
     check_disk(folder, tomogram, config)
     room, batch = room_within(budget, checkpoint, config.restoration, device)

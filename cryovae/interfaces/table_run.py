@@ -14,9 +14,11 @@ from typing import Any
 
 import torch
 
+from cryovae import ranks
 from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, load_model, load_network, objective_of
 from cryovae.config import RunConfig, as_plain, override, save_config
 from cryovae.interfaces.geometry_record import recorded
+from cryovae.interfaces.large_training import within
 from cryovae.interfaces.memory import budget_of
 from cryovae.interfaces.regression_run import regress_in, train_networks_in
 from cryovae.interfaces.restore_run import check_room, restore_in, results_of
@@ -87,7 +89,7 @@ def restore_table(
     target = output / table.path.name
     if target.exists() and target.samefile(table.path):
         raise InputError(f"{target} is the table that was read, expected another folder: pass it with -o")
-    model = model or _trained(output / MODEL_FOLDER, table, config, device, resume, overwrite, voxel_size)
+    model = model or _trained(output / MODEL_FOLDER, table, config, device, resume, overwrite, voxel_size, budget)
     config = override(config, {"objective.name": objective_of(model)})
     network = load_model(model) if config.objective.variational else load_network(model)
     mark = checksum(model / MODEL if model.is_dir() else model)
@@ -106,7 +108,8 @@ def restore_table(
                 print(f"cryovae: {entry.name}: {error}", file=sys.stderr)
                 failed.append(entry.name)
         results[number] = {kind: folder.result(kind) for kind in results_columns(table) if folder.result(kind).exists()}
-        write_results(target, table, results)
+        if not ranks.rank():
+            write_results(target, table, results)
     if failed:
         raise InputError(f"{len(failed)} of {len(table.entries)} tomograms could not be restored, {', '.join(failed)}: see above")
     return target
@@ -120,11 +123,14 @@ def _trained(
     resume: bool,
     overwrite: bool,
     voxel_size: float | None,
+    budget: int | None,
 ) -> Path:
     """The folder of the model that belongs to a table, trained now unless it is there."""
     if overwrite or not (where / MODEL).exists():
         folder = RunFolder(where, MODEL_FOLDER)
-        train_on(folder, tomograms_of(table, voxel_size), inputs_of_table(table), config, device, resume)
+        most = budget_of(None) if budget is None else budget
+        loaded = within(tomograms_of(table, voxel_size), [entry.files[0] for entry in table.entries], config, device, most)
+        train_on(folder, loaded, inputs_of_table(table), config, device, resume)
     else:
         print(f"{where / MODEL} is there, so nothing is trained")
     return where

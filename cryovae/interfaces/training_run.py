@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cryovae import ranks
 from cryovae.checkpoint import MODEL, STATE, Checkpoint, load_model, load_state, save_model, save_state
 from cryovae.config import RunConfig, as_plain
 from cryovae.inference.activity import active_units
@@ -49,11 +50,12 @@ def train_in(
 
     live: show how the first of them is coming on, in a file (interfaces/live.py).
     """
-    if resume and folder.path(MODEL).exists():
+    if resume and folder.saved(MODEL).exists():
         log.info("the model is finished, nothing left to train")
-        return load_model(folder.path(MODEL))
+        return load_model(folder.saved(MODEL))
     torch.manual_seed(config.training.seed)
-    with shelf(folder.path("shelf")) as place:
+    # Of several ranks each has its own, on the disk where there is room.
+    with shelf(folder.saved(f"shelf{ranks.rank() or ''}")) as place:
         specimens = _specimens(tomograms, config, place)
         refill = _refill_with(config, device, place if len(specimens) > 1 else None)
         ladder = Ladder(config.ladder, config.objective.encoders)
@@ -71,6 +73,8 @@ def train_in(
     )
     save_model(folder.path(MODEL), checkpoint)
     folder.path(STATE).unlink(missing_ok=True)
+    # What comes next may read it.
+    ranks.wait()
     return checkpoint
 
 
@@ -132,7 +136,7 @@ def _describe(specimen: Specimen, patch: int) -> None:
 
 def begun(folder: RunFolder) -> bool:
     """Whether a state to resume from was saved; says so if not, as a job that is begun anew always asks to resume."""
-    if folder.path(STATE).exists():
+    if folder.saved(STATE).exists():
         return True
     log.info("nothing was saved in %s, so training begins at step 0", folder.folder)
     print(f"nothing was saved in {folder.folder}, so training begins at step 0", file=sys.stderr)
@@ -141,7 +145,7 @@ def begun(folder: RunFolder) -> bool:
 
 def matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     """The saved state of a run. InputError if it was saved with other settings."""
-    state = load_state(folder.path(STATE))
+    state = load_state(folder.saved(STATE))
     for section in ("ladder", "objective", "training"):
         now, then = as_plain(config)[section], state["config"][section]
         usual = type(getattr(config, section))()

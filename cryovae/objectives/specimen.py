@@ -79,7 +79,7 @@ def prepare(
 ) -> Specimen:
     """Standardise a tomogram, estimate its noise, and choose the patches that are held out, if there is room."""
     objective = objective or ObjectiveConfig(tolerance=0.0)
-    density, mean, scale = standardise(tomogram.density)
+    density, mean, scale = standardise(tomogram.density, tomogram.grey)
     halves = tomogram.halves
     scaled = None if halves is None else ((halves[0] - mean) / scale, (halves[1] - mean) / scale)
     noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed).simplified(objective.noise)
@@ -143,10 +143,10 @@ def divided(density: Tensor, tilts: TiltGeometry) -> Tensor:
     return fourier.filtered(density, inverse)
 
 
-def standardise(density: np.ndarray) -> tuple[Tensor, float, float]:
-    """Float32 (z, y, x) with mean 0 and standard deviation 1, and the mean and scale that were taken out."""
+def standardise(density: np.ndarray, grey: tuple[float, float] | None = None) -> tuple[Tensor, float, float]:
+    """Float32 (z, y, x) with mean 0 and standard deviation 1, and the mean and scale that were taken out: its own or ``grey``."""
     values = torch.from_numpy(np.array(density, dtype=np.float32))
-    mean, scale = float(values.mean(dtype=torch.float64)), float(values.std())
+    mean, scale = grey or (float(values.mean(dtype=torch.float64)), float(values.std()))
     return (values - mean) / scale, mean, scale
 
 

@@ -81,6 +81,30 @@ def test_a_tomogram_that_does_not_fit_is_restored_by_parts_to_the_same(small_fil
     assert '"streamed"' in (parts / "run.json").read_text()
 
 
+@pytest.mark.slow
+def test_a_tomogram_that_does_not_fit_is_trained_on_by_a_part_and_restored_by_parts(small_files, monkeypatch, tmp_path):
+    (tmp_path / "small.toml").write_text(
+        "[ladder]\nwidths = [4, 6]\nlatents = [2, 3]\nblocks = 1\n[training]\npatch = 16\nbatch = 1\nsteps = 4\n"
+    )
+    given = [*RANGE, "--config", tmp_path / "small.toml", "--memory", "1.5GB", "--threads", "1", "--device", "cpu"]
+    halves = ["--half1", small_files["half1"], "--half2", small_files["half2"]]
+    plain = ["--samples", "2", "--set", "restoration.calibrate=false"]
+    monkeypatch.setattr(memory, "IN_MEMORY_HALVES", 10**7)
+    monkeypatch.setattr("cryovae.interfaces.large_training.IN_TRAINING", 10**4)
+    monkeypatch.setattr("cryovae.interfaces.large_training.LEAST", 1)
+    out = tmp_path / "r"
+    done = cryovae("restore", *halves, *given, *plain, "-o", out)
+    assert done.returncode == 0, done.stderr
+    said = (out / "run.log").read_text()
+    assert "larger than memory, trained on the" in said
+    assert "restored by parts" in said
+    with mrcfile.open(small_files["half1"]) as whole, mrcfile.open(out / "ts_01_mean.mrc") as mean:
+        assert mean.data.shape == whole.data.shape
+    several = cryovae("train", small_files["full"], *given, "-o", tmp_path / "m")
+    assert several.returncode == 0, several.stderr
+    assert "larger than memory, trained on the" in (tmp_path / "m" / "run.log").read_text()
+
+
 def _middle(shape, budget):
     from cryovae.evaluate.region import box_about
 
@@ -90,7 +114,8 @@ def _middle(shape, budget):
 def test_what_cannot_be_done_by_parts_is_refused_in_one_line(small_files, model, tmp_path):
     given = ["restore", small_files["full"], *RANGE, "-o", tmp_path / "r", "--threads", "1", "--device", "cpu"]
     refused(cryovae(*given, "--memory", "300"), "--memory 300 found", "4GB")
-    refused(cryovae(*given, "--memory", "300MB"), "only restoring goes by parts", "--model")
+    refused(cryovae(*given, "--memory", "300MB"), "no part worth training on", "--model")
+    refused(cryovae(*given, "--memory", "300MB", "--objective", "isonet2"), "takes all of it at once")
     refused(cryovae(*given, "--memory", "300MB", "--model", model), "expected at least")
     refused(cryovae(*given, "--memory", "300MB", "--model", model, "--format", "zarr"), "only MRC")
     refused(cryovae(*given, "--memory", "300MB", "--model", model, "--refine", "5"), "searched for by parts")

@@ -20,6 +20,8 @@ import torch
 from cryovae.checkpoint import MODEL, STATE, load_model, load_network
 from cryovae.interfaces.batch.plan import Opened, evaluated, fits, model_state, state_of
 from cryovae.interfaces.evaluation import evaluate_volume
+from cryovae.interfaces.large_training import within
+from cryovae.interfaces.memory import budget_of
 from cryovae.interfaces.run_folder import RunFolder, log, process, read_record
 from cryovae.interfaces.table_run import inputs_of_table, restore_row, train_on
 from cryovae.io.star.loading import Tomograms, load_entry
@@ -44,7 +46,8 @@ def train_step(batch: Opened, device: torch.device) -> None:
             raise InputError(f"none of {len(left_out)} tomograms can be used, {reasons}")
         folder = RunFolder(batch.model, batch.model.name)
         table = replace(batch.table, entries=tuple(usable))
-        tomograms = Tomograms([e.name for e in usable], lambda i: load_entry(usable[i], batch.batch.voxel_size))
+        whole = Tomograms([e.name for e in usable], lambda i, mapped: load_entry(usable[i], batch.batch.voxel_size, mapped))
+        tomograms = within(whole, [e.files[0] for e in usable], batch.config, device, budget_of(None))
         train_on(folder, tomograms, inputs_of_table(table), batch.config, device, resume=True)
         folder.save(left_out=left_out)
 

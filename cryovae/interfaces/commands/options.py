@@ -35,7 +35,8 @@ Beta = Annotated[float | None, typer.Option(help="Weight of the KL; 1 is the ELB
 Objective = Annotated[
     str | None,
     typer.Option(
-        help="vae, wae, or a deterministic network and its loss: deepdewedge, isonet2, isonet2_mw, icecream; no std then."
+        help="vae, wae, or a deterministic network and its loss, without std: deepdewedge, isonet2, isonet2_mw, icecream, "
+        "cryogen1, cryogen2."
     ),
 ]
 Encoders = Annotated[int | None, typer.Option(help="2 for q and r, 1 for the simpler baseline.")]
@@ -113,8 +114,12 @@ def device_of(name: str, threads: int | None) -> torch.device:
     elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(cpus())
     torch.set_flush_denormal(True)
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        # Of several processes on a machine, each takes a GPU of its own, or the one that it was given.
+        several = "MASTER_ADDR" in os.environ and torch.distributed.is_initialized()
+        return torch.device("cuda", torch.cuda.current_device()) if several else torch.device("cuda")
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device("cpu")
     try:
         device = torch.device(name)
     except RuntimeError as error:

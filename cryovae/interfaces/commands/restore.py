@@ -168,6 +168,7 @@ def restore(
     from cryovae.checkpoint import load_model, load_network, objective_of
     from cryovae.config import as_plain, override, save_config
     from cryovae.interfaces.geometry_record import recorded
+    from cryovae.interfaces.large_training import trainable
     from cryovae.interfaces.lying import LOOKED_AT, is_unrotated
     from cryovae.interfaces.regression_run import regress_in, train_networks_in
     from cryovae.interfaces.restore_run import check_room, inputs_of, restore_in
@@ -210,7 +211,9 @@ def restore(
             network = network or train_networks_in(folder, [loaded], run, chosen_device, resume)
             regress_in(folder, loaded, network, run, chosen_device)
         else:
-            trained = trained or train_in(folder, [loaded], run, chosen_device, resume, live)
+            if trained is None:
+                whole = trainable(loaded, run, chosen_device, budget) if streamed else loaded
+                trained = train_in(folder, [whole], run, chosen_device, resume, live)
             if streamed:
                 restore_streamed_in(folder, loaded, trained, run, chosen_device, budget, resume)
             else:

@@ -43,6 +43,7 @@ from cryovae.interfaces.commands.options import (
     Device,
     Encoders,
     LearningRate,
+    Memory,
     Objective,
     Output,
     Overwrite,
@@ -107,13 +108,14 @@ def train(
     seed: Seed = None,
     device: Device = "auto",
     threads: Threads = None,
+    memory: Memory = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train one model on several tomograms, or on all of a .star table; apply it with restore --model.
 
-    Each tomogram is drawn equally often, and only what is in use of it is in memory. A table of particles, or an optimisation
-    set, trains on its subtomograms.
+    Each tomogram is drawn equally often, and only what is in use of it is in memory; of one that is larger than memory, a part
+    is trained on. A table of particles, or an optimisation set, trains on its subtomograms.
     """
     listed = any(is_table(path) for path in tomograms)
     if listed and (len(tomograms) > 1 or half2):
@@ -130,17 +132,20 @@ def train(
     )  # fmt: skip
 
     from cryovae.checkpoint import MODEL
+    from cryovae.interfaces.large_training import within
+    from cryovae.interfaces.memory import budget_of
     from cryovae.interfaces.particles import tomograms_of_particles
     from cryovae.interfaces.run_folder import RunFolder
     from cryovae.interfaces.table_run import inputs_of_table, open_table, train_on
     from cryovae.io.star.loading import tomograms_of
     from cryovae.io.star.particles import is_particle_table, read_particles
 
-    if listed and is_particle_table(tomograms[0]):
+    particles = listed and is_particle_table(tomograms[0])
+    if particles:
         if tilts2 or mask or unrotated is not None or adjusted != Adjusted():
             raise InputError("options of geometry found with a table of particles, expected their tilts in its tables alone")
-        particles = read_particles(tomograms[0], range_of_table(tilts, tilt_range))
-        loaded, inputs = tomograms_of_particles(particles, voxel_size), {"table": tomograms[0]}
+        rows = read_particles(tomograms[0], range_of_table(tilts, tilt_range))
+        loaded, inputs = tomograms_of_particles(rows, voxel_size), {"table": tomograms[0]}
     elif listed:
         known = table_has_optics(ctf, defocus, tomograms[0])
         table = open_table(tomograms[0], range_of_table(tilts, tilt_range), voxel_size, known)
@@ -156,6 +161,9 @@ def train(
         loaded = _named(tomograms, half2 or [], geometries, optics, voxel_size, masks, unrotated)
         inputs = {f"tomogram{i}": path for i, path in enumerate(tomograms)}
         inputs |= {f"half2_{i}": path for i, path in enumerate(half2 or [])}
+    if not particles:
+        firsts = [entry.files[0] for entry in table.entries] if listed else tomograms
+        loaded = within(loaded, firsts, run, chosen_device, budget_of(memory))
     folder = RunFolder(output, output.name)
     if folder.path(MODEL).exists() and not (overwrite or resume):
         raise InputError(f"{folder.path(MODEL)} is there already: pass --overwrite, or another folder with -o")
@@ -182,10 +190,11 @@ def _named(
         for note in read_volume(path).notes:
             print(note, file=sys.stderr)
 
-    def load(index: int) -> Tomogram:
+    def load(index: int, mapped: bool) -> Tomogram:
         halves = (firsts[index], seconds[index]) if seconds else None
+        full = None if halves else firsts[index]
         lying = is_unrotated(firsts[index], unrotated)
-        found = load_tomogram(None if halves else firsts[index], halves, geometries[index], voxel_size, lying, masks[index])
+        found = load_tomogram(full, halves, geometries[index], voxel_size, lying, masks[index], mapped)
         return replace(found, optics=optics[index])
 
     return Tomograms([str(path) for path in firsts], load)

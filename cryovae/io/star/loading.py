@@ -14,9 +14,12 @@ from cryovae.tomogram import InputError, Tomogram
 
 
 class Tomograms(Sequence[Tomogram]):
-    """Tomograms that are read when they are asked for, and not kept: iterate once."""
+    """Tomograms that are read when they are asked for, and not kept: iterate once.
 
-    def __init__(self, names: Sequence[str], load: Callable[[int], Tomogram]) -> None:
+    load: the number of one to it; and whether it is to stay on the disk, as in ``load_tomogram``.
+    """
+
+    def __init__(self, names: Sequence[str], load: Callable[[int, bool], Tomogram]) -> None:
         self.names, self.load = tuple(names), load
 
     def __len__(self) -> int:
@@ -28,13 +31,13 @@ class Tomograms(Sequence[Tomogram]):
     def __getitem__(self, index: slice) -> Sequence[Tomogram]: ...
     def __getitem__(self, index: int | slice) -> Tomogram | Sequence[Tomogram]:
         if isinstance(index, slice):
-            return [self.load(i) for i in range(len(self))[index]]
-        return self.load(range(len(self))[index])
+            return [self.load(i, False) for i in range(len(self))[index]]
+        return self.load(range(len(self))[index], False)
 
 
 def tomograms_of(table: TomogramTable, voxel_size: float | None = None) -> Tomograms:
     """The tomograms of a table; voxel_size in angstrom goes over the table and the headers."""
-    return Tomograms([e.name for e in table.entries], lambda index: load_entry(table.entries[index], voxel_size))
+    return Tomograms([e.name for e in table.entries], lambda index, mapped: load_entry(table.entries[index], voxel_size, mapped))
 
 
 def load_entry(entry: Entry, voxel_size: float | None = None, mapped: bool = False) -> Tomogram:
