@@ -2,8 +2,9 @@
 
     python pipelines/benchmark/memory.py --sizes 64 96 128 192 --out benchmark_memory
 
-Each restoration is a process of its own, with a small ladder that was not trained: what its answer is does not matter here. By
-parts it is given --memory; held in memory it is given no limit.
+Each restoration is a process of its own, with a small ladder of random weights: how good its answer is does not matter here. By
+parts it is given --memory; held in memory it is given no limit. "apart" is the largest difference between mean (and standard
+deviation) of the two ways, over the standard deviation of the data.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import mrcfile
 import numpy as np
 
 WAYS = ("in memory", "by parts")
+KINDS = ("mean", "std")
 # The command line, which then takes every tomogram for one that does not fit.
 PARTS = "from cryovae.interfaces import cli, memory; memory.IN_MEMORY = 10**9; cli.app()"
 
@@ -45,13 +47,16 @@ def main() -> None:
     model = untrained(given.out / "model.safetensors", given.widths, given.patch)
     rows: list[dict[str, float | str]] = []
     print(
-        f"{'side':>5} {'way':<10} {'s':>8} {'s per Mvoxel':>13} {'peak MB':>8} {'bytes per voxel over the smallest':>34}",
+        f"{'side':>5} {'way':<10} {'s':>8} {'s per Mvoxel':>13} {'peak MB':>8} {'bytes per voxel more':>20} {'apart':>18}",
         flush=True,
     )
     for side in given.sizes:
         volume = noise(given.out / f"noise_{side}.mrc", side)
         for way in WAYS:
             rows.append({"side": side, "way": way} | measured(volume, model, way, given))
+            kept(given.out, volume.stem, way)
+            if way == WAYS[1]:
+                rows[-1] |= apart(given.out, volume)
             told(rows)
         volume.unlink()
     (given.out / "memory.json").write_text(json.dumps(rows, indent=2) + "\n")
@@ -59,14 +64,19 @@ def main() -> None:
 
 
 def untrained(path: Path, widths: list[int], patch: int) -> Path:
-    """A model file of a ladder as it starts."""
+    """A model file of a ladder that was not trained."""
     import torch
 
     from cryovae.checkpoint import Checkpoint, save_model
     from cryovae.models.ladder import Ladder, LadderConfig
 
     torch.manual_seed(0)
-    save_model(path, Checkpoint(Ladder(LadderConfig(tuple(widths), (2,) * len(widths), 1)), patch, 0, 2, {}))
+    ladder = Ladder(LadderConfig(tuple(widths), (2,) * len(widths), 1))
+    for parameter in ladder.parameters():
+        # A layer of zeroes would answer nothing, and all ways of restoring nothing agree.
+        if parameter.ndim > 1 and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    save_model(path, Checkpoint(ladder, patch, 0, 2, {}))
     return path
 
 
@@ -107,6 +117,26 @@ def measured(volume: Path, model: Path, way: str, given: argparse.Namespace) -> 
     return {"seconds": time.monotonic() - began, "peak": 1024.0 * usage.ru_maxrss}
 
 
+def kept(out: Path, stem: str, way: str) -> None:
+    """Put the volumes of a restoration aside, out of the way of the next."""
+    for kind in KINDS:
+        (out / "restored" / f"{stem}_{kind}.mrc").replace(out / f"{kind} {way}.mrc")
+
+
+def apart(out: Path, volume: Path) -> dict[str, float]:
+    """How far the volumes of the two ways are apart at the most, plane by plane; they are removed."""
+    with mrcfile.mmap(volume) as data:
+        scale = float(data.data.std(dtype=np.float64))
+    found = {}
+    for kind in KINDS:
+        one, two = (out / f"{kind} {way}.mrc" for way in WAYS)
+        with mrcfile.mmap(one) as first, mrcfile.mmap(two) as second:
+            found[f"apart_{kind}"] = max(float(np.abs(a - b).max()) for a, b in zip(first.data, second.data, strict=True)) / scale
+        one.unlink()
+        two.unlink()
+    return found
+
+
 def told(rows: list[dict[str, float | str]]) -> None:
     """Print the last row."""
     row = rows[-1]
@@ -114,8 +144,10 @@ def told(rows: list[dict[str, float | str]]) -> None:
     voxels, before = float(row["side"]) ** 3, float(first["side"]) ** 3
     slope = (float(row["peak"]) - float(first["peak"])) / (voxels - before) if voxels > before else float("nan")
     per = float(row["seconds"]) / voxels * 1e6
+    differ = " ".join(f"{float(row[f'apart_{kind}']):.1e}" for kind in KINDS) if "apart_mean" in row else "-"
+    figures = f"{row['seconds']:8.1f} {per:13.2f} {float(row['peak']) / 1e6:8.0f} {slope:20.1f} {differ:>18}"
     print(
-        f"{row['side']:>5} {row['way']:<10} {row['seconds']:8.1f} {per:13.2f} {float(row['peak']) / 1e6:8.0f} {slope:34.1f}",
+        f"{row['side']:>5} {row['way']:<10} {figures}",
         flush=True,
     )
 

@@ -8,13 +8,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Row:
-    """kind: vae, unet or fixed (nothing is trained). objective: of a U-Net. settings: over the preset, as for --set."""
+    """kind: vae, unet or fixed (nothing is trained). objective: of a U-Net. settings: over the preset, as for --set. model: the
+    row whose model is applied, of as many minutes and the same seed; or none, and one is trained.
+    """
 
     name: str
     kind: str
     about: str
     objective: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
 
 
 COMPETITION = (
@@ -69,4 +72,40 @@ ABLATIONS = (
     ),
     Row("flat_coarse", "vae", "one level of latents, at the coarsest stride", settings={"ladder.latents": [0, 0, 0, 16]}),
 )
-ROWS = {row.name: row for row in (*COMPETITION, *ABLATIONS)}
+FAMILY = (
+    Row("wae_mmd", "vae", "WAE, MMD on the coarsest latents", settings={"objective.name": "wae"}),
+    Row("wae_sliced", "vae", "WAE, sliced distance", settings={"objective.name": "wae", "objective.divergence": "sliced"}),
+    Row("wae_sinkhorn", "vae", "WAE, Sinkhorn", settings={"objective.name": "wae", "objective.divergence": "sinkhorn"}),
+    Row("beta_0", "vae", "plain autoencoder: nothing is paid for latents", settings={"objective.beta": 0.0}),
+    Row("beta_0.1", "vae", "beta 0.1", settings={"objective.beta": 0.1}),
+    Row("beta_4", "vae", "beta 4", settings={"objective.beta": 4.0}),
+    Row("free_bits", "vae", "a nat a patch and channel for nothing", settings={"objective.free_bits": 1.0}),
+    Row("cyclical", "vae", "beta rises four times", settings={"objective.cycles": 4}),
+    Row("balanced", "vae", "levels balanced in the warm-up", settings={"objective.balance": True}),
+    Row("flow", "vae", "q through a flow on the coarse levels", settings={"ladder.posterior": "flow"}),
+    Row("refined", "vae", "q refined by 20 steps a tile, as the guard allows", settings={"restoration.refine": 20}, model="vae"),
+    Row(
+        "reweighted",
+        "vae",
+        "EVIA, CryoWGEN-I: 16 candidates weighed at temperature 1",
+        settings={"restoration.sampler": "reweighted", "restoration.candidates": 16},
+        model="vae",
+    ),
+    Row(
+        "langevin",
+        "vae",
+        "CryoWGEN-II: chains of 30 steps from r",
+        settings={"restoration.sampler": "langevin", "restoration.chain": 30, "restoration.samples": 2},
+        model="vae",
+    ),
+    Row("cryogen1", "unet", "CryoGEN-I: U-Net against a critic", "cryogen1"),
+    Row("cryogen2", "unet", "CryoGEN-II: U-Net by transport", "cryogen2"),
+)
+GROUPS = {"competition": COMPETITION, "ablations": ABLATIONS, "family": (COMPETITION[0], *FAMILY)}
+ROWS = {row.name: row for row in (*COMPETITION, *ABLATIONS, *FAMILY)}
+
+
+def named(names: list[str]) -> list[str]:
+    """Names of rows for names of rows and of groups, each once. KeyError for one that is neither."""
+    found = [row for name in names for row in ([r.name for r in GROUPS[name]] if name in GROUPS else [ROWS[name].name])]
+    return list(dict.fromkeys(found))

@@ -5,7 +5,8 @@
 Every row is trained from nothing on the same patches, with the same widths and for the same time: ``--minutes`` of two cores,
 counted as processor time of training, whatever else the machine does (on a GPU: of the clock). The steps that fit are found by
 timing a few of each kind. A finished row is a JSON file in OUT, and is not run again: rows can be added in several sittings.
-``--table`` only prints; ``--write RESULTS.md`` writes the tables with what made each row.
+``--rows family`` and other groups of rows.py stand for all of theirs. ``--table`` only prints; ``--write RESULTS.md`` writes the
+tables with what made each row; ``--figure PNG`` draws one slice of each.
 """
 
 from __future__ import annotations
@@ -23,21 +24,23 @@ from typing import Any
 
 import torch
 from data import Subject, load
-from rows import ROWS, Row
+from figure import draw_slices, keep_slice
+from rows import GROUPS, ROWS, Row, named
 from table import print_tables, write_results
 
 from cryovae import fourier
-from cryovae.checkpoint import Checkpoint, save_model
+from cryovae.checkpoint import Checkpoint, load_model, save_model
 from cryovae.config import RunConfig, override, preset
 from cryovae.evaluate.baselines import best_clipping
 from cryovae.evaluate.calibration import calibration_by_part
 from cryovae.evaluate.fsc import CONES, angle_to_beam, centred_spectrum, regions
-from cryovae.models.ladder import Ladder
+from cryovae.models.ladder import Ladder, R
 from cryovae.models.unet import UNet
 from cryovae.objectives.binning import binned
+from cryovae.objectives.elbo import one_encoder_bound, two_encoder_bound
 from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.regression import TWICE
-from cryovae.objectives.sampling import held_out
+from cryovae.objectives.sampling import held_out, step_generator
 from cryovae.objectives.schedules import refill_steps
 from cryovae.objectives.specimen import prepare
 from cryovae.objectives.validation import foresight, foresight_of
@@ -60,7 +63,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for name in [] if options.table else options.data:
         subject = load(name, options.simulated)
-        for row in options.rows:
+        for row in named(options.rows):
             for seed in range(options.seed, options.seed + options.seeds):
                 path = options.out / f"{name}-{row}-{options.minutes:g}min-{seed}.json"
                 if not path.exists():
@@ -74,6 +77,8 @@ def main() -> None:
     print_tables(options.out)
     if options.write:
         write_results(options.out, options.write)
+    if options.figure:
+        draw_slices(options.out, load(options.data[0], options.simulated), options.figure)
 
 
 def _options() -> argparse.Namespace:
@@ -81,13 +86,14 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", nargs="+", default=["dense_a"])
     parser.add_argument("--simulated", type=Path, help="folder of simulated volumes, see simulated.sh")
-    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=[*GROUPS, *ROWS])
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--threads", type=int, default=CORES)
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--write", type=Path, help="write the tables as Markdown")
+    parser.add_argument("--figure", type=Path, help="draw the same slice of all rows of the first of --data")
     return parser.parse_args()
 
 
@@ -113,7 +119,7 @@ def measured(subject: Subject, row: Row, minutes: float, seed: int, threads: int
     elif row.kind == "unet":
         restored = _unet(subject, row, config, minutes, device, about)
     else:
-        restored = _vae(subject, config, minutes, device, about, out / f"{subject.name}-{row.name}-{minutes:g}min-{seed}")
+        restored = _vae(subject, row, config, minutes, device, about, out)
     about |= {
         "whole_cpu_s": round(time.process_time() - began, 1),
         "whole_s": round(time.monotonic() - clock, 1),
@@ -124,6 +130,7 @@ def measured(subject: Subject, row: Row, minutes: float, seed: int, threads: int
         "torch": torch.__version__,
         "device": str(device),
     }
+    keep_slice(out / f"{subject.name}-{row.name}-{minutes:g}min-{seed}.npy", restored)
     return about | scores(restored, subject)
 
 
@@ -215,8 +222,60 @@ def _clock(device: torch.device) -> float:
 
 
 def _vae(
-    subject: Subject, config: RunConfig, minutes: float, device: torch.device, about: dict[str, Any], model: Path
+    subject: Subject, row: Row, config: RunConfig, minutes: float, device: torch.device, about: dict[str, Any], out: Path
 ) -> torch.Tensor:
+    stem = f"{subject.name}-{row.model or row.name}-{minutes:g}min-{config.training.seed}"
+    model = out / f"{stem}.safetensors"
+    if row.model and not model.exists():
+        raise SystemExit(f"{model} is not there: run the row {row.model} first, with the same --minutes and --seed")
+    if row.model:
+        checkpoint = load_model(model)
+        ladder = checkpoint.ladder.to(device)
+        about |= {"steps": checkpoint.step}
+    else:
+        ladder = _trained(subject, config, minutes, device, about)
+        save_model(model, Checkpoint(ladder, config.training.patch, about["steps"], config.objective.encoders, {}))
+    if hidden := hidden_data(subject, config):
+        about |= {"foresight": vars(foresight(ladder, hidden)), "elbo": _bound_of(ladder, hidden, config)}
+    began = time.process_time()
+    how = replace(config.restoration, samples_out=config.restoration.samples, halves=False)
+    restoration = Restorer(ladder, config.training.patch, how, device)(subject.tomogram)
+    about |= {"restore_cpu_s": round(time.process_time() - began, 1), "held_out": restoration.held_out}
+    about |= {"calibration": calibrated(restoration, subject), "search": restoration.search}
+    about |= {"wedge_power_of_input": restoration.figures["wedge_power_of_input"]}
+    about |= {"sharpness": sharpness(restoration.samples[0], restoration.mean, subject)}
+    return restoration.mean
+
+
+def _bound_of(ladder: Ladder, hidden: list[Measurement], config: RunConfig) -> float:
+    """The bound on held-out patches, in nats per measured coefficient."""
+    bound_of = two_encoder_bound if config.objective.encoders == 2 else one_encoder_bound
+    found = []
+    with torch.no_grad():
+        for number, m in enumerate(hidden):
+            m = m.to(ladder.top.device)
+            figures = bound_of(ladder, m, ladder.encode(m.partial, R), step_generator(0, number)).figures()
+            found.append(figures["log_likelihood"] - figures["kl"])
+    return sum(found) / len(found)
+
+
+def sharpness(one: torch.Tensor, answer: torch.Tensor, subject: Subject) -> list[float]:
+    """Power of one sample in the wedge over that of the truth, by shell; the truth on the grey scale of what was measured."""
+    truth = subject.truth
+    wedge, seen = regions((truth.shape[0], truth.shape[1], truth.shape[2]), subject.tomogram.tilts)
+    radius = fourier.radius(truth.shape)
+    x, s, y = (centred_spectrum(v) for v in (answer, one, truth))
+    band = seen * ((radius > 0.01) & (radius < 0.2))
+    scale = float(((x * y.conj()).real * band).sum() / (y.abs().square() * band).sum().clamp_min(1e-30))
+    found = []
+    for low, high in SHELLS:
+        part = wedge * ((radius > low) & (radius <= high))
+        power = scale**2 * float((y.abs().square() * part).sum())
+        found.append(float((s.abs().square() * part).sum()) / max(power, 1e-30))
+    return found
+
+
+def _trained(subject: Subject, config: RunConfig, minutes: float, device: torch.device, about: dict[str, Any]) -> Ladder:
     training = config.training
     specimens = binned(subject.tomogram, training.patch, training.binnings, training.seed, config.objective)
 
@@ -249,16 +308,7 @@ def _vae(
         "trial_s_per_step": seconds,
     }
     about |= {"parameters": sum(p.numel() for p in ladder.parameters()), "held_out_gain": run.best_gain}
-    hidden = hidden_data(subject, config)
-    about["foresight"] = vars(foresight(ladder, hidden)) if hidden else None
-    save_model(Path(f"{model}.safetensors"), Checkpoint(ladder, training.patch, steps, config.objective.encoders, {}))
-    began = time.process_time()
-    how = replace(config.restoration, samples_out=8, halves=False)
-    restoration = Restorer(ladder, training.patch, how, device)(subject.tomogram)
-    about |= {"restore_cpu_s": round(time.process_time() - began, 1), "held_out": restoration.held_out}
-    about |= {"calibration": calibrated(restoration, subject)}
-    about |= {"wedge_power_of_input": restoration.figures["wedge_power_of_input"]}
-    return restoration.mean
+    return ladder
 
 
 def hidden_data(subject: Subject, config: RunConfig) -> list[Measurement]:

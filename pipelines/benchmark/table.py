@@ -20,6 +20,8 @@ COLUMNS = (
     "held out",
     "rms/std wedge",
     "90 % wedge",
+    "sharpness",
+    "ELBO",
     "steps",
     "train CPU s",
     "restore s",
@@ -60,6 +62,8 @@ def cells(group: list[dict[str, Any]]) -> list[str]:
     for r in group:
         wedge = (r.get("calibration") or {}).get("wedge") or {}
         r["rms_wedge"], r["cover_wedge"] = wedge.get("rms_over_std"), wedge.get("coverage", {}).get("0.9")
+        # Of one sample, 0.05 to 0.2 cycles per voxel: a mean of shells, as low ones hold most of the power.
+        r["sharp"] = mean(r["sharpness"][1:4]) if r.get("sharpness") else None
         r["held_out_correlation"] = (r.get("foresight") or {}).get("correlation")
     first = group[0]
     trained = "steps" in first
@@ -72,6 +76,8 @@ def cells(group: list[dict[str, Any]]) -> list[str]:
         _figure(group, "held_out_correlation"),
         _figure(group, "rms_wedge", 2),
         _figure(group, "cover_wedge", 2),
+        _figure(group, "sharp", 2),
+        _figure(group, "elbo"),
         _figure(group, "steps", 0),
         _figure(group, "train_cpu_s", 0),
         _figure(group, "restore_cpu_s", 0),

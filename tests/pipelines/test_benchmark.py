@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -13,7 +14,7 @@ from cryovae import fourier
 from cryovae.config import override, preset
 from cryovae.evaluate.fsc import regions, score
 from cryovae.models.ladder import Ladder
-from cryovae.objectives.regression import OBJECTIVES
+from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.specimen import prepare
 from cryovae.physics.noise import estimate_noise
 from cryovae.physics.rotation import symmetry_rotations
@@ -23,6 +24,7 @@ from tests.conftest import write_mrc
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "pipelines" / "benchmark"))
 
 import data
+import figure
 import rows
 import run
 import table
@@ -42,7 +44,7 @@ def test_every_row_can_be_made(row: str) -> None:
     config = override(preset("quick"), dict(found.settings))
     assert found.kind in ("vae", "unet", "fixed")
     if found.kind == "unet":
-        assert found.objective in OBJECTIVES
+        assert found.objective in NAMES
     Ladder(config.ladder)
 
 
@@ -111,6 +113,38 @@ def test_figures_are_those_of_evaluate(folder: Path) -> None:
     found, expected = run.scores(density, subject), score(density, subject.truth, subject.tomogram.tilts)
     assert found["measured"] == pytest.approx(expected.measured.band, abs=1e-4)
     assert found["wedge"] == pytest.approx(expected.wedge.band, abs=1e-4)
+
+
+def test_groups_stand_for_their_rows() -> None:
+    found = rows.named(["vae", "family", "clipping"])
+    assert found[0] == "vae"
+    assert {"wae_mmd", "flow", "langevin", "cryogen1", "cryogen2", "clipping"} < set(found)
+    assert len(found) == len(set(found))
+    assert all(row.model in rows.ROWS for row in rows.ROWS.values() if row.model)
+
+
+def test_a_row_without_its_model_says_which_to_run_first(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="run the row vae first"):
+        run.measured(data.load("made", folder), rows.ROWS["refined"], 1.0, 1, 1, tmp_path)
+
+
+def test_a_truth_is_as_sharp_as_itself_whatever_its_grey_scale(folder: Path) -> None:
+    subject = data.load("made", folder)
+    truth = torch.as_tensor(subject.truth)
+    assert run.sharpness(3 * truth, 3 * truth, subject) == pytest.approx([1.0] * len(run.SHELLS), rel=1e-3)
+    blurred = fourier.filtered(truth, (fourier.radius(truth.shape) < 0.1).float())
+    found = run.sharpness(blurred, truth, subject)
+    assert found[0] == pytest.approx(1.0, rel=1e-3)
+    assert max(found[2:]) < 1e-3
+
+
+def test_one_picture_shows_all_rows(folder: Path, tmp_path: Path) -> None:
+    subject = data.load("made", folder)
+    for row, wedge in (("vae", 0.8), ("clipping", 0.5)):
+        figure.keep_slice(tmp_path / f"made-{row}-1min-1.npy", torch.as_tensor(subject.truth))
+        (tmp_path / f"made-{row}-1min-1.json").write_text(json.dumps({"row": row, "minutes": 1.0, "wedge": wedge}))
+    figure.draw_slices(tmp_path, subject, tmp_path / "all.png")
+    assert plt.imread(tmp_path / "all.png").std() > 0.1
 
 
 def test_an_empty_wedge_correlates_with_nothing(folder: Path) -> None:
