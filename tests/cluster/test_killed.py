@@ -64,6 +64,7 @@ def _check(folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_killed_at_any_moment_it_resumes_to_the_same_end(tmp_path):
     table = make_set(tmp_path, steps=30, minutes=0.005)
     given = ["--tilt-range", "-60", "60", "--preset", "quick", "--config", str(table.with_name("tiny.toml")), "--device", "cpu"]

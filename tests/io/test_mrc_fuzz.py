@@ -119,5 +119,6 @@ def test_the_damage_leaves_some_files_readable_and_not_all(place):
 
 
 def test_the_limit_of_memory_bites():
+    """Asked for more than can lie free in the process's heap after other tests."""
     with pytest.raises(MemoryError), limited(memory=50 << 20):
-        np.ones(100 << 20, np.uint8)
+        np.empty(4 << 30, np.uint8)

@@ -210,15 +210,16 @@ def test_three_thousand_damaged_tables(place, content):
 
 
 def test_the_damage_leaves_some_files_readable_and_not_all(place):
+    """One in ten, about: so few that of a hundred it may be any number from a few to many."""
     found = []
 
-    @checked(100)
+    @checked(400)
     @given(case=ONE_OF)
     def count(case):
         found.append(tilts(place, case))
 
     count()
-    assert 0.05 < np.mean(found) < 0.95
+    assert 0.02 < np.mean(found) < 0.98
 
 
 def test_an_xml_that_grows_without_end_is_refused(place):
