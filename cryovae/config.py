@@ -67,6 +67,11 @@ class RunConfig:
             )
         if o.name == WAE and (o.free_bits or o.balance):
             raise InputError("free_bits or balance found with objective wae, expected neither: they are for a vae's KL")
+        if not o.stochastic and (o.name != WAE or o.encoders != 2):
+            raise InputError(
+                f"stochastic = false found with objective {o.name} and {o.encoders} encoder(s), expected wae and 2: a vae's "
+                "posterior has a width"
+            )
         if o.cycles < 1 or o.free_bits < 0 or o.free_group < 1:
             raise InputError(
                 f"cycles {o.cycles}, free_bits {o.free_bits:g} and free_group {o.free_group} found, expected cycles and "

@@ -37,7 +37,8 @@ class ObjectiveConfig:
 
     name: 'vae'; 'wae', which charges for the coarsest latents of a batch together (objectives/aggregate.py); or a deterministic
     network by one of the losses in objectives/deterministic.py; all else here is the vae's and the wae's.
-    divergence: of the wae, 'mmd', 'sliced' or 'sinkhorn', times divergence_weight, in nats a place.
+    divergence: of the wae, 'mmd', 'sliced' or 'sinkhorn', times divergence_weight, in nats a place. stochastic: whether its coarsest
+    latents are drawn from q or are q's means; then there is no bound, and the KL that is reported there is of q as wide as it began.
     encoders: 2 for q and r (posterior matching), 1 for the simpler baseline in which r alone is the posterior.
     solo: share of the steps at the start in which the completion term is trained alone.
     beta: weight of the KL after the warm-up; 1 is the ELBO. warmup: share of the steps, after solo, over which it rises from 0.
@@ -62,6 +63,7 @@ class ObjectiveConfig:
     balance: bool = False
     divergence: str = "mmd"
     divergence_weight: float = 10.0
+    stochastic: bool = True
     drop: float = 0.1
     turned: float = 0.1
     tolerance: float = 0.03
@@ -79,7 +81,8 @@ class ObjectiveConfig:
     def remedies(self, beta: float) -> Remedies:
         """Those at work in a step whose weight of the KL is ``beta``."""
         aggregate = self.divergence if self.name == WAE else ""
-        return Remedies(self.free_bits, self.free_group, self.balance and beta < self.beta, aggregate, self.divergence_weight)
+        balance = self.balance and beta < self.beta
+        return Remedies(self.free_bits, self.free_group, balance, aggregate, self.divergence_weight, not self.stochastic)
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,12 @@ def two_encoder_bound(
         q = block.posterior(state, whole[level], prior)
         r = block.partial(state.detach(), partial[level].detach(), prior.detach())
         z = q.sample(_noise_like(prior.mean, generator))
-        matching.append(divergence(q.detach(), DiagonalGaussian(r.mean.detach(), r.log_variance), z.detach()).sum())
+        spread = DiagonalGaussian(r.mean.detach(), r.log_variance)
+        if remedies.certain and not matching:
+            # The coarsest: r is to be as wide as q's means lie about its own.
+            matching.append(-spread.log_densities(q.mean.detach()).sum())
+            return q, q.mean
+        matching.append(divergence(q.detach(), spread, z.detach()).sum())
         return q, z
 
     return _bound(ladder, m, choose, matching, remedies, generator)

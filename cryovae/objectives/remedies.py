@@ -26,7 +26,8 @@ LEAST = 1e-6
 @dataclass(frozen=True)
 class Remedies:
     """free_bits: nats a patch that each group of ``group`` channels has for nothing. balance: levels by their nats a latent.
-    aggregate: the distance that is charged instead on the coarsest level, times ``weight`` (aggregate.py), or none.
+    aggregate: the distance that is charged instead on the coarsest level, times ``weight`` (aggregate.py), or none. certain: its
+    latents are q's means, and not drawn.
     """
 
     free_bits: float = 0.0
@@ -34,6 +35,7 @@ class Remedies:
     balance: bool = False
     aggregate: str = ""
     weight: float = 10.0
+    certain: bool = False
 
     @property
     def any(self) -> bool:

@@ -42,6 +42,20 @@ def test_restore_by_another_objective_writes_mean_and_halves_but_no_std(small_fi
         load_model(out)
 
 
+@pytest.mark.parametrize("words", [["--set", "objective.divergence=sliced"], ["--set", "objective.stochastic=false"]])
+def test_a_wae_restores_as_the_vae_does(small_files: dict[str, Path], tmp_path: Path, words: list[str]) -> None:
+    """The same files, error bars among them; the folder says what was optimised, and its model is a ladder."""
+    out = tmp_path / "out"
+    halves = ["--half1", small_files["half1"], "--half2", small_files["half2"], "--tilts", small_files["tilts"]]
+    result = cryovae("restore", *halves, "-o", out, *TINY_TRAIN, "--steps", "4", "--objective", "wae", *words)
+    assert result.returncode == 0, result.stderr
+    assert mrcfile.read(out / "ts_01_std.mrc").min() > 0
+    settings = (out / "config.toml").read_text()
+    assert 'name = "wae"' in settings
+    assert words[1].removeprefix("objective.").split("=")[0] in settings
+    assert load_model(out).step == 4
+
+
 def test_train_one_network_on_several_volumes(small_files: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = [small_files["half1"], small_files["half2"], "--tilts", small_files["tilts"], "-o", out, *TINY_TRAIN, "--steps", "3"]

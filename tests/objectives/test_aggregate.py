@@ -7,9 +7,9 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from cryovae.config import override, preset
-from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.ladder import Ladder, LadderConfig, R
 from cryovae.objectives.aggregate import SCALES, aggregated, mmd, sinkhorn, sliced
-from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.objectives.elbo import ObjectiveConfig, two_encoder_bound
 from cryovae.objectives.specimen import prepare
 from cryovae.tomogram import InputError
 from cryovae.train import Trainer, TrainingConfig
@@ -93,6 +93,44 @@ def test_a_wae_trains_q_by_its_cloud(small, divergence):
     assert all(r.event is None for r in reports)
 
 
+def test_a_deterministic_encoder_gives_its_means_and_r_learns_how_far_they_lie(small):
+    """No noise enters on the coarsest level, nothing trains q's width there, and r's is pulled to |mu_q - mu_r|."""
+    torch.manual_seed(0)
+    objective = ObjectiveConfig(name="wae", stochastic=False, solo=0.0, refill_from=1.0)
+    ladder = Ladder(LadderConfig((4, 6, 8), (2, 3, 4), 1))
+    with torch.no_grad():
+        for p in ladder.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    trainer = Trainer(ladder, [prepare(small, 16)], TrainingConfig(patch=16, batch=2), objective, torch.device("cpu"))
+    measurement, top = trainer._draw(0), ladder.level(2)
+    with torch.no_grad():
+        top.posterior.shift.bias.fill_(2.0)
+
+    def coarsest(seed, stochastic=False):
+        seen = []
+        hook = top.enter.register_forward_pre_hook(lambda module, latent: seen.append(latent[0].detach()))
+        remedies = replace(objective, stochastic=stochastic).remedies(1.0)
+        noise = torch.Generator().manual_seed(seed)
+        bound = two_encoder_bound(ladder, measurement, ladder.encode(measurement.partial, R), noise, remedies)
+        hook.remove()
+        return seen[0], bound
+
+    assert torch.equal(coarsest(1)[0], coarsest(2)[0])
+    assert not torch.equal(coarsest(1, stochastic=True)[0], coarsest(2, stochastic=True)[0])
+
+    def pull(width):
+        ladder.zero_grad()
+        with torch.no_grad():
+            top.partial.scale.bias.fill_(width)
+        coarsest(1)[1].loss(1.0).backward()
+        return top.partial.scale.bias.grad
+
+    assert (pull(5.0) > 0).all()
+    assert (pull(-6.0) < 0).all()
+    assert top.posterior.shift.bias.grad.any()
+    assert top.posterior.scale.bias.grad is None
+
+
 def test_the_charge_grows_with_the_distance(small):
     ladder = Ladder(LadderConfig((4, 6, 8), (2, 3, 4), 1))
 
@@ -113,4 +151,6 @@ def test_settings_of_the_wae_are_checked():
         override(preset("quick"), {"objective.divergence": "kl"})
     with pytest.raises(InputError, match="free_bits or balance found with objective wae"):
         override(preset("quick"), {"objective.name": "wae", "objective.free_bits": 0.5})
-    assert override(preset("quick"), {"objective.name": "wae"}).objective.variational
+    with pytest.raises(InputError, match="stochastic = false found with objective vae and 2 encoder"):
+        override(preset("quick"), {"objective.stochastic": False})
+    assert override(preset("quick"), {"objective.name": "wae", "objective.stochastic": False}).objective.variational
