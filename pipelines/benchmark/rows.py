@@ -76,6 +76,12 @@ FAMILY = (
     Row("wae_mmd", "vae", "WAE, MMD on the coarsest latents", settings={"objective.name": "wae"}),
     Row("wae_sliced", "vae", "WAE, sliced distance", settings={"objective.name": "wae", "objective.divergence": "sliced"}),
     Row("wae_sinkhorn", "vae", "WAE, Sinkhorn", settings={"objective.name": "wae", "objective.divergence": "sinkhorn"}),
+    Row(
+        "wae_deterministic",
+        "vae",
+        "WAE, MMD, the coarsest latents being q's means",
+        settings={"objective.name": "wae", "objective.stochastic": False},
+    ),
     Row("beta_0", "vae", "plain autoencoder: nothing is paid for latents", settings={"objective.beta": 0.0}),
     Row("beta_0.1", "vae", "beta 0.1", settings={"objective.beta": 0.1}),
     Row("beta_4", "vae", "beta 4", settings={"objective.beta": 4.0}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -96,34 +97,85 @@ def print_tables(out: Path) -> None:
         Console(width=150).print(table)
 
 
+@dataclass(frozen=True)
+class Line:
+    """A row as it stands in RESULTS.md: its cells by column, and how it was made."""
+
+    cells: dict[str, str]
+    how: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What another sitting replaces: the same row of as many minutes."""
+        return self.cells["row"], self.cells["min"]
+
+    @property
+    def wedge(self) -> float:
+        return float(self.cells["wedge"].split()[0])
+
+
 def _pair(known: dict[str, float | None]) -> str:
     return " / ".join("-" if known[part] is None else f"{known[part]:.2f}" for part in ("wedge", "measured"))
 
 
 def write_results(out: Path, path: Path) -> None:
-    """Put the tables between the marks in a Markdown file, which keeps the rest of what it says."""
-    lines = []
-    for data, groups in rows_in(out).items():
-        lines += [f"### {data}", "", f"| {' | '.join(COLUMNS)} |", f"| {' | '.join('---' for _ in COLUMNS)} |"]
-        lines += [f"| {' | '.join(cells(group))} |" for group in groups]
-        lines += [
-            "",
-            "Wedge by shell (0.01-0.05, -0.1, -0.15, -0.2, -0.3 cycles per voxel), wedge / measured by cone about "
-            "the beam, and how each row was made:",
-            "",
-        ]
-        for group in groups:
-            first = group[0]
-            cones = ", ".join(f"{name}° {_pair(known)}" for name, known in (first.get("cones") or {}).items())
-            shells = ", ".join(f"{value:.2f}" for value in first["wedge_by_shell"])
-            seeds = ", ".join(str(r["seed"]) for r in group)
-            figures = f"[{shells}] ({cones})" if cones else f"[{shells}]"
-            lines.append(
-                f"- `{first['row']}` {figures}: {first['about']}; `{first['command']}`, seed {seeds}, commit {first['commit']}, "
-                f"torch {first['torch']} on {first['device']}, {first['whole_s']:.0f} s of the clock"
-            )
-        lines.append("")
-    before, mark, after = "", "<!-- tables -->", ""
+    """Put the rows of ``out`` into the tables between the marks of a Markdown file. What else it says is kept, and so are rows of
+    other sittings; those of the same row and minutes give way.
+    """
+    mark = "<!-- tables -->"
+    before, between, after = "", "", ""
     if path.exists() and path.read_text().count(mark) == 2:
-        before, _, after = path.read_text().split(mark)
-    path.write_text(f"{before}{mark}\n" + "\n".join(lines) + f"{mark}{after}")
+        before, between, after = path.read_text().split(mark)
+    tables = written(between)
+    for data, groups in rows_in(out).items():
+        for group in groups:
+            line = Line(dict(zip(COLUMNS, cells(group), strict=True)), _how(group))
+            tables[data][line.key] = line
+    text = "\n".join(part for data in sorted(tables) for part in _section(data, list(tables[data].values())))
+    path.write_text(f"{before}{mark}\n{text}{mark}{after}")
+
+
+def written(text: str) -> dict[str, dict[tuple[str, str], Line]]:
+    """The rows of tables that ``write_results`` wrote, by data set. Columns that they lack, being older, are filled with '-'."""
+    tables: dict[str, dict[tuple[str, str], Line]] = defaultdict(dict)
+    for section in text.split("### ")[1:]:
+        lines = section.splitlines()
+        header, _, *rows = (_split(line) for line in lines if line.startswith("|"))
+        hows = [line for line in lines if line.startswith("- ")]
+        for values, how in zip(rows, hows, strict=True):
+            line = Line(dict.fromkeys(COLUMNS, "-") | dict(zip(header, values, strict=True)), how)
+            tables[lines[0]][line.key] = line
+    return tables
+
+
+def _split(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def _section(data: str, lines: list[Line]) -> list[str]:
+    lines.sort(key=lambda line: -line.wedge)
+    return [
+        f"### {data}",
+        "",
+        f"| {' | '.join(COLUMNS)} |",
+        f"| {' | '.join('---' for _ in COLUMNS)} |",
+        *(f"| {' | '.join(line.cells[column] for column in COLUMNS)} |" for line in lines),
+        "",
+        "Wedge by shell (0.01-0.05, -0.1, -0.15, -0.2, -0.3 cycles per voxel), wedge / measured by cone about "
+        "the beam, and how each row was made:",
+        "",
+        *(line.how for line in lines),
+        "",
+    ]
+
+
+def _how(group: list[dict[str, Any]]) -> str:
+    first = group[0]
+    cones = ", ".join(f"{name}° {_pair(known)}" for name, known in (first.get("cones") or {}).items())
+    shells = ", ".join(f"{value:.2f}" for value in first["wedge_by_shell"])
+    seeds = ", ".join(str(r["seed"]) for r in group)
+    figures = f"[{shells}] ({cones})" if cones else f"[{shells}]"
+    return (
+        f"- `{first['row']}` {figures}: {first['about']}; `{first['command']}`, seed {seeds}, commit {first['commit']}, "
+        f"torch {first['torch']} on {first['device']}, {first['whole_s']:.0f} s of the clock"
+    )
