@@ -81,6 +81,19 @@ def below_nyquist(shape: Sequence[int], device: torch.device | None = None) -> T
     return (k < 0.5 - 1e-6).all(0).float()
 
 
+def centred(table: Tensor, shape: Sequence[int]) -> Tensor:
+    """A table over the half spectrum of densities of ``shape``, the same at k and -k, to the whole spectrum (z, y, x) with zero
+    frequency in the middle.
+    """
+    mirrored = table.flip(0, 1).roll((1, 1), (0, 1))[:, :, 1 : (shape[-1] + 1) // 2].flip(2)
+    return torch.fft.fftshift(torch.cat((table, mirrored), -1))
+
+
+def half_of(table: Tensor) -> Tensor:
+    """The half spectrum (z, y, x // 2 + 1), zero frequency first, of a table as ``centred`` gives it."""
+    return torch.fft.ifftshift(table)[..., : table.shape[-1] // 2 + 1]
+
+
 def filtered(density: Tensor, weight: Tensor) -> Tensor:
     """F^-1 [ weight F density ], shape kept; ``weight`` is real, on the half spectrum."""
     return inverse(transform(density) * weight, density.shape[-3:])

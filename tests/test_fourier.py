@@ -29,6 +29,15 @@ def test_frequencies_are_cycles_per_voxel(shape):
     assert ky == kx == 0
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_centred_spectrum_has_both_signs(shape):
+    """As the whole transform has them; and back again."""
+    x = torch.randn(*shape, dtype=torch.float64)
+    power, whole = fourier.transform(x).abs(), torch.fft.fftn(x, norm="ortho").abs()
+    assert torch.allclose(fourier.centred(power, shape), torch.fft.fftshift(whole))
+    assert torch.equal(fourier.half_of(fourier.centred(power, shape)), power)
+
+
 def test_no_bin_at_nyquist_is_kept():
     kept = fourier.below_nyquist((6, 7, 8)) > 0
     k = fourier.frequencies((6, 7, 8)).abs()

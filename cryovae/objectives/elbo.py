@@ -37,8 +37,8 @@ class ObjectiveConfig:
 
     name: 'vae'; 'wae', which charges for the coarsest latents of a batch together (objectives/aggregate.py); or a deterministic
     network by one of the losses in objectives/deterministic.py; all else here is the vae's and the wae's.
-    divergence: of the wae, 'mmd', 'sliced' or 'sinkhorn', times divergence_weight, in nats a place. stochastic: whether its coarsest
-    latents are drawn from q or are q's means; then there is no bound, and the KL that is reported there is of q as wide as it began.
+    divergence: of the wae, 'mmd', 'sliced' or 'sinkhorn', times divergence_weight, in nats a place. stochastic: whether its
+    coarsest latents are drawn from q or are its means; then there is no bound: the KL reported there is of q as wide as it began.
     encoders: 2 for q and r (posterior matching), 1 for the simpler baseline in which r alone is the posterior.
     solo: share of the steps at the start in which the completion term is trained alone.
     beta: weight of the KL after the warm-up; 1 is the ELBO. warmup: share of the steps, after solo, over which it rises from 0.

@@ -11,26 +11,24 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
+from cryovae import fourier
+
 
 def depth(given: Tensor) -> Tensor:
     """Distance (z, y, x // 2 + 1) in bins to the nearest with ``given`` over 0.5, for the half spectrum of a cube; 0 in those.
 
     Infinite where no bin was given.
     """
-    side = given.shape[0]
-    return torch.from_numpy(np.fft.ifftshift(depth_table(given).numpy())[..., : side // 2 + 1].copy())
+    return fourier.half_of(depth_table(given))
 
 
 def depth_table(given: Tensor) -> Tensor:
     """The same over the whole spectrum, zero frequency in the middle: (side, side, side), for ``depth_at``."""
-    side = given.shape[0]
-    seen = (given > 0.5).numpy()
     # F(-k) is the conjugate of F(k), and was measured with it.
-    mirrored = np.roll(seen[::-1, ::-1, :], (1, 1), (0, 1))[:, :, (side - 1) // 2 : 0 : -1]
-    whole = np.fft.fftshift(np.concatenate((seen, mirrored), -1))
-    if not whole.any():
-        return torch.full(whole.shape, float("inf"))
-    return torch.from_numpy(distance_transform_edt(~whole).astype(np.float32))
+    seen = fourier.centred(given > 0.5, (given.shape[0],) * 3)
+    if not seen.any():
+        return torch.full(seen.shape, float("inf"))
+    return torch.from_numpy(distance_transform_edt(~seen.numpy()).astype(np.float32))
 
 
 def depth_at(table: Tensor, frequency: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
     python pipelines/benchmark/speed.py                          on the GPU if there is one, else on the CPU
     python pipelines/benchmark/speed.py --preset default --device cuda --sizes 128 256
-    python pipelines/benchmark/speed.py --layouts                the training step by memory layout, in turn, in one run
+    python pipelines/benchmark/speed.py --compare layouts        the training step by memory layout, in turn, in one run
+    python pipelines/benchmark/speed.py --compare compiled       as it is, and with its residual blocks compiled by torch
 
 The peak is that of a large float32 matrix product, measured in the same run; floating-point operations are counted by torch. On
 shared machines timings are noisy: what is compared is timed in turn, and the ratio is what counts.
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -25,6 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cryovae.config import RunConfig, preset
 from cryovae.models.ladder import Ladder
+from cryovae.models.layers import Blocks
 from cryovae.objectives.specimen import prepare
 from cryovae.physics.simulate import SimulationConfig, simulate
 from cryovae.restore import RestoreConfig, Restorer
@@ -32,7 +35,6 @@ from cryovae.tomogram import Tomogram
 from cryovae.train import Interrupted, Report, Trainer
 
 PARTS = ("data", "forward", "backward", "update")
-LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last_3d": torch.channels_last_3d}
 PHASES = {"completion alone": 1.0, "completion and bound": 0.0}
 PEAK_SIDE, PEAK_TIMES = {"cpu": 1536, "cuda": 8192}, 8
 
@@ -46,8 +48,8 @@ def main() -> None:
         time_restore(given.preset, device, given.sizes[0], given.samples)
         return
     print(f"{_named(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads, preset {given.preset}")
-    if given.layouts:
-        time_layouts(given.preset, device, given.rounds)
+    if given.compare:
+        time_variants(given.preset, device, given.rounds, VARIANTS[given.compare])
         return
     peak = matrix_peak(device)
     print(f"matrix product, float32: {peak / 1e9:.0f} GFLOP/s")
@@ -65,7 +67,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="*", default=[96], help="sides of cubes that are restored, in voxels")
     parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=8, help="steps that are timed")
-    parser.add_argument("--layouts", action="store_true", help="compare memory layouts instead")
+    parser.add_argument("--compare", choices=list(VARIANTS), help="compare two ways of a training step instead")
     parser.add_argument("--restore-one", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -144,22 +146,41 @@ def kinds(trainer: Trainer, device: torch.device) -> dict[str, float]:
     return {kind: t / whole for kind, t in spent.items()}
 
 
-def time_layouts(name: str, device: torch.device, rounds: int) -> None:
-    """Print seconds a step by memory layout of the networks, in turn."""
+def _laid_out(layout: torch.memory_format) -> Callable[[Ladder], None]:
+    def change(ladder: Ladder) -> None:
+        ladder.to(memory_format=layout)  # type: ignore[call-overload]
+
+    return change
+
+
+def _compiled(ladder: Ladder) -> None:
+    for module in ladder.modules():
+        if isinstance(module, Blocks):
+            module.compile()
+
+
+VARIANTS: dict[str, dict[str, Callable[[Ladder], None]]] = {
+    "layouts": {"contiguous": _laid_out(torch.contiguous_format), "channels_last_3d": _laid_out(torch.channels_last_3d)},
+    "compiled": {"as it is": lambda ladder: None, "compiled": _compiled},
+}
+
+
+def time_variants(name: str, device: torch.device, rounds: int, variants: dict[str, Callable[[Ladder], None]]) -> None:
+    """Print seconds a step of two ways of running the networks, in turn."""
     config = preset(name)
     side = config.training.patch
     tomogram = sample((side + 24, side + 48, side + 40))
     for phase, solo in PHASES.items():
-        trainers = {layout: trainer_of(tomogram, config, device, solo) for layout in LAYOUTS}
-        for layout, trainer in trainers.items():
-            trainer.ladder.to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
-            steps(trainer, 1)
-        spent: dict[str, list[float]] = {layout: [] for layout in LAYOUTS}
+        trainers = {variant: trainer_of(tomogram, config, device, solo) for variant in variants}
+        for variant, trainer in trainers.items():
+            variants[variant](trainer.ladder)
+            steps(trainer, 2)
+        spent: dict[str, list[float]] = {variant: [] for variant in variants}
         for _ in range(rounds):
-            for layout, trainer in trainers.items():
-                spent[layout] += [sum(report.seconds.values()) for report in steps(trainer, 1)]
+            for variant, trainer in trainers.items():
+                spent[variant] += [sum(report.seconds.values()) for report in steps(trainer, 1)]
         ratio = statistics.median(a / b for a, b in zip(*spent.values(), strict=True))
-        words = ", ".join(f"{layout} {statistics.median(found):.2f} s a step" for layout, found in spent.items())
+        words = ", ".join(f"{variant} {statistics.median(found):.2f} s a step" for variant, found in spent.items())
         print(f"{phase}: {words}, ratio {ratio:.2f} (median of {rounds} pairs)")
 
 

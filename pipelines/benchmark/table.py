@@ -111,6 +111,7 @@ class Line:
 
     @property
     def wedge(self) -> float:
+        """What tables are sorted by."""
         return float(self.cells["wedge"].split()[0])
 
 

@@ -67,17 +67,23 @@ def test_sinkhorn_is_the_cost_of_the_best_plan(monkeypatch):
     assert float(sinkhorn(a, b)) == pytest.approx(best / 3, rel=0.02)
 
 
-@pytest.mark.parametrize("divergence", ["mmd", "sliced", "sinkhorn"])
-def test_a_wae_trains_q_by_its_cloud(small, divergence):
-    """The coarsest level is charged by the distance, the finer ones by their KL; what is reported is the bound."""
+def _trainer(small, objective):
+    """Of a small ladder none of whose heads is at zero any more."""
     torch.manual_seed(0)
-    objective = ObjectiveConfig(name="wae", divergence=divergence, solo=0.0, refill_from=1.0)
     ladder = Ladder(LadderConfig((4, 6, 8), (2, 3, 4), 1))
     with torch.no_grad():
         for p in ladder.parameters():
             p.add_(0.05 * torch.randn_like(p))
     training = TrainingConfig(patch=16, batch=2, steps=12, learning_rate=1e-3, validate_every=4)
-    trainer = Trainer(ladder, [prepare(small, 16)], training, objective, torch.device("cpu"))
+    return Trainer(ladder, [prepare(small, 16)], training, objective, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("divergence", ["mmd", "sliced", "sinkhorn"])
+def test_a_wae_trains_q_by_its_cloud(small, divergence):
+    """The coarsest level is charged by the distance, the finer ones by their KL; what is reported is the bound."""
+    objective = ObjectiveConfig(name="wae", divergence=divergence, solo=0.0, refill_from=1.0)
+    trainer = _trainer(small, objective)
+    ladder = trainer.ladder
     measurement = trainer._draw(trainer.step)
     figures, _ = trainer._gradients(measurement, 1.0, {})
     assert figures["kl"] > 0
@@ -95,13 +101,9 @@ def test_a_wae_trains_q_by_its_cloud(small, divergence):
 
 def test_a_deterministic_encoder_gives_its_means_and_r_learns_how_far_they_lie(small):
     """No noise enters on the coarsest level, nothing trains q's width there, and r's is pulled to |mu_q - mu_r|."""
-    torch.manual_seed(0)
     objective = ObjectiveConfig(name="wae", stochastic=False, solo=0.0, refill_from=1.0)
-    ladder = Ladder(LadderConfig((4, 6, 8), (2, 3, 4), 1))
-    with torch.no_grad():
-        for p in ladder.parameters():
-            p.add_(0.05 * torch.randn_like(p))
-    trainer = Trainer(ladder, [prepare(small, 16)], TrainingConfig(patch=16, batch=2), objective, torch.device("cpu"))
+    trainer = _trainer(small, objective)
+    ladder = trainer.ladder
     measurement, top = trainer._draw(0), ladder.level(2)
     with torch.no_grad():
         top.posterior.shift.bias.fill_(2.0)

@@ -209,7 +209,8 @@ def test_results_keep_what_was_written_around_the_tables(tmp_path: Path) -> None
 def test_rows_of_other_sittings_stay_in_the_tables(tmp_path: Path) -> None:
     """Those with fewer columns too; the same row of as many minutes is replaced, another number of minutes is another row."""
     results = tmp_path / "RESULTS.md"
-    old = "### set\n\n| row | min | wedge | GB |\n| --- | --- | --- | --- |\n| vae | 30 | 0.600 | 1.5 |\n| vae | 1 | 0.400 | 1.5 |\n"
+    old = "### set\n\n| row | min | wedge | GB |\n| --- | --- | --- | --- |\n| vae | 30 | 0.600 | 1.5 |\n"
+    old += "| vae | 1 | 0.400 | 1.5 |\n"
     old += "| untouched | - | 0.100 | 0.3 |\n\nhow:\n\n- `vae` long ago\n- `vae` shorter\n- `untouched` made\n\n"
     results.write_text(f"before\n<!-- tables -->\n{old}<!-- tables -->\nafter\n")
     record = {"data": "set", "row": "vae", "minutes": 1.0, "seed": 1, "wedge": 0.5, "wedge_by_shell": [0.5], "steps": 7}
@@ -217,7 +218,7 @@ def test_rows_of_other_sittings_stay_in_the_tables(tmp_path: Path) -> None:
     (tmp_path / "set-vae-1min-1.json").write_text(json.dumps(record))
     table.write_results(tmp_path, results)
     found = table.written(results.read_text().split("<!-- tables -->")[1])["set"]
-    assert [key for key in found] == [("vae", "30"), ("vae", "1"), ("untouched", "-")]
+    assert list(found) == [("vae", "30"), ("vae", "1"), ("untouched", "-")]
     assert found["vae", "30"].cells["GB"] == "1.5"
     assert found["vae", "30"].cells["steps"] == "-"
     assert found["vae", "30"].how == "- `vae` long ago"
