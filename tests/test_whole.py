@@ -27,7 +27,7 @@ def simulation():
 
 
 def _restored(tomogram):
-    """Restored by a model trained on it, and the last validation."""
+    """Restored by a model trained on it, and its validations."""
     torch.manual_seed(0)
     cpu = torch.device("cpu")
     objective = ObjectiveConfig(turned=0.0)
