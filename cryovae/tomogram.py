@@ -195,6 +195,7 @@ class Tomogram:
     unrotated: its files hold the beam along their middle axis, as IMOD's tilt writes them, and so will the restored volumes.
     mask: (z, y, x) boolean, where the specimen is and training patches come from, or None for everywhere.
     grey: mean and standard deviation by which it is standardised, those of the whole of which it is a part; or None for its own.
+    reserved: corners of the patches that the whole of which it is a part holds out, wherever they lie; or None for its own.
     """
 
     name: str
@@ -208,6 +209,7 @@ class Tomogram:
     unrotated: bool = False
     mask: np.ndarray | None = None
     grey: tuple[float, float] | None = None
+    reserved: tuple[tuple[int, int, int], ...] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

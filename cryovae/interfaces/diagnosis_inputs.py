@@ -33,7 +33,8 @@ def diagnosed_run(run: Path, voxel_size: float | None, device: torch.device) -> 
     checkpoint = variational_model_of(run)
     config = training_config_of(run)
     tomogram = tomogram_of(run, voxel_size)
-    foreign = bool(checkpoint.noise) and tomogram.name not in checkpoint.noise
+    parts = f"{tomogram.name} part "
+    foreign = bool(checkpoint.noise) and not any(n == tomogram.name or n.startswith(parts) for n in checkpoint.noise)
     specimen = prepare(tomogram, checkpoint.patch, config.training.seed, not foreign, config.objective)
     if len(checkpoint.noise) > 1:
         specimen = replace(specimen, held_out=specimen.held_out[: max(MOST_HELD_OUT // len(checkpoint.noise), 1)])

@@ -1,8 +1,9 @@
-"""Training on a tomogram that is larger than the memory that a run may take: on the part of it that shows most."""
+"""Training on tomograms that are larger than the memory that a run may take: on parts of them, those that show most."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from math import prod
 from pathlib import Path
 
@@ -16,13 +17,15 @@ from cryovae.interfaces import memory
 from cryovae.interfaces.run_folder import log
 from cryovae.interfaces.streamed_run import shape_of
 from cryovae.io.star.loading import Tomograms
-from cryovae.objectives.telling_part import part_of
+from cryovae.objectives.telling_part import Parts, part_names, pieces_of
 from cryovae.tomogram import InputError, Tomogram
 
 # Volumes of 32 bits that are held at the most while a tomogram is made ready and trained on (measured: 21, 22 with halves).
 IN_TRAINING = 24
 # Sides of the smallest part, in patches.
 LEAST = 2
+# How often training is to come by a voxel: more parts are taken only while it does.
+VISITS = 4
 
 
 def in_training(config: RunConfig, device: torch.device) -> float:
@@ -32,46 +35,58 @@ def in_training(config: RunConfig, device: torch.device) -> float:
     return memory.PROGRAM + batch
 
 
-def trainable(tomogram: Tomogram, config: RunConfig, device: torch.device, budget: int) -> Tomogram:
-    """The tomogram itself, or the part of it on which a training keeps within ``budget`` bytes, cut out into memory.
-
-    InputError if that would be next to nothing.
-    """
-    taken = in_training(config, device)
-    voxels = _voxels(config, device, budget)
-    if tomogram.density.size <= voxels:
-        return tomogram
-    least = (LEAST * config.training.patch) ** 3
-    if voxels < least:
-        needed = taken + 4 * IN_TRAINING * least
-        raise InputError(
-            f"{tomogram.name} is larger than memory, and {budget / 1e9:.2f} GB hold no part worth training on, expected at least "
-            f"{needed / 1e9:.2f} GB for patches of {config.training.patch} voxels: give more --memory, or pass --model"
-        )
-    part = part_of(tomogram, voxels)
-    shapes = [" x ".join(str(n) for n in t.shape) for t in (part, tomogram)]
-    log.info("%s: larger than memory, trained on the %s of its %s voxels that show most", tomogram.name, *shapes)
-    return part
-
-
 def within(tomograms: Tomograms, firsts: Sequence[Path], config: RunConfig, device: torch.device, budget: int) -> Tomograms:
-    """The same, of each that is too large only the part that is trained on; a deterministic network takes them whole.
+    """The same, and of each that is too large parts of which one at a time keeps within ``budget`` bytes, as many as there is
+    training for; a deterministic network takes all of them whole.
 
-    firsts: a file of each, of its size.
+    firsts: a file of each, of its size. InputError if a part would be next to nothing.
     """
     if not config.objective.variational:
         return tomograms
-    voxels = _voxels(config, device, budget)
+    # What is free differs between ranks, and they must train on the same parts.
+    budget = ranks.told(budget)
+    room = int((budget - in_training(config, device)) / (4 * IN_TRAINING))
+    names: list[str] = []
+    loads: list[Callable[[bool], Tomogram]] = []
+    for index, (name, first) in enumerate(zip(tomograms.names, firsts, strict=True)):
+        shape, load = shape_of(first), partial(tomograms.load, index)
+        if prod(shape) <= room:
+            names.append(name)
+            loads.append(load)
+            continue
+        _check(name, room, config, device, budget)
+        count = _count(shape, room, config, len(firsts))
+        names += part_names(name, count)
+        loads += _loads(load, room, config.training.patch, count)
+    return Tomograms(names, lambda index, mapped: loads[index](mapped))
 
-    def load(index: int, mapped: bool) -> Tomogram:
-        large = prod(shape_of(firsts[index])) > voxels
-        found = tomograms.load(index, mapped or large)
-        return trainable(found, config, device, budget) if large else found
 
-    return Tomograms(tomograms.names, load)
+def _loads(load: Callable[[bool], Tomogram], room: int, side: int, count: int) -> list[Callable[[bool], Tomogram]]:
+    """What cuts each part; the tomogram is opened, and looked through, with the first of them."""
+
+    @cache
+    def parts() -> Parts:
+        found = Parts(load(True), room, side, count)
+        shape, whole = (" x ".join(str(n) for n in sizes) for sizes in (found.shape, found.whole.shape))
+        told = f"the {shape}" if count == 1 else f"{count} parts of about {shape}"
+        log.info("%s: larger than memory, trained on %s of its %s voxels that show most", found.whole.name, told, whole)
+        return found
+
+    return [lambda mapped, number=number: parts()[number] for number in range(count)]  # type: ignore[misc]
 
 
-def _voxels(config: RunConfig, device: torch.device, budget: int) -> int:
-    """Of a tomogram, as many as may be trained on."""
-    # What is free differs between ranks, and they must train on one part.
-    return int((ranks.told(budget) - in_training(config, device)) / (4 * IN_TRAINING))
+def _check(name: str, room: int, config: RunConfig, device: torch.device, budget: int) -> None:
+    least = (LEAST * config.training.patch) ** 3
+    if room < least:
+        needed = in_training(config, device) + 4 * IN_TRAINING * least
+        raise InputError(
+            f"{name} is larger than memory, and {budget / 1e9:.2f} GB hold no part worth training on, expected at least "
+            f"{needed / 1e9:.2f} GB for patches of {config.training.patch} voxels: give more --memory, or pass --model"
+        )
+
+
+def _count(shape: Sequence[int], room: int, config: RunConfig, tomograms: int) -> int:
+    """Of the parts that make up a tomogram, as many as training comes by VISITS times."""
+    training = config.training
+    drawn = training.steps * training.batch * ranks.count() * training.patch**3 / tomograms
+    return max(min(int(drawn / (VISITS * room)), pieces_of(shape, room)), 1)

@@ -21,6 +21,7 @@ from cryovae.interfaces.live import Live
 from cryovae.interfaces.pictures import loss_plot
 from cryovae.interfaces.progress import Watch
 from cryovae.interfaces.run_folder import Metrics, RunFolder, log, read_metrics
+from cryovae.io.stored import released
 from cryovae.models.ladder import Ladder
 from cryovae.objectives.binning import binned
 from cryovae.objectives.sampling import draw, step_generator
@@ -88,7 +89,7 @@ def _specimens(tomograms: Sequence[Tomogram], config: RunConfig, place: Path) ->
         t = config.training
         for size, specimen in enumerate(binned(tomogram, t.patch, t.binnings, t.seed, config.objective)):
             if len(tomograms) > 1:
-                specimen = shelved(replace(specimen, held_out=specimen.held_out[: share[number]]), place / f"{number}_{size}")
+                specimen = shelved(specimen.validated_by(share[number]), place / f"{number}_{size}")
             specimens.append(specimen)
     specimens = with_some_apart(specimens, config.training.patch)
     for specimen in specimens:
@@ -105,6 +106,7 @@ def _refill_with(config: RunConfig, device: torch.device, place: Path | None) ->
         # Many times as long as a step, and nothing of the trainer changes meanwhile: it may be left at any moment.
         with leaving():
             found = refilled(ladder, specimen, config.training.patch, seed, device)
+        released(specimen.density)
         if place is None:
             return found
         # The file before this one is still mapped, and goes from the disk once it is not.

@@ -6,12 +6,15 @@ read and written, nothing does.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 Box = tuple[slice, ...]
 
@@ -96,12 +99,24 @@ class Stored:
 
 
 def released(density: Any) -> None:
-    """Let go of the pages of a mapped array, or of those that a view is made of; they are read again when they are needed."""
+    """Let go of the pages of a mapped array or tensor, or of those that a view is made of; they are read again when they are
+    needed. Of one in memory nothing is.
+    """
+    if isinstance(density, Tensor):
+        _released_storage(density.untyped_storage())
+        return
     for part in getattr(density, "parts", ()):
         released(part)
     found = mapping_of(density)
     if found is not None and hasattr(mmap, "MADV_DONTNEED"):
         found.madvise(mmap.MADV_DONTNEED)
+
+
+def _released_storage(storage: torch.UntypedStorage) -> None:
+    """Only of a file: what is in memory alone would be lost."""
+    if storage.filename is not None and hasattr(mmap, "MADV_DONTNEED"):
+        system = ctypes.CDLL(None)
+        system.madvise(ctypes.c_void_p(storage.data_ptr()), ctypes.c_size_t(storage.nbytes()), mmap.MADV_DONTNEED)
 
 
 def mapping_of(density: Any) -> mmap.mmap | None:

@@ -76,6 +76,7 @@ def halved(tomogram: Tomogram) -> Tomogram:
         mask=None if tomogram.mask is None else tomogram.mask[::2, ::2, ::2],
         voxel_size=2 * tomogram.voxel_size,
         grey=None,
+        reserved=None,
     )
 
 

@@ -24,6 +24,8 @@ from cryovae.tiling.grid import Position
 
 # The first held-out patch may cost a larger share of the positions: without one nothing says when training has gone too far.
 FIRST_HELD_OUT, MOST_HELD_OUT = 0.4, 0.25
+# Of a part, all that is kept from it.
+MOST_LOST = 0.6
 # Patches that stand for the whole, where none can be held out.
 SHOWN = 8
 CORNERS = ((1, 1, 1), (0, 0, 0), (0, 1, 0), (1, 0, 1))
@@ -53,6 +55,27 @@ def held_out_patches(density: Any, side: int, inside: Tensor | None = None) -> t
         if (z, y, x) not in chosen and _share_lost(last, [*chosen, (z, y, x)], side, inside) <= limit:
             chosen.append((z, y, x))
     return tuple(chosen)
+
+
+def never_drawn(
+    density: Any, side: int, inside: Tensor | None, reserved: Sequence[Position]
+) -> tuple[tuple[Position, ...], tuple[Position, ...]]:
+    """The patches to hold out, and others that training is to keep away from.
+
+    reserved: what the whole holds out of which ``density`` (z, y, x) is a part. What of it lies within is held out here too; if
+    nothing does, patches of its own are. What reaches into it is kept away from, if that leaves anything to train on.
+    """
+    last = [max(size - side, 0) for size in density.shape]
+    within = tuple(box for box in reserved if all(0 <= b <= end for b, end in zip(box, last, strict=True)))
+    reaching = tuple(
+        box for box in reserved
+        if box not in within and all(-side < b < size for b, size in zip(box, density.shape, strict=True))
+    )  # fmt: skip
+    own = held_out_patches(density, side, inside)
+    for held, apart in ((within or own, reaching), (within or own, ())):
+        if not held + apart or _share_lost(last, held + apart, side, inside) < MOST_LOST:
+            return held, apart
+    return own, ()
 
 
 def shown_patches(density: Any, side: int) -> tuple[Position, ...]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier, ranks
+from cryovae.io.stored import released
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.pairs import Measurement, random_keep
 from cryovae.objectives.specimen import Specimen, drawn_position, held_out_rotations, patch_pair
@@ -34,11 +35,19 @@ def draw(
 ) -> Measurement:
     """A training batch: one specimen, ``batch`` patches, turned by cube rotations or, for a share of the batches, by any.
 
-    Of several ranks each makes its own ``batch`` of the patches that one alone would draw for all of them.
+    Of several ranks each makes its own ``batch`` of the patches that one alone would draw for all of them. A specimen on the disk
+    is read where patches lie, and takes no memory afterwards.
     """
+    specimen = drawn_specimen(specimens, generator)
+    found = _drawn(specimen, side, batch, config, generator)
+    for density in (specimen.density, specimen.filled):
+        released(density)
+    return found
+
+
+def _drawn(specimen: Specimen, side: int, batch: int, config: ObjectiveConfig, generator: torch.Generator) -> Measurement:
     whole = batch * ranks.count()
     mine = ranks.own(whole)
-    specimen = drawn_specimen(specimens, generator)
     freely = bool(torch.rand((), generator=generator) < config.turned) and specimen.tilts.has_wedge
     positions = [drawn_position(specimen, side, generator) for _ in range(whole)]
     share = dropped_share(specimen, config.drop)

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,11 +22,11 @@ LARGE = ("masks", "variances")
 
 def laid_down(tensor: Tensor, path: Path) -> Tensor:
     """The same values in a file, mapped: (...) float32. The file must last as long as the tensor. OSError if the disk is full."""
-    values = tensor.detach().cpu().contiguous().numpy()
+    values = tensor.detach().cpu().contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written, not only mapped: a full disk is then an error here and not a crash when a page is first touched.
-    values.tofile(path)
-    return torch.from_numpy(np.memmap(path, dtype=values.dtype, mode="r+", shape=values.shape))
+    values.numpy().tofile(path)
+    return torch.from_file(str(path), shared=True, size=values.numel(), dtype=values.dtype).view(values.shape)
 
 
 def shelved(specimen: Specimen, folder: Path) -> Specimen:

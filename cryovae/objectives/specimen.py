@@ -12,7 +12,7 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.pairs import Orientations
-from cryovae.objectives.reserved import held_out_patches
+from cryovae.objectives.reserved import never_drawn
 from cryovae.physics.ctf import inverse_transfer
 from cryovae.physics.noise import NoiseSpectrum, estimate_noise
 from cryovae.physics.wedge import volume_mask
@@ -35,7 +35,8 @@ class Specimen:
     density. held_out: patches kept from training. inside: (positions, 3) of patches whose middle is specimen, spaced ``spacing``
     voxels, where only a part of the tomogram is; else None. share: of the batches, relative to those of the other specimens.
     binned: whether this is the tomogram at a smaller size. spared: boxes that are given, but scored nowhere: held out at
-    another binning of the same tomogram.
+    another binning of the same tomogram. apart: patches that are not drawn either, and validated elsewhere or not at all; they
+    may lie partly outside.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Specimen:
     share: float = 1.0
     binned: bool = False
     spared: tuple[Box, ...] = ()
+    apart: tuple[Position, ...] = ()
 
     def ready(self, half: np.ndarray) -> Tensor:
         """A half (z, y, x) of the same tomogram, made ready as ``density`` was."""
@@ -59,7 +61,7 @@ class Specimen:
 
     def boxes(self, side: int) -> tuple[Box, ...]:
         """Where held-out patches of ``side`` voxels lie, and what is spared."""
-        held = tuple(((z, z + side), (y, y + side), (x, x + side)) for z, y, x in self.held_out)
+        held = tuple(((z, z + side), (y, y + side), (x, x + side)) for z, y, x in self.held_out + self.apart)
         return held + self.spared
 
     def scored(self, position: Position, side: int) -> Tensor:
@@ -71,7 +73,11 @@ class Specimen:
 
     def overlaps_held_out(self, position: Position, side: int) -> bool:
         """Whether a patch shares a voxel with a held-out one."""
-        return any(all(abs(a - b) < side for a, b in zip(position, box, strict=True)) for box in self.held_out)
+        return any(all(abs(a - b) < side for a, b in zip(position, box, strict=True)) for box in self.held_out + self.apart)
+
+    def validated_by(self, most: int) -> Specimen:
+        """The same with ``most`` held-out patches at the most; the others are still not drawn."""
+        return replace(self, held_out=self.held_out[:most], apart=self.apart + self.held_out[most:])
 
 
 def prepare(
@@ -95,8 +101,8 @@ def prepare(
         tolerated = noise.signal(density, volume_mask(density.shape, tilts)).scaled(objective.tolerance)
     orientations = Orientations(tilts, noise, side, rotations=objective.rotations, hide=objective.hide, tolerated=tolerated)
     inside, spacing = (None, 1) if tomogram.mask is None else (patches_inside(tomogram.mask, side), _spacing(side))
-    boxes = held_out_patches(density, side, inside) if held_out else ()
-    return Specimen(tomogram.name, tilts, density, density, mean, scale, noise, orientations, boxes, inside, spacing)
+    held, apart = never_drawn(density, side, inside, tomogram.reserved or ()) if held_out else ((), ())
+    return Specimen(tomogram.name, tilts, density, density, mean, scale, noise, orientations, held, inside, spacing, apart=apart)
 
 
 def with_some_apart(specimens: Sequence[Specimen], side: int) -> list[Specimen]:

@@ -1,13 +1,16 @@
-"""The part of a tomogram to train on where all of it would not go into memory: the box that shows most specimen.
+"""Parts of a tomogram to train on where all of it would not go into memory: those that show most specimen first.
 
-Over boxes of one shape, as large as is allowed, the power of the tomogram averaged over blocks of voxels is largest, as in
-reserved.py; beyond MOST standard deviations it counts no more, so that gold or a grid bar are not what is learned from.
+Over boxes the power of the tomogram averaged over blocks of voxels decides, as in reserved.py; beyond MOST standard deviations it
+counts no more, so that gold or a grid bar are not what is learned from. One box lies where that is largest; of several none
+shares a voxel with another, and together they are the whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
@@ -15,7 +18,8 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from cryovae.io.stored import released
-from cryovae.objectives.reserved import BLOCK, block_means
+from cryovae.objectives.reserved import BLOCK, block_means, held_out_patches
+from cryovae.objectives.specimen import patches_inside
 from cryovae.tomogram import Tomogram
 
 MOST = 4.0
@@ -23,23 +27,92 @@ MOST = 4.0
 STEP = 8
 
 
-def part_of(tomogram: Tomogram, voxels: int) -> Tomogram:
-    """The box of ``voxels`` at most, cut out into memory; to be standardised as the whole is. The whole may lie on the disk.
+@dataclass(frozen=True)
+class Parts:
+    """``count`` boxes of a tomogram, of ``voxels`` at the most each, cut out into memory when they are asked for.
 
-    Its shape differs from that of the whole in the longest axes only; halves and mask are cut alike.
+    Each is standardised as the whole is, which may lie on the disk, and keeps from training what the whole holds out in patches
+    of ``side``. One box differs in shape from the whole in the longest axes only; several divide each axis evenly.
     """
-    sizes = sides_within(tomogram.shape, voxels)
-    mean, scale = _mean_and_std(tomogram.density)
-    z, y, x = (slice(start, start + size) for start, size in zip(_most_telling(tomogram, sizes, mean), sizes, strict=True))
 
-    def cut(density: Any) -> np.ndarray:
-        found = np.array(density[z, y, x], dtype=np.float32)
-        released(density)
+    whole: Tomogram
+    voxels: int
+    side: int
+    count: int = 1
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Tomogram:
+        whole, box = self.whole, self.boxes[number]
+
+        def cut(density: Any) -> np.ndarray:
+            found = np.array(density[box], dtype=np.float32)
+            released(density)
+            return found
+
+        halves = None if whole.halves is None else (cut(whole.halves[0]), cut(whole.halves[1]))
+        mask = None if whole.mask is None else whole.mask[box].copy()
+        z, y, x = (s.start for s in box)
+        reserved = tuple((a - z, b - y, c - x) for a, b, c in self._reserved)
+        name = part_names(whole.name, self.count)[number]
+        return replace(whole, name=name, density=cut(whole.density), halves=halves, mask=mask, grey=self._grey, reserved=reserved)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the first box."""
+        z, y, x = (s.stop - s.start for s in self.boxes[0])
+        return z, y, x
+
+    @cached_property
+    def boxes(self) -> list[tuple[slice, slice, slice]]:
+        """Those with most power first."""
+        sizes = sides_within(self.whole.shape, self.voxels)
+        power = self._power
+        if self.count == 1:
+            begins = zip(_most_telling(power, self.whole.shape, sizes), sizes, strict=True)
+            z, y, x = (slice(start, start + size) for start, size in begins)
+            return [(z, y, x)]
+        found = [(z, y, x) for z, y, x in product(*(_pieces(n, s) for n, s in zip(self.whole.shape, sizes, strict=True)))]
+        told = [float(power[tuple(slice(s.start // BLOCK, -(-s.stop // BLOCK)) for s in box)].mean()) for box in found]
+        return [found[i] for i in np.argsort(told, kind="stable")[::-1][: self.count]]
+
+    @cached_property
+    def _grey(self) -> tuple[float, float]:
+        return _mean_and_std(self.whole.density)
+
+    @cached_property
+    def _power(self) -> np.ndarray:
+        """Of blocks, (z, y, x)."""
+        away = block_means(self.whole.density) - self._grey[0]
+        released(self.whole.density)
+        power = np.minimum(np.square(away), (MOST * away.std()) ** 2)
+        return power if self.whole.mask is None else power * block_means(self.whole.mask)
+
+    @cached_property
+    def _reserved(self) -> tuple[tuple[int, int, int], ...]:
+        """What a restoration of the whole holds out."""
+        inside = None if self.whole.mask is None else patches_inside(self.whole.mask, self.side)
+        found = held_out_patches(self.whole.density, self.side, inside)
+        released(self.whole.density)
         return found
 
-    halves = None if tomogram.halves is None else (cut(tomogram.halves[0]), cut(tomogram.halves[1]))
-    mask = None if tomogram.mask is None else tomogram.mask[z, y, x].copy()
-    return replace(tomogram, density=cut(tomogram.density), halves=halves, mask=mask, grey=(mean, scale))
+
+def part_names(name: str, count: int) -> list[str]:
+    """What the parts of a tomogram are called; one part stands for the whole."""
+    return [name] if count == 1 else [f"{name} part {number + 1}" for number in range(count)]
+
+
+def pieces_of(shape: Sequence[int], voxels: int) -> int:
+    """How many boxes of ``voxels`` at the most make up the whole."""
+    return int(np.prod([len(_pieces(n, s)) for n, s in zip(shape, sides_within(shape, voxels), strict=True)]))
+
+
+def _pieces(size: int, most: int) -> list[slice]:
+    """An axis in as few even pieces as are of ``most`` voxels at the most."""
+    count = -(-size // most)
+    edges = [size * i // count for i in range(count + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def sides_within(shape: Sequence[int], voxels: int) -> tuple[int, int, int]:
@@ -68,13 +141,8 @@ def _mean_and_std(density: Any) -> tuple[float, float]:
     return mean + (middle or 0.0), float((sums[1] / count - mean**2).clamp_min(0).sqrt())
 
 
-def _most_telling(tomogram: Tomogram, sizes: Sequence[int], mean: float) -> list[int]:
-    """Where the box of ``sizes`` begins, (z, y, x)."""
-    away = block_means(tomogram.density) - mean
-    released(tomogram.density)
-    power = np.minimum(np.square(away), (MOST * away.std()) ** 2)
-    if tomogram.mask is not None:
-        power *= block_means(tomogram.mask)
+def _most_telling(power: np.ndarray, shape: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """Where the box of ``sizes`` with most power of blocks begins, (z, y, x)."""
     found = power
     for axis, size in enumerate(sizes):
         blocks = min(max(size // BLOCK, 1), power.shape[axis])
@@ -83,4 +151,4 @@ def _most_telling(tomogram: Tomogram, sizes: Sequence[int], mean: float) -> list
         first = blocks // 2
         found = np.take(moved, range(first, first + power.shape[axis] - blocks + 1), axis)
     place = np.unravel_index(int(found.argmax()), found.shape)
-    return [min(int(p) * BLOCK, n - s) for p, n, s in zip(place, tomogram.shape, sizes, strict=True)]
+    return [min(int(p) * BLOCK, n - s) for p, n, s in zip(place, shape, sizes, strict=True)]

@@ -1,10 +1,14 @@
 """Of a tomogram larger than memory, the part that is trained on: within its size, where the specimen is, on the whole's scale."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import torch
 
-from cryovae.objectives.specimen import prepare
-from cryovae.objectives.telling_part import part_of, sides_within
+from cryovae.objectives.reserved import held_out_patches
+from cryovae.objectives.specimen import drawn_position, prepare
+from cryovae.objectives.telling_part import Parts, part_names, pieces_of, sides_within
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 SHAPE = (24, 96, 80)
@@ -41,7 +45,7 @@ def _tomogram(at, mask=None, gold=None):
 @pytest.mark.parametrize("at", [(4, 8), (60, 44)])
 def test_it_lies_where_the_specimen_is(at):
     whole = _tomogram(at)
-    part = part_of(whole, 24 * 40 * 40)
+    part = Parts(whole, 24 * 40 * 40, 16)[0]
     assert part.shape == (24, 40, 40)
     start = _start(whole, part)
     assert all(abs(s - a) <= 12 for s, a in zip(start, at, strict=True))
@@ -55,7 +59,7 @@ def _start(whole, part):
 
 def test_gold_does_not_draw_it_away():
     whole = _tomogram((4, 8), gold=(80, 70))
-    start = _start(whole, part_of(whole, 24 * 40 * 40))
+    start = _start(whole, Parts(whole, 24 * 40 * 40, 16)[0])
     assert start[0] <= 16
     assert start[1] <= 20
 
@@ -64,7 +68,7 @@ def test_a_mask_keeps_it_inside():
     mask = np.zeros(SHAPE, dtype=bool)
     mask[:, 50:, 40:] = True
     whole = _tomogram((4, 8), mask)
-    part = part_of(whole, 24 * 40 * 40)
+    part = Parts(whole, 24 * 40 * 40, 16)[0]
     start = _start(whole, part)
     assert start[0] >= 46
     assert start[1] >= 36
@@ -73,9 +77,64 @@ def test_a_mask_keeps_it_inside():
 
 def test_it_is_standardised_as_the_whole_is():
     whole = _tomogram((4, 8))
-    part = part_of(whole, 24 * 40 * 40)
+    part = Parts(whole, 24 * 40 * 40, 16)[0]
     one, other = prepare(whole, 16), prepare(part, 16)
     assert other.mean == pytest.approx(one.mean, abs=1e-4)
     assert other.scale == pytest.approx(one.scale, rel=1e-4)
     # Where most of the specimen is, it varies more than the whole.
     assert float(other.density.std()) > 1.05
+
+
+def test_several_parts_share_no_voxel_and_are_the_whole():
+    whole = _tomogram((60, 44))
+    count = pieces_of(SHAPE, 24 * 40 * 40)
+    assert count == 6
+    parts = Parts(whole, 24 * 40 * 40, 16, count)
+    seen = np.zeros(SHAPE, dtype=int)
+    for number in range(count):
+        seen[parts.boxes[number]] += 1
+        assert np.array_equal(parts[number].density, whole.density[parts.boxes[number]].astype(np.float32))
+        assert parts[number].density.size <= 24 * 40 * 40
+        assert parts[number].name == part_names("t", count)[number]
+    assert (seen == 1).all()
+    # The first has most of the specimen.
+    y, x = parts.boxes[0][1:]
+    assert y.start <= 76 < y.stop
+    assert x.start <= 60 < x.stop
+
+
+def test_what_the_whole_holds_out_no_part_is_trained_on():
+    """Not drawn wherever it lies, validated where all of it lies; a part that has none of it holds out patches of its own."""
+    whole = _tomogram((20, 20))
+    kept = held_out_patches(whole.density, 8)
+    assert kept
+    parts = Parts(whole, 24 * 40 * 40, 8, 6)
+    within = 0
+    for number, box in enumerate(parts.boxes):
+        specimen = prepare(parts[number], 8)
+        begins = [s.start for s in box]
+        assert specimen.held_out
+        for place in specimen.held_out:
+            within += tuple(np.add(place, begins)) in kept
+        generator = torch.Generator().manual_seed(number)
+        for _ in range(200):
+            drawn = np.add(drawn_position(specimen, 8, generator), begins)
+            assert not any((np.abs(drawn - place) < 8).all() for place in kept)
+    assert within
+
+
+def test_a_part_that_reserved_patches_would_leave_nothing_of_is_trained_on_all_the_same():
+    part = replace(
+        _tomogram((20, 20)), reserved=tuple((z, y, x) for z in (0, 8) for y in range(0, 81, 16) for x in range(0, 65, 16))
+    )
+    specimen = prepare(part, 16)
+    assert drawn_position(specimen, 16, torch.Generator().manual_seed(0))
+
+
+def test_reserved_patches_go_with_their_tomogram_when_only_some_are_validated():
+    specimen = prepare(_tomogram((20, 20)), 16)
+    assert len(specimen.held_out) > 1
+    fewer = specimen.validated_by(1)
+    assert fewer.held_out == specimen.held_out[:1]
+    assert all(fewer.overlaps_held_out(place, 16) for place in specimen.held_out)
+    assert set(fewer.boxes(16)) == set(specimen.boxes(16))

@@ -168,7 +168,7 @@ def restore(
     from cryovae.checkpoint import load_model, load_network, objective_of
     from cryovae.config import as_plain, override, save_config
     from cryovae.interfaces.geometry_record import recorded
-    from cryovae.interfaces.large_training import trainable
+    from cryovae.interfaces.large_training import within
     from cryovae.interfaces.lying import LOOKED_AT, is_unrotated
     from cryovae.interfaces.regression_run import regress_in, train_networks_in
     from cryovae.interfaces.restore_run import check_room, inputs_of, restore_in
@@ -176,6 +176,7 @@ def restore(
     from cryovae.interfaces.streamed_run import by_parts, restore_streamed_in
     from cryovae.interfaces.training_run import train_in
     from cryovae.io.load import load_tomogram
+    from cryovae.io.star.loading import Tomograms
 
     optics = optics_given(
         ctf, defocus, 1, voltage=voltage, spherical_aberration=cs, amplitude_contrast=amplitude_contrast,
@@ -212,8 +213,9 @@ def restore(
             regress_in(folder, loaded, network, run, chosen_device)
         else:
             if trained is None:
-                whole = trainable(loaded, run, chosen_device, budget) if streamed else loaded
-                trained = train_in(folder, [whole], run, chosen_device, resume, live)
+                alone = Tomograms([loaded.name], lambda index, mapped: loaded)
+                trained_on = within(alone, [cast(Path, first)], run, chosen_device, budget) if streamed else [loaded]
+                trained = train_in(folder, trained_on, run, chosen_device, resume, live)
             if streamed:
                 restore_streamed_in(folder, loaded, trained, run, chosen_device, budget, resume)
             else:
