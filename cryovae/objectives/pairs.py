@@ -60,7 +60,7 @@ class Measurement:
 
     def pinned(self) -> Measurement:
         """The same in memory that a GPU can read by itself."""
-        held = {name: value.pin_memory() for name, value in vars(self).items() if isinstance(value, Tensor)}
+        held = {name: value.contiguous().pin_memory() for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **held)
 
     def rows(self, which: slice) -> Measurement:

@@ -235,7 +235,7 @@ def _vae(
     else:
         ladder = _trained(subject, config, minutes, device, about)
         save_model(model, Checkpoint(ladder, config.training.patch, about["steps"], config.objective.encoders, {}))
-    if hidden := hidden_data(subject, config):
+    if hidden := [m.to(device) for m in hidden_data(subject, config)]:
         about |= {"foresight": vars(foresight(ladder, hidden)), "elbo": _bound_of(ladder, hidden, config)}
     began = time.process_time()
     how = replace(config.restoration, samples_out=config.restoration.samples, halves=False)
