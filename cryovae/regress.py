@@ -8,24 +8,29 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cryovae import fourier
 from cryovae.models.unet import UNet
+from cryovae.objectives.ahead import Ahead
 from cryovae.objectives.deterministic import FROM_HALVES, NAMES, loss_of
+from cryovae.objectives.elbo import numbers
 from cryovae.objectives.lookalike import Adversary
-from cryovae.objectives.regression import FREE, REFILLED, TWICE, draw_halves
+from cryovae.objectives.regression import FREE, REFILLED, TWICE, HalfPair, draw_halves
 from cryovae.objectives.sampling import step_generator
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.objectives.specimen import Specimen, prepare
 from cryovae.physics.wedge import smeared_mask, volume_mask
 from cryovae.tiling.grid import Blender, PatchGrid, cut
 from cryovae.tomogram import InputError, TiltGeometry, Tomogram
-from cryovae.train import Interrupted, TrainingConfig
+from cryovae.train import Interrupted, TrainingConfig, reproducible
 
 REFILLS = 4
 # By what the learning rate of the settings is multiplied: plain regression stands, and wants, larger steps than the likelihood.
@@ -75,8 +80,10 @@ class Regressor:
         halves = [halves_of(tomogram, specimen) for tomogram, specimen in zip(tomograms, specimens, strict=True)]
         self.data = [_Halves(specimen, given, given) for specimen, given in zip(specimens, halves, strict=True)]
         rate = RATE * config.learning_rate
-        self.optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01)
+        fused = device.type == "cuda"
+        self.optimiser = torch.optim.AdamW(network.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=fused)
         self.step = 0
+        self.batches = Ahead(self._draw)
 
     def run(
         self,
@@ -87,39 +94,44 @@ class Regressor:
         """Train to the end; returns the averaged network. Raises Interrupted, its state saved, when ``stop`` says so."""
         fill = {round(self.config.steps * i / (self.refills() + 1)) for i in range(1, self.refills() + 1)}
         saved = time.monotonic()
-        while self.step < self.config.steps:
-            if stop():
-                save(self.state())
-                raise Interrupted(self.step)
-            if self.step in fill:
-                self.refill()
-            loss = self.advance()
-            watch(self.step, loss)
-            if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
-                save(self.state())
-                saved = time.monotonic()
+        with closing(self.batches), reproducible():
+            while self.step < self.config.steps:
+                if stop():
+                    save(self.state())
+                    raise Interrupted(self.step)
+                if self.step in fill:
+                    self.refill()
+                loss = self.advance(ahead=self.device.type == "cuda" and self.step + 1 not in fill)
+                watch(self.step, loss)
+                if time.monotonic() - saved > 60 * self.config.checkpoint_minutes:
+                    save(self.state())
+                    saved = time.monotonic()
         return self.average
 
-    def advance(self) -> float:
-        """One step; returns its loss. A step whose gradient is no number is left out."""
-        config, seed = self.config, 2 * self.step
-        rng = step_generator(config.seed, seed)
+    def _draw(self, step: int) -> HalfPair:
+        config, rng = self.config, step_generator(self.config.seed, 2 * step)
         data = self.data[int(torch.randint(len(self.data), (1,), generator=rng))]
-        pair = draw_halves(data.specimen, data.given, data.filled, config.patch, config.batch, rng, self.freely).to(self.device)
+        pair = draw_halves(data.specimen, data.given, data.filled, config.patch, config.batch, rng, self.freely)
+        return pair.to(self.device)
+
+    def advance(self, ahead: bool = False) -> float:
+        """One step; returns its loss. A step whose gradient is no number is left out. ahead: draw the next batch meanwhile."""
+        config = self.config
+        pair = self.batches(self.step, self.step + 1 if ahead else None)
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self.loss(self.network, pair, step_generator(config.seed, seed + 1))
+        loss = self.loss(self.network, pair, step_generator(config.seed, 2 * self.step + 1))
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
-        if torch.isfinite(norm):
+        found = numbers({"loss": loss, "norm": norm})
+        if isfinite(found["norm"]):
             for group in self.optimiser.param_groups:
                 group["lr"] = learning_rate_at(self.step, config.steps, RATE * config.learning_rate)
             self.optimiser.step()
             decay = min(config.ema, (1 + self.step) / (10 + self.step))
             with torch.no_grad():
-                for mean, weight in zip(self.average.parameters(), self.network.parameters(), strict=True):
-                    mean.lerp_(weight, 1 - decay)
+                get_ema_multi_avg_fn(decay)(list(self.average.parameters()), list(self.network.parameters()), 0)
         self.step += 1
-        return float(loss.detach())
+        return found["loss"]
 
     def refills(self) -> int:
         """How often the inputs are refilled in all, at equal distances."""

@@ -9,7 +9,8 @@ answered at once, mean and samples are those of the posterior that was found (in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -17,12 +18,14 @@ from torch import Tensor
 
 from cryovae import fourier, ranks
 from cryovae.inference.answer import Answer, Moments, answer_of
+from cryovae.inference.batches import free_on
 from cryovae.inference.foretold import Foretold, foretell
 from cryovae.inference.guarded import guarded
 from cryovae.inference.search import AMORTISED, LANGEVIN, SearchConfig
 from cryovae.inference.searched import Searched, frozen
 from cryovae.inference.tiled import Tiled
 from cryovae.models.ladder import Ladder
+from cryovae.models.precision import checked, halved
 from cryovae.objectives.specimen import Specimen, prepare
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.physics.wedge import volume_mask
@@ -30,6 +33,8 @@ from cryovae.tomogram import InputError, TiltGeometry, Tomogram
 
 # Orientations over which the answer is averaged, for the whole and for each half.
 TURNS, HALF_TURNS = 4, 2
+# Volumes of 32 bits that a GPU has to hold at once, spectra and their frequencies among them.
+HELD = 30
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,9 @@ class RestoreConfig:
     samples: draws behind mean and standard deviation, an even number, as they come in opposite pairs. samples_out: how many
     of them are kept. batch: tiles at once. raw: leave out the data-consistent step. halves: restore the halves too. calibrate:
     widen the spread of the samples by what held-out measured bins show; what draws other samples than the encoder's has a spread
-    of its own, which is left as it is. refine, sampler, temperature, candidates, chain, turns: as in inference/search.py.
+    of its own, which is left as it is. precision: 'float32', 'bfloat16' (of the convolutions alone), or 'auto', bfloat16 on a GPU
+    that has it; always float32 where tiles are searched for. refine, sampler, temperature, candidates, chain, turns: as in
+    inference/search.py.
     """
 
     samples: int = 8
@@ -49,6 +56,7 @@ class RestoreConfig:
     halves: bool = True
     calibrate: bool = True
     seed: int = 0
+    precision: str = "auto"
     refine: int = 0
     sampler: str = AMORTISED
     temperature: float = 1.0
@@ -62,8 +70,9 @@ class RestoreConfig:
         return SearchConfig(self.refine, self.sampler, self.temperature, self.candidates, self.chain, self.turns)
 
     def __post_init__(self) -> None:
-        # Which says what is wrong with it.
+        # Which say what is wrong with them.
         _ = self.search
+        checked(self.precision)
         if self.samples < 2 or self.samples % 2:
             raise InputError(f"{self.samples} samples found, expected an even number from 2: they are drawn in opposite pairs")
         if not 0 <= self.samples_out <= self.samples:
@@ -88,9 +97,20 @@ class Restoration:
     search: dict[str, object] | None = None
 
 
+def mixed_on(config: RestoreConfig, device: torch.device) -> bool:
+    """Whether convolutions run in bfloat16 there; never where the bound is climbed, or a step accepted by it."""
+    return halved(config.precision, device) and not config.search.any
+
+
+def held_on(device: torch.device, shape: Sequence[int]) -> torch.device:
+    """Where the volumes of a restoration lie: on the GPU if it has room for all of them, else in memory."""
+    return device if 4 * HELD * math.prod(shape) < free_on(device) and device.type == "cuda" else torch.device("cpu")
+
+
 class Restorer:
     """Applies a trained ladder to tomograms. Memory: a few volumes and the tile batch, whatever the samples.
 
+    Volumes lie on the GPU if all of them fit.
     Of several ranks each takes its part of the tiles, unless they are searched for; all have the whole restoration in the end.
     patch: side of the patches of training. watch: told of tiles done, of all.
     """
@@ -105,14 +125,16 @@ class Restorer:
     ) -> None:
         self.device = device or torch.device("cpu")
         self.ladder, self.patch, self.config, self.watch = ladder, patch, config, watch
+        ladder.mixed = mixed_on(config, self.device)
         self.tiled = Tiled(ladder, patch, config.batch, config.seed, self.device, self._advance, shared=not config.search.any)
         self._done = self._total = 0
 
     def __call__(self, tomogram: Tomogram) -> Restoration:
         """Restore: mean, std, samples, and the halves when there are any. Values are on the grey scale of the input."""
         config, answered = self.config, self.tiled.answered
-        specimen = prepare(tomogram, self.patch, config.seed)
-        data, tilts, shift, scale = specimen.density, specimen.tilts, specimen.mean, specimen.scale
+        where = torch.device("cpu") if config.search.any else held_on(self.device, tomogram.shape)
+        specimen = prepare(tomogram, self.patch, config.seed, device=where)
+        tilts, shift, scale = specimen.tilts, specimen.mean, specimen.scale
         parts = () if tomogram.halves is None else tuple(specimen.ready(half) for half in tomogram.halves)
         halves = (parts[0], parts[1]) if parts else None
         parts = parts if config.halves else ()
@@ -121,9 +143,11 @@ class Restorer:
         foretold: Foretold | None = None
         if config.calibrate and config.sampler == AMORTISED:
             foretold = foretell(self.ladder, specimen, self.patch, halves, seed=config.seed, device=self.device)
+        specimen = replace(specimen, density=specimen.density.to(where))
+        data = specimen.density
         found = None if searched is None else searched.over(data, tilts, specimen.noise, config.samples)
         raw = answered(data, tilts, TURNS) if found is None else found.answer
-        moments = Moments(tomogram.shape)
+        moments = Moments(tomogram.shape, where)
         answer: Answer | None = None
         kept: list[Tensor] = []
         spread = 0.0
@@ -133,18 +157,17 @@ class Restorer:
                 deviation = (drawn[0] - drawn[1]) / 2 if found is None else found.deviation()
                 answer = answer_of(specimen, raw, deviation, foretold.spread if foretold else None, config.raw)
                 spread = float(deviation.square().mean())
-            white = torch.randn(tomogram.shape, generator=torch.Generator().manual_seed(config.seed * 7919 + pair))
+            white = torch.randn(tomogram.shape, generator=torch.Generator().manual_seed(config.seed * 7919 + pair)).to(where)
             samples = answer.deviating(drawn[0], white), answer.deviating(drawn[1], -white)
             moments.add(*samples)
-            kept.extend(samples[: config.samples_out - len(kept)])
+            kept.extend(sample.cpu() for sample in samples[: config.samples_out - len(kept)])
         assert answer is not None
         mean = answer.mean(raw, data)
-        moved = mean - moments.mean()
-        halved = [self._half(part, specimen, searched) for part in parts]
+        moved = (mean - moments.mean()).cpu()
+        restored = [self._half(part.to(where), specimen, searched, answer).cpu() * scale + shift for part in parts]
         self.watch(self._total, self._total)
-        restored = [answer.mean(half, part) * scale + shift for half, part in zip(halved, parts, strict=True)]
         return Restoration(
-            mean=mean * scale + shift,
+            mean=(mean * scale + shift).cpu(),
             std=moments.std() * scale,
             samples=[(sample + moved) * scale + shift for sample in kept],
             halves=(restored[0], restored[1]) if restored else None,
@@ -168,12 +191,13 @@ class Restorer:
             return None, record
         return Searched(self.tiled, search, allowed), record
 
-    def _half(self, part: Tensor, specimen: Specimen, searched: Searched | None) -> Tensor:
-        """The answer to a half (z, y, x), whose noise has twice the variance of that of the mean of both."""
+    def _half(self, part: Tensor, specimen: Specimen, searched: Searched | None, answer: Answer) -> Tensor:
+        """A restored half (z, y, x), whose noise has twice the variance of that of the mean of both."""
         if searched is None:
-            return self.tiled.answered(part, specimen.tilts, HALF_TURNS)
+            return answer.mean(self.tiled.answered(part, specimen.tilts, HALF_TURNS), part)
         fewer = Searched(self.tiled, replace(searched.config, turns=min(HALF_TURNS, searched.config.turns)), searched.allowed)
-        return fewer.over(part, specimen.tilts, specimen.noise, self._half_samples(), excess=2.0).answer
+        found = fewer.over(part, specimen.tilts, specimen.noise, self._half_samples(), excess=2.0)
+        return answer.mean(found.answer, part)
 
     def _half_samples(self) -> int:
         """Samples behind the answer to a half: chains alone need any."""
@@ -197,8 +221,9 @@ class Restorer:
 
 def wedge_figures(data: Tensor, restored: Tensor, tilts: TiltGeometry) -> dict[str, float]:
     """Power of the restored density in the wedge, over that in the measured bins, per bin, and over the data's variance."""
-    mask = (volume_mask(data.shape, tilts, 1e-6) < 0.5) * fourier.multiplicity(data.shape)
-    rest = fourier.multiplicity(data.shape) - mask
+    counted = fourier.multiplicity(data.shape, data.device)
+    mask = (volume_mask(data.shape, tilts, 1e-6, data.device) < 0.5) * counted
+    rest = counted - mask
     power = fourier.transform(restored).abs().square()
     inside, outside = float((power * mask).sum()), float((power * rest).sum() - power[0, 0, 0])
     bins_in, bins_out = float(mask.sum()), float(rest.sum())
@@ -210,9 +235,10 @@ def wedge_figures(data: Tensor, restored: Tensor, tilts: TiltGeometry) -> dict[s
 
 def refilled(ladder: Ladder, specimen: Specimen, patch: int, seed: int, device: torch.device) -> Tensor:
     """A standardised density whose wedge holds r's answer and noise like the data's: y+ = M y + (1 - M)(x + n)."""
-    data, tilts = specimen.density, specimen.tilts
+    where, tilts = held_on(device, specimen.density.shape), specimen.tilts
+    data = specimen.density.to(where)
     tiled = Tiled(ladder, patch, RestoreConfig().batch, seed, device, lambda tiles: None, shared=True)
     found = tiled.answered(data, tilts)
-    white = torch.randn(data.shape, generator=torch.Generator().manual_seed(seed))
-    noisy = found + fourier.filtered(white, specimen.noise(fourier.frequencies(data.shape)).sqrt())
-    return noisy + fourier.filtered(data - noisy, volume_mask(data.shape, tilts))
+    white = torch.randn(data.shape, generator=torch.Generator().manual_seed(seed)).to(where)
+    noisy = found + fourier.filtered(white, specimen.noise(fourier.frequencies(data.shape, where)).sqrt())
+    return (noisy + fourier.filtered(data - noisy, volume_mask(data.shape, tilts, device=where))).cpu()

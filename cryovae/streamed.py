@@ -38,7 +38,7 @@ from cryovae.physics.depth import depth_at, depth_table
 from cryovae.physics.noise import NoiseSpectrum, fine_shell
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.physics.wedge import smeared_mask
-from cryovae.restore import HALF_TURNS, TURNS, RestoreConfig
+from cryovae.restore import HALF_TURNS, TURNS, RestoreConfig, mixed_on
 from cryovae.tomogram import Tomogram, Transfer
 
 # Planes that smoothing the variance looks at on either side.
@@ -77,6 +77,7 @@ class StreamedRestorer:
     ) -> None:
         self.ladder, self.patch, self.config, self.device = ladder, patch, config, device
         self.folder, self.journal, self.memory, self.watch = folder, journal, memory, watch
+        ladder.mixed = mixed_on(config, device)
         self.tiled = Tiled(ladder, patch, config.batch, config.seed, device, lambda tiles: None)
         self.tiled.batches.size = int(journal.once("batch", lambda: self.tiled.batches.size))
 

@@ -18,19 +18,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from cryovae import ranks
 from cryovae.models.ladder import Ladder, R
+from cryovae.models.precision import checked, halved
 from cryovae.objectives.ahead import Ahead
-from cryovae.objectives.elbo import ObjectiveConfig, completion, one_encoder_bound, two_encoder_bound
+from cryovae.objectives.elbo import ObjectiveConfig, completion, numbers, one_encoder_bound, two_encoder_bound
 from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.sampling import draw, held_out, step_generator
 from cryovae.objectives.schedules import beta_at, learning_rate_at, refill_steps
 from cryovae.objectives.specimen import Specimen
 from cryovae.objectives.validation import Foresight, foresight
-from cryovae.tomogram import InputError
 
-PRECISIONS = ("auto", "float32", "bfloat16")
 WILD_RUN = 5
 # A held-out gain that falls below this share of the best is a relapse: training goes back to the best, and goes on slower.
 # One under LEAST_GAIN, in nats per hidden coefficient, is too little to fall from.
@@ -64,14 +64,7 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise InputError(f"precision '{self.precision}' found, expected {', '.join(PRECISIONS)}")
-
-    def halves(self, device: torch.device) -> bool:
-        """Whether convolutions are to run in bfloat16 there."""
-        if self.precision == "auto":
-            return device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return self.precision == "bfloat16"
+        checked(self.precision)
 
 
 @dataclass(frozen=True)
@@ -110,22 +103,26 @@ class Trainer:
         device: torch.device,
         refill: Callable[[Ladder, Specimen, int], Tensor] | None = None,
     ) -> None:
+        if device.type == "cuda" and device.index is None:
+            # Batches are drawn in another thread, for which "the GPU" may be another one.
+            device = torch.device("cuda", torch.cuda.current_device())
         self.config, self.objective, self.device = config, objective, device
         self.specimens = list(specimens)
         self.ladder = ladder.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        self.ladder.mixed = config.halves(device)
+        self.ladder.mixed = halved(config.precision, device)
         self.average = copy.deepcopy(self.ladder).requires_grad_(False)
         self.best = copy.deepcopy(self.average)
         self.best_gain, self.stale, self.step, self.skipped = -math.inf, 0, 0, 0
         self.norms: list[float] = []
         self.pace = 1.0
+        on_gpu = device.type == "cuda"
         spread = [*self.ladder.posterior_parameters(), *self.ladder.spread_parameters()]
         own = {id(p) for p in spread}
         self.completing = [p for p in self.ladder.parameters() if id(p) not in own]
         groups = [{"params": self.completing}, {"params": spread}]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01)
+        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=on_gpu)
         # On a processor nothing is idle meanwhile.
-        self.ahead = device.type == "cuda"
+        self.ahead = on_gpu
         self.refill = refill
         self.refills = refill_steps(config.steps, objective.refill_from, objective.refill_every)
         # With nothing hidden there is nothing to foretell, and so nothing to choose the best weights by.
@@ -143,7 +140,7 @@ class Trainer:
 
         Raises Interrupted, once the state is saved, when ``stop`` says so.
         """
-        with closing(Ahead(self._draw, pinned=self.device.type == "cuda")) as batches:
+        with closing(Ahead(self._draw)) as batches, reproducible():
             self._run(batches, watch, save, stop)
         found = self.best if self.held_out else self.average
         found.mixed = False
@@ -151,7 +148,7 @@ class Trainer:
 
     def _run(
         self,
-        batches: Ahead,
+        batches: Ahead[Measurement],
         watch: Callable[[Report], None],
         save: Callable[[dict[str, Any]], None],
         stop: Callable[[], bool],
@@ -169,7 +166,7 @@ class Trainer:
                 self.best_gain, self.stale, self.norms = -math.inf, 0, []
             seconds: dict[str, float] = {}
             with _timed(seconds, "data"):
-                measurement = batches(self.step, self._next()).to(self.device)
+                measurement = batches(self.step, self._next())
             beta = self._beta()
             figures, norm = self._gradients(measurement, beta, seconds)
             event = self._update(norm, seconds)
@@ -206,7 +203,7 @@ class Trainer:
 
     def _draw(self, step: int) -> Measurement:
         generator = step_generator(self.config.seed, 2 * step)
-        return draw(self.specimens, self.config.patch, self.config.batch, self.objective, generator)
+        return draw(self.specimens, self.config.patch, self.config.batch, self.objective, generator, self.device)
 
     def _gradients(self, m: Measurement, beta: float, seconds: dict[str, float]) -> tuple[dict[str, float], float]:
         """Leave the gradients of a step in the parameters; returns its figures and the largest norm before clipping.
@@ -216,7 +213,7 @@ class Trainer:
         """
         noise = step_generator(self.config.seed, 2 * self.step + 1)
         bounded = self.step >= self._first_bound
-        figures: dict[str, float] = {}
+        figures: dict[str, Tensor] = {}
         self.optimiser.zero_grad(set_to_none=True)
         with _timed(seconds, "forward"):
             partial = self.ladder.encode(m.partial, R)
@@ -238,11 +235,18 @@ class Trainer:
         trained = parts[: 3 if bounded else 1]
         with _timed(seconds, "update"):
             figures = self._together([p for part in trained for p in part], figures)
-        norms = [self._clip(part) for part in trained]
-        # A NaN must not be lost to max, whose answer depends on the order.
-        return figures, math.nan if any(math.isnan(n) for n in norms) else max(norms)
+            # A NaN is not lost: the largest of several is then none.
+            norm = torch.stack([self._clip(part) for part in trained]).max()
+        with _timed(seconds, "backward"):
+            # The one time in a step that a GPU is waited for.
+            found = numbers(figures | {"norm": norm})
+        return found, found.pop("norm")
 
-    def _together(self, parameters: list[torch.nn.Parameter], figures: dict[str, float]) -> dict[str, float]:
+    def _clip(self, parameters: list[torch.nn.Parameter]) -> Tensor:
+        # Of parameters without gradients it is a zero elsewhere.
+        return torch.nn.utils.clip_grad_norm_(parameters, self.config.clip).to(self.device)
+
+    def _together(self, parameters: list[torch.nn.Parameter], figures: dict[str, Tensor]) -> dict[str, Tensor]:
         """Sum the gradients of all ranks, which are parts of one loss, and their figures, parts of one mean."""
         if ranks.count() == 1:
             return figures
@@ -250,8 +254,8 @@ class Trainer:
         flat = ranks.summed(torch.cat([g.flatten() for g in found]))
         for gradient, part in zip(found, flat.split([g.numel() for g in found]), strict=True):
             gradient.copy_(part.view_as(gradient))
-        total = ranks.summed(torch.tensor(list(figures.values()), dtype=torch.float64))
-        return dict(zip(figures, total.tolist(), strict=True))
+        total = ranks.summed(torch.stack([value.detach().double() for value in figures.values()]))
+        return dict(zip(figures, total.unbind(), strict=True))
 
     @contextmanager
     def _bound_alone(self) -> Iterator[None]:
@@ -262,9 +266,6 @@ class Trainer:
         yield
         for p in fixed:
             p.requires_grad_(True)
-
-    def _clip(self, parameters: list[torch.nn.Parameter]) -> float:
-        return float(torch.nn.utils.clip_grad_norm_(parameters, self.config.clip))
 
     def _update(self, norm: float, seconds: dict[str, float]) -> str | None:
         """Take the step, or skip it if it is wild; go back to the last good weights after several wild steps in a row."""
@@ -283,8 +284,7 @@ class Trainer:
                 group["lr"] = self.pace * rate
             self.optimiser.step()
             decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
-            for mean, weight in zip(self.average.parameters(), self.ladder.parameters(), strict=True):
-                mean.lerp_(weight, 1 - decay)
+            get_ema_multi_avg_fn(decay)(list(self.average.parameters()), list(self.ladder.parameters()), 0)
         return None
 
     def _validate(self) -> tuple[Foresight | None, str | None]:
@@ -354,6 +354,17 @@ class Trainer:
         self.step, self.stale, self.best_gain = state["step"], state["stale"], state["best_gain"]
         self.norms, self.skipped, self.pace = state["norms"], state["skipped"], state["pace"]
         self.specimens = [replace(s, filled=state["filled"].get(s.name, s.density)) for s in self.specimens]
+
+
+@contextmanager
+def reproducible() -> Iterator[None]:
+    """On a GPU: convolutions whose gradients are the same each time."""
+    before = torch.backends.cudnn.deterministic
+    torch.backends.cudnn.deterministic = True
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.deterministic = before
 
 
 @contextmanager

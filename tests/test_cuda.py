@@ -103,7 +103,7 @@ def test_every_member_of_the_family_takes_its_steps(small, kind):
 
 
 def test_restoring_gives_what_a_processor_gives(small, ladder, tmp_path):
-    config = RestoreConfig(samples=4, samples_out=1, batch=4)
+    config = RestoreConfig(samples=4, samples_out=1, batch=4, precision="float32")
     one = Restorer(copy.deepcopy(ladder), 16, config, CPU)(small)
     two = Restorer(copy.deepcopy(ladder), 16, config, CUDA)(small)
     journal = Journal(tmp_path / "journal.json", {"config": repr(config)})

@@ -25,7 +25,5 @@ def sample_pair(
     The tiles and their noise are turned by ``turn`` on the way in and back on the way out.
     """
     shapes = ladder.latent_shapes(partial.shape[-3:])
-    noise = [
-        turn(torch.stack([field.tile(position, shape, level) for position in positions])) for level, shape in enumerate(shapes)
-    ]
+    noise = [turn(field.tiles(positions, shape, level)) for level, shape in enumerate(shapes)]
     return turn.inverse(ladder.restore_pair(ladder.encode(turn(partial), R), noise))

@@ -75,8 +75,8 @@ class Answer:
 class Moments:
     """Mean and variance of samples that come in opposite pairs, without keeping them: three volumes."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.total, self.within, self.between = torch.zeros(shape), torch.zeros(shape), torch.zeros(shape)
+    def __init__(self, shape: tuple[int, ...], device: torch.device | None = None) -> None:
+        self.total, self.within, self.between = (torch.zeros(shape, device=device) for _ in range(3))
         self.pairs = 0
 
     def add(self, plus: Tensor, minus: Tensor) -> None:
@@ -100,8 +100,8 @@ class Moments:
 
 
 def smoothed_root(variance: Tensor) -> Tensor:
-    """The root of a variance (z, y, x), smoothed over SMOOTH voxels."""
-    return torch.from_numpy(gaussian_filter(variance.numpy(), SMOOTH, mode="nearest")).clamp_min(0).sqrt()
+    """The root of a variance (z, y, x), smoothed over SMOOTH voxels; on the CPU."""
+    return torch.from_numpy(gaussian_filter(variance.cpu().numpy(), SMOOTH, mode="nearest")).clamp_min(0).sqrt()
 
 
 @dataclass(frozen=True)
@@ -169,12 +169,13 @@ def answer_of(specimen: Specimen, raw: Tensor, deviation: Tensor, known: Spread 
 
     is_raw: leave out the data-consistent step.
     """
-    data, tilts = specimen.density, specimen.tilts
+    data, tilts, device = specimen.density, specimen.tilts, specimen.density.device
     if is_raw and known is None:
         return Answer()
-    k = fourier.frequencies(data.shape)
+    k = fourier.frequencies(data.shape, device)
     deep = depth_at(depth_table(specimen.orientations.given), k)
-    bins = Bins(k, volume_mask(data.shape, tilts), specimen.noise(k), fourier.multiplicity(data.shape), deep)
+    mask, counted = volume_mask(data.shape, tilts, device=device), fourier.multiplicity(data.shape, device)
+    bins = Bins(k, mask, specimen.noise(k), counted, deep)
     # Not calibrated, nothing says how much of the noise the answer holds, and an answer of data and noise alike is kept.
     limits = (None, None) if known is None else (bins.noise, known.copied(k) * bins.noise)
     level = None if tilts.transfer is None else spectrum_mean(bins.noise, bins.mask, bins.radius)

@@ -78,6 +78,7 @@ class Spread:
         place = (radius / WIDTH - 0.5).clamp(0, SHELLS - 1)
         below = place.floor().long()
         above = (below + 1).clamp(max=SHELLS - 1)
+        table = table.to(radius.device)
         return table[below] + (place - below) * (table[above] - table[below])
 
 
@@ -87,10 +88,13 @@ def shells(radius: Tensor) -> Tensor:
 
 
 def by_shell(values: Tensor, shell: Tensor) -> Tensor:
-    """Sum (rows, ..., z, y, x // 2 + 1) over the bins of each shell, dropping those beyond the last: (rows, SHELLS) float64."""
+    """Sum (rows, ..., z, y, x // 2 + 1) over the bins of each shell, dropping those beyond the last: (rows, SHELLS) float64, on
+    the CPU.
+    """
     flat = values.double().flatten(1)
     index = shell.expand(values.shape[1:]).flatten()
-    return torch.zeros(len(values), SHELLS + 1, dtype=torch.float64).index_add_(1, index, flat)[:, :SHELLS]
+    sums = torch.zeros(len(values), SHELLS + 1, dtype=torch.float64, device=values.device)
+    return sums.index_add_(1, index, flat)[:, :SHELLS].cpu()
 
 
 def at_noise(share: Tensor, noise: Tensor) -> Tensor:

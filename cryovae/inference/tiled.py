@@ -23,6 +23,8 @@ from cryovae.tiling.grid import Blender, PatchGrid, Position, cut, levels
 from cryovae.tomogram import TiltGeometry
 
 Result = TypeVar("Result")
+# Voxels by which a GPU is kept busy.
+AT_ONCE = 2**21
 
 
 def side_of(config: LadderConfig, patch: int) -> int:
@@ -33,7 +35,8 @@ def side_of(config: LadderConfig, patch: int) -> int:
 class Tiled:
     """A trained ladder on tiles that overlap by half. Memory: a few volumes and a batch of tiles.
 
-    patch: side of the patches of training, in voxels. batch: tiles at once at most; fewer where memory is short. advance: is told
+    patch: side of the patches of training, in voxels. batch: tiles at once at most, on a GPU as many as make up AT_ONCE voxels at
+    least; fewer where memory is short. Volumes are blended where the data lie, and may lie on the GPU. advance: is told
     of each batch how many tiles it had. shared: each rank takes its part of the tiles, and all have the volume; all of them must
     ask for it then.
     """
@@ -51,7 +54,8 @@ class Tiled:
         self.device, self.seed, self.advance, self.shared = device, seed, advance, shared
         self.ladder = ladder.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
         self.side = side_of(ladder.config, patch)
-        self.batches = Batches(fitting(ladder.config, self.side, batch, free_on(device)))
+        most = batch if device.type == "cpu" else max(batch, AT_ONCE // self.side**3)
+        self.batches = Batches(fitting(ladder.config, self.side, most, free_on(device)))
         self._given: dict[TiltGeometry, Tensor] = {}
 
     def grid(self, shape: tuple[int, ...]) -> PatchGrid:
@@ -62,7 +66,7 @@ class Tiled:
     def answered(self, data: Tensor, tilts: TiltGeometry, turns: int = 1) -> Tensor:
         """x decoded from r's means for a standardised (z, y, x) volume, in up to ``turns`` orientations that keep the wedge."""
         grid = self.grid(tuple(data.shape))
-        blender = Blender(grid)
+        blender = Blender(grid, data.device)
         kept = symmetry_rotations(tilts)[:turns]
         for turn in kept:
 
@@ -78,7 +82,7 @@ class Tiled:
     def pair(self, data: Tensor, tilts: TiltGeometry, pair: int) -> tuple[Tensor, Tensor]:
         """Two raw samples (z, y, x) of a standardised volume, with opposite noise; ``pair`` counts the orientations through."""
         grid = self.grid(tuple(data.shape))
-        plus, minus = Blender(grid), Blender(grid)
+        plus, minus = Blender(grid, data.device), Blender(grid, data.device)
         for positions, drawn in self._each(data, grid, lambda tiles, at: self.pair_of_tiles(tiles, at, tilts, pair)):
             for position, up, down in zip(positions, *drawn, strict=True):
                 plus.add(position, up)

@@ -13,6 +13,7 @@ Everything is a sum in nats; losses are divided by the number of measured coeffi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -103,14 +104,13 @@ class Bound:
         kl = torch.stack(self.kl).sum() if self.charged is None else self.charged
         return (self.matching - self.log_likelihood + beta * kl) / self.bins
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, Tensor]:
         """Log-likelihood and KL apart, in nats per measured coefficient; the KL also by level, coarse to fine."""
-        bins = self.bins.item()
-        named = {f"kl_{len(self.kl) - 1 - rung}": kl.item() / bins for rung, kl in enumerate(self.kl)}
+        named = {f"kl_{len(self.kl) - 1 - rung}": kl / self.bins for rung, kl in enumerate(self.kl)}
         return {
-            "log_likelihood": self.log_likelihood.item() / bins,
-            "kl": sum(named.values()),
-            "matching": self.matching.item() / bins,
+            "log_likelihood": self.log_likelihood / self.bins,
+            "kl": torch.stack(list(named.values())).sum(),
+            "matching": self.matching / self.bins,
         } | named
 
 
@@ -126,9 +126,15 @@ class Completion:
         """What is minimised, in nats per measured coefficient, on the scale of the bound."""
         return -self.log_likelihood / self.bins
 
-    def figures(self) -> dict[str, float]:
+    def figures(self) -> dict[str, Tensor]:
         """In nats per hidden coefficient."""
-        return {"completion": self.log_likelihood.item() / max(self.hidden.item(), 1.0)}
+        return {"completion": self.log_likelihood / self.hidden.clamp_min(1.0)}
+
+
+def numbers(figures: Mapping[str, Tensor]) -> dict[str, float]:
+    """Figures as numbers, read from where they lie all at once: each reading waits for a GPU."""
+    found = torch.stack([value.detach().double() for value in figures.values()]).tolist()
+    return dict(zip(figures, found, strict=True))
 
 
 def _score(density: Tensor, m: Measurement, mask: Tensor) -> Tensor:
@@ -138,9 +144,12 @@ def _score(density: Tensor, m: Measurement, mask: Tensor) -> Tensor:
 
 
 def _noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
-    """White noise; of several ranks each takes its part of what one alone would draw for the batches of all."""
+    """White noise, drawn where ``x`` lies; of several ranks each takes its part of what one would draw for the batches of all."""
     whole = len(x) * ranks.count()
-    return torch.randn((whole, *x.shape[1:]), generator=generator)[ranks.own(whole)].to(x.device)
+    if x.device.type != "cpu":
+        seed = int(torch.randint(2**62, (), generator=generator))
+        generator = torch.Generator(x.device).manual_seed(seed)
+    return torch.randn((whole, *x.shape[1:]), generator=generator, device=x.device)[ranks.own(whole)]
 
 
 def _bins(mask: Tensor, m: Measurement) -> Tensor:

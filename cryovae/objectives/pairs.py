@@ -9,8 +9,10 @@ and what was measured but hidden from r, M_R (1 - M D), is where filling the wed
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import log
 
 import torch
@@ -21,6 +23,8 @@ from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.rotation import CubeRotation, rotations_named, turned_frequencies
 from cryovae.physics.wedge import patch_mask, smeared_mask
 from cryovae.tomogram import TiltGeometry
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,6 @@ class Measurement:
         """The same on another device."""
         moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)
-
-    def pinned(self) -> Measurement:
-        """The same in memory that a GPU can read by itself."""
-        held = {name: value.contiguous().pin_memory() for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **held)
 
     def rows(self, which: slice) -> Measurement:
         """Some of the patches."""
@@ -100,13 +99,31 @@ class Orientations:
         self.canonical_variance = noise(k)
         self.tolerated = None if tolerated is None else tolerated(k)
 
+    def on(self, device: torch.device) -> Orientations:
+        """The same on another device; those that were used last are kept there."""
+        return self if device.type == "cpu" else _moved(self, device)
 
-def random_keep(shape: Sequence[int], share: float, generator: torch.Generator) -> Tensor:
+
+@lru_cache(maxsize=64)
+def _moved(tables: Orientations, device: torch.device) -> Orientations:
+    found = copy.copy(tables)
+    for name, value in vars(tables).items():
+        if isinstance(value, Tensor):
+            setattr(found, name, sent(value, device))
+    return found
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Values on a device, which reads them by itself: nothing waits for what it has to do before."""
+    return values if device.type == "cpu" else values.contiguous().pin_memory().to(device, non_blocking=True)
+
+
+def random_keep(shape: Sequence[int], share: float, generator: torch.Generator, device: torch.device = CPU) -> Tensor:
     """Mask (batch, z, y, x // 2 + 1) of 0 and 1 that drops ``share`` of the bins at random, Hermitian, keeping k = 0.
 
     The powers of white noise are exponential and Hermitian by themselves, so a threshold on them draws the bins.
     """
-    white = fourier.transform(torch.randn(tuple(shape), generator=generator))
+    white = fourier.transform(sent(torch.randn(tuple(shape), generator=generator), device))
     keep = (white.real.square() + white.imag.square() > -log(max(1 - share, 1e-9))).float()
     keep[..., 0, 0, 0] = 1.0
     return keep

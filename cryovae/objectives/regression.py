@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.objectives.pairs import sent
 from cryovae.objectives.sampling import sphere
 from cryovae.objectives.specimen import Specimen, drawn_position
 from cryovae.physics.rotation import CubeRotation, random_rotation, rotate, turned_frequencies
@@ -54,7 +55,7 @@ class FreeTurn:
 
     def to(self, device: torch.device) -> FreeTurn:
         """The same on another device."""
-        return FreeTurn(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
+        return FreeTurn(*(sent(getattr(self, f.name), device) for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class HalfPair:
 
     def to(self, device: torch.device) -> HalfPair:
         """The same on another device."""
-        moved = [x.to(device, non_blocking=True) for x in (self.first, self.second, self.filled, self.given, self.turned)]
+        moved = [sent(x, device) for x in (self.first, self.second, self.filled, self.given, self.turned)]
         first, second, filled, given, turned = moved
         free = None if self.free is None else self.free.to(device)
         return replace(self, first=first, second=second, filled=filled, given=given, turned=turned, free=free)

@@ -12,7 +12,6 @@ of which the one that costs least, and lies nearest to a corner, is held out fir
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import combinations
 from math import prod
 from typing import Any
 
@@ -125,11 +124,12 @@ def _share_lost(last: Sequence[int], boxes: Sequence[Sequence[int]], side: int, 
     if inside is not None:
         lying = torch.stack([((inside - torch.as_tensor(box)).abs() < side).all(1) for box in boxes])
         return float(lying.any(0).float().mean())
-    near = [[(max(b - side + 1, 0), min(b + side - 1, end)) for b, end in zip(box, last, strict=True)] for box in boxes]
-    lost = 0
-    # Inclusion and exclusion: positions near to one of them, less those near to two, and so on.
-    for count in range(1, len(near) + 1):
-        for some in combinations(near, count):
-            axes = [(max(low for low, _ in axis), min(high for _, high in axis)) for axis in zip(*some, strict=True)]
-            lost += (-1) ** (count + 1) * prod(max(high - low + 1, 0) for low, high in axes)
+    near = np.array([[(max(b - side + 1, 0), min(b + side, end + 1)) for b, end in zip(box, last, strict=True)] for box in boxes])
+    # Between the faces of all boxes a position is near to the same of them throughout.
+    edges = [np.unique(near[:, axis]) for axis in range(3)]
+    covered = np.zeros([max(len(e) - 1, 0) for e in edges], dtype=bool)
+    for box in near:
+        covered[tuple(slice(*np.searchsorted(e, ends)) for e, ends in zip(edges, box, strict=True))] = True
+    z, y, x = (np.diff(e) for e in edges)
+    lost = float(np.einsum("abc,a,b,c->", covered.astype(float), z, y, x))
     return lost / prod(end + 1 for end in last)

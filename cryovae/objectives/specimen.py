@@ -81,14 +81,22 @@ class Specimen:
 
 
 def prepare(
-    tomogram: Tomogram, side: int, seed: int = 0, held_out: bool = True, objective: ObjectiveConfig | None = None
+    tomogram: Tomogram,
+    side: int,
+    seed: int = 0,
+    held_out: bool = True,
+    objective: ObjectiveConfig | None = None,
+    device: torch.device | None = None,
 ) -> Specimen:
-    """Standardise a tomogram, estimate its noise, and choose the patches that are held out, if there is room."""
+    """Standardise a tomogram, estimate its noise, and choose the patches that are held out, if there is room.
+
+    device: where transforms of the whole are worked out; what is found lies in memory.
+    """
     objective = objective or ObjectiveConfig(tolerance=0.0)
     density, mean, scale = standardise(tomogram.density, tomogram.grey)
     halves = tomogram.halves
     scaled = None if halves is None else ((halves[0] - mean) / scale, (halves[1] - mean) / scale)
-    noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed).simplified(objective.noise)
+    noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed, device=device).simplified(objective.noise)
     tilts = tomogram.tilts
     if tomogram.optics is not None:
         tilts = replace(tilts, transfer=Transfer(tomogram.optics, tomogram.voxel_size))

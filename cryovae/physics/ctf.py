@@ -65,7 +65,7 @@ def _phase(frequency: Tensor, k2: Tensor, optics: Optics) -> Tensor:
     if len(optics.defocus) > 1:
         order = np.argsort(optics.angles)
         angles, values = (np.asarray(v, dtype=np.float64)[order] for v in (optics.angles, optics.defocus))
-        found = np.interp(tilt_of(frequency).numpy(), angles, values)
+        found = np.interp(tilt_of(frequency).cpu().numpy(), angles, values)
         defocus = torch.from_numpy(found).to(k2)
     own = 0.5 * pi * optics.spherical_aberration * 1e7 * length**3 * k2**2
     return pi * length * defocus * k2 - own + radians(optics.phase_shift) + asin(optics.amplitude_contrast)

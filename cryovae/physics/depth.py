@@ -33,6 +33,7 @@ def depth_table(given: Tensor) -> Tensor:
 
 def depth_at(table: Tensor, frequency: Tensor) -> Tensor:
     """Depths (a, ...) at frequencies (3, a, ...) in cycles per voxel, linear between the bins of the table; a plane at a time."""
+    table = table.to(frequency.device)
     return torch.stack([_plane(table, plane) for plane in frequency.unbind(1)])
 
 

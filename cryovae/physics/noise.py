@@ -84,10 +84,14 @@ def _coordinates(frequency: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _tabulate(power: Tensor, weight: Tensor, frequency: Tensor) -> Tensor:
-    """Means of ``power`` (z, y, x // 2 + 1) in the bins of the table; thin bins lean on their shell's mean."""
+    """Means of ``power`` (z, y, x // 2 + 1) in the bins of the table, on the CPU; thin bins lean on their shell's mean."""
     index, size = _bin_of(frequency), SHELLS * ANGLES * ANGLES
-    total = torch.zeros(size).index_add_(0, index.flatten(), (power * weight).flatten()).view(SHELLS, -1)
-    count = torch.zeros(size).index_add_(0, index.flatten(), weight.flatten()).view(SHELLS, -1)
+    # A GPU sums in any order; of sums in double precision single precision shows nothing of it.
+    kind = torch.float32 if power.device.type == "cpu" else torch.float64
+    zeros = torch.zeros(2, size, dtype=kind, device=power.device)
+    zeros[0].index_add_(0, index.flatten(), (power * weight).flatten().to(kind))
+    zeros[1].index_add_(0, index.flatten(), weight.flatten().to(kind))
+    total, count = zeros.float().cpu().view(2, SHELLS, -1)
     return _means(total, count)
 
 
@@ -130,7 +134,7 @@ class Tabulation:
 def spectrum_table(density: Tensor, frequency: Tensor) -> NoiseSpectrum:
     """The power of a whole (z, y, x) density in the bins of a noise spectrum: how a model's spread is set beside the noise."""
     power = fourier.transform(density).abs().square()
-    weight = fourier.multiplicity(density.shape).expand_as(power)
+    weight = fourier.multiplicity(density.shape, density.device).expand_as(power)
     return NoiseSpectrum(_tabulate(power, weight, frequency), "spread")
 
 
@@ -142,9 +146,10 @@ def tabulated(values: Tensor, weight: Tensor, frequency: Tensor, method: str) ->
 def spectrum_mean(variance: Tensor, mask: Tensor, radius: Tensor) -> Tensor:
     """The mean of a spectrum over what ``mask`` leaves of its shell, in every bin; all (z, y, x // 2 + 1), radius |k|."""
     shell = fine_shell(radius)
-    sums = torch.zeros(2, int(shell.max()) + 1)
-    sums.index_add_(1, shell.flatten(), torch.stack((variance * mask, mask)).flatten(1))
-    return (sums[0] / sums[1].clamp_min(1e-9)).clamp_min(1e-12)[shell]
+    kind = torch.float32 if radius.device.type == "cpu" else torch.float64
+    sums = torch.zeros(2, int(shell.max()) + 1, dtype=kind, device=radius.device)
+    sums.index_add_(1, shell.flatten(), torch.stack((variance * mask, mask)).flatten(1).to(kind))
+    return (sums[0] / sums[1].clamp_min(1e-9)).clamp_min(1e-12).float()[shell]
 
 
 def fine_shell(radius: Tensor) -> Tensor:
@@ -162,7 +167,7 @@ def amplitude_table(
     sigma^2, likewise; a x then has no more power than y less its noise.
     """
     x, y = fourier.transform(density), fourier.transform(data)
-    weight = mask * fourier.multiplicity(density.shape)
+    weight = mask * fourier.multiplicity(density.shape, density.device)
     product = (x * y.conj()).real
     cross = _tabulate(product if copied is None else product - copied, weight, frequency)
     power = _tabulate(x.abs().square(), weight, frequency)
@@ -191,14 +196,24 @@ def _periodograms(density: np.ndarray, patch: tuple[int, int, int], most: int, s
 
 
 def estimate_noise(
-    density: np.ndarray, halves: tuple[np.ndarray, np.ndarray] | None, tilts: TiltGeometry, side: int = 32, seed: int = 0
+    density: np.ndarray,
+    halves: tuple[np.ndarray, np.ndarray] | None,
+    tilts: TiltGeometry,
+    side: int = 32,
+    seed: int = 0,
+    device: torch.device | None = None,
 ) -> NoiseSpectrum:
-    """The noise spectrum of a (z, y, x) density, from its halves when there are any, else from its quietest patches."""
+    """The noise spectrum of a (z, y, x) density, from its halves when there are any, else from its quietest patches.
+
+    device: where the transform of a whole volume is worked out.
+    """
     if halves is not None:
-        difference = torch.from_numpy((halves[0].astype(np.float32) - halves[1].astype(np.float32)) / 2)
+        first, second = (torch.from_numpy(half.astype(np.float32)).to(device) for half in halves)
+        difference = (first - second) / 2
         # Of the whole volume, not of patches: a patch smears the edge of the wedge, which cost 5 % of the variance.
-        k = fourier.frequencies(difference.shape)
-        weight = (volume_mask(difference.shape, tilts) == 1) * fourier.multiplicity(difference.shape)
+        k = fourier.frequencies(difference.shape, device)
+        seen = volume_mask(difference.shape, tilts, device=device) == 1
+        weight = seen * fourier.multiplicity(difference.shape, device)
         weight[0, 0, 0] = 0.0
         return NoiseSpectrum(_tabulate(fourier.transform(difference).abs().square(), weight, k).clamp_min(1e-6), "halves")
     nz, ny, nx = (min(side, size) for size in density.shape)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from itertools import permutations, product
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,7 +81,46 @@ def rotate(density: Tensor, rotation: Tensor, shape: tuple[int, int, int] | None
     source = out @ rotation.to(density)
     half = torch.tensor([(n - 1) / 2 for n in density.shape[-3:]], dtype=density.dtype, device=density.device)
     grid = (source / half.clamp_min(0.5)).flip(-1).expand(density.shape[0], nz, ny, nx, 3)
+    if density.is_cuda and density.requires_grad:
+        found: Tensor = Sampled.apply(density, grid)  # type: ignore[no-untyped-call]
+        return found
+    return sampled(density, grid)
+
+
+def sampled(density: Tensor, grid: Tensor) -> Tensor:
+    """(batch, channel, z, y, x) at places (batch, z', y', x', 3), x first, -1 to 1 from first to last voxel; 0 outside."""
     return nnf.grid_sample(density, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+
+
+class Sampled(torch.autograd.Function):
+    """``sampled``, with gradients of the density that are the same each time: torch's own on a GPU are summed in any order."""
+
+    @staticmethod
+    def forward(ctx: Any, density: Tensor, grid: Tensor) -> Tensor:
+        """As ``sampled``."""
+        ctx.save_for_backward(grid)
+        ctx.shape = density.shape
+        return sampled(density, grid)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """What each place gave, back onto the eight voxels around it."""
+        (grid,) = ctx.saved_tensors
+        batch, channels, *sizes = ctx.shape
+        last = torch.tensor([n - 1 for n in reversed(sizes)], dtype=grid.dtype, device=grid.device)
+        place = (grid + 1) / 2 * last
+        low = place.floor()
+        found = gradient.new_zeros(batch * sizes[0] * sizes[1] * sizes[2], channels)
+        rows = torch.arange(batch, device=grid.device).view(-1, 1, 1, 1) * sizes[0]
+        for corner in product((0, 1), repeat=3):
+            at = low + torch.tensor(corner, dtype=grid.dtype, device=grid.device)
+            weight = (1 - (place - at).abs()).prod(-1) * ((at >= 0) & (at <= last)).all(-1)
+            x, y, z = torch.minimum(at.clamp_min(0), last).long().unbind(-1)
+            index = ((rows + z) * sizes[1] + y) * sizes[2] + x
+            # Sorted by index first, and so in one order.
+            parts = (gradient * weight[:, None]).movedim(1, -1).reshape(-1, channels)
+            found.index_put_((index.flatten(),), parts, accumulate=True)
+        return found.view(batch, *sizes, channels).movedim(-1, 1), None
 
 
 # |k| in cycles per voxel at which a geometry's share is judged: where there is signal, and slabs are thin beside it.

@@ -47,9 +47,9 @@ def smeared_mask(shape: Sequence[int], tilts: TiltGeometry, rotation: Tensor | N
     return mask
 
 
-def volume_mask(shape: Sequence[int], tilts: TiltGeometry, edge_bins: float = 1.0) -> Tensor:
+def volume_mask(shape: Sequence[int], tilts: TiltGeometry, edge_bins: float = 1.0, device: torch.device | None = None) -> Tensor:
     """Mask (z, y, x // 2 + 1) of a whole tomogram."""
-    return wedge_mask(fourier.frequencies(shape), tilts, volume_edge(shape, tilts, edge_bins))
+    return wedge_mask(fourier.frequencies(shape, device), tilts, volume_edge(shape, tilts, edge_bins))
 
 
 def volume_edge(shape: Sequence[int], tilts: TiltGeometry, edge_bins: float = 1.0) -> float:

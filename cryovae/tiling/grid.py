@@ -73,6 +73,8 @@ def cut(density: Tensor | np.ndarray, position: Position, side: int) -> Tensor:
         lows = [int(axis.min()) for axis in axes]
         near = density[tuple(slice(low, int(axis.max()) + 1) for low, axis in zip(lows, axes, strict=True))]
         patch = near[axes[0] - lows[0]][:, axes[1] - lows[1]][:, :, axes[2] - lows[2]]
+    if isinstance(patch, Tensor):
+        return patch.to(torch.float32).contiguous()
     return torch.as_tensor(np.ascontiguousarray(patch), dtype=torch.float32)
 
 
@@ -101,12 +103,12 @@ def inside(position: Position, side: int, shape: Sequence[int]) -> Tensor:
 
 
 class Blender:
-    """Sums weighted tiles into a volume. Memory: one float32 volume."""
+    """Sums weighted tiles into a volume on a device. Memory: one float32 volume."""
 
-    def __init__(self, grid: PatchGrid) -> None:
-        self.grid = grid
-        self.total = torch.zeros(grid.shape)
-        bump = grid.window()
+    def __init__(self, grid: PatchGrid, device: torch.device | None = None) -> None:
+        self.grid, self.device = grid, device
+        self.total = torch.zeros(grid.shape, device=device)
+        bump = grid.window().to(device)
         self._window = bump[:, None, None] * bump[None, :, None] * bump[None, None, :]
 
     def add(self, position: Position, tile: Tensor) -> None:
@@ -114,11 +116,11 @@ class Blender:
         stop = [min(start + self.grid.side, size) for start, size in zip(position, self.grid.shape, strict=True)]
         place = tuple(slice(a, b) for a, b in zip(position, stop, strict=True))
         part = tuple(slice(0, b - a) for a, b in zip(position, stop, strict=True))
-        self.total[place] += (tile.cpu() * self._window)[part]
+        self.total[place] += (tile.to(self.total.device) * self._window)[part]
 
     def blended(self) -> Tensor:
         """The volume (z, y, x); the sums are used up."""
-        z, y, x = self.grid.weights()
+        z, y, x = (weights.to(self.device) for weights in self.grid.weights())
         self.total /= z[:, None, None]
         self.total /= y[None, :, None]
         self.total /= x[None, None, :]

@@ -3,7 +3,8 @@
     python pipelines/benchmark/run.py --out OUT --data dense_a dense_b --rows vae unet_deepdewedge --minutes 30 --seeds 1
 
 Every row is trained from nothing on the same patches, with the same widths and for the same time: ``--minutes`` of two cores,
-counted as processor time of training, whatever else the machine does (on a GPU: of the clock). The steps that fit are found by
+counted as processor time of training, whatever else the machine does. On a GPU they are minutes for which it is busy, its kernels
+added up: launching them, and other rows at the same time (``--jobs``), have no part in it. The steps that fit are found by
 timing a few of each kind. A finished row is a JSON file in OUT, and is not run again: rows can be added in several sittings.
 ``--rows family`` and other groups of rows.py stand for all of theirs. ``--table`` only prints; ``--write RESULTS.md`` writes the
 tables with what made each row; ``--figure PNG`` draws one slice of each.
@@ -16,8 +17,10 @@ import json
 import resource
 import subprocess
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
+from math import inf
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from data import Subject, load
 from figure import draw_slices, keep_slice
 from rows import GROUPS, ROWS, Row, named
 from table import print_tables, write_results
+from torch.profiler import ProfilerActivity, profile
 
 from cryovae import fourier
 from cryovae.checkpoint import Checkpoint, load_model, save_model
@@ -34,10 +38,11 @@ from cryovae.config import RunConfig, override, preset
 from cryovae.evaluate.baselines import best_clipping
 from cryovae.evaluate.calibration import calibration_by_part
 from cryovae.evaluate.fsc import CONES, angle_to_beam, centred_spectrum, regions
+from cryovae.io.atomic import write_text
 from cryovae.models.ladder import Ladder, R
 from cryovae.models.unet import UNet
 from cryovae.objectives.binning import binned
-from cryovae.objectives.elbo import one_encoder_bound, two_encoder_bound
+from cryovae.objectives.elbo import numbers, one_encoder_bound, two_encoder_bound
 from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.regression import TWICE
 from cryovae.objectives.sampling import held_out, step_generator
@@ -48,8 +53,11 @@ from cryovae.physics.noise import estimate_noise
 from cryovae.physics.wedge import volume_mask
 from cryovae.regress import Regressor, regressed
 from cryovae.restore import Restoration, Restorer, refilled
-from cryovae.train import Trainer
+from cryovae.train import Interrupted, Trainer
 
+BEGAN = time.monotonic()
+# Seconds by what they are spent on, as ``Spent`` counts them.
+Cost = dict[str, float]
 CORES = 2
 TRIAL, VALIDATIONS = 4, 15
 # Of the power of a measured bin, what is taken for nothing.
@@ -61,24 +69,79 @@ def main() -> None:
     """Run what is asked for and is not there yet, and print the tables."""
     options = _options()
     options.out.mkdir(parents=True, exist_ok=True)
-    for name in [] if options.table else options.data:
-        subject = load(name, options.simulated)
-        for row in named(options.rows):
-            for seed in range(options.seed, options.seed + options.seeds):
-                path = options.out / f"{name}-{row}-{options.minutes:g}min-{seed}.json"
-                if not path.exists():
-                    made = {"data": name, "row": row, "seed": seed, "command": command_of(options, name, row, seed)}
-                    # A process for each row: what one has used must not count for the next.
-                    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-                        task = (subject, ROWS[row], options.minutes, seed, options.threads, options.out)
-                        found = alone.submit(measured, *task).result()
-                    path.write_text(json.dumps(found | made, indent=1) + "\n")
-                    print(f"{path.name}: wedge {found['wedge']:.3f}, measured {found['measured']:.3f}", flush=True)
+    seeds = range(options.seed, options.seed + options.seeds)
+    wanted = [(name, row, seed) for seed in seeds for name in options.data for row in named(options.rows)]
+    wanted = [] if options.table else [task for task in wanted if not _path(options, *task).exists()]
+    costs = costs_alone(options, wanted) if options.jobs > 1 else {}
+    # Rows that apply the model of another come after it.
+    for applied in (False, True):
+        tasks = [task for task in wanted if bool(ROWS[task[1]].model) == applied]
+        with ThreadPoolExecutor(options.jobs) as beside:
+            for failed in beside.map(lambda task: _made(options, costs, *task), tasks):
+                if failed:
+                    print(failed, flush=True)
     print_tables(options.out)
     if options.write:
         write_results(options.out, options.write)
     if options.figure:
         draw_slices(options.out, load(options.data[0], options.simulated), options.figure)
+
+
+def _path(options: argparse.Namespace, name: str, row: str, seed: int) -> Path:
+    return options.out / f"{name}-{row}-{options.minutes:g}min-{seed}.json"
+
+
+def _made(options: argparse.Namespace, costs: dict[str, Cost], name: str, row: str, seed: int) -> str:
+    """Make one row, unless no time is left to begin it; returns what went wrong."""
+    path = _path(options, name, row, seed)
+    if time.monotonic() - BEGAN > options.until:
+        return f"{path.name}: not begun"
+    made = {"data": name, "row": row, "seed": seed, "jobs": options.jobs, "command": command_of(options, name, row, seed)}
+    task = (load(name, options.simulated), ROWS[row], options.minutes, seed, options.threads, options.out)
+    try:
+        # A process for each row: what one has used must not count for the next.
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            found = alone.submit(measured, *task, costs.get(kind_of(ROWS[row]))).result()
+    except Exception as error:  # One row that fails leaves the others to be made.
+        return f"{path.name}: {type(error).__name__}: {error}"
+    write_text(path, json.dumps(found | made, indent=1) + "\n")
+    print(f"{path.name}: wedge {found['wedge']:.3f}, measured {found['measured']:.3f}", flush=True)
+    return ""
+
+
+def kind_of(row: Row) -> str:
+    """Rows of one kind take as long for a step; fixed ones are none."""
+    if row.kind == "vae":
+        return f"vae, {row.settings.get('objective.encoders', 2)} encoders"
+    return f"unet, {row.objective}" if row.kind == "unet" else ""
+
+
+def costs_alone(options: argparse.Namespace, tasks: list[tuple[str, str, int]]) -> dict[str, Cost]:
+    """What a step costs, by kind of row, timed with nothing else at the same time: on the first data set, for all of them."""
+    kinds = {kind_of(ROWS[row]): ROWS[row] for _, row, _ in reversed(tasks) if ROWS[row].kind != "fixed" and not ROWS[row].model}
+    if not kinds:
+        return {}
+    subject = load(options.data[0], options.simulated)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+        found = alone.submit(_costs, subject, list(kinds.values()), options.threads).result()
+    print("; ".join(f"{kind}: " + ", ".join(f"{k} {v:.4f} s" for k, v in cost.items()) for kind, cost in found.items()))
+    return found
+
+
+def _costs(subject: Subject, kinds: list[Row], threads: int) -> dict[str, Cost]:
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    device = _device()
+    found = {}
+    for row in kinds:
+        config = override(preset("quick"), dict(row.settings))
+        unet = row.kind == "unet"
+        found[kind_of(row)] = _cost_of_unet(subject, row, config, device) if unet else _cost_of_vae(subject, config, device)
+    return found
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _options() -> argparse.Namespace:
@@ -91,6 +154,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--threads", type=int, default=CORES)
+    parser.add_argument("--jobs", type=int, default=1, help="rows at a time; more than one on a GPU, which one row leaves idle")
+    parser.add_argument("--until", type=float, default=inf, help="seconds after which no row is begun any more")
     parser.add_argument("--table", action="store_true", help="run nothing")
     parser.add_argument("--write", type=Path, help="write the tables as Markdown")
     parser.add_argument("--figure", type=Path, help="draw the same slice of all rows of the first of --data")
@@ -106,20 +171,22 @@ def command_of(options: argparse.Namespace, name: str, row: str, seed: int) -> s
     )
 
 
-def measured(subject: Subject, row: Row, minutes: float, seed: int, threads: int, out: Path) -> dict[str, Any]:
-    """Train and restore one row, and score it."""
+def measured(
+    subject: Subject, row: Row, minutes: float, seed: int, threads: int, out: Path, cost: Cost | None = None
+) -> dict[str, Any]:
+    """Train and restore one row, and score it. cost: of its steps, if it is known."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = _device()
     config = override(preset("quick"), dict(row.settings) | {"training.seed": seed, "restoration.seed": seed})
     began, clock = time.process_time(), time.monotonic()
     about: dict[str, Any] = {"about": row.about, "minutes": minutes, "threads": torch.get_num_threads()}
     if row.kind == "fixed":
         restored = _fixed(row.name, subject)
     elif row.kind == "unet":
-        restored = _unet(subject, row, config, minutes, device, about)
+        restored = _unet(subject, row, config, minutes, device, about, cost)
     else:
-        restored = _vae(subject, row, config, minutes, device, about, out)
+        restored = _vae(subject, row, config, minutes, device, about, out, cost)
     about |= {
         "whole_cpu_s": round(time.process_time() - began, 1),
         "whole_s": round(time.monotonic() - clock, 1),
@@ -128,7 +195,7 @@ def measured(subject: Subject, row: Row, minutes: float, seed: int, threads: int
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
         ).stdout.strip(),
         "torch": torch.__version__,
-        "device": str(device),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
     keep_slice(out / f"{subject.name}-{row.name}-{minutes:g}min-{seed}.npy", restored)
     return about | scores(restored, subject)
@@ -217,12 +284,43 @@ def _steps(seconds: dict[str, float], config: RunConfig, minutes: float) -> int:
     return max(int((60 * minutes * CORES - checks - fills * seconds.get("refill", 0.0)) / step), 20)
 
 
-def _clock(device: torch.device) -> float:
-    return time.process_time() if device.type == "cpu" else CORES * time.monotonic()
+class Spent:
+    """Seconds of two cores' processor time that a piece of work takes; on a GPU, twice those for which it is busy.
+
+    What is queued counts: entering and leaving wait for it. Read ``seconds`` afterwards.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds = device, 0.0
+
+    def __enter__(self) -> Spent:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            self._profile = profile(activities=[ProfilerActivity.CUDA])
+            self._profile.start()
+        self._start = time.process_time()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            self._profile.stop()
+            self.seconds = CORES * sum(event.self_device_time_total for event in self._profile.key_averages()) / 1e6
+            if not self.seconds:
+                raise RuntimeError("torch's profiler saw no work on the GPU: there is nothing to share time by")
+        else:
+            self.seconds = time.process_time() - self._start
 
 
 def _vae(
-    subject: Subject, row: Row, config: RunConfig, minutes: float, device: torch.device, about: dict[str, Any], out: Path
+    subject: Subject,
+    row: Row,
+    config: RunConfig,
+    minutes: float,
+    device: torch.device,
+    about: dict[str, Any],
+    out: Path,
+    cost: Cost | None,
 ) -> torch.Tensor:
     stem = f"{subject.name}-{row.model or row.name}-{minutes:g}min-{config.training.seed}"
     model = out / f"{stem}.safetensors"
@@ -233,7 +331,7 @@ def _vae(
         ladder = checkpoint.ladder.to(device)
         about |= {"steps": checkpoint.step}
     else:
-        ladder = _trained(subject, config, minutes, device, about)
+        ladder = _trained(subject, config, minutes, device, about, cost)
         save_model(model, Checkpoint(ladder, config.training.patch, about["steps"], config.objective.encoders, {}))
     if hidden := [m.to(device) for m in hidden_data(subject, config)]:
         about |= {"foresight": vars(foresight(ladder, hidden)), "elbo": _bound_of(ladder, hidden, config)}
@@ -254,7 +352,8 @@ def _bound_of(ladder: Ladder, hidden: list[Measurement], config: RunConfig) -> f
     with torch.no_grad():
         for number, m in enumerate(hidden):
             m = m.to(ladder.top.device)
-            figures = bound_of(ladder, m, ladder.encode(m.partial, R), step_generator(0, number)).figures()
+            bound = bound_of(ladder, m, ladder.encode(m.partial, R), step_generator(0, number))
+            figures = numbers(bound.figures())
             found.append(figures["log_likelihood"] - figures["kl"])
     return sum(found) / len(found)
 
@@ -275,37 +374,43 @@ def sharpness(one: torch.Tensor, answer: torch.Tensor, subject: Subject) -> list
     return found
 
 
-def _trained(subject: Subject, config: RunConfig, minutes: float, device: torch.device, about: dict[str, Any]) -> Ladder:
+def _trainer(subject: Subject, config: RunConfig, device: torch.device, steps: int, solo: float) -> Trainer:
     training = config.training
     specimens = binned(subject.tomogram, training.patch, training.binnings, training.seed, config.objective)
+    torch.manual_seed(training.seed)
+    changed = override(
+        config, {"training.steps": steps, "objective.solo": solo, "training.validate_every": max(steps // VALIDATIONS, 10)}
+    )
+    refill = lambda ladder, s, seed: refilled(ladder, s, training.patch, seed, device)  # noqa: E731
+    return Trainer(
+        Ladder(config.ladder, config.objective.encoders), specimens, changed.training, changed.objective, device, refill
+    )
 
-    def trainer(steps: int, solo: float) -> Trainer:
-        torch.manual_seed(config.training.seed)
-        changed = override(
-            config, {"training.steps": steps, "objective.solo": solo, "training.validate_every": max(steps // VALIDATIONS, 10)}
-        )
-        refill = lambda ladder, s, seed: refilled(ladder, s, config.training.patch, seed, device)  # noqa: E731
-        return Trainer(
-            Ladder(config.ladder, config.objective.encoders), specimens, changed.training, changed.objective, device, refill
-        )
 
-    seconds: dict[str, float] = {}
+def _cost_of_vae(subject: Subject, config: RunConfig, device: torch.device) -> Cost:
+    """Of a step and of a validation, with and without the bound, and of a refill."""
+    found: Cost = {}
     for phase, solo in (("solo", 1.0), ("bound", 0.0)):
-        seconds |= _timed_vae(trainer(2 * TRIAL, solo), phase, device)
-    if config.objective.refill_from < 1:
-        began = _clock(device)
-        for specimen in specimens:
+        trainer = _trainer(subject, config, device, 2 * TRIAL, solo)
+        found |= _timed_vae(trainer, phase, device)
+    with Spent(device) as spent:
+        for specimen in trainer.specimens:
             refilled(Ladder(config.ladder, config.objective.encoders).to(device), specimen, config.training.patch, 0, device)
-        seconds["refill"] = _clock(device) - began
-    steps = _steps(seconds, config, minutes)
-    start = _clock(device)
-    run = trainer(steps, config.objective.solo)
+    return found | {"refill": spent.seconds}
+
+
+def _trained(
+    subject: Subject, config: RunConfig, minutes: float, device: torch.device, about: dict[str, Any], cost: Cost | None
+) -> Ladder:
+    cost = cost or _cost_of_vae(subject, config, device)
+    start = time.process_time()
+    run = _trainer(subject, config, device, _steps(cost, config, minutes), config.objective.solo)
     ladder = run.run(lambda report: None, lambda state: None)
     about |= {
         "steps": run.step,
-        "binnings": len(specimens),
-        "train_cpu_s": round(_clock(device) - start, 1),
-        "trial_s_per_step": seconds,
+        "binnings": len(run.specimens),
+        "train_cpu_s": round(time.process_time() - start, 1),
+        "trial_s_per_step": cost,
     }
     about |= {"parameters": sum(p.numel() for p in ladder.parameters()), "held_out_gain": run.best_gain}
     return ladder
@@ -331,39 +436,52 @@ def _timed_vae(trainer: Trainer, phase: str, device: torch.device) -> dict[str, 
     held_out, trainer.held_out = trainer.held_out, []
     # Refills are timed by themselves: three of them among so few steps would be most of what is measured.
     trainer.refills = set()
-    marks: list[float] = []
-    trainer.run(lambda report: marks.append(_clock(device)), lambda state: None)
-    start = _clock(device)
-    if held_out:
-        foresight(trainer.average, held_out)
-    return {phase: (marks[-1] - marks[1]) / (len(marks) - 2), f"check_{phase}": _clock(device) - start}
+    with suppress(Interrupted):
+        trainer.run(lambda report: None, lambda state: None, lambda: trainer.step == 2)
+    with Spent(device) as steps:
+        trainer.run(lambda report: None, lambda state: None)
+    with Spent(device) as check:
+        if held_out:
+            foresight(trainer.average, held_out)
+    return {phase: steps.seconds / (trainer.step - 2), f"check_{phase}": check.seconds}
+
+
+def _regressor(subject: Subject, row: Row, config: RunConfig, device: torch.device, steps: int) -> Regressor:
+    torch.manual_seed(config.training.seed)
+    training = replace(config.training, steps=steps)
+    return Regressor(UNet(config.ladder), [subject.tomogram], training, row.objective, device, config.objective.turned)
+
+
+def _cost_of_unet(subject: Subject, row: Row, config: RunConfig, device: torch.device) -> Cost:
+    """Of a step, and of all refills."""
+    trial = _regressor(subject, row, config, device, 1000)
+    trial.advance()
+    with Spent(device) as step:
+        for _ in range(TRIAL):
+            trial.advance()
+    refills = trial.refills()
+    with Spent(device) as refill:
+        if refills:
+            trial.refill()
+    return {"step": step.seconds / TRIAL, "refills": refills * refill.seconds}
 
 
 def _unet(
-    subject: Subject, row: Row, config: RunConfig, minutes: float, device: torch.device, about: dict[str, Any]
+    subject: Subject,
+    row: Row,
+    config: RunConfig,
+    minutes: float,
+    device: torch.device,
+    about: dict[str, Any],
+    cost: Cost | None,
 ) -> torch.Tensor:
-    def regressor(steps: int) -> Regressor:
-        torch.manual_seed(config.training.seed)
-        training = replace(config.training, steps=steps)
-        return Regressor(UNet(config.ladder), [subject.tomogram], training, row.objective, device, config.objective.turned)
-
-    trial = regressor(1000)
-    trial.advance()
-    start = _clock(device)
-    for _ in range(TRIAL):
-        trial.advance()
-    seconds = (_clock(device) - start) / TRIAL
-    start = _clock(device)
-    refills = trial.refills()
-    if refills:
-        trial.refill()
-    filling = refills * (_clock(device) - start)
-    steps = max(int((60 * minutes * CORES - filling) / seconds), 20)
-    start = _clock(device)
-    training = regressor(steps)
+    cost = cost or _cost_of_unet(subject, row, config, device)
+    steps = max(int((60 * minutes * CORES - cost["refills"]) / cost["step"]), 20)
+    start = time.process_time()
+    training = _regressor(subject, row, config, device, steps)
     network = training.run()
-    about |= {"steps": steps, "train_cpu_s": round(_clock(device) - start, 1)}
-    about |= {"trial_s_per_step": {"step": seconds, "refills": filling}}
+    about |= {"steps": steps, "train_cpu_s": round(time.process_time() - start, 1)}
+    about |= {"trial_s_per_step": cost}
     about |= {"parameters": sum(p.numel() for p in network.parameters()), "passes_twice": row.objective in TWICE}
     about["foresight"] = vars(foresight_of(training.answer, hidden)) if (hidden := hidden_data(subject, config)) else None
     began = time.process_time()

@@ -15,6 +15,7 @@ from rich.table import Table
 COLUMNS = (
     "row",
     "min",
+    "on",
     "wedge",
     "measured",
     "cone 30",
@@ -32,12 +33,12 @@ COLUMNS = (
 
 def rows_in(out: Path) -> dict[str, list[list[dict[str, Any]]]]:
     """Finished rows by data set; those that differ in nothing but the seed stand together. Best first."""
-    groups: dict[tuple[str, str, float], list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[tuple[str, str, float, str], list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(out.glob("*.json")):
         found = json.loads(path.read_text())
-        groups[found["data"], found["row"], found["minutes"]].append(found)
+        groups[found["data"], found["row"], found["minutes"], found["device"]].append(found)
     tables: dict[str, list[list[dict[str, Any]]]] = defaultdict(list)
-    for (data, _, _), group in groups.items():
+    for (data, *_), group in groups.items():
         tables[data].append(group)
     for table in tables.values():
         table.sort(key=lambda group: -mean(r["wedge"] for r in group))
@@ -71,6 +72,7 @@ def cells(group: list[dict[str, Any]]) -> list[str]:
     return [
         first["row"],
         f"{first['minutes']:g}" if trained else "-",
+        _device(first) if trained else "-",
         _figure(group, "wedge") + _chance(group, "wedge_standard_error"),
         _figure(group, "measured"),
         _figure(group, "cone_30") + _chance(group, "cone_standard_error"),
@@ -84,6 +86,11 @@ def cells(group: list[dict[str, Any]]) -> list[str]:
         _figure(group, "restore_cpu_s", 0),
         _figure(group, "peak_memory_gb", 2),
     ]
+
+
+def _device(row: dict[str, Any]) -> str:
+    """CPU, or which GPU, in a word."""
+    return "CPU" if row["device"] == "cpu" else next(word for word in row["device"].split() if any(c.isdigit() for c in word))
 
 
 def print_tables(out: Path) -> None:
@@ -105,9 +112,9 @@ class Line:
     how: str
 
     @property
-    def key(self) -> tuple[str, str]:
-        """What another sitting replaces: the same row of as many minutes."""
-        return self.cells["row"], self.cells["min"]
+    def key(self) -> tuple[str, str, str]:
+        """What another sitting replaces: the same row of as many minutes on the same device."""
+        return self.cells["row"], self.cells["min"], self.cells["on"]
 
     @property
     def wedge(self) -> float:
@@ -136,15 +143,18 @@ def write_results(out: Path, path: Path) -> None:
     path.write_text(f"{before}{mark}\n{text}{mark}{after}")
 
 
-def written(text: str) -> dict[str, dict[tuple[str, str], Line]]:
+def written(text: str) -> dict[str, dict[tuple[str, str, str], Line]]:
     """The rows of tables that ``write_results`` wrote, by data set. Columns that they lack, being older, are filled with '-'."""
-    tables: dict[str, dict[tuple[str, str], Line]] = defaultdict(dict)
+    tables: dict[str, dict[tuple[str, str, str], Line]] = defaultdict(dict)
     for section in text.split("### ")[1:]:
         lines = section.splitlines()
         header, _, *rows = (_split(line) for line in lines if line.startswith("|"))
         hows = [line for line in lines if line.startswith("- ")]
         for values, how in zip(rows, hows, strict=True):
-            line = Line(dict.fromkeys(COLUMNS, "-") | dict(zip(header, values, strict=True)), how)
+            named = dict(zip(header, values, strict=True))
+            # Before there was the column, all that was trained was trained on a CPU.
+            on = "-" if named["min"] == "-" else "CPU"
+            line = Line(dict.fromkeys(COLUMNS, "-") | {"on": on} | named, how)
             tables[lines[0]][line.key] = line
     return tables
 

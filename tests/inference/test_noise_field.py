@@ -32,3 +32,12 @@ def test_it_is_standard_normal_and_independent():
 def test_a_tile_off_the_latent_grid_is_refused():
     with pytest.raises(ValueError, match="multiples of the latent stride 4"):
         NoiseField(0, 0).tile((2, 0, 0), (1, 4, 4, 4), 2)
+
+
+def test_what_a_gpu_works_out_is_the_same_noise():
+    field = NoiseField(5, 2)
+    positions = [(0, 16, 48), (1024, 8, 0)]
+    for level, channels in ((0, 3), (3, 4)):
+        one = torch.stack([field.tile(at, (channels, 8, 4, 6), level) for at in positions])
+        assert torch.allclose(field.hashed(positions, (channels, 8, 4, 6), level), one, atol=1e-5)
+        assert torch.equal(field.tiles(positions, (channels, 8, 4, 6), level), one)

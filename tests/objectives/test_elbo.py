@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cryovae.models.ladder import FLOW, Ladder, R
-from cryovae.objectives.elbo import completion, one_encoder_bound, two_encoder_bound
+from cryovae.objectives.elbo import completion, numbers, one_encoder_bound, two_encoder_bound
 from cryovae.objectives.sampling import cube_turned, freely_turned, step_generator
 from cryovae.objectives.schedules import beta_at, learning_rate_at, refill_steps
 from cryovae.objectives.specimen import prepare
@@ -24,7 +24,7 @@ def measurement(tomogram):
 def test_figures_are_in_nats_per_measured_coefficient(ladder, measurement):
     partial = ladder.encode(measurement.partial, R)
     bound = two_encoder_bound(ladder, measurement, partial, step_generator(0, 0))
-    figures = bound.figures()
+    figures = numbers(bound.figures())
     total = bound.log_likelihood - torch.stack(bound.kl).sum() - bound.matching
     assert bound.loss(beta=1.0).item() == pytest.approx(-total.item() / bound.bins.item(), rel=1e-5)
     assert figures["kl"] == pytest.approx(sum(figures[f"kl_{level}"] for level in range(3)))

@@ -9,7 +9,7 @@ import torch
 from cryovae.config import RunConfig
 from cryovae.models.distributions import DiagonalGaussian, kl_divergence
 from cryovae.models.ladder import R, Rung
-from cryovae.objectives.elbo import ObjectiveConfig, one_encoder_bound, two_encoder_bound
+from cryovae.objectives.elbo import ObjectiveConfig, numbers, one_encoder_bound, two_encoder_bound
 from cryovae.objectives.remedies import Remedies, charged
 from cryovae.objectives.sampling import cube_turned, step_generator
 from cryovae.objectives.schedules import beta_at
@@ -111,7 +111,7 @@ def test_what_is_reported_is_the_bound_whatever_is_charged(ladder, measurement, 
         bound_of(ladder, measurement, partial, step_generator(0, 0), remedies)
         for remedies in (Remedies(), Remedies(1e5, 2, True))
     )
-    assert plain.figures() == mended.figures()
+    assert numbers(plain.figures()) == numbers(mended.figures())
     assert mended.loss(1.0) > plain.loss(1.0) + 1
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cryovae.objectives.elbo import ObjectiveConfig
-from cryovae.objectives.reserved import block_means, held_out_patches, shown_patches
+from cryovae.objectives.reserved import _share_lost, block_means, held_out_patches, shown_patches
 from cryovae.objectives.sampling import draw, step_generator
 from cryovae.objectives.specimen import prepare, with_some_apart
 
@@ -77,3 +77,15 @@ def test_of_many_small_specimens_some_are_held_out_whole(tomogram):
     assert all(torch.isfinite(m.data).all() for m in drawn)
     assert not any(s.held_out for s in with_some_apart([specimen] * 5, 24))
     assert sum(bool(s.held_out) for s in with_some_apart([specimen] * 500, 24)) <= 16
+
+
+def test_the_share_of_positions_that_boxes_cost_is_counted_exactly():
+    rng = np.random.default_rng(0)
+    last, side = (9, 14, 11), 4
+    boxes = [tuple(int(rng.integers(-3, n + 4)) for n in last) for _ in range(40)]
+    for some in (boxes[:1], boxes[:5], boxes):
+        near = [
+            any(all(abs(a - b) < side for a, b in zip(at, box, strict=True)) for box in some)
+            for at in np.ndindex(*(n + 1 for n in last))
+        ]
+        assert _share_lost(last, some, side) == pytest.approx(np.mean(near))

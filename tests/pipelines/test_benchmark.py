@@ -218,9 +218,9 @@ def test_rows_of_other_sittings_stay_in_the_tables(tmp_path: Path) -> None:
     (tmp_path / "set-vae-1min-1.json").write_text(json.dumps(record))
     table.write_results(tmp_path, results)
     found = table.written(results.read_text().split("<!-- tables -->")[1])["set"]
-    assert list(found) == [("vae", "30"), ("vae", "1"), ("untouched", "-")]
-    assert found["vae", "30"].cells["GB"] == "1.5"
-    assert found["vae", "30"].cells["steps"] == "-"
-    assert found["vae", "30"].how == "- `vae` long ago"
-    assert found["vae", "1"].cells["wedge"] == "0.500"
-    assert "anew" in found["vae", "1"].how
+    assert list(found) == [("vae", "30", "CPU"), ("vae", "1", "CPU"), ("untouched", "-", "-")]
+    assert found["vae", "30", "CPU"].cells["GB"] == "1.5"
+    assert found["vae", "30", "CPU"].cells["steps"] == "-"
+    assert found["vae", "30", "CPU"].how == "- `vae` long ago"
+    assert found["vae", "1", "CPU"].cells["wedge"] == "0.500"
+    assert "anew" in found["vae", "1", "CPU"].how
