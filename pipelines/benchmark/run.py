@@ -440,10 +440,12 @@ def _timed_vae(trainer: Trainer, phase: str, device: torch.device) -> dict[str, 
         trainer.run(lambda report: None, lambda state: None, lambda: trainer.step == 2)
     with Spent(device) as steps:
         trainer.run(lambda report: None, lambda state: None)
-    with Spent(device) as check:
-        if held_out:
+    found = {phase: steps.seconds / (trainer.step - 2), f"check_{phase}": 0.0}
+    if held_out:
+        with Spent(device) as check:
             foresight(trainer.average, held_out)
-    return {phase: steps.seconds / (trainer.step - 2), f"check_{phase}": check.seconds}
+        found[f"check_{phase}"] = check.seconds
+    return found
 
 
 def _regressor(subject: Subject, row: Row, config: RunConfig, device: torch.device, steps: int) -> Regressor:
@@ -459,11 +461,11 @@ def _cost_of_unet(subject: Subject, row: Row, config: RunConfig, device: torch.d
     with Spent(device) as step:
         for _ in range(TRIAL):
             trial.advance()
-    refills = trial.refills()
+    if not trial.refills():
+        return {"step": step.seconds / TRIAL, "refills": 0.0}
     with Spent(device) as refill:
-        if refills:
-            trial.refill()
-    return {"step": step.seconds / TRIAL, "refills": refills * refill.seconds}
+        trial.refill()
+    return {"step": step.seconds / TRIAL, "refills": trial.refills() * refill.seconds}
 
 
 def _unet(
