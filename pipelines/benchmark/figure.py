@@ -42,5 +42,5 @@ def draw_slices(out: Path, subject: Subject, path: Path) -> None:
         axis.imshow(values, cmap="gray", vmin=middle_grey - spread, vmax=middle_grey + spread, origin="lower")
         axis.set_title(title, fontsize=8)
     figure.suptitle(f"{subject.name}, xz slice through the middle; correlation with the truth in the wedge", fontsize=9)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
     plt.close(figure)
