@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from cryovae.config import RunConfig, preset
-from cryovae.models.ladder import Ladder
+from cryovae.models.ladder import Ladder, R
 from cryovae.models.layers import Blocks
 from cryovae.objectives.specimen import prepare
 from cryovae.physics.simulate import SimulationConfig, simulate
@@ -110,7 +110,9 @@ def matrix_peak(device: torch.device) -> float:
 
 
 def time_training(name: str, device: torch.device, rounds: int, peak: float) -> None:
-    """Print steps and voxels a second of each phase of training, its share of the peak, and where time goes."""
+    """Print steps and voxels a second of each phase of training, its share of the peak, where time goes, and how much of it the
+    networks by themselves take.
+    """
     config = preset(name)
     side, batch = config.training.patch, config.training.batch
     tomogram = sample((side + 24, side + 48, side + 40))
@@ -129,6 +131,22 @@ def time_training(name: str, device: torch.device, rounds: int, peak: float) -> 
         total = sum(sum(s.values()) for s in found)
         print("  wall time: " + ", ".join(f"{p} {100 * sum(s.get(p, 0.0) for s in found) / total:.1f} %" for p in PARTS))
         print("  operations: " + ", ".join(f"{k} {100 * share:.1f} %" for k, share in kinds(trainer, device).items()))
+        if solo == 1:
+            alone = statistics.median(networks_alone(trainer, device, rounds))
+            print(f"  forward and backward of the networks alone: {100 * alone / seconds:.0f} % of a step")
+
+
+def networks_alone(trainer: Trainer, device: torch.device, rounds: int) -> list[float]:
+    """Seconds for the networks of a completion step, there and back: nothing drawn, turned, transformed or updated."""
+    ladder, config = trainer.ladder, trainer.config
+    given = torch.randn(config.batch, *[config.patch] * 3, device=device)
+    found = []
+    for _ in range(rounds):
+        ladder.zero_grad(set_to_none=True)
+        start = _clock(device)
+        ladder.restore(ladder.encode(given, R), None).sum().backward()  # type: ignore[no-untyped-call]
+        found.append(_clock(device) - start)
+    return found
 
 
 def kinds(trainer: Trainer, device: torch.device) -> dict[str, float]:
