@@ -16,7 +16,7 @@ def checked(precision: str) -> None:
 
 
 def halved(precision: str, device: torch.device) -> bool:
-    """Whether convolutions are to run in bfloat16 on a device: if told, or for 'auto' on a GPU that has it."""
+    """Whether convolutions are to run in bfloat16 on a device: if told, or for 'auto' on a GPU that is made for it."""
     if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bfloat16"

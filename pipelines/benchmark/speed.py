@@ -5,8 +5,8 @@
     python pipelines/benchmark/speed.py --compare layouts        the training step by memory layout, in turn, in one run
     python pipelines/benchmark/speed.py --compare compiled       as it is, and with its residual blocks compiled by torch
 
-The peak is that of a large float32 matrix product, measured in the same run; floating-point operations are counted by torch. On
-shared machines timings are noisy: what is compared is timed in turn, and the ratio is what counts.
+The peak is that of a large matrix product in the precision of the convolutions, measured in the same run; floating-point
+operations are counted by torch. On shared machines timings are noisy: what is compared is timed in turn, and the ratio is what counts.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cryovae.config import RunConfig, preset
 from cryovae.models.ladder import Ladder, R
 from cryovae.models.layers import Blocks
+from cryovae.models.precision import halved
 from cryovae.objectives.specimen import prepare
 from cryovae.physics.simulate import SimulationConfig, simulate
 from cryovae.restore import RestoreConfig, Restorer
@@ -51,8 +52,9 @@ def main() -> None:
     if given.compare:
         time_variants(given.preset, device, given.rounds, VARIANTS[given.compare])
         return
-    peak = matrix_peak(device)
-    print(f"matrix product, float32: {peak / 1e9:.0f} GFLOP/s")
+    kind = torch.bfloat16 if halved("auto", device) else torch.float32
+    peak = matrix_peak(device, kind)
+    print(f"matrix product, {str(kind).removeprefix('torch.')}: {peak / 1e9:.0f} GFLOP/s")
     time_training(given.preset, device, given.rounds, peak)
     for size in given.sizes:
         # A process of its own: memory is measured as a peak.
@@ -97,10 +99,10 @@ def steps(trainer: Trainer, count: int) -> list[Report]:
     return reports
 
 
-def matrix_peak(device: torch.device) -> float:
-    """Floating-point operations a second of the best of a few large float32 matrix products."""
+def matrix_peak(device: torch.device, kind: torch.dtype = torch.float32) -> float:
+    """Floating-point operations a second of the best of a few large matrix products."""
     side = PEAK_SIDE[device.type]
-    a, b = (torch.randn(side, side, device=device) for _ in range(2))
+    a, b = (torch.randn(side, side, device=device).to(kind) for _ in range(2))
     best = float("inf")
     for _ in range(PEAK_TIMES):
         start = _clock(device)
