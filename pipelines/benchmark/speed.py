@@ -6,7 +6,8 @@
     python pipelines/benchmark/speed.py --compare compiled       as it is, and with its residual blocks compiled by torch
 
 The peak is that of a large matrix product in the precision of the convolutions, measured in the same run; floating-point
-operations are counted by torch. On shared machines timings are noisy: what is compared is timed in turn, and the ratio is what counts.
+operations are counted by torch. On shared machines timings are noisy: what is compared is timed in turn, and the ratio is what
+counts.
 """
 
 from __future__ import annotations
