@@ -36,7 +36,7 @@ def series(scene):
 
 
 def correlation(a, b):
-    return float(torch.corrcoef(torch.stack((a.flatten(), b.flatten())))[0, 1])
+    return float(torch.corrcoef(torch.stack((a.flatten(), b.flatten())).double())[0, 1])
 
 
 def test_signal_to_noise_is_as_asked(series):
