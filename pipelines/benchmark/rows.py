@@ -65,12 +65,6 @@ ABLATIONS = (
         settings={"objective.encoders": 1, "objective.solo": 0.0},
     ),
     Row(
-        "bound_only_24",
-        "vae",
-        "the same with all 24 cube rotations",
-        settings={"objective.encoders": 1, "objective.solo": 0.0, "objective.rotations": "all"},
-    ),
-    Row(
         "rotations_beam",
         "vae",
         "rotations about the beam only: a cone stays unmeasured",
