@@ -33,8 +33,8 @@ from cryovae.tomogram import InputError, TiltGeometry, Tomogram
 
 # Orientations over which the answer is averaged, for the whole and for each half.
 TURNS, HALF_TURNS = 4, 2
-# Volumes of 32 bits that a GPU has to hold at once, spectra and their frequencies among them.
-HELD = 30
+# Volumes of 32 bits that a GPU has to hold at once, spectra and their frequencies among them (measured: 31, tiles included).
+HELD = 34
 
 
 @dataclass(frozen=True)
