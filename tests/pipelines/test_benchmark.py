@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -224,3 +225,53 @@ def test_rows_of_other_sittings_stay_in_the_tables(tmp_path: Path) -> None:
     assert found["vae", "30", "CPU"].how == "- `vae` long ago"
     assert found["vae", "1", "CPU"].cells["wedge"] == "0.500"
     assert "anew" in found["vae", "1", "CPU"].how
+
+
+def test_rows_of_one_kind_cost_the_same_and_fixed_ones_nothing() -> None:
+    kinds = {name: run.kind_of(row) for name, row in rows.ROWS.items()}
+    assert kinds["vae"] == kinds["no_refill"] == kinds["flat_latent"]
+    assert kinds["vae"] != kinds["vae_one_encoder"]
+    assert kinds["unet_isonet2"] != kinds["unet_isonet2_mw"]
+    assert kinds["clipping"] == ""
+
+
+def test_what_is_spent_is_processor_time() -> None:
+    with run.Spent(torch.device("cpu")) as idle:
+        time.sleep(0.2)
+    assert idle.seconds < 0.1
+    with run.Spent(torch.device("cpu")) as busy:
+        began = time.process_time()
+        while time.process_time() - began < 0.2:
+            torch.randn(1000).sum()
+    assert busy.seconds == pytest.approx(0.2, abs=0.1)
+
+
+def test_rows_run_beside_each_other_once_and_none_begins_too_late(folder: Path, monkeypatch, capsys) -> None:
+    words = [
+        "run.py",
+        "--out",
+        str(folder / "out"),
+        "--simulated",
+        str(folder),
+        "--data",
+        "made",
+        "--threads",
+        "1",
+        "--jobs",
+        "2",
+    ]
+
+    def said(*more: str) -> str:
+        monkeypatch.setattr(sys, "argv", [*words, "--rows", "untouched", "shell_wiener", *more])
+        run.main()
+        return str(capsys.readouterr().out)
+
+    assert said("--until", "0").count("not begun") == 2
+    assert not list((folder / "out").glob("*.json"))
+    assert "not begun" not in said()
+    records = [json.loads(path.read_text()) for path in (folder / "out").glob("*.json")]
+    assert {r["row"] for r in records} == {"untouched", "shell_wiener"}
+    assert all(r["jobs"] == 2 and r["device"] == "cpu" for r in records if not torch.cuda.is_available())
+    before = [path.stat().st_mtime_ns for path in (folder / "out").glob("*.json")]
+    said()
+    assert before == [path.stat().st_mtime_ns for path in (folder / "out").glob("*.json")]
