@@ -203,7 +203,7 @@ class Searched:
         ladder, side = self.tiled.ladder, self.tiled.side
         noise = NoiseField(self.tiled.seed, number, self.tiled.device)
         shapes = list(enumerate(ladder.latent_shapes((side, side, side))))
-        return [place.turn(torch.stack([noise.tile(p, shape, level) for p in place.positions])) for level, shape in shapes]
+        return [place.turn(noise.tiles(place.positions, shape, level)) for level, shape in shapes]
 
 
 @dataclass(frozen=True)

@@ -86,13 +86,16 @@ def _coordinates(frequency: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _tabulate(power: Tensor, weight: Tensor, frequency: Tensor) -> Tensor:
     """Means of ``power`` (z, y, x // 2 + 1) in the bins of the table, on the CPU; thin bins lean on their shell's mean."""
     index, size = _bin_of(frequency), SHELLS * ANGLES * ANGLES
-    # A GPU sums in any order; of sums in double precision single precision shows nothing of it.
-    kind = torch.float32 if power.device.type == "cpu" else torch.float64
-    zeros = torch.zeros(2, size, dtype=kind, device=power.device)
-    zeros[0].index_add_(0, index.flatten(), (power * weight).flatten().to(kind))
-    zeros[1].index_add_(0, index.flatten(), weight.flatten().to(kind))
-    total, count = zeros.float().cpu().view(2, SHELLS, -1)
+    total, count = (_summed(values, index, size).cpu().view(SHELLS, -1) for values in (power * weight, weight))
     return _means(total, count)
+
+
+def _summed(values: Tensor, index: Tensor, size: int) -> Tensor:
+    """Sums (size,) of values over the bins of an index of their shape, float32."""
+    # A GPU sums in any order; of sums in double precision single precision shows nothing of it.
+    kind = torch.float32 if values.device.type == "cpu" else torch.float64
+    sums = torch.zeros(size, dtype=kind, device=values.device)
+    return sums.index_add_(0, index.flatten(), values.flatten().to(kind)).float()
 
 
 def _bin_of(frequency: Tensor) -> Tensor:
@@ -146,10 +149,8 @@ def tabulated(values: Tensor, weight: Tensor, frequency: Tensor, method: str) ->
 def spectrum_mean(variance: Tensor, mask: Tensor, radius: Tensor) -> Tensor:
     """The mean of a spectrum over what ``mask`` leaves of its shell, in every bin; all (z, y, x // 2 + 1), radius |k|."""
     shell = fine_shell(radius)
-    kind = torch.float32 if radius.device.type == "cpu" else torch.float64
-    sums = torch.zeros(2, int(shell.max()) + 1, dtype=kind, device=radius.device)
-    sums.index_add_(1, shell.flatten(), torch.stack((variance * mask, mask)).flatten(1).to(kind))
-    return (sums[0] / sums[1].clamp_min(1e-9)).clamp_min(1e-12).float()[shell]
+    total, count = (_summed(values, shell, int(shell.max()) + 1) for values in (variance * mask, mask))
+    return (total / count.clamp_min(1e-9)).clamp_min(1e-12)[shell]
 
 
 def fine_shell(radius: Tensor) -> Tensor:

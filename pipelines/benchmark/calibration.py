@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from data import Subject, load
-from run import calibrated, scores
+from scoring import calibrated, scores
 from torch import Tensor
 
 from cryovae import fourier

@@ -18,7 +18,6 @@ import resource
 import subprocess
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from math import inf
 from multiprocessing import get_context
@@ -26,43 +25,43 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from cost import (
+    CORES,
+    Budget,
+    Cost,
+    cost_of_unet,
+    cost_of_vae,
+    costs_of,
+    device_here,
+    kind_of,
+    regressor_for,
+    steps_within,
+    trainer_for,
+)
 from data import Subject, load
 from figure import draw_slices, keep_slice
 from rows import GROUPS, ROWS, Row, named
+from scoring import calibrated, scores, sharpness
 from table import print_tables, write_results
-from torch.profiler import ProfilerActivity, profile
 
 from cryovae import fourier
 from cryovae.checkpoint import Checkpoint, load_model, save_model
 from cryovae.config import RunConfig, override, preset
 from cryovae.evaluate.baselines import best_clipping
-from cryovae.evaluate.calibration import calibration_by_part
-from cryovae.evaluate.fsc import CONES, angle_to_beam, centred_spectrum, regions
 from cryovae.io.atomic import write_text
 from cryovae.models.ladder import Ladder, R
-from cryovae.models.unet import UNet
-from cryovae.objectives.binning import binned
 from cryovae.objectives.elbo import numbers, one_encoder_bound, two_encoder_bound
 from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.regression import TWICE
 from cryovae.objectives.sampling import held_out, step_generator
-from cryovae.objectives.schedules import refill_steps
 from cryovae.objectives.specimen import prepare
 from cryovae.objectives.validation import foresight, foresight_of
 from cryovae.physics.noise import estimate_noise
 from cryovae.physics.wedge import volume_mask
-from cryovae.regress import Regressor, regressed
-from cryovae.restore import Restoration, Restorer, refilled
-from cryovae.train import Interrupted, Trainer
+from cryovae.regress import regressed
+from cryovae.restore import Restorer
 
 BEGAN = time.monotonic()
-# Seconds by what they are spent on, as ``Spent`` counts them.
-Cost = dict[str, float]
-CORES = 2
-TRIAL, VALIDATIONS = 4, 15
-# Of the power of a measured bin, what is taken for nothing.
-EMPTY = 1e-9
-SHELLS = ((0.01, 0.05), (0.05, 0.1), (0.1, 0.15), (0.15, 0.2), (0.2, 0.3))
 
 
 def main() -> None:
@@ -73,11 +72,13 @@ def main() -> None:
     wanted = [(name, row, seed) for seed in seeds for name in options.data for row in named(options.rows)]
     wanted = [] if options.table else [task for task in wanted if not _path(options, *task).exists()]
     costs = costs_alone(options, wanted) if options.jobs > 1 else {}
+    broken = 0
     # Rows that apply the model of another come after it.
     for applied in (False, True):
         tasks = [task for task in wanted if bool(ROWS[task[1]].model) == applied]
         with ThreadPoolExecutor(options.jobs) as beside:
             for failed in beside.map(lambda task: _made(options, costs, *task), tasks):
+                broken += bool(failed)
                 if failed:
                     print(failed, flush=True)
     print_tables(options.out)
@@ -85,6 +86,8 @@ def main() -> None:
         write_results(options.out, options.write)
     if options.figure:
         draw_slices(options.out, load(options.data[0], options.simulated), options.figure)
+    if broken:
+        raise SystemExit(f"{broken} rows were not made")
 
 
 def _path(options: argparse.Namespace, name: str, row: str, seed: int) -> Path:
@@ -95,7 +98,8 @@ def _made(options: argparse.Namespace, costs: dict[str, Cost], name: str, row: s
     """Make one row, unless no time is left to begin it; returns what went wrong."""
     path = _path(options, name, row, seed)
     if time.monotonic() - BEGAN > options.until:
-        return f"{path.name}: not begun"
+        print(f"{path.name}: not begun", flush=True)
+        return ""
     made = {"data": name, "row": row, "seed": seed, "jobs": options.jobs, "command": command_of(options, name, row, seed)}
     task = (load(name, options.simulated), ROWS[row], options.minutes, seed, options.threads, options.out)
     try:
@@ -109,13 +113,6 @@ def _made(options: argparse.Namespace, costs: dict[str, Cost], name: str, row: s
     return ""
 
 
-def kind_of(row: Row) -> str:
-    """Rows of one kind take as long for a step; fixed ones are none."""
-    if row.kind == "vae":
-        return f"vae, {row.settings.get('objective.encoders', 2)} encoders"
-    return f"unet, {row.objective}" if row.kind == "unet" else ""
-
-
 def costs_alone(options: argparse.Namespace, tasks: list[tuple[str, str, int]]) -> dict[str, Cost]:
     """What a step costs, by kind of row, timed with nothing else at the same time: on the first data set, for all of them."""
     kinds = {kind_of(ROWS[row]): ROWS[row] for _, row, _ in reversed(tasks) if ROWS[row].kind != "fixed" and not ROWS[row].model}
@@ -123,25 +120,9 @@ def costs_alone(options: argparse.Namespace, tasks: list[tuple[str, str, int]]) 
         return {}
     subject = load(options.data[0], options.simulated)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-        found = alone.submit(_costs, subject, list(kinds.values()), options.threads).result()
+        found = alone.submit(costs_of, subject, list(kinds.values()), options.threads).result()
     print("; ".join(f"{kind}: " + ", ".join(f"{k} {v:.4f} s" for k, v in cost.items()) for kind, cost in found.items()))
     return found
-
-
-def _costs(subject: Subject, kinds: list[Row], threads: int) -> dict[str, Cost]:
-    torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    device = _device()
-    found = {}
-    for row in kinds:
-        config = override(preset("quick"), dict(row.settings))
-        unet = row.kind == "unet"
-        found[kind_of(row)] = _cost_of_unet(subject, row, config, device) if unet else _cost_of_vae(subject, config, device)
-    return found
-
-
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _options() -> argparse.Namespace:
@@ -164,10 +145,11 @@ def _options() -> argparse.Namespace:
 
 def command_of(options: argparse.Namespace, name: str, row: str, seed: int) -> str:
     """The command that makes one row."""
+    beside = f" --jobs {options.jobs}" if options.jobs > 1 else ""
     where = " --simulated SIMULATED" if options.simulated else ""
     return (
         f"python pipelines/benchmark/run.py --out OUT{where} --data {name} --rows {row} --minutes {options.minutes:g} "
-        f"--seed {seed} --threads {options.threads}"
+        f"--seed {seed} --threads {options.threads}{beside}"
     )
 
 
@@ -177,16 +159,17 @@ def measured(
     """Train and restore one row, and score it. cost: of its steps, if it is known."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    device = _device()
+    budget = Budget(minutes, device_here(), cost)
+    device = budget.device
     config = override(preset("quick"), dict(row.settings) | {"training.seed": seed, "restoration.seed": seed})
     began, clock = time.process_time(), time.monotonic()
     about: dict[str, Any] = {"about": row.about, "minutes": minutes, "threads": torch.get_num_threads()}
     if row.kind == "fixed":
         restored = _fixed(row.name, subject)
     elif row.kind == "unet":
-        restored = _unet(subject, row, config, minutes, device, about, cost)
+        restored = _unet(subject, row, config, budget, about)
     else:
-        restored = _vae(subject, row, config, minutes, device, about, out, cost)
+        restored = _vae(subject, row, config, budget, about, out)
     about |= {
         "whole_cpu_s": round(time.process_time() - began, 1),
         "whole_s": round(time.monotonic() - clock, 1),
@@ -199,52 +182,6 @@ def measured(
     }
     keep_slice(out / f"{subject.name}-{row.name}-{minutes:g}min-{seed}.npy", restored)
     return about | scores(restored, subject)
-
-
-def scores(restored: torch.Tensor, subject: Subject) -> dict[str, Any]:
-    """Correlation with the truth in the wedge and in the measured part, over the band, by shell, and by cone about the beam."""
-    tilts, truth = subject.tomogram.tilts, subject.truth
-    wedge, seen = regions((truth.shape[0], truth.shape[1], truth.shape[2]), tilts)
-    if subject.known is not None:
-        wedge = wedge * (volume_mask(truth.shape, subject.known) == 1)
-    radius = fourier.radius(truth.shape)
-    cosine = fourier.frequencies(truth.shape)[0].abs() / radius.clamp_min(1e-9)
-    x, y = (centred_spectrum(v) for v in (restored, truth))
-
-    power = float((seen * x.abs().square()).sum() / seen.sum())
-
-    def correlation(part: torch.Tensor) -> float:
-        terms = torch.stack([(x * y.conj()).real, x.abs().square(), y.abs().square()]).double() * part
-        cross, a, b = terms.sum((1, 2, 3))
-        # An empty wedge holds what single precision rounded, and that correlates with the truth by chance, be it 0.2 or -0.4.
-        if a < EMPTY * part.sum() * power:
-            return 0.0
-        return float(cross / (a * b).sqrt().clamp_min(1e-30))
-
-    def error(part: torch.Tensor) -> float:
-        p, q = part * x.abs().square(), part * y.abs().square()
-        return float(((p * q / part.clamp_min(1)).sum() / (p.sum() * q.sum()).clamp_min(1e-30)).sqrt())
-
-    def by_cone(low: float, high: float) -> dict[str, float | None]:
-        inside = band * ((off_beam >= low) & (off_beam < high if high < 90 else off_beam <= 90))
-        parts = {"wedge": wedge * inside, "measured": seen * inside}
-        return {name: correlation(part) if part.any() else None for name, part in parts.items()}
-
-    off_beam = angle_to_beam((truth.shape[0], truth.shape[1], truth.shape[2]))
-    band = ((radius > 0.01) & (radius < 0.2)).float()
-    cone = (cosine > 3**0.5 / 2).float()
-    return {
-        "wedge": correlation(wedge * band),
-        "measured": correlation(seen * band),
-        "wedge_by_shell": [correlation(wedge * ((radius > low) & (radius <= high))) for low, high in SHELLS],
-        "measured_by_shell": [correlation(seen * ((radius > low) & (radius <= high))) for low, high in SHELLS],
-        "cones": {f"{low:g}-{high:g}": by_cone(low, high) for low, high in CONES},
-        "cone_30": correlation(wedge * band * cone),
-        "wedge_outside_cone_30": correlation(wedge * band * (1 - cone)),
-        # Of two densities that have nothing in common: strong bins are few, and decide.
-        "wedge_standard_error": error(wedge * band),
-        "cone_standard_error": error(wedge * band * cone),
-    }
 
 
 def _fixed(name: str, subject: Subject) -> torch.Tensor:
@@ -275,54 +212,9 @@ def shell_wiener(subject: Subject) -> torch.Tensor:
     return fourier.filtered(density, mask * signal / (signal + noise))
 
 
-def _steps(seconds: dict[str, float], config: RunConfig, minutes: float) -> int:
-    """Training steps that fit, given the processor seconds of a step and of a validation before and in the phase of the bound."""
-    solo = config.objective.solo
-    checks = VALIDATIONS * (solo * seconds["check_solo"] + (1 - solo) * seconds["check_bound"])
-    step = solo * seconds["solo"] + (1 - solo) * seconds["bound"]
-    fills = len(refill_steps(1000, config.objective.refill_from, config.objective.refill_every))
-    return max(int((60 * minutes * CORES - checks - fills * seconds.get("refill", 0.0)) / step), 20)
-
-
-class Spent:
-    """Seconds of two cores' processor time that a piece of work takes; on a GPU, twice those for which it is busy.
-
-    What is queued counts: entering and leaving wait for it. Read ``seconds`` afterwards.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.seconds = device, 0.0
-
-    def __enter__(self) -> Spent:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-            self._profile = profile(activities=[ProfilerActivity.CUDA])
-            self._profile.start()
-        self._start = time.process_time()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-            self._profile.stop()
-            self.seconds = CORES * sum(event.self_device_time_total for event in self._profile.key_averages()) / 1e6
-            if not self.seconds:
-                raise RuntimeError("torch's profiler saw no work on the GPU: there is nothing to share time by")
-        else:
-            self.seconds = time.process_time() - self._start
-
-
-def _vae(
-    subject: Subject,
-    row: Row,
-    config: RunConfig,
-    minutes: float,
-    device: torch.device,
-    about: dict[str, Any],
-    out: Path,
-    cost: Cost | None,
-) -> torch.Tensor:
-    stem = f"{subject.name}-{row.model or row.name}-{minutes:g}min-{config.training.seed}"
+def _vae(subject: Subject, row: Row, config: RunConfig, budget: Budget, about: dict[str, Any], out: Path) -> torch.Tensor:
+    device = budget.device
+    stem = f"{subject.name}-{row.model or row.name}-{budget.minutes:g}min-{config.training.seed}"
     model = out / f"{stem}.safetensors"
     if row.model and not model.exists():
         raise SystemExit(f"{model} is not there: run the row {row.model} first, with the same --minutes and --seed")
@@ -331,7 +223,7 @@ def _vae(
         ladder = checkpoint.ladder.to(device)
         about |= {"steps": checkpoint.step}
     else:
-        ladder = _trained(subject, config, minutes, device, about, cost)
+        ladder = _trained(subject, config, budget, about)
         save_model(model, Checkpoint(ladder, config.training.patch, about["steps"], config.objective.encoders, {}))
     if hidden := [m.to(device) for m in hidden_data(subject, config)]:
         about |= {"foresight": vars(foresight(ladder, hidden)), "elbo": _bound_of(ladder, hidden, config)}
@@ -358,53 +250,10 @@ def _bound_of(ladder: Ladder, hidden: list[Measurement], config: RunConfig) -> f
     return sum(found) / len(found)
 
 
-def sharpness(one: torch.Tensor, answer: torch.Tensor, subject: Subject) -> list[float]:
-    """Power of one sample in the wedge over that of the truth, by shell; the truth on the grey scale of what was measured."""
-    truth = subject.truth
-    wedge, seen = regions((truth.shape[0], truth.shape[1], truth.shape[2]), subject.tomogram.tilts)
-    radius = fourier.radius(truth.shape)
-    x, s, y = (centred_spectrum(v) for v in (answer, one, truth))
-    band = seen * ((radius > 0.01) & (radius < 0.2))
-    scale = float(((x * y.conj()).real * band).sum() / (y.abs().square() * band).sum().clamp_min(1e-30))
-    found = []
-    for low, high in SHELLS:
-        part = wedge * ((radius > low) & (radius <= high))
-        power = scale**2 * float((y.abs().square() * part).sum())
-        found.append(float((s.abs().square() * part).sum()) / max(power, 1e-30))
-    return found
-
-
-def _trainer(subject: Subject, config: RunConfig, device: torch.device, steps: int, solo: float) -> Trainer:
-    training = config.training
-    specimens = binned(subject.tomogram, training.patch, training.binnings, training.seed, config.objective)
-    torch.manual_seed(training.seed)
-    changed = override(
-        config, {"training.steps": steps, "objective.solo": solo, "training.validate_every": max(steps // VALIDATIONS, 10)}
-    )
-    refill = lambda ladder, s, seed: refilled(ladder, s, training.patch, seed, device)  # noqa: E731
-    return Trainer(
-        Ladder(config.ladder, config.objective.encoders), specimens, changed.training, changed.objective, device, refill
-    )
-
-
-def _cost_of_vae(subject: Subject, config: RunConfig, device: torch.device) -> Cost:
-    """Of a step and of a validation, with and without the bound, and of a refill."""
-    found: Cost = {}
-    for phase, solo in (("solo", 1.0), ("bound", 0.0)):
-        trainer = _trainer(subject, config, device, 2 * TRIAL, solo)
-        found |= _timed_vae(trainer, phase, device)
-    with Spent(device) as spent:
-        for specimen in trainer.specimens:
-            refilled(Ladder(config.ladder, config.objective.encoders).to(device), specimen, config.training.patch, 0, device)
-    return found | {"refill": spent.seconds}
-
-
-def _trained(
-    subject: Subject, config: RunConfig, minutes: float, device: torch.device, about: dict[str, Any], cost: Cost | None
-) -> Ladder:
-    cost = cost or _cost_of_vae(subject, config, device)
+def _trained(subject: Subject, config: RunConfig, budget: Budget, about: dict[str, Any]) -> Ladder:
+    cost = budget.cost or cost_of_vae(subject, config, budget.device)
     start = time.process_time()
-    run = _trainer(subject, config, device, _steps(cost, config, minutes), config.objective.solo)
+    run = trainer_for(subject, config, budget.device, steps_within(cost, config, budget.minutes), config.objective.solo)
     ladder = run.run(lambda report: None, lambda state: None)
     about |= {
         "steps": run.step,
@@ -421,66 +270,12 @@ def hidden_data(subject: Subject, config: RunConfig) -> list[Measurement]:
     return held_out(prepare(subject.tomogram, config.training.patch), config.training.patch)
 
 
-def calibrated(found: Restoration, subject: Subject) -> dict[str, Any]:
-    """Whether the standard deviation is as large as the error, whole and by part."""
-    parts = calibration_by_part(found.mean, found.std, subject.truth, subject.tomogram.tilts, found.samples)
-    return {
-        name: {"rms_over_std": part.error_ratio, "coverage": {f"{k:g}": v for k, v in part.coverage.items()}}
-        for name, part in parts.items()
-        if part is not None
-    }
-
-
-def _timed_vae(trainer: Trainer, phase: str, device: torch.device) -> dict[str, float]:
-    """Clock of a step, the first ones being a warm-up, and of a validation."""
-    held_out, trainer.held_out = trainer.held_out, []
-    # Refills are timed by themselves: three of them among so few steps would be most of what is measured.
-    trainer.refills = set()
-    with suppress(Interrupted):
-        trainer.run(lambda report: None, lambda state: None, lambda: trainer.step == 2)
-    with Spent(device) as steps:
-        trainer.run(lambda report: None, lambda state: None)
-    found = {phase: steps.seconds / (trainer.step - 2), f"check_{phase}": 0.0}
-    if held_out:
-        with Spent(device) as check:
-            foresight(trainer.average, held_out)
-        found[f"check_{phase}"] = check.seconds
-    return found
-
-
-def _regressor(subject: Subject, row: Row, config: RunConfig, device: torch.device, steps: int) -> Regressor:
-    torch.manual_seed(config.training.seed)
-    training = replace(config.training, steps=steps)
-    return Regressor(UNet(config.ladder), [subject.tomogram], training, row.objective, device, config.objective.turned)
-
-
-def _cost_of_unet(subject: Subject, row: Row, config: RunConfig, device: torch.device) -> Cost:
-    """Of a step, and of all refills."""
-    trial = _regressor(subject, row, config, device, 1000)
-    trial.advance()
-    with Spent(device) as step:
-        for _ in range(TRIAL):
-            trial.advance()
-    if not trial.refills():
-        return {"step": step.seconds / TRIAL, "refills": 0.0}
-    with Spent(device) as refill:
-        trial.refill()
-    return {"step": step.seconds / TRIAL, "refills": trial.refills() * refill.seconds}
-
-
-def _unet(
-    subject: Subject,
-    row: Row,
-    config: RunConfig,
-    minutes: float,
-    device: torch.device,
-    about: dict[str, Any],
-    cost: Cost | None,
-) -> torch.Tensor:
-    cost = cost or _cost_of_unet(subject, row, config, device)
-    steps = max(int((60 * minutes * CORES - cost["refills"]) / cost["step"]), 20)
+def _unet(subject: Subject, row: Row, config: RunConfig, budget: Budget, about: dict[str, Any]) -> torch.Tensor:
+    device = budget.device
+    cost = budget.cost or cost_of_unet(subject, row, config, device)
+    steps = max(int((60 * budget.minutes * CORES - cost["refills"]) / cost["step"]), 20)
     start = time.process_time()
-    training = _regressor(subject, row, config, device, steps)
+    training = regressor_for(subject, row, config, device, steps)
     network = training.run()
     about |= {"steps": steps, "train_cpu_s": round(time.process_time() - start, 1)}
     about |= {"trial_s_per_step": cost}

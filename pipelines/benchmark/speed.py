@@ -2,6 +2,7 @@
 
     python pipelines/benchmark/speed.py                          on the GPU if there is one, else on the CPU
     python pipelines/benchmark/speed.py --preset default --device cuda --sizes 128 256
+    python pipelines/benchmark/speed.py --shape 256 512 512 --samples 4      one restoration of that shape alone
     python pipelines/benchmark/speed.py --compare layouts        the training step by memory layout, in turn, in one run
     python pipelines/benchmark/speed.py --compare compiled       as it is, and with its residual blocks compiled by torch
 
@@ -13,6 +14,7 @@ counts.
 from __future__ import annotations
 
 import argparse
+import math
 import platform
 import resource
 import statistics
@@ -22,6 +24,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -32,8 +35,8 @@ from cryovae.models.layers import Blocks
 from cryovae.models.precision import halved
 from cryovae.objectives.specimen import prepare
 from cryovae.physics.simulate import SimulationConfig, simulate
-from cryovae.restore import RestoreConfig, Restorer
-from cryovae.tomogram import Tomogram
+from cryovae.restore import Restorer
+from cryovae.tomogram import TiltGeometry, Tomogram
 from cryovae.train import Interrupted, Report, Trainer
 
 PARTS = ("data", "forward", "backward", "update")
@@ -46,8 +49,8 @@ def main() -> None:
     given = _options()
     torch.set_flush_denormal(True)
     device = torch.device(given.device)
-    if given.restore_one:
-        time_restore(given.preset, device, given.sizes[0], given.samples)
+    if given.shape:
+        time_restore(given.preset, device, tuple(given.shape), given.samples)
         return
     print(f"{_named(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads, preset {given.preset}")
     if given.compare:
@@ -59,7 +62,7 @@ def main() -> None:
     time_training(given.preset, device, given.rounds, peak)
     for size in given.sizes:
         # A process of its own: memory is measured as a peak.
-        words = ["--restore-one", "--sizes", str(size), "--samples", str(given.samples), "--preset", given.preset]
+        words = ["--shape", *[str(size)] * 3, "--samples", str(given.samples), "--preset", given.preset]
         subprocess.run([sys.executable, __file__, *words, "--device", given.device], check=True)
 
 
@@ -71,7 +74,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=8, help="steps that are timed")
     parser.add_argument("--compare", choices=list(VARIANTS), help="compare two ways of a training step instead")
-    parser.add_argument("--restore-one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--shape", type=int, nargs=3, metavar=("Z", "Y", "X"), help="restore one volume of this shape alone")
     return parser.parse_args()
 
 
@@ -205,17 +208,21 @@ def time_variants(name: str, device: torch.device, rounds: int, variants: dict[s
         print(f"{phase}: {words}, ratio {ratio:.2f} (median of {rounds} pairs)")
 
 
-def time_restore(name: str, device: torch.device, size: int, samples: int) -> None:
-    """Print voxels a second and peak memory of one restoration, with weights that were not trained."""
+def time_restore(name: str, device: torch.device, shape: tuple[int, int, int], samples: int) -> None:
+    """Print voxels a second and peak memory of one restoration of two halves of noise, with weights that were not trained."""
     config = preset(name)
-    tomogram = replace(sample((size, size, size)), halves=None)
+    rng = np.random.default_rng(0)
+    halves = (rng.standard_normal(shape, dtype=np.float32), rng.standard_normal(shape, dtype=np.float32))
+    tomogram = Tomogram("speed", (halves[0] + halves[1]) / 2, 10.0, TiltGeometry.from_range(-60, 60), halves)
     before = _peak_memory(device)
-    restorer = Restorer(Ladder(config.ladder), config.training.patch, RestoreConfig(samples=samples), device)
+    how = replace(config.restoration, samples=samples, halves=False)
+    restorer = Restorer(Ladder(config.ladder), config.training.patch, how, device)
     start = _clock(device)
     restorer(tomogram)
     seconds = _clock(device) - start
-    print(f"restore {size}^3, {samples} samples: {seconds:.0f} s, {size**3 * samples / seconds:.3g} voxels of samples/s", end="")
-    print(f", peak {_peak_memory(device):.2f} GB ({before:.2f} GB before), the volume itself {4 * size**3 / 1e9:.3f} GB")
+    voxels, sides = math.prod(shape), " x ".join(str(n) for n in shape)
+    print(f"restore {sides}, {samples} samples: {seconds:.1f} s, {voxels * samples / seconds:.3g} voxels of samples/s", end="")
+    print(f", peak {_peak_memory(device):.2f} GB ({before:.2f} GB before), the volume itself {4 * voxels / 1e9:.3f} GB")
 
 
 def _peak_memory(device: torch.device) -> float:

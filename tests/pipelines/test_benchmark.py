@@ -24,10 +24,12 @@ from tests.conftest import write_mrc
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "pipelines" / "benchmark"))
 
+import cost
 import data
 import figure
 import rows
 import run
+import scoring
 import table
 
 
@@ -111,7 +113,7 @@ def test_figures_are_those_of_evaluate(folder: Path) -> None:
     subject = data.load("made", folder)
     rng = torch.Generator().manual_seed(0)
     density = subject.truth + 2 * subject.truth.std() * torch.randn(subject.truth.shape, generator=rng)
-    found, expected = run.scores(density, subject), score(density, subject.truth, subject.tomogram.tilts)
+    found, expected = scoring.scores(density, subject), score(density, subject.truth, subject.tomogram.tilts)
     assert found["measured"] == pytest.approx(expected.measured.band, abs=1e-4)
     assert found["wedge"] == pytest.approx(expected.wedge.band, abs=1e-4)
 
@@ -132,9 +134,9 @@ def test_a_row_without_its_model_says_which_to_run_first(folder: Path, tmp_path:
 def test_a_truth_is_as_sharp_as_itself_whatever_its_grey_scale(folder: Path) -> None:
     subject = data.load("made", folder)
     truth = torch.as_tensor(subject.truth)
-    assert run.sharpness(3 * truth, 3 * truth, subject) == pytest.approx([1.0] * len(run.SHELLS), rel=1e-3)
+    assert scoring.sharpness(3 * truth, 3 * truth, subject) == pytest.approx([1.0] * len(scoring.SHELLS), rel=1e-3)
     blurred = fourier.filtered(truth, (fourier.radius(truth.shape) < 0.1).float())
-    found = run.sharpness(blurred, truth, subject)
+    found = scoring.sharpness(blurred, truth, subject)
     assert found[0] == pytest.approx(1.0, rel=1e-3)
     assert max(found[2:]) < 1e-3
 
@@ -150,7 +152,7 @@ def test_one_picture_shows_all_rows(folder: Path, tmp_path: Path) -> None:
 
 def test_an_empty_wedge_correlates_with_nothing(folder: Path) -> None:
     subject = data.load("made", folder)
-    found = run.scores(torch.from_numpy(subject.tomogram.density), subject)
+    found = scoring.scores(torch.from_numpy(subject.tomogram.density), subject)
     assert found["wedge"] == 0
     assert found["measured"] > 0.5
 
@@ -162,7 +164,7 @@ def test_the_standard_error_is_how_far_chance_correlates(folder: Path) -> None:
     chance = []
     for seed in range(40):
         white = torch.randn(subject.truth.shape, generator=torch.Generator().manual_seed(seed))
-        chance.append(run.scores(fourier.filtered(white, colour), subject))
+        chance.append(scoring.scores(fourier.filtered(white, colour), subject))
     spread = torch.tensor([c["wedge"] for c in chance]).square().mean().sqrt().item()
     expected = torch.tensor([c["wedge_standard_error"] for c in chance]).mean().item()
     assert spread == pytest.approx(expected, rel=0.35)
@@ -173,15 +175,15 @@ def test_shell_wiener_fills_nothing_and_denoises(folder: Path) -> None:
     found = run.shell_wiener(subject)
     mask = volume_mask(found.shape, subject.tomogram.tilts)
     assert fourier.transform(found).abs()[mask == 0].max() < 1e-3
-    before = run.scores(torch.from_numpy(subject.tomogram.density), subject)["measured"]
-    assert run.scores(found, subject)["measured"] > before
+    before = scoring.scores(torch.from_numpy(subject.tomogram.density), subject)["measured"]
+    assert scoring.scores(found, subject)["measured"] > before
 
 
 def test_steps_fill_the_budget() -> None:
     config = override(preset("quick"), {"objective.solo": 0.5, "objective.refill_from": 1.0})
     seconds = {"solo": 1.0, "bound": 3.0, "check_solo": 2.0, "check_bound": 4.0}
-    steps = run._steps(seconds, config, 10.0)
-    spent = steps * 2.0 + run.VALIDATIONS * 3.0
+    steps = cost.steps_within(seconds, config, 10.0)
+    spent = steps * 2.0 + cost.VALIDATIONS * 3.0
     assert 0.99 * 1200 < spent <= 1200
 
 
@@ -228,7 +230,7 @@ def test_rows_of_other_sittings_stay_in_the_tables(tmp_path: Path) -> None:
 
 
 def test_rows_of_one_kind_cost_the_same_and_fixed_ones_nothing() -> None:
-    kinds = {name: run.kind_of(row) for name, row in rows.ROWS.items()}
+    kinds = {name: cost.kind_of(row) for name, row in rows.ROWS.items()}
     assert kinds["vae"] == kinds["no_refill"] == kinds["flat_latent"]
     assert kinds["vae"] != kinds["vae_one_encoder"]
     assert kinds["unet_isonet2"] != kinds["unet_isonet2_mw"]
@@ -236,10 +238,10 @@ def test_rows_of_one_kind_cost_the_same_and_fixed_ones_nothing() -> None:
 
 
 def test_what_is_spent_is_processor_time() -> None:
-    with run.Spent(torch.device("cpu")) as idle:
+    with cost.Spent(torch.device("cpu")) as idle:
         time.sleep(0.2)
     assert idle.seconds < 0.1
-    with run.Spent(torch.device("cpu")) as busy:
+    with cost.Spent(torch.device("cpu")) as busy:
         began = time.process_time()
         while time.process_time() - began < 0.2:
             torch.randn(1000).sum()

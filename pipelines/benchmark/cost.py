@@ -1,0 +1,165 @@
+"""What a step of training costs, and how many steps fit: every row is given the same time.
+
+Seconds are of two cores' processor time, or on a GPU twice those for which it is busy, its kernels added up.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import torch
+from data import Subject
+from rows import Row
+from torch.profiler import ProfilerActivity, profile
+
+from cryovae.config import RunConfig, override, preset
+from cryovae.models.ladder import Ladder
+from cryovae.models.unet import UNet
+from cryovae.objectives.binning import binned
+from cryovae.objectives.schedules import refill_steps
+from cryovae.objectives.validation import foresight
+from cryovae.regress import Regressor
+from cryovae.restore import refilled
+from cryovae.train import Interrupted, Trainer
+
+# Seconds by what they are spent on.
+Cost = dict[str, float]
+CORES = 2
+TRIAL, VALIDATIONS = 4, 15
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a row may spend on training: minutes of two cores or of the GPU; cost: of its steps, None to have them timed."""
+
+    minutes: float
+    device: torch.device
+    cost: Cost | None = None
+
+
+def device_here() -> torch.device:
+    """The GPU, if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def kind_of(row: Row) -> str:
+    """Rows of one kind take as long for a step; fixed ones are none."""
+    if row.kind == "vae":
+        return f"vae, {row.settings.get('objective.encoders', 2)} encoders"
+    return f"unet, {row.objective}" if row.kind == "unet" else ""
+
+
+def costs_of(subject: Subject, kinds: list[Row], threads: int) -> dict[str, Cost]:
+    """What the steps of rows cost, each of another kind, by that kind."""
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    device = device_here()
+    found = {}
+    for row in kinds:
+        config = override(preset("quick"), dict(row.settings))
+        unet = row.kind == "unet"
+        found[kind_of(row)] = cost_of_unet(subject, row, config, device) if unet else cost_of_vae(subject, config, device)
+    return found
+
+
+class Spent:
+    """Seconds of two cores' processor time that a piece of work takes; on a GPU, twice those for which it is busy.
+
+    What is queued counts: entering and leaving wait for it. Read ``seconds`` afterwards.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.seconds = device, 0.0
+
+    def __enter__(self) -> Spent:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            self._profile = profile(activities=[ProfilerActivity.CUDA])
+            self._profile.start()
+        self._start = time.process_time()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            self._profile.stop()
+            self.seconds = CORES * sum(event.self_device_time_total for event in self._profile.key_averages()) / 1e6
+            if not self.seconds:
+                raise RuntimeError("torch's profiler saw no work on the GPU: there is nothing to share time by")
+        else:
+            self.seconds = time.process_time() - self._start
+
+
+def trainer_for(subject: Subject, config: RunConfig, device: torch.device, steps: int, solo: float) -> Trainer:
+    """Of a ladder, for so many steps, a share ``solo`` of them of completion alone."""
+    training = config.training
+    specimens = binned(subject.tomogram, training.patch, training.binnings, training.seed, config.objective)
+    torch.manual_seed(training.seed)
+    changed = override(
+        config, {"training.steps": steps, "objective.solo": solo, "training.validate_every": max(steps // VALIDATIONS, 10)}
+    )
+    refill = lambda ladder, s, seed: refilled(ladder, s, training.patch, seed, device)  # noqa: E731
+    return Trainer(
+        Ladder(config.ladder, config.objective.encoders), specimens, changed.training, changed.objective, device, refill
+    )
+
+
+def cost_of_vae(subject: Subject, config: RunConfig, device: torch.device) -> Cost:
+    """Of a step and of a validation, with and without the bound, and of a refill."""
+    found: Cost = {}
+    for phase, solo in (("solo", 1.0), ("bound", 0.0)):
+        trainer = trainer_for(subject, config, device, 2 * TRIAL, solo)
+        found |= _timed_vae(trainer, phase, device)
+    with Spent(device) as spent:
+        for specimen in trainer.specimens:
+            refilled(Ladder(config.ladder, config.objective.encoders).to(device), specimen, config.training.patch, 0, device)
+    return found | {"refill": spent.seconds}
+
+
+def _timed_vae(trainer: Trainer, phase: str, device: torch.device) -> dict[str, float]:
+    """Clock of a step, the first ones being a warm-up, and of a validation."""
+    held_out, trainer.held_out = trainer.held_out, []
+    # Refills are timed by themselves: three of them among so few steps would be most of what is measured.
+    trainer.refills = set()
+    with suppress(Interrupted):
+        trainer.run(lambda report: None, lambda state: None, lambda: trainer.step == 2)
+    with Spent(device) as steps:
+        trainer.run(lambda report: None, lambda state: None)
+    found = {phase: steps.seconds / (trainer.step - 2), f"check_{phase}": 0.0}
+    if held_out:
+        with Spent(device) as check:
+            foresight(trainer.average, held_out)
+        found[f"check_{phase}"] = check.seconds
+    return found
+
+
+def regressor_for(subject: Subject, row: Row, config: RunConfig, device: torch.device, steps: int) -> Regressor:
+    """Of a U-Net by the objective of a row, for so many steps."""
+    torch.manual_seed(config.training.seed)
+    training = replace(config.training, steps=steps)
+    return Regressor(UNet(config.ladder), [subject.tomogram], training, row.objective, device, config.objective.turned)
+
+
+def cost_of_unet(subject: Subject, row: Row, config: RunConfig, device: torch.device) -> Cost:
+    """Of a step, and of all refills."""
+    trial = regressor_for(subject, row, config, device, 1000)
+    trial.advance()
+    with Spent(device) as step:
+        for _ in range(TRIAL):
+            trial.advance()
+    if not trial.refills():
+        return {"step": step.seconds / TRIAL, "refills": 0.0}
+    with Spent(device) as refill:
+        trial.refill()
+    return {"step": step.seconds / TRIAL, "refills": trial.refills() * refill.seconds}
+
+
+def steps_within(seconds: dict[str, float], config: RunConfig, minutes: float) -> int:
+    """Training steps that fit, given the processor seconds of a step and of a validation before and in the phase of the bound."""
+    solo = config.objective.solo
+    checks = VALIDATIONS * (solo * seconds["check_solo"] + (1 - solo) * seconds["check_bound"])
+    step = solo * seconds["solo"] + (1 - solo) * seconds["bound"]
+    fills = len(refill_steps(1000, config.objective.refill_from, config.objective.refill_every))
+    return max(int((60 * minutes * CORES - checks - fills * seconds.get("refill", 0.0)) / step), 20)
