@@ -1,6 +1,6 @@
 """python -m cryovae."""
 
-from cryovae.interfaces.cli import app
+from cryovae.cli.app import app
 
 if __name__ == "__main__":
     app()

@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cryovae import __version__
+from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file
 from cryovae.models.ladder import Ladder, LadderConfig
 from cryovae.models.unet import UNet
-from cryovae.tomogram import InputError
 
 MODEL, STATE = "model.safetensors", "training.pt"
 

@@ -10,13 +10,13 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tomli_w
 
+from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.models.ladder import GAUSSIAN, LadderConfig
 from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.elbo import DIVERGENCES, VAE, WAE, ObjectiveConfig
-from cryovae.restore import RestoreConfig
-from cryovae.tomogram import InputError
-from cryovae.train import TrainingConfig
+from cryovae.restoration.restorer import RestoreConfig
+from cryovae.training.trainer import TrainingConfig
 
 T = TypeVar("T")
 
@@ -77,9 +77,9 @@ class RunConfig:
                 f"cycles {o.cycles}, free_bits {o.free_bits:g} and free_group {o.free_group} found, expected cycles and "
                 "free_group from 1, free_bits from 0 nats a patch"
             )
-        if o.cycles > 1 and o.warmup >= 1 - o.solo:
+        if o.cycles > 1 and o.warmup >= 1 - o.completion_fraction:
             raise InputError(
-                f"cycles {o.cycles} with warmup {o.warmup:g} found, expected a warmup below {1 - o.solo:g}, the share of the "
+                f"cycles {o.cycles} with warmup {o.warmup:g} found, expected a warmup below {1 - o.completion_fraction:g}, the share of the "
                 "steps after solo: each cycle has to reach beta"
             )
 

@@ -7,12 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from cryovae.errors import InputError
+
 # Neighbouring tilts farther apart than this many usual steps have tilts missing between them.
 GAP = 2.5
-
-
-class InputError(ValueError):
-    """Something the user gave cannot be used; its text is one line that says what to do. The command line exits with 2."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +193,7 @@ class Tomogram:
     unrotated: its files hold the beam along their middle axis, as IMOD's tilt writes them, and so will the restored volumes.
     mask: (z, y, x) boolean, where the specimen is and training patches come from, or None for everywhere.
     grey: mean and standard deviation by which it is standardised, those of the whole of which it is a part; or None for its own.
-    reserved: corners of the patches that the whole of which it is a part holds out, wherever they lie; or None for its own.
+    validation_patches: corners of the patches that the whole of which it is a part holds out, wherever they lie; or None for its own.
     """
 
     name: str
@@ -209,7 +207,7 @@ class Tomogram:
     unrotated: bool = False
     mask: np.ndarray | None = None
     grey: tuple[float, float] | None = None
-    reserved: tuple[tuple[int, int, int], ...] | None = None
+    validation_patches: tuple[tuple[int, int, int], ...] | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -78,7 +78,9 @@ def run_cases(checkout: Path, folder: Path, small: bool) -> None:
     network = [*settings[: settings.index("--samples-out")], "--overwrite", "--threads", 1]
     steps = [] if small else ["--set", "training.steps=60"]
     _cryovae(checkout, "restore", *halves, *network, *steps, "--objective", "deepdewedge", "-o", folder / "network")
-    _cryovae(checkout, "restore", _table(folder, (half1, half2)), "--tilt-range", -60, 60, *settings, *steps, "-o", folder / "table")
+    _cryovae(
+        checkout, "restore", _table(folder, (half1, half2)), "--tilt-range", -60, 60, *settings, *steps, "-o", folder / "table"
+    )
 
 
 def _densities(folder: Path) -> dict[str, np.ndarray]:

@@ -20,13 +20,13 @@ from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow
 
-from cryovae.interfaces.napari_plugin.compare_controls import OFF, SIDE, SWIPE
-from cryovae.interfaces.napari_plugin.compare_model import default_pair
-from cryovae.interfaces.napari_plugin.contents import layer_of_file
-from cryovae.interfaces.napari_plugin.layers import LayerTuple
-from cryovae.interfaces.napari_plugin.opening import layers_at, opened
-from cryovae.interfaces.napari_plugin.stage import Stage, camera_of
-from cryovae.interfaces.run_inputs import inputs_in, record_of
+from cryovae.napari_plugin.compare_controls import OFF, SIDE, SWIPE
+from cryovae.napari_plugin.compare_model import default_pair
+from cryovae.napari_plugin.contents import layer_of_file
+from cryovae.napari_plugin.layers import LayerTuple
+from cryovae.napari_plugin.opening import layers_at, opened
+from cryovae.napari_plugin.stage import Stage, camera_of
+from cryovae.workflows.run_inputs import inputs_in, record_of
 
 SIZE = (1280, 940)
 # Steps of the training that is watched.
@@ -159,7 +159,7 @@ def in_space(camera: Camera) -> None:
 
 def doubt(camera: Camera) -> None:
     """The standard deviation over the mean."""
-    widget = camera.widget("Doubt")
+    widget = camera.widget("Uncertainty")
     widget.controls.cover.click()
     camera.shoot("doubt")
 

@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from cryovae.models.ladder import Ladder, LadderConfig
-from cryovae.physics.simulate import Simulation, SimulationConfig, simulate
+from cryovae.simulation.simulate import Simulation, SimulationConfig, simulate
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 torch.set_flush_denormal(True)
 torch.set_num_threads(1)
 
 # Tests of these folders share what a machine has once: a screen, a Slurm.
-TOGETHER = ("tests/cluster/", "tests/interfaces/napari_plugin/")
+TOGETHER = ("tests/cluster/", "tests/napari_plugin/")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from cryovae.config import PRESETS, as_toml, override, parse_setting, preset, read_config
-from cryovae.tomogram import InputError
+from cryovae.errors import InputError
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from cryovae.checkpoint import load_state, save_state
-from cryovae.inference.search import LANGEVIN, REWEIGHTED
+from cryovae.data.prepare import prepare
 from cryovae.io.journal import Journal
 from cryovae.models.ladder import FLOW, Ladder, LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.elbo import ObjectiveConfig
-from cryovae.objectives.specimen import prepare
-from cryovae.regress import Regressor, regressed
-from cryovae.restore import RestoreConfig, Restorer, refilled
-from cryovae.streamed import StreamedRestorer
-from cryovae.train import Interrupted, Trainer, TrainingConfig
+from cryovae.posterior.search import LANGEVIN, REWEIGHTED
+from cryovae.restoration.restorer import RestoreConfig, Restorer, refilled
+from cryovae.restoration.streamed import StreamedRestorer
+from cryovae.training.regress import Regressor, regressed
+from cryovae.training.trainer import Interrupted, Trainer, TrainingConfig
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -36,10 +36,10 @@ def exact():
 
 
 def trainer_of(tomogram, device, objective=None, config=SMALL, sizes=SIZES):
-    objective = objective or ObjectiveConfig(solo=0.4, warmup=0.3, turned=0.3, refill_from=0.5, refill_every=0.25)
+    objective = objective or ObjectiveConfig(completion_fraction=0.4, warmup=0.3, rotated=0.3, refill_from=0.5, refill_every=0.25)
 
-    def refill(ladder, specimen, seed):
-        return refilled(ladder, specimen, config.patch, seed, device)
+    def refill(ladder, prepared, seed):
+        return refilled(ladder, prepared, config.patch, seed, device)
 
     torch.manual_seed(0)
     ladder = Ladder(sizes, objective.encoders)
@@ -98,7 +98,7 @@ def test_every_member_of_the_family_takes_its_steps(small, kind):
         sizes = LadderConfig((8, 16, 16), (2, 3, 4), 1, FLOW)
     if kind == "sinkhorn":
         pytest.importorskip("geomloss")
-    _, reports = ran(trainer_of(small, CUDA, ObjectiveConfig(solo=0.4, warmup=0.3, **settings), sizes=sizes))
+    _, reports = ran(trainer_of(small, CUDA, ObjectiveConfig(completion_fraction=0.4, warmup=0.3, **settings), sizes=sizes))
     assert all(torch.tensor(list(r.figures.values())).isfinite().all() for r in reports)
 
 
@@ -119,7 +119,7 @@ def test_restoring_gives_what_a_processor_gives(small, ladder, tmp_path):
 
 @pytest.mark.parametrize("sampler", [{"refine": 3}, {"sampler": REWEIGHTED, "candidates": 4}, {"sampler": LANGEVIN, "chain": 4}])
 def test_searching_runs(small, ladder, sampler):
-    found = Restorer(ladder, 16, RestoreConfig(samples=2, turns=1, halves=False, **sampler), CUDA)(small)
+    found = Restorer(ladder, 16, RestoreConfig(samples=2, orientations=1, halves=False, **sampler), CUDA)(small)
     assert found.mean.isfinite().all()
 
 

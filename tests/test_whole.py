@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from cryovae import fourier
+from cryovae.data.prepare import prepare
 from cryovae.evaluate.report import as_figures, compare
 from cryovae.models.ladder import Ladder, LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
-from cryovae.objectives.specimen import prepare
-from cryovae.physics.simulate import SimulationConfig, simulate
-from cryovae.restore import RestoreConfig, Restorer, refilled
+from cryovae.restoration.restorer import RestoreConfig, Restorer, refilled
+from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Optics, TiltGeometry, Tomogram
-from cryovae.train import Trainer, TrainingConfig
+from cryovae.training.trainer import Trainer, TrainingConfig
 
 # With patches of 16 voxels nothing is learned but what the soft edge of the wedge lets through.
 TRAINING = TrainingConfig(patch=24, batch=4, steps=200, learning_rate=2e-3, ema=0.98, validate_every=40)
@@ -30,10 +30,10 @@ def _restored(tomogram):
     """Restored by a model trained on it, and its validations."""
     torch.manual_seed(0)
     cpu = torch.device("cpu")
-    objective = ObjectiveConfig(turned=0.0)
-    specimen = prepare(tomogram, TRAINING.patch, objective=objective)
+    objective = ObjectiveConfig(rotated=0.0)
+    prepared = prepare(tomogram, TRAINING.patch, objective=objective)
     refill = lambda ladder, s, seed: refilled(ladder, s, TRAINING.patch, seed, cpu)  # noqa: E731
-    trainer = Trainer(Ladder(LADDER), [specimen], TRAINING, objective, cpu, refill)
+    trainer = Trainer(Ladder(LADDER), [prepared], TRAINING, objective, cpu, refill)
     reports = []
     trained = trainer.run(reports.append, lambda state: None)
     restored = Restorer(trained, TRAINING.patch, RestoreConfig(samples=8, batch=8, halves=False))(tomogram)

@@ -53,7 +53,7 @@ class Clipped:
 
 
 @dataclass(frozen=True)
-class Foretold:
+class CalibrationResult:
     """How well the best low-pass plus clipping foretells measured bins that were hidden from it."""
 
     correlation: float
@@ -75,18 +75,18 @@ def best_clipping(density: Tensor, truth: Tensor, tilts: TiltGeometry, limits: t
     return Clipped(clipped, score(clipped, truth, tilts, limits), str(recipe))
 
 
-def foretold_by_clipping(density: Tensor, tilts: TiltGeometry, limits: tuple[float, float] = BAND) -> Foretold | None:
+def foretold_by_clipping(density: Tensor, tilts: TiltGeometry, limits: tuple[float, float] = BAND) -> CalibrationResult | None:
     """Hide a second wedge, the first turned from z to y, from a (z, y, x) tomogram; score the hidden bins against its own data.
 
     The baseline that needs no truth: the untouched input foretells nothing, its correlation is 0. None without hidden bins.
     """
     data = _middle(density).float()
     kz, ky, kx = fourier.frequencies(data.shape)
-    turned = wedge_mask(torch.stack((ky, kz, kx)), tilts, 1 / min(data.shape))
-    hidden = (turned == 0) * regions(_shape(data), tilts)[1] * _in_band(data, limits)
+    rotated = wedge_mask(torch.stack((ky, kz, kx)), tilts, 1 / min(data.shape))
+    hidden = (rotated == 0) * regions(_shape(data), tilts)[1] * _in_band(data, limits)
     if not hidden.any():
         return None
-    return Foretold(*_best(fourier.filtered(data - data.mean(), turned), data, hidden))
+    return CalibrationResult(*_best(fourier.filtered(data - data.mean(), rotated), data, hidden))
 
 
 def _best(density: Tensor, known: Tensor, weight: Tensor) -> tuple[float, Recipe]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryovae.tomogram import InputError
+from cryovae.errors import InputError
 
 FADED = 1 / 8
 SMALLEST = 16

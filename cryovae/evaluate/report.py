@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryovae.evaluate.baselines import Foretold, best_clipping, foretold_by_clipping
+from cryovae.evaluate.baselines import CalibrationResult, best_clipping, foretold_by_clipping
 from cryovae.evaluate.calibration import Calibration, calibration_by_part
 from cryovae.evaluate.fsc import BAND, LEVELS, Cone, Correlation, Score, cone_scores, resolution_at, score
 from cryovae.tomogram import TiltGeometry
@@ -36,7 +36,7 @@ class Assessment:
     """The figures of one restoration; what cannot be known is empty or None.
 
     rows: against the truth. cones: of the restored density against the truth. halves: first half against second half.
-    calibration: against the truth, of the whole, the measured part and the wedge. foretold: of clipping on hidden bins.
+    calibration: against the truth, of the whole, the measured part and the wedge. calibration_result: of clipping on hidden bins.
     pairs: pairs of samples behind the standard deviation of the parts.
     """
 
@@ -45,7 +45,7 @@ class Assessment:
     cones: list[Cone] = field(default_factory=list)
     halves: list[Row] = field(default_factory=list)
     calibration: dict[str, Calibration | None] = field(default_factory=dict)
-    foretold: Foretold | None = None
+    calibration_result: CalibrationResult | None = None
     pairs: int = 0
 
 
@@ -64,14 +64,14 @@ def assess(
 
     restored, std, samples, halves: what was restored. given, given_halves: the input. limits: the band, cycles per voxel.
     """
-    foretold = None if given is None else foretold_by_clipping(given, tilts, limits)
+    calibration_result = None if given is None else foretold_by_clipping(given, tilts, limits)
     return Assessment(
         limits=limits,
         rows=[] if truth is None else compare(restored, truth, given, tilts, limits),
         cones=[] if truth is None else cone_scores(restored, truth, tilts, limits),
-        halves=compare_halves(halves, given_halves, foretold, tilts, limits),
+        halves=compare_halves(halves, given_halves, calibration_result, tilts, limits),
         calibration={} if truth is None or std is None else calibration_by_part(restored, std, truth, tilts, samples),
-        foretold=foretold,
+        calibration_result=calibration_result,
         pairs=len(samples) // 2,
     )
 
@@ -91,7 +91,7 @@ def compare(
 def compare_halves(
     restored: tuple[Tensor, Tensor] | None,
     given: tuple[Tensor, Tensor] | None,
-    foretold: Foretold | None,
+    calibration_result: CalibrationResult | None,
     tilts: TiltGeometry,
     limits: tuple[float, float] = BAND,
 ) -> list[Row]:
@@ -102,9 +102,9 @@ def compare_halves(
     rows = [] if restored is None else [Row("restored", score(*restored, tilts, limits))]
     if given is not None:
         rows.append(Row("untouched input", score(*given, tilts, limits)))
-    if given is not None and foretold is not None:
-        first, second = (foretold.recipe(half) for half in given)
-        rows.append(Row(f"low-pass and clipping: {foretold.recipe}", score(first, second, tilts, limits)))
+    if given is not None and calibration_result is not None:
+        first, second = (calibration_result.recipe(half) for half in given)
+        rows.append(Row(f"low-pass and clipping: {calibration_result.recipe}", score(first, second, tilts, limits)))
     return rows
 
 
@@ -126,8 +126,8 @@ def as_plain(found: Assessment, voxel_size: float) -> dict[str, Any]:
         "halves": [_row(row, voxel_size) for row in found.halves],
         "calibration": {part: None if known is None else _calibration(known) for part, known in found.calibration.items()},
         "hidden_bins_by_clipping": None
-        if found.foretold is None
-        else {"correlation": found.foretold.correlation, "recipe": str(found.foretold.recipe)},
+        if found.calibration_result is None
+        else {"correlation": found.calibration_result.correlation, "recipe": str(found.calibration_result.recipe)},
         "sample_pairs": found.pairs,
     }
 

@@ -30,9 +30,9 @@ def disagreements(seen: WedgeSeen, tilts: TiltGeometry | None) -> list[str]:
     """What the spectrum shows that a geometry does not say, one line each; only what does not need one, if it is None."""
     if not seen.axes:
         return ["no wedge is seen: noise or grey levels hide it, or it was filled before"] if tilts and tilts.has_wedge else []
-    turned = _turned(seen)
-    if turned:
-        return turned
+    rotated = _rotated(seen)
+    if rotated:
+        return rotated
     if tilts is None or tilts.conical:
         return []
     if not tilts.has_wedge:
@@ -55,7 +55,7 @@ def beam_axis(seen: WedgeSeen) -> int | None:
     return int(np.argmax(np.abs(beam)))
 
 
-def _turned(seen: WedgeSeen) -> list[str]:
+def _rotated(seen: WedgeSeen) -> list[str]:
     """A line for a volume whose beam is not along z."""
     along = beam_axis(seen)
     if along == 1:

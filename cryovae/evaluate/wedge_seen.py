@@ -191,8 +191,8 @@ def _best_range(bins: Directions, weight: np.ndarray, axis: np.ndarray) -> _Fit:
 def _best_axis(bins: Directions, weight: np.ndarray) -> _Fit:
     """The best of the axes every 6 degrees in the planes of the grid."""
     few = np.arange(0, len(bins.k), 4)
-    turns = np.radians(np.arange(0, 180, 6))
-    axes = [np.roll([0.0, np.cos(t), np.sin(t)], shift) for shift in range(3) for t in turns]
+    orientations = np.radians(np.arange(0, 180, 6))
+    axes = [np.roll([0.0, np.cos(t), np.sin(t)], shift) for shift in range(3) for t in orientations]
     return min((_best_range(bins.kept(few), weight[few], axis) for axis in axes), key=lambda f: f.error)
 
 
@@ -202,8 +202,8 @@ def _refined(bins: Directions, weight: np.ndarray, axis: np.ndarray) -> _Fit:
     for angle in (6.0, 3.0, 1.5, 0.8):
         for _ in range(4):
             side = np.linalg.svd(fit.axis[None])[2][1:]
-            turned = [fit.axis + np.tan(np.radians(angle)) * sign * s for s in side for sign in (1, -1)]
-            best = min((_best_range(bins, weight, t / np.linalg.norm(t)) for t in turned), key=lambda f: f.error)
+            rotated = [fit.axis + np.tan(np.radians(angle)) * sign * s for s in side for sign in (1, -1)]
+            best = min((_best_range(bins, weight, t / np.linalg.norm(t)) for t in rotated), key=lambda f: f.error)
             if best.error >= fit.error:
                 break
             fit = best
@@ -215,8 +215,8 @@ def _best_pair(bins: Directions, weight: np.ndarray) -> tuple[_Fit, ...]:
     few = bins.kept(np.arange(0, len(bins.k), 4))
     scored: list[tuple[float, int, tuple[_Fit, ...]]] = []
     for shift in range(3):
-        for turn in np.radians(np.arange(0, 90, 6)):
-            first, second = ([0.0, np.cos(t), np.sin(t)] for t in (turn, turn + np.pi / 2))
+        for rotation in np.radians(np.arange(0, 90, 6)):
+            first, second = ([0.0, np.cos(t), np.sin(t)] for t in (rotation, rotation + np.pi / 2))
             pair = _alternated(few, weight[::4], np.roll(first, shift), np.roll(second, shift))
             scored.append((_error(few.value, weight[::4], _held(few, pair)), len(scored), pair))
     return min(scored)[2]
@@ -240,9 +240,9 @@ def _settled(bins: Directions, weight: np.ndarray, pair: tuple[_Fit, ...]) -> tu
     beam = np.cross(pair[0].axis, pair[1].axis)
     axes, best = [f.axis for f in pair], np.inf
     for angle in (0.0, 3.0, 1.5, 0.8):
-        for turn, sign in ((t, s) for t in ((1, 1), (1, 0), (0, 1)) for s in (1, -1)):
+        for rotation, sign in ((t, s) for t in ((1, 1), (1, 0), (0, 1)) for s in (1, -1)):
             by = np.radians(angle * sign)
-            tried = [a * np.cos(by * t) + np.cross(beam, a) * np.sin(by * t) for a, t in zip(axes, turn, strict=True)]
+            tried = [a * np.cos(by * t) + np.cross(beam, a) * np.sin(by * t) for a, t in zip(axes, rotation, strict=True)]
             found = _alternated(bins, weight, *tried)
             error = _error(bins.value, weight, _held(bins, found))
             if error < best:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from cryovae.errors import InputError
 from cryovae.io.mrc.reading import provenance_of_mrc, read_mrc
 from cryovae.io.mrc.writing import Sections, write_mrc, write_mrc_by_slabs
 from cryovae.io.ome_zarr.library import library
 from cryovae.io.ome_zarr.reading import is_zarr, provenance_of_zarr, read_zarr
 from cryovae.io.ome_zarr.writing import write_zarr
 from cryovae.io.volume import Provenance, Volume
-from cryovae.tomogram import InputError
 
 FORMATS = ("mrc", "zarr")
 log = logging.getLogger("cryovae")

@@ -8,13 +8,14 @@ from typing import cast
 
 import numpy as np
 
+from cryovae.errors import InputError
 from cryovae.io.files import read_volume
 from cryovae.io.names import common_name, stem
 from cryovae.io.orientation import upright
 from cryovae.io.stored import mapping_of, released
 from cryovae.io.views import MeanOf, UprightOf
 from cryovae.io.volume import Volume, voxel_size_of
-from cryovae.tomogram import InputError, TiltGeometry, Tomogram
+from cryovae.tomogram import TiltGeometry, Tomogram
 
 BLOCK = 32
 SAME = 1.01
@@ -63,11 +64,11 @@ def stood_up(tomogram: Tomogram, mapped: bool = False) -> Tomogram:
     mapped: turned on reading, by the box.
     """
     halves, mask = tomogram.halves, tomogram.mask
-    turned = _upright_of if mapped else upright
+    rotated = _upright_of if mapped else upright
     return replace(
         tomogram,
-        density=turned(tomogram.density),
-        halves=None if halves is None else (turned(halves[0]), turned(halves[1])),
+        density=rotated(tomogram.density),
+        halves=None if halves is None else (rotated(halves[0]), rotated(halves[1])),
         mask=None if mask is None else upright(mask),
         unrotated=True,
         notes=(*tomogram.notes, f"{tomogram.name}: unrotated, the beam along the middle axis: turned by -90 degrees about x"),

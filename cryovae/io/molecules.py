@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import affine_transform, gaussian_filter
 
+from cryovae.errors import InputError
 from cryovae.io.files import read_volume
 from cryovae.io.volume import voxel_size_of
-from cryovae.tomogram import InputError
 
 MODELS = (".pdb", ".ent", ".cif", ".mmcif")
 MAPS = (".mrc", ".map", ".ccp4", ".rec")

@@ -26,7 +26,7 @@ def as_stored(density: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(density[::-1].transpose(1, 0, 2))
 
 
-class LyingSections:
+class UnrotatedSections:
     """``as_stored`` of a volume (z, y, x) that is read by the box: some sections at a time."""
 
     def __init__(self, upright: Any) -> None:

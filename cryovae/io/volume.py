@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cryovae.tomogram import InputError
+from cryovae.errors import InputError
 
 SMALLEST, LARGEST = 1e-2, 1e4
 CUBE = 1.01

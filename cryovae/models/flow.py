@@ -21,9 +21,9 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from cryovae.errors import InputError
 from cryovae.models.distributions import DiagonalGaussian, standardised
 from cryovae.models.layers import convolution, zeroed
-from cryovae.tomogram import InputError
 
 COUPLINGS = 4
 
@@ -74,7 +74,7 @@ def _given(net: nn.Module, features: Tensor, fixed: Tensor) -> Any:
 
 
 @dataclass(frozen=True)
-class Pushed:
+class FlowPosterior:
     """The distribution of z = m + s T(e). base: N(m, s^2), what z would be without the flow. still: it gets no gradients."""
 
     base: DiagonalGaussian
@@ -100,10 +100,10 @@ class Pushed:
             square = noise.movedim(-1, 1).square()
             return stretched.unsqueeze(1) / z.shape[1] - 0.5 * (square + self.base.log_variance)
 
-    def detach(self) -> Pushed:
+    def detach(self) -> FlowPosterior:
         """The same distribution, without gradients."""
         return replace(self, base=self.base.detach(), still=True)
 
-    def moved(self, shift: Tensor, widen: Tensor) -> Pushed:
+    def moved(self, shift: Tensor, widen: Tensor) -> FlowPosterior:
         """Moved by ``shift`` in units of s, and widened by ``widen`` in ln s^2; T is what it was."""
         return replace(self, base=self.base.moved(shift, widen))

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
+from cryovae.errors import InputError
 from cryovae.models.distributions import (
     DiagonalGaussian,
     Posterior,
@@ -26,9 +27,8 @@ from cryovae.models.distributions import (
     soft_clamp,
 )
 from cryovae.models.encoder import Encoder
-from cryovae.models.flow import CouplingFlow, Pushed
+from cryovae.models.flow import CouplingFlow, FlowPosterior
 from cryovae.models.layers import Blocks, convolution, zeroed
-from cryovae.tomogram import InputError
 
 # Where the log-variances of q and r start, against the prior's; and how far the prior's may go from 0. Unbounded, a large
 # state widens the prior, which widens the samples, which enlarges the state: it ran off to infinity within 150 steps.
@@ -79,7 +79,7 @@ class LadderConfig:
 
 
 @dataclass(frozen=True)
-class Rung:
+class LevelOutput:
     """One level of a pass down the ladder: the prior over z_l, the distribution that z_l was taken from, and z_l."""
 
     prior: DiagonalGaussian
@@ -119,7 +119,7 @@ class Head(nn.Module):
         if self.flow is None:
             return base
         with torch.autocast(merged.device.type, enabled=False):
-            return Pushed(base, self.flow(merged.float()))
+            return FlowPosterior(base, self.flow(merged.float()))
 
 
 class Level(nn.Module):
@@ -131,7 +131,7 @@ class Level(nn.Module):
         if latents:
             self.prior = zeroed(convolution(width, 2 * latents, 1))
             self.posterior = Head(width, latents, kernel, pushed == Q)
-            self.partial = Head(width, latents, kernel, pushed == R)
+            self.masked_posterior = Head(width, latents, kernel, pushed == R)
             self.enter = convolution(latents, width, 1)
         self.blocks = Blocks(width, blocks)
 
@@ -175,13 +175,15 @@ class Ladder(nn.Module):
         """The level at stride 2^index."""
         return cast(Level, self.levels[index])
 
-    def teach_posterior(self) -> None:
+    def init_q_from_r(self) -> None:
         """Let q start from what r has learned: the same head, the same role. From then on each learns for itself."""
         with torch.no_grad():
             self.encoder.role[Q] = self.encoder.role[R]
         for index in self._stochastic():
             # A flow has only one of them.
-            self.level(index).posterior.load_state_dict(self.level(index).partial.state_dict(), index not in self.config.pushed)
+            self.level(index).posterior.load_state_dict(
+                self.level(index).masked_posterior.state_dict(), index not in self.config.pushed
+            )
 
     def posterior_parameters(self) -> list[nn.Parameter]:
         """The parameters of q's heads, which the bound trains."""
@@ -189,7 +191,7 @@ class Ladder(nn.Module):
 
     def spread_parameters(self) -> list[nn.Parameter]:
         """What says how sure r is, which posterior matching trains; the rest of r's heads says where it lies."""
-        return [p for index in self._stochastic() for p in self.level(index).partial.scale.parameters()]
+        return [p for index in self._stochastic() for p in self.level(index).masked_posterior.scale.parameters()]
 
     def _stochastic(self) -> list[int]:
         """The levels that have latents, fine to coarse."""
@@ -202,19 +204,19 @@ class Ladder(nn.Module):
             for level, latents in enumerate(self.config.latents)
         ]
 
-    def descend(self, shape: Sequence[int], batch: int, choose: Choice) -> tuple[Tensor, list[Rung]]:
+    def top_down(self, shape: Sequence[int], batch: int, choose: Choice) -> tuple[Tensor, list[LevelOutput]]:
         """Go down the ladder: at each level ``choose(level, prior, state)`` gives a distribution and z_l.
 
         Returns x (batch, *shape) and the rungs, coarse to fine.
         """
         with self._autocast():
-            return self._descended(shape, batch, choose)
+            return self._top_down(shape, batch, choose)
 
-    def _descended(self, shape: Sequence[int], batch: int, choose: Choice) -> tuple[Tensor, list[Rung]]:
+    def _top_down(self, shape: Sequence[int], batch: int, choose: Choice) -> tuple[Tensor, list[LevelOutput]]:
         coarsest = len(self.levels) - 1
         side = [size >> coarsest for size in shape]
         state = self.top.view(1, -1, 1, 1, 1).expand(batch, -1, *side)
-        rungs: list[Rung] = []
+        outputs: list[LevelOutput] = []
         for level in range(coarsest, -1, -1):
             block = self.level(level)
             if level < coarsest:
@@ -223,9 +225,9 @@ class Ladder(nn.Module):
             if block.latents:
                 prior = block.prior_given(state)
                 chosen, latent = choose(level, prior, state)
-                rungs.append(Rung(prior, chosen, latent))
+                outputs.append(LevelOutput(prior, chosen, latent))
             state = block(state, latent)
-        return self.out(nnf.silu(state)).squeeze(1).float(), rungs
+        return self.out(nnf.silu(state)).squeeze(1).float(), outputs
 
     def encode(self, density: Tensor, role: int) -> list[Tensor]:
         """Features fine to coarse, for the encoder Q or R."""
@@ -244,12 +246,12 @@ class Ladder(nn.Module):
         """
 
         def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
-            r = self.level(level).partial(state, features[level], prior)
+            r = self.level(level).masked_posterior(state, features[level], prior)
             if noise is None:
                 return r, r.mean
             return r, (r.within(prior) if isinstance(r, DiagonalGaussian) else r).sample(noise[level])
 
-        return self.descend(features[0].shape[-3:], len(features[0]), choose)[0]
+        return self.top_down(features[0].shape[-3:], len(features[0]), choose)[0]
 
     def restore_pair(self, features: list[Tensor], noise: Sequence[Tensor]) -> Tensor:
         """Two samples of opposite noise, (2, batch, z, y, x), in one pass."""

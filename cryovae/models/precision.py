@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from cryovae.tomogram import InputError
+from cryovae.errors import InputError
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 

@@ -21,8 +21,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from cryovae.models.ladder import Rung
-from cryovae.tomogram import InputError
+from cryovae.errors import InputError
+from cryovae.models.ladder import LevelOutput
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 DIRECTIONS = 64
@@ -32,10 +32,10 @@ MOST = 1024
 BLUR = 0.1
 
 
-def aggregated(rung: Rung, distance: str, generator: torch.Generator | None = None) -> Tensor:
+def aggregated(output: LevelOutput, distance: str, generator: torch.Generator | None = None) -> Tensor:
     """The distance between a level's latents and as many draws from its prior, times the number of vectors."""
-    noise = torch.randn(rung.prior.mean.shape, generator=generator).to(rung.latent.device)
-    chosen, drawn = (_vectors(z) for z in (rung.latent, rung.prior.sample(noise)))
+    noise = torch.randn(output.prior.mean.shape, generator=generator).to(output.latent.device)
+    chosen, drawn = (_vectors(z) for z in (output.latent, output.prior.sample(noise)))
     if len(chosen) > MOST:
         some = torch.randperm(len(chosen), generator=generator)[:MOST].to(chosen.device)
         chosen, drawn = chosen[some], drawn[some]
@@ -46,7 +46,7 @@ def aggregated(rung: Rung, distance: str, generator: torch.Generator | None = No
     else:
         ways = torch.randn(DIRECTIONS, chosen.shape[1], generator=generator).to(chosen.device)
         found = sliced(chosen, drawn, ways)
-    return found * rung.latent[:, 0].numel()
+    return found * output.latent[:, 0].numel()
 
 
 def _vectors(latent: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from cryovae.objectives.lookalike import Adversary, cryogen2
+from cryovae.objectives.cryogen import Adversary, cryogen2
 from cryovae.objectives.regression import OBJECTIVES, HalfPair, Network
 
 Loss = Callable[[Network, HalfPair, torch.Generator], Tensor]

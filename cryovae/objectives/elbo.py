@@ -6,7 +6,7 @@
 
 The bound prices noise with an unconditional prior. Matching makes r as wide as q scatters about it, over what u leaves open (the
 tower property: Posterior Matching, Strauss and Oliva 2022): s_r^2 = < s_q^2 + (mu_q - mu_r)^2 >. Completion trains what is
-answered at test, what is decoded from r's means, on bins that r was not given: nothing can be copied there. How sure the model
+answered at test, what is decoded from r's means, on bins that r was not input_mask: nothing can be copied there. How sure the model
 is has no part in it.
 Everything is a sum in nats; losses are divided by the number of measured coefficients, of all ranks where there are several.
 """
@@ -19,15 +19,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cryovae import ranks
+from cryovae import distributed
+from cryovae.data.measurement import Measurement
 from cryovae.models.distributions import DiagonalGaussian, Posterior, divergence
 from cryovae.models.ladder import Choice, Ladder, Q
-from cryovae.objectives.pairs import Measurement
-from cryovae.objectives.remedies import Remedies, charged
+from cryovae.objectives.kl_regularization import KLRegularization, regularized_kl
 from cryovae.physics.likelihood import log_likelihood, scored_bins
 from cryovae.physics.rotation import rotate
 
-NONE = Remedies()
+NONE = KLRegularization()
 VAE, WAE = "vae", "wae"
 DIVERGENCES = ("mmd", "sliced", "sinkhorn")
 
@@ -41,12 +41,12 @@ class ObjectiveConfig:
     divergence: of the wae, 'mmd', 'sliced' or 'sinkhorn', times divergence_weight, in nats a place. stochastic: whether its
     coarsest latents are drawn from q or are its means; then there is no bound: the KL reported there is of q as wide as it began.
     encoders: 2 for q and r (posterior matching), 1 for the simpler baseline in which r alone is the posterior.
-    solo: share of the steps at the start in which the completion term is trained alone.
+    completion_fraction: share of the steps at the start in which the completion term is trained alone.
     beta: weight of the KL after the warm-up; 1 is the ELBO. warmup: share of the steps, after solo, over which it rises from 0.
     Against collapse (objectives/remedies.py): cycles: how often it rises, the warm-up divided among them. free_bits: nats a patch
     that a group of free_group channels has for nothing. balance: in the warm-up, charge levels by their nats a latent.
     drop: share of bins hidden from r on top of the wedge.
-    turned: share of patches turned by a random rotation of SO(3) rather than of the cube.
+    rotated: share of patches turned by a random rotation of SO(3) rather than of the cube.
     tolerance: variance of the model's own error that the likelihood allows for, as a share of the signal's power by shell.
     refill_from, refill_every: shares of the steps; from when and how often the input's own wedge is refilled; 1 is never.
     For ablations, rotations: 'useful' are the cube rotations that bring measured data into the wedge, 'all' the 24, 'beam'
@@ -55,7 +55,7 @@ class ObjectiveConfig:
 
     name: str = "vae"
     encoders: int = 2
-    solo: float = 0.8
+    completion_fraction: float = 0.8
     beta: float = 1.0
     warmup: float = 0.1
     cycles: int = 1
@@ -66,7 +66,7 @@ class ObjectiveConfig:
     divergence_weight: float = 10.0
     stochastic: bool = True
     drop: float = 0.1
-    turned: float = 0.1
+    rotated: float = 0.1
     tolerance: float = 0.03
     refill_from: float = 0.35
     refill_every: float = 0.25
@@ -79,34 +79,34 @@ class ObjectiveConfig:
         """Whether a ladder is trained, and no deterministic network."""
         return self.name in (VAE, WAE)
 
-    def remedies(self, beta: float) -> Remedies:
+    def kl_regularization(self, beta: float) -> KLRegularization:
         """Those at work in a step whose weight of the KL is ``beta``."""
         aggregate = self.divergence if self.name == WAE else ""
         balance = self.balance and beta < self.beta
-        return Remedies(self.free_bits, self.free_group, balance, aggregate, self.divergence_weight, not self.stochastic)
+        return KLRegularization(self.free_bits, self.free_group, balance, aggregate, self.divergence_weight, not self.stochastic)
 
 
 @dataclass(frozen=True)
 class Bound:
     """The bound of one batch and its matching term, in nats summed over the batch; bins: measured coefficients.
 
-    charged: what the loss takes for the sum of the KL where a remedy against collapse is at work, and nothing else does.
+    regularized_kl: what the loss takes for the sum of the KL where a remedy against collapse is at work, and nothing else does.
     """
 
     log_likelihood: Tensor
     kl: tuple[Tensor, ...]
     matching: Tensor
     bins: Tensor
-    charged: Tensor | None = None
+    regularized_kl: Tensor | None = None
 
     def loss(self, beta: float) -> Tensor:
         """What is minimised, in nats per measured coefficient."""
-        kl = torch.stack(self.kl).sum() if self.charged is None else self.charged
+        kl = torch.stack(self.kl).sum() if self.regularized_kl is None else self.regularized_kl
         return (self.matching - self.log_likelihood + beta * kl) / self.bins
 
     def figures(self) -> dict[str, Tensor]:
         """Log-likelihood and KL apart, in nats per measured coefficient; the KL also by level, coarse to fine."""
-        named = {f"kl_{len(self.kl) - 1 - rung}": kl / self.bins for rung, kl in enumerate(self.kl)}
+        named = {f"kl_{len(self.kl) - 1 - output}": kl / self.bins for output, kl in enumerate(self.kl)}
         return {
             "log_likelihood": self.log_likelihood / self.bins,
             "kl": torch.stack(list(named.values())).sum(),
@@ -116,11 +116,11 @@ class Bound:
 
 @dataclass(frozen=True)
 class Completion:
-    """Log-likelihood of the hidden bins of one batch, in nats summed over the batch; bins: measured, hidden: hidden ones."""
+    """Log-likelihood of the hidden bins of one batch, in nats summed over the batch; bins: measured, target_mask: hidden ones."""
 
     log_likelihood: Tensor
     bins: Tensor
-    hidden: Tensor
+    target_mask: Tensor
 
     def loss(self) -> Tensor:
         """What is minimised, in nats per measured coefficient, on the scale of the bound."""
@@ -128,7 +128,7 @@ class Completion:
 
     def figures(self) -> dict[str, Tensor]:
         """In nats per hidden coefficient."""
-        return {"completion": self.log_likelihood / self.hidden.clamp_min(1.0)}
+        return {"completion": self.log_likelihood / self.target_mask.clamp_min(1.0)}
 
 
 def numbers(figures: Mapping[str, Tensor]) -> dict[str, float]:
@@ -138,68 +138,76 @@ def numbers(figures: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def _score(density: Tensor, m: Measurement, mask: Tensor) -> Tensor:
-    if m.back is not None:
-        density = torch.cat([rotate(x[None, None], r)[0] for x, r in zip(density, m.back, strict=True)])
+    if m.inverse_rotation is not None:
+        density = torch.cat([rotate(x[None, None], r)[0] for x, r in zip(density, m.inverse_rotation, strict=True)])
     return log_likelihood(density, m.data, mask, m.scored_variance, m.support, m.mask).sum()
 
 
 def _noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
     """White noise, drawn where ``x`` lies; of several ranks each takes its part of what one would draw for the batches of all."""
-    whole = len(x) * ranks.count()
+    input_full = len(x) * distributed.count()
     if x.device.type != "cpu":
         seed = int(torch.randint(2**62, (), generator=generator))
         generator = torch.Generator(x.device).manual_seed(seed)
-    return torch.randn((whole, *x.shape[1:]), generator=generator, device=x.device)[ranks.own(whole)]
+    return torch.randn((input_full, *x.shape[1:]), generator=generator, device=x.device)[distributed.own(input_full)]
 
 
 def _bins(mask: Tensor, m: Measurement) -> Tensor:
-    """Scored coefficients of the batch, those of all ranks together: losses of ranks then add up to that of all."""
-    return ranks.summed(scored_bins(mask, m.data.shape, m.support).sum())
+    """Scored coefficients of the batch, those of all ranks distributed_command: losses of ranks then add up to that of all."""
+    return distributed.summed(scored_bins(mask, m.data.shape, m.support).sum())
 
 
 def completion(ladder: Ladder, m: Measurement, features: list[Tensor]) -> Completion:
     """Score the hidden bins by what r's means are decoded to; ``features``: r's of u."""
     density = ladder.restore(features, None)
-    return Completion(_score(density, m, m.hidden), _bins(m.mask, m), _bins(m.hidden, m))
+    return Completion(_score(density, m, m.target_mask), _bins(m.mask, m), _bins(m.target_mask, m))
 
 
 def two_encoder_bound(
-    ladder: Ladder, m: Measurement, partial: list[Tensor], generator: torch.Generator, remedies: Remedies = NONE
+    ladder: Ladder,
+    m: Measurement,
+    masked_features: list[Tensor],
+    generator: torch.Generator,
+    kl_regularization: KLRegularization = NONE,
 ) -> Bound:
-    """The bound of q, and r matched to q; ``partial``: r's features of u, through which matching sends no gradient.
+    """The bound of q, and r matched to q; ``masked_features``: r's features of u, through which matching sends no gradient.
 
     Matching moves r's widths alone. Could it move what q shares with r, both would run after each other for ever; could it
     move r's means, it would undo what completion has found to foretell best.
     """
-    whole = ladder.encode(m.whole, Q)
+    input_full = ladder.encode(m.input_full, Q)
     matching: list[Tensor] = []
 
     def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
         block = ladder.level(level)
-        q = block.posterior(state, whole[level], prior)
-        r = block.partial(state.detach(), partial[level].detach(), prior.detach())
+        q = block.posterior(state, input_full[level], prior)
+        r = block.masked_posterior(state.detach(), masked_features[level].detach(), prior.detach())
         z = q.sample(_noise_like(prior.mean, generator))
         spread = DiagonalGaussian(r.mean.detach(), r.log_variance)
-        if remedies.certain and not matching:
+        if kl_regularization.certain and not matching:
             # The coarsest: r is to be as wide as q's means lie about its own.
             matching.append(-spread.log_densities(q.mean.detach()).sum())
             return q, q.mean
         matching.append(divergence(q.detach(), spread, z.detach()).sum())
         return q, z
 
-    return _bound(ladder, m, choose, matching, remedies, generator)
+    return _bound(ladder, m, choose, matching, kl_regularization, generator)
 
 
 def one_encoder_bound(
-    ladder: Ladder, m: Measurement, partial: list[Tensor], generator: torch.Generator, remedies: Remedies = NONE
+    ladder: Ladder,
+    m: Measurement,
+    masked_features: list[Tensor],
+    generator: torch.Generator,
+    kl_regularization: KLRegularization = NONE,
 ) -> Bound:
     """The simpler baseline: r given u is the posterior, and all measured bins are scored. Its error bars ignore the wedge."""
 
     def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
-        r = ladder.level(level).partial(state, partial[level], prior)
+        r = ladder.level(level).masked_posterior(state, masked_features[level], prior)
         return r, r.sample(_noise_like(prior.mean, generator))
 
-    return _bound(ladder, m, choose, [], remedies, generator)
+    return _bound(ladder, m, choose, [], kl_regularization, generator)
 
 
 def _bound(
@@ -207,14 +215,14 @@ def _bound(
     m: Measurement,
     choose: Choice,
     matching: list[Tensor],
-    remedies: Remedies,
+    kl_regularization: KLRegularization,
     generator: torch.Generator,
 ) -> Bound:
-    density, rungs = ladder.descend(m.data.shape[-3:], len(m.data), choose)
+    density, outputs = ladder.top_down(m.data.shape[-3:], len(m.data), choose)
     return Bound(
         log_likelihood=_score(density, m, m.mask),
-        kl=tuple(rung.kl().sum() for rung in rungs),
+        kl=tuple(output.kl().sum() for output in outputs),
         matching=torch.stack(matching).sum() if matching else density.new_zeros(()),
         bins=_bins(m.mask, m),
-        charged=charged(rungs, remedies, generator) if remedies.any else None,
+        regularized_kl=regularized_kl(outputs, kl_regularization, generator) if kl_regularization.any else None,
     )

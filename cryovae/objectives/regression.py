@@ -28,10 +28,10 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.objectives.pairs import sent
-from cryovae.objectives.sampling import sphere
-from cryovae.objectives.specimen import Specimen, drawn_position
-from cryovae.physics.rotation import CubeRotation, random_rotation, rotate, turned_frequencies
+from cryovae.data.measurement import sent
+from cryovae.data.prepare import PreparedTomogram, drawn_position
+from cryovae.data.sampling import sphere
+from cryovae.physics.rotation import CubeRotation, random_rotation, rotate, rotated_frequencies
 from cryovae.physics.wedge import wedge_mask
 from cryovae.tiling.grid import Position, cut
 
@@ -40,7 +40,7 @@ WEDGE_WEIGHT, EQUIVARIANCE_WEIGHT = 2.0, 2.0
 
 
 @dataclass(frozen=True)
-class FreeTurn:
+class FreeRotation:
     """A batch turned by any rotations, scored in the frame in which it was cut.
 
     source: R y0+, (batch, z, y, x). back: R^-1, (batch, 3, 3). measured, seen: M and R^-1 M, (batch, z, y, x // 2 + 1). support:
@@ -53,9 +53,9 @@ class FreeTurn:
     seen: Tensor
     support: Tensor
 
-    def to(self, device: torch.device) -> FreeTurn:
+    def to(self, device: torch.device) -> FreeRotation:
         """The same on another device."""
-        return FreeTurn(*(sent(getattr(self, f.name), device) for f in fields(self)))
+        return FreeRotation(*(sent(getattr(self, f.name), device) for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ class HalfPair:
     """A batch for regression, all (batch, z, y, x) in the frame in which it was cut.
 
     first, second: y0 and y1. filled: y0 with its wedge filled, or y0. rotations: one for each of the batch. given: M,
-    (z, y, x // 2 + 1), Nyquist planes included. turned: RM, (batch, z, y, x // 2 + 1). free: where rotations are any of
-    SO(3), of which only DeepDeWedge knows; then ``rotations`` and ``turned`` go unused.
+    (z, y, x // 2 + 1), Nyquist planes included. rotated: RM, (batch, z, y, x // 2 + 1). free: where rotations are any of
+    SO(3), of which only DeepDeWedge knows; then ``rotations`` and ``rotated`` go unused.
     """
 
     first: Tensor
@@ -72,23 +72,23 @@ class HalfPair:
     filled: Tensor
     rotations: Sequence[CubeRotation]
     given: Tensor
-    turned: Tensor
-    free: FreeTurn | None = None
+    rotated: Tensor
+    free: FreeRotation | None = None
 
     def to(self, device: torch.device) -> HalfPair:
         """The same on another device."""
-        moved = [sent(x, device) for x in (self.first, self.second, self.filled, self.given, self.turned)]
-        first, second, filled, given, turned = moved
+        moved = [sent(x, device) for x in (self.first, self.second, self.filled, self.given, self.rotated)]
+        first, second, filled, given, rotated = moved
         free = None if self.free is None else self.free.to(device)
-        return replace(self, first=first, second=second, filled=filled, given=given, turned=turned, free=free)
+        return replace(self, first=first, second=second, filled=filled, given=given, rotated=rotated, free=free)
 
-    def turn(self, density: Tensor) -> Tensor:
+    def rotation(self, density: Tensor) -> Tensor:
         """R x for each of the batch."""
         return torch.stack([g(x) for g, x in zip(self.rotations, density, strict=True)])
 
 
 def draw_halves(
-    specimen: Specimen,
+    prepared: PreparedTomogram,
     halves: tuple[Tensor, Tensor],
     filled: tuple[Tensor, Tensor],
     side: int,
@@ -100,9 +100,9 @@ def draw_halves(
 
     freely: the share of batches that are turned by any rotations instead.
     """
-    positions = [drawn_position(specimen, side, rng) for _ in range(batch)]
-    tables = specimen.orientations
-    turns = [int(torch.randint(len(tables.rotations), (1,), generator=rng)) for _ in range(batch)]
+    positions = [drawn_position(prepared, side, rng) for _ in range(batch)]
+    tables = prepared.orientations
+    orientations = [int(torch.randint(len(tables.rotations), (1,), generator=rng)) for _ in range(batch)]
     swaps = [int(torch.randint(2, (1,), generator=rng)) for _ in range(batch)]
 
     def patches(volumes: tuple[Tensor, Tensor], other: int) -> Tensor:
@@ -112,30 +112,30 @@ def draw_halves(
         first=patches(halves, 0),
         second=patches(halves, 1),
         filled=patches(filled, 0),
-        rotations=[tables.rotations[turn] for turn in turns],
-        given=tables.given,
-        turned=tables.masks[torch.tensor(turns)],
-        free=_free_turn(specimen, [filled[swap] for swap in swaps], positions, side, rng)
+        rotations=[tables.rotations[rotation] for rotation in orientations],
+        given=tables.input_mask,
+        rotated=tables.masks[torch.tensor(orientations)],
+        free=_free_rotation(prepared, [filled[swap] for swap in swaps], positions, side, rng)
         if freely and bool(torch.rand((), generator=rng) < freely)
         else None,
     )
 
 
-def _free_turn(
-    specimen: Specimen, volumes: Sequence[Tensor], positions: Sequence[Position], side: int, rng: torch.Generator
-) -> FreeTurn:
+def _free_rotation(
+    prepared: PreparedTomogram, volumes: Sequence[Tensor], positions: Sequence[Position], side: int, rng: torch.Generator
+) -> FreeRotation:
     numbers = np.random.default_rng(int(torch.randint(2**31, (1,), generator=rng)))
-    turns = [random_rotation(numbers) for _ in positions]
+    orientations = [random_rotation(numbers) for _ in positions]
     shape, margin = (side, side, side), ceil(side * (3**0.5 - 1) / 2)
     places = [(z - margin, y - margin, x - margin) for z, y, x in positions]
     wide = [cut(volume, place, side + 2 * margin) for volume, place in zip(volumes, places, strict=True)]
-    back = torch.stack([r.T for r in turns])
+    back = torch.stack([r.T for r in orientations])
     k = fourier.frequencies(shape)
-    return FreeTurn(
-        source=torch.stack([rotate(w[None, None], r, shape)[0, 0] for w, r in zip(wide, turns, strict=True)]),
+    return FreeRotation(
+        source=torch.stack([rotate(w[None, None], r, shape)[0, 0] for w, r in zip(wide, orientations, strict=True)]),
         back=back,
-        measured=specimen.orientations.canonical.expand(len(turns), -1, -1, -1),
-        seen=torch.stack([wedge_mask(turned_frequencies(k, r), specimen.tilts, 1 / side) for r in back]),
+        measured=prepared.orientations.canonical.expand(len(orientations), -1, -1, -1),
+        seen=torch.stack([wedge_mask(rotated_frequencies(k, r), prepared.tilts, 1 / side) for r in back]),
         support=sphere(side),
     )
 
@@ -151,8 +151,8 @@ def deepdewedge(network: Network, pair: HalfPair) -> Tensor:
     """DeepDeWedge's loss: what is measured of the other half, that in the canonical wedge with twice the weight."""
     free = pair.free
     if free is None:
-        miss = network(fourier.filtered(pair.turn(pair.filled), pair.given)) - pair.turn(pair.second)
-        measured, seen = pair.turned, pair.given
+        miss = network(fourier.filtered(pair.rotation(pair.filled), pair.given)) - pair.rotation(pair.second)
+        measured, seen = pair.rotated, pair.given
     else:
         answer = network(fourier.filtered(free.source, pair.given))
         returned = torch.cat([rotate(x[None, None], r)[0] for x, r in zip(answer, free.back, strict=True)])
@@ -175,15 +175,15 @@ def isonet2(network: Network, pair: HalfPair, mw_weight: float | None, generator
         noise = ((given[0] - given[1]).var() / 2 - (found[0] - found[1]).var() / 2).abs().sqrt()
         white = [torch.randn(f.shape, generator=generator).to(f.device) for f in found]
         filled = [h + fourier.filtered(f + noise * w - h, 1 - pair.given) for h, f, w in zip(halves, found, white, strict=True)]
-    turned = [pair.turn(x) for x in filled]
+    rotated = [pair.rotation(x) for x in filled]
     loss = pair.first.new_zeros(())
     for source, target in ((0, 1), (1, 0)):
-        miss = network(standing_like(fourier.filtered(turned[source], pair.given), given[source])) - turned[target]
+        miss = network(standing_like(fourier.filtered(rotated[source], pair.given), given[source])) - rotated[target]
         if mw_weight is None:
             loss = loss + miss.square().mean() / 2
         else:
-            inside = masked_power(miss, pair.turned * pair.given)
-            loss = loss + (inside + mw_weight * masked_power(miss, pair.turned * (1 - pair.given))) / 2
+            inside = masked_power(miss, pair.rotated * pair.given)
+            loss = loss + (inside + mw_weight * masked_power(miss, pair.rotated * (1 - pair.given))) / 2
     return loss
 
 
@@ -198,12 +198,12 @@ def icecream(network: Network, pair: HalfPair) -> Tensor:
     """Icecream's loss: each half foretells the other where it was measured, and f after R and M undoes M."""
     halves = (pair.first, pair.second)
     found = [network(half) for half in halves]
-    turned = [pair.turn(x) for x in found]
+    rotated = [pair.rotation(x) for x in found]
     loss = pair.first.new_zeros(())
     for source, target in ((0, 1), (1, 0)):
         loss = loss + masked_power(found[source] - halves[target], pair.given)
-        again = network(fourier.filtered(turned[source], pair.given))
-        loss = loss + EQUIVARIANCE_WEIGHT * masked_power(again - turned[target], pair.turned)
+        again = network(fourier.filtered(rotated[source], pair.given))
+        loss = loss + EQUIVARIANCE_WEIGHT * masked_power(again - rotated[target], pair.rotated)
     return loss
 
 

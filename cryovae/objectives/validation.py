@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.data.measurement import Measurement
 from cryovae.models.ladder import Ladder, R
-from cryovae.objectives.pairs import Measurement
 
 
 @dataclass(frozen=True)
-class Foresight:
+class ValidationScores:
     """Held-out figures: gain in nats per hidden coefficient, correlation with noisy data, and chi2."""
 
     gain: float
@@ -28,16 +28,16 @@ class Foresight:
 
 
 @torch.no_grad()
-def foresight(ladder: Ladder, measurements: Iterable[Measurement], fill: bool = False) -> Foresight:
+def validation_scores(ladder: Ladder, measurements: Iterable[Measurement], fill: bool = False) -> ValidationScores:
     """Score the hidden bins of held-out measurements by what r's means are decoded to.
 
     fill: fill the own wedge of each input first, as a model trained on refilled inputs expects (``own_wedge_filled``).
     """
 
-    def answer(partial: Tensor) -> Tensor:
-        return ladder.restore(ladder.encode(partial, R), None)
+    def answer(input_masked: Tensor) -> Tensor:
+        return ladder.restore(ladder.encode(input_masked, R), None)
 
-    return foresight_of(answer, (own_wedge_filled(ladder, m) if fill else m for m in measurements))
+    return validation_scores_of(answer, (own_wedge_filled(ladder, m) if fill else m for m in measurements))
 
 
 @torch.no_grad()
@@ -47,32 +47,32 @@ def own_wedge_filled(ladder: Ladder, m: Measurement) -> Measurement:
     Nothing that is hidden has a part in it: the answer is to the input from which both wedges are missing. So one wedge is
     missing, as from a tomogram at test, and the hidden bins stay hidden.
     """
-    if m.given is None or m.back is not None:
+    if m.input_mask is None or m.inverse_rotation is not None:
         raise ValueError("a measurement turned off the grid found, expected cube rotations")
-    found = ladder.restore(ladder.encode(m.partial, R), None)
+    found = ladder.restore(ladder.encode(m.input_masked, R), None)
     white = torch.randn(found.shape, generator=torch.Generator().manual_seed(1)).to(found.device)
     noisy = found + fourier.filtered(white, m.variance.sqrt())
-    return replace(m, partial=m.partial + fourier.filtered(noisy - m.partial, (1 - m.mask) * m.given))
+    return replace(m, input_masked=m.input_masked + fourier.filtered(noisy - m.input_masked, (1 - m.mask) * m.input_mask))
 
 
 @torch.no_grad()
-def foresight_of(answer: Callable[[Tensor], Tensor], measurements: Iterable[Measurement]) -> Foresight:
+def validation_scores_of(answer: Callable[[Tensor], Tensor], measurements: Iterable[Measurement]) -> ValidationScores:
     """The same of anything that answers u (batch, z, y, x) with a density of the same shape."""
     sums = torch.zeros(5, dtype=torch.float64)
     for m in measurements:
-        density = answer(m.partial)
-        if m.back is not None:
+        density = answer(m.input_masked)
+        if m.inverse_rotation is not None:
             raise ValueError("measurements turned off the grid found, expected cube rotations")
         support = 1 if m.support is None else m.support
         x, y = fourier.transform(support * density), fourier.transform(support * m.data)
-        weight = m.hidden * fourier.multiplicity(m.data.shape[-3:], x.device) / m.scored_variance
+        weight = m.target_mask * fourier.multiplicity(m.data.shape[-3:], x.device) / m.scored_variance
         cross = (x * y.conj()).real
         misfit = (x - y).abs().square()
         terms = (cross, x.abs().square(), y.abs().square(), misfit)
         sums[:4] += torch.stack([(weight * term).sum(dtype=torch.float64).cpu() for term in terms])
-        sums[4] += (m.hidden * fourier.multiplicity(m.data.shape[-3:], x.device)).sum(dtype=torch.float64).cpu()
+        sums[4] += (m.target_mask * fourier.multiplicity(m.data.shape[-3:], x.device)).sum(dtype=torch.float64).cpu()
     cross, model, data, misfit, bins = sums.tolist()
-    return Foresight(
+    return ValidationScores(
         gain=0.5 * (data - misfit) / max(bins, 1.0),
         correlation=cross / max((model * data) ** 0.5, 1e-30),
         chi2=misfit / max(bins, 1.0),

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.errors import InputError
 from cryovae.physics.ctf import inverse_transfer
 from cryovae.physics.wedge import patch_mask, volume_mask
-from cryovae.tomogram import InputError, TiltGeometry, Transfer
+from cryovae.tomogram import TiltGeometry, Transfer
 
 SHELLS, ANGLES = 24, 4
 # Cycles per voxel between which a tomogram is taken to be noise alone.

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.tomogram import InputError
+from cryovae.errors import InputError
 
 # A square turned by any angle reaches over at most sqrt(2) + 1 detector pixels from its first to its last.
 PIXELS = 3
@@ -110,9 +110,9 @@ def angular_steps(angles: Sequence[float]) -> np.ndarray:
     Tilts of -90 and 90 degrees are one direction. A gap more than twice as wide as any other is the missing wedge: on its side
     a tilt stands for as much as on its other.
     """
-    turn = np.asarray(angles, dtype=float) % 180
-    order = np.argsort(turn, kind="stable")
-    gaps = np.diff(turn[order], append=turn[order[0]] + 180) / 2
+    rotation = np.asarray(angles, dtype=float) % 180
+    order = np.argsort(rotation, kind="stable")
+    gaps = np.diff(rotation[order], append=rotation[order[0]] + 180) / 2
     before, after = np.roll(gaps, 1), gaps.copy()
     widest, following = int(np.argmax(gaps)), (int(np.argmax(gaps)) + 1) % len(gaps)
     if gaps[widest] > 2 * np.delete(gaps, widest).max(initial=0):

@@ -17,8 +17,9 @@ import torch.nn.functional as nnf
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from cryovae.errors import InputError
 from cryovae.physics.directions import wedge_mask
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import TiltGeometry
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class CubeRotation:
     def __call__(self, density: Tensor) -> Tensor:
         """Turn the last three axes, (..., z, y, x) to (..., z', y', x'); a copy, without interpolation."""
         lead = density.ndim - 3
-        turned = density.permute(*range(lead), *(lead + axis for axis in self.axes))
-        return turned.flip([lead + out for out, sign in enumerate(self.signs) if sign < 0])
+        rotated = density.permute(*range(lead), *(lead + axis for axis in self.axes))
+        return rotated.flip([lead + out for out, sign in enumerate(self.signs) if sign < 0])
 
 
 def cube_rotations() -> list[CubeRotation]:
@@ -60,7 +61,7 @@ def cube_rotations() -> list[CubeRotation]:
 IDENTITY = CubeRotation((0, 1, 2), (1, 1, 1))
 
 
-def turned_frequencies(frequency: Tensor, rotation: Tensor) -> Tensor:
+def rotated_frequencies(frequency: Tensor, rotation: Tensor) -> Tensor:
     """R^-1 k for frequencies (3, ...): where the spectrum of a density turned by R takes its values from."""
     return torch.einsum("ji,j...->i...", rotation.to(frequency), frequency)
 
@@ -73,7 +74,7 @@ def random_rotation(rng: np.random.Generator) -> Tensor:
 def rotate(density: Tensor, rotation: Tensor, shape: tuple[int, int, int] | None = None) -> Tensor:
     """out(r) = in(R^-1 r) about the centre, trilinear, zero outside: (batch, channel, z, y, x), (3, 3) -> (..., *shape).
 
-    The noise-free density is what should be turned: interpolation colours noise.
+    The noise-free density is what should be rotated: interpolation colours noise.
     """
     nz, ny, nx = density.shape[-3:] if shape is None else shape
     centred = [torch.arange(n, dtype=density.dtype, device=density.device) - (n - 1) / 2 for n in (nz, ny, nx)]
@@ -138,7 +139,7 @@ def wedge_share(tilts: TiltGeometry, rotation: Tensor, count: int = 4096) -> flo
     missing = ~measured(k)
     if not missing.any():
         return 1.0
-    return float((measured(turned_frequencies(k, rotation)) & missing).sum() / missing.sum())
+    return float((measured(rotated_frequencies(k, rotation)) & missing).sum() / missing.sum())
 
 
 @cache

@@ -23,14 +23,14 @@ def axis_upright(images: np.ndarray, axis_angles: Sequence[float]) -> Tensor:
     What was at pixel n // 2, the centre of a particle in RELION and Warp, comes to the middle of the grid, (n - 1) / 2.
     """
     n = images.shape[-1]
-    turned = []
+    rotated = []
     for image, angle in zip(images, axis_angles, strict=True):
         a = np.radians(angle)
         # Rows of an array are y, columns x.
         matrix = np.array([[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]])
         middle = np.full(2, (n - 1) / 2)
-        turned.append(affine_transform(image.astype(np.float32), matrix, n // 2 - matrix @ middle, order=3, mode="nearest"))
-    return torch.from_numpy(np.stack(turned))
+        rotated.append(affine_transform(image.astype(np.float32), matrix, n // 2 - matrix @ middle, order=3, mode="nearest"))
+    return torch.from_numpy(np.stack(rotated))
 
 
 def halves_of_stack(images: np.ndarray, angles: Sequence[float], axis_angles: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.physics import directions
 from cryovae.physics.ctf import visible
-from cryovae.physics.rotation import turned_frequencies
+from cryovae.physics.rotation import rotated_frequencies
 from cryovae.tomogram import TiltGeometry
 
 
@@ -41,8 +41,8 @@ def smeared_mask(shape: Sequence[int], tilts: TiltGeometry, rotation: Tensor | N
     mask = torch.zeros(k.shape[1:])
     for shift in torch.cartesian_prod(*steps):
         shifted = k + shift.view(3, 1, 1, 1)
-        turned = shifted if rotation is None else turned_frequencies(shifted, rotation)
-        mask += wedge_mask(turned, tilts, edge_bins / max(shape)) / 8
+        rotated = shifted if rotation is None else rotated_frequencies(shifted, rotation)
+        mask += wedge_mask(rotated, tilts, edge_bins / max(shape)) / 8
     mask[0, 0, 0] = 1.0
     return mask
 

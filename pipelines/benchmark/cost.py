@@ -15,14 +15,14 @@ from rows import Row
 from torch.profiler import ProfilerActivity, profile
 
 from cryovae.config import RunConfig, override, preset
+from cryovae.data.binning import binned
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
-from cryovae.objectives.binning import binned
 from cryovae.objectives.schedules import refill_steps
-from cryovae.objectives.validation import foresight
-from cryovae.regress import Regressor
-from cryovae.restore import refilled
-from cryovae.train import Interrupted, Trainer
+from cryovae.objectives.validation import validation_scores
+from cryovae.restoration.restorer import refilled
+from cryovae.training.regress import Regressor
+from cryovae.training.trainer import Interrupted, Trainer
 
 # Seconds by what they are spent on.
 Cost = dict[str, float]
@@ -92,29 +92,34 @@ class Spent:
             self.seconds = time.process_time() - self._start
 
 
-def trainer_for(subject: Subject, config: RunConfig, device: torch.device, steps: int, solo: float) -> Trainer:
-    """Of a ladder, for so many steps, a share ``solo`` of them of completion alone."""
+def trainer_for(subject: Subject, config: RunConfig, device: torch.device, steps: int, completion_fraction: float) -> Trainer:
+    """Of a ladder, for so many steps, a share ``completion_fraction`` of them of completion alone."""
     training = config.training
-    specimens = binned(subject.tomogram, training.patch, training.binnings, training.seed, config.objective)
+    prepared_tomograms = binned(subject.tomogram, training.patch, training.binnings, training.seed, config.objective)
     torch.manual_seed(training.seed)
     changed = override(
-        config, {"training.steps": steps, "objective.solo": solo, "training.validate_every": max(steps // VALIDATIONS, 10)}
+        config,
+        {
+            "training.steps": steps,
+            "objective.solo": completion_fraction,
+            "training.validate_every": max(steps // VALIDATIONS, 10),
+        },
     )
     refill = lambda ladder, s, seed: refilled(ladder, s, training.patch, seed, device)  # noqa: E731
     return Trainer(
-        Ladder(config.ladder, config.objective.encoders), specimens, changed.training, changed.objective, device, refill
+        Ladder(config.ladder, config.objective.encoders), prepared_tomograms, changed.training, changed.objective, device, refill
     )
 
 
 def cost_of_vae(subject: Subject, config: RunConfig, device: torch.device) -> Cost:
     """Of a step and of a validation, with and without the bound, and of a refill."""
     found: Cost = {}
-    for phase, solo in (("solo", 1.0), ("bound", 0.0)):
-        trainer = trainer_for(subject, config, device, 2 * TRIAL, solo)
+    for phase, completion_fraction in (("solo", 1.0), ("bound", 0.0)):
+        trainer = trainer_for(subject, config, device, 2 * TRIAL, completion_fraction)
         found |= _timed_vae(trainer, phase, device)
     with Spent(device) as spent:
-        for specimen in trainer.specimens:
-            refilled(Ladder(config.ladder, config.objective.encoders).to(device), specimen, config.training.patch, 0, device)
+        for prepared in trainer.prepared_tomograms:
+            refilled(Ladder(config.ladder, config.objective.encoders).to(device), prepared, config.training.patch, 0, device)
     return found | {"refill": spent.seconds}
 
 
@@ -130,7 +135,7 @@ def _timed_vae(trainer: Trainer, phase: str, device: torch.device) -> dict[str, 
     found = {phase: steps.seconds / (trainer.step - 2), f"check_{phase}": 0.0}
     if held_out:
         with Spent(device) as check:
-            foresight(trainer.average, held_out)
+            validation_scores(trainer.average, held_out)
         found[f"check_{phase}"] = check.seconds
     return found
 
@@ -139,7 +144,7 @@ def regressor_for(subject: Subject, row: Row, config: RunConfig, device: torch.d
     """Of a U-Net by the objective of a row, for so many steps."""
     torch.manual_seed(config.training.seed)
     training = replace(config.training, steps=steps)
-    return Regressor(UNet(config.ladder), [subject.tomogram], training, row.objective, device, config.objective.turned)
+    return Regressor(UNet(config.ladder), [subject.tomogram], training, row.objective, device, config.objective.rotated)
 
 
 def cost_of_unet(subject: Subject, row: Row, config: RunConfig, device: torch.device) -> Cost:
@@ -158,8 +163,8 @@ def cost_of_unet(subject: Subject, row: Row, config: RunConfig, device: torch.de
 
 def steps_within(seconds: dict[str, float], config: RunConfig, minutes: float) -> int:
     """Training steps that fit, given the processor seconds of a step and of a validation before and in the phase of the bound."""
-    solo = config.objective.solo
-    checks = VALIDATIONS * (solo * seconds["check_solo"] + (1 - solo) * seconds["check_bound"])
-    step = solo * seconds["solo"] + (1 - solo) * seconds["bound"]
+    completion_fraction = config.objective.completion_fraction
+    checks = VALIDATIONS * (completion_fraction * seconds["check_solo"] + (1 - completion_fraction) * seconds["check_bound"])
+    step = completion_fraction * seconds["solo"] + (1 - completion_fraction) * seconds["bound"]
     fills = len(refill_steps(1000, config.objective.refill_from, config.objective.refill_every))
     return max(int((60 * minutes * CORES - checks - fills * seconds.get("refill", 0.0)) / step), 20)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.errors import InputError
 from cryovae.io.files import read_volume
 from cryovae.io.load import load_tomogram
 from cryovae.io.tilts import read_tilts
 from cryovae.physics.noise import estimate_noise
 from cryovae.physics.wedge import volume_mask
-from cryovae.tomogram import InputError, TiltGeometry, Tomogram
+from cryovae.tomogram import TiltGeometry, Tomogram
 
 
 @dataclass(frozen=True)

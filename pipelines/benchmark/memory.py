@@ -28,7 +28,7 @@ import numpy as np
 WAYS = ("in memory", "by parts")
 KINDS = ("mean", "std")
 # The command line, which then takes every tomogram for one that does not fit.
-PARTS = "from cryovae.interfaces import cli, memory; memory.IN_MEMORY = 10**9; cli.app()"
+PARTS = "from cryovae.cli.app import app; from cryovae.workflows import memory; memory.IN_MEMORY = 10**9; app()"
 
 
 def main() -> None:

@@ -26,22 +26,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cryovae.data.measurement import Measurement
+from cryovae.data.prepare import PreparedTomogram, prepare
 from cryovae.evaluate.diagnosis.patches import chosen, groups, measured
 from cryovae.evaluate.diagnosis.rate_distortion import trained_on
 from cryovae.evaluate.diagnosis.small import Evidence, evidence_of, latents_of
-from cryovae.inference.codes import fast_convolutions
-from cryovae.inference.importance import effective_sample_size, importance_bounds, standard_error
-from cryovae.inference.problem import drawn, problem_of
-from cryovae.inference.refined import optimised
 from cryovae.models.ladder import FLOW, GAUSSIAN, Ladder, LadderConfig, R
 from cryovae.objectives.elbo import ObjectiveConfig
-from cryovae.objectives.pairs import Measurement
-from cryovae.objectives.specimen import Specimen, prepare
-from cryovae.physics.simulate import SimulationConfig, simulate
+from cryovae.posterior.codes import fast_convolutions
+from cryovae.posterior.importance import effective_sample_size, importance_bounds, standard_error
+from cryovae.posterior.problem import drawn, problem_of
+from cryovae.posterior.refinement import optimised
+from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Tomogram
 
 # One encoder that sees all that was measured: nothing of its gaps is due to bins that were kept from it.
-OBJECTIVE = ObjectiveConfig(encoders=1, hide=False, drop=0.0, turned=0.0, refill_from=1.0)
+OBJECTIVE = ObjectiveConfig(encoders=1, hide=False, drop=0.0, rotated=0.0, refill_from=1.0)
 
 
 def main() -> None:
@@ -67,15 +67,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmark_posterior"))
     given = parser.parse_args()
     torch.manual_seed(given.seed)
-    specimen = prepare(_simulated(given.seed, given.snr), given.side, given.seed, objective=OBJECTIVE)
-    m = measured(specimen, chosen(specimen, given.side, given.patches, given.seed), given.side)
-    held = "held out" if specimen.held_out else "that training has seen"
+    prepared = prepare(_simulated(given.seed, given.snr), given.side, given.seed, objective=OBJECTIVE)
+    m = measured(prepared, chosen(prepared, given.side, given.patches, given.seed), given.side)
+    held = "held out" if prepared.held_out else "that training has seen"
     latents = (*(0 for _ in given.widths[1:]), given.latents)
     # Of a few patches torch is several times slower than oneDNN.
     with fast_convolutions():
-        model = _model(LadderConfig(tuple(given.widths), latents, 1), specimen, given)
+        model = _model(LadderConfig(tuple(given.widths), latents, 1), prepared, given)
         print(f"{latents_of(model, m)} latents, {given.patches} patches of {given.side}^3, {held}", flush=True)
-        found = {name: _measured(name, model, specimen, m, given) for name in (GAUSSIAN, FLOW)}
+        found = {name: _measured(name, model, prepared, m, given) for name in (GAUSSIAN, FLOW)}
     _print(found)
     given.out.mkdir(parents=True, exist_ok=True)
     plain = {name: {k: v.tolist() if isinstance(v, Tensor) else v for k, v in one.items()} for name, one in found.items()}
@@ -89,12 +89,12 @@ def _simulated(seed: int, snr: float) -> Tomogram:
     return Tomogram("simulated", (half1 + half2) / 2, 10.0, made.tilts, (half1, half2))
 
 
-def _model(config: LadderConfig, specimen: Specimen, given: argparse.Namespace) -> Ladder:
+def _model(config: LadderConfig, prepared: PreparedTomogram, given: argparse.Namespace) -> Ladder:
     """A flat model with a Gaussian posterior: half of the steps without the KL, or it would collapse; the rest with all of it."""
     ladder = Ladder(config, OBJECTIVE.encoders)
     for beta, steps in ((0.0, given.steps // 2), (1.0, given.steps - given.steps // 2)):
         ladder = trained_on(
-            ladder, [specimen], given.side, given.batch, OBJECTIVE, beta, steps, given.rate, given.seed, watch=_told
+            ladder, [prepared], given.side, given.batch, OBJECTIVE, beta, steps, given.rate, given.seed, watch=_told
         )
     return ladder
 
@@ -105,17 +105,17 @@ def _told(step: int, loss: float) -> None:
 
 
 def _of_posterior(name: str) -> bool:
-    return name.startswith("encoder.") or ".partial." in name
+    return name.startswith("encoder.") or ".masked_posterior." in name
 
 
-def _measured(name: str, model: Ladder, specimen: Specimen, m: Measurement, given: argparse.Namespace) -> dict[str, Any]:
+def _measured(name: str, model: Ladder, prepared: PreparedTomogram, m: Measurement, given: argparse.Namespace) -> dict[str, Any]:
     """Train the posterior on, decoder and prior frozen; then its bounds, (patches,) each in nats, and the evidence of a few."""
     ladder = Ladder(replace(model.config, posterior=name, flow_levels=1), OBJECTIVE.encoders)
     ladder.load_state_dict(model.state_dict(), strict=name == GAUSSIAN)
     print(f"training the {name} posterior alone", flush=True)
     began = time.perf_counter()
     ladder = trained_on(
-        ladder, [specimen], given.side, given.batch, OBJECTIVE, 1.0, given.posterior_steps, given.rate / 2, given.seed + 1,
+        ladder, [prepared], given.side, given.batch, OBJECTIVE, 1.0, given.posterior_steps, given.rate / 2, given.seed + 1,
         frozen=lambda parameter: not _of_posterior(parameter), watch=_told,
     )  # fmt: skip
     seconds = (time.perf_counter() - began) / given.posterior_steps

@@ -47,19 +47,19 @@ from table import print_tables, write_results
 from cryovae import fourier
 from cryovae.checkpoint import Checkpoint, load_model, save_model
 from cryovae.config import RunConfig, override, preset
+from cryovae.data.measurement import Measurement
+from cryovae.data.prepare import prepare
+from cryovae.data.sampling import held_out, step_generator
 from cryovae.evaluate.baselines import best_clipping
 from cryovae.io.atomic import write_text
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.elbo import numbers, one_encoder_bound, two_encoder_bound
-from cryovae.objectives.pairs import Measurement
 from cryovae.objectives.regression import TWICE
-from cryovae.objectives.sampling import held_out, step_generator
-from cryovae.objectives.specimen import prepare
-from cryovae.objectives.validation import foresight, foresight_of
+from cryovae.objectives.validation import validation_scores, validation_scores_of
 from cryovae.physics.noise import estimate_noise
 from cryovae.physics.wedge import volume_mask
-from cryovae.regress import regressed
-from cryovae.restore import Restorer
+from cryovae.restoration.restorer import Restorer
+from cryovae.training.regress import regressed
 
 BEGAN = time.monotonic()
 
@@ -226,7 +226,7 @@ def _vae(subject: Subject, row: Row, config: RunConfig, budget: Budget, about: d
         ladder = _trained(subject, config, budget, about)
         save_model(model, Checkpoint(ladder, config.training.patch, about["steps"], config.objective.encoders, {}))
     if hidden := [m.to(device) for m in hidden_data(subject, config)]:
-        about |= {"foresight": vars(foresight(ladder, hidden)), "elbo": _bound_of(ladder, hidden, config)}
+        about |= {"foresight": vars(validation_scores(ladder, hidden)), "elbo": _bound_of(ladder, hidden, config)}
     began = time.process_time()
     how = replace(config.restoration, samples_out=config.restoration.samples, halves=False)
     restoration = Restorer(ladder, config.training.patch, how, device)(subject.tomogram)
@@ -244,7 +244,7 @@ def _bound_of(ladder: Ladder, hidden: list[Measurement], config: RunConfig) -> f
     with torch.no_grad():
         for number, m in enumerate(hidden):
             m = m.to(ladder.top.device)
-            bound = bound_of(ladder, m, ladder.encode(m.partial, R), step_generator(0, number))
+            bound = bound_of(ladder, m, ladder.encode(m.input_masked, R), step_generator(0, number))
             figures = numbers(bound.figures())
             found.append(figures["log_likelihood"] - figures["kl"])
     return sum(found) / len(found)
@@ -253,11 +253,13 @@ def _bound_of(ladder: Ladder, hidden: list[Measurement], config: RunConfig) -> f
 def _trained(subject: Subject, config: RunConfig, budget: Budget, about: dict[str, Any]) -> Ladder:
     cost = budget.cost or cost_of_vae(subject, config, budget.device)
     start = time.process_time()
-    run = trainer_for(subject, config, budget.device, steps_within(cost, config, budget.minutes), config.objective.solo)
+    run = trainer_for(
+        subject, config, budget.device, steps_within(cost, config, budget.minutes), config.objective.completion_fraction
+    )
     ladder = run.run(lambda report: None, lambda state: None)
     about |= {
         "steps": run.step,
-        "binnings": len(run.specimens),
+        "binnings": len(run.prepared_tomograms),
         "train_cpu_s": round(time.process_time() - start, 1),
         "trial_s_per_step": cost,
     }
@@ -280,7 +282,7 @@ def _unet(subject: Subject, row: Row, config: RunConfig, budget: Budget, about: 
     about |= {"steps": steps, "train_cpu_s": round(time.process_time() - start, 1)}
     about |= {"trial_s_per_step": cost}
     about |= {"parameters": sum(p.numel() for p in network.parameters()), "passes_twice": row.objective in TWICE}
-    about["foresight"] = vars(foresight_of(training.answer, hidden)) if (hidden := hidden_data(subject, config)) else None
+    about["foresight"] = vars(validation_scores_of(training.answer, hidden)) if (hidden := hidden_data(subject, config)) else None
     began = time.process_time()
     found = regressed(network, subject.tomogram, config.training.patch, row.objective, device)
     about |= {"restore_cpu_s": round(time.process_time() - began, 1)}

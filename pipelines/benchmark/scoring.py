@@ -11,7 +11,7 @@ from cryovae import fourier
 from cryovae.evaluate.calibration import calibration_by_part
 from cryovae.evaluate.fsc import CONES, angle_to_beam, centred_spectrum, regions
 from cryovae.physics.wedge import volume_mask
-from cryovae.restore import Restoration
+from cryovae.restoration.restorer import Restoration
 
 # Of the power of a measured bin, what is taken for nothing.
 EMPTY = 1e-9

@@ -30,14 +30,14 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from cryovae.config import RunConfig, preset
+from cryovae.data.prepare import prepare
 from cryovae.models.ladder import Ladder, R
 from cryovae.models.layers import Blocks
 from cryovae.models.precision import halved
-from cryovae.objectives.specimen import prepare
-from cryovae.physics.simulate import SimulationConfig, simulate
-from cryovae.restore import Restorer
+from cryovae.restoration.restorer import Restorer
+from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import TiltGeometry, Tomogram
-from cryovae.train import Interrupted, Report, Trainer
+from cryovae.training.trainer import Interrupted, Report, Trainer
 
 PARTS = ("data", "forward", "backward", "update")
 PHASES = {"completion alone": 1.0, "completion and bound": 0.0}
@@ -85,11 +85,13 @@ def sample(shape: tuple[int, int, int]) -> Tomogram:
     return Tomogram("speed", (half1 + half2) / 2, 10.0, made.tilts, (half1, half2))
 
 
-def trainer_of(tomogram: Tomogram, config: RunConfig, device: torch.device, solo: float) -> Trainer:
+def trainer_of(tomogram: Tomogram, config: RunConfig, device: torch.device, completion_fraction: float) -> Trainer:
     """A trainer that neither validates nor refills while it is timed."""
     training = replace(config.training, steps=10_000, validate_every=100_000)
-    specimen = replace(prepare(tomogram, training.patch), held_out=())
-    return Trainer(Ladder(config.ladder), [specimen], training, replace(config.objective, solo=solo), device)
+    prepared = replace(prepare(tomogram, training.patch), held_out=())
+    return Trainer(
+        Ladder(config.ladder), [prepared], training, replace(config.objective, completion_fraction=completion_fraction), device
+    )
 
 
 def steps(trainer: Trainer, count: int) -> list[Report]:
@@ -122,8 +124,8 @@ def time_training(name: str, device: torch.device, rounds: int, peak: float) -> 
     config = preset(name)
     side, batch = config.training.patch, config.training.batch
     tomogram = sample((side + 24, side + 48, side + 40))
-    for phase, solo in PHASES.items():
-        trainer = trainer_of(tomogram, config, device, solo)
+    for phase, completion_fraction in PHASES.items():
+        trainer = trainer_of(tomogram, config, device, completion_fraction)
         steps(trainer, 2)
         with FlopCounterMode(display=False) as counter:
             steps(trainer, 1)
@@ -137,7 +139,7 @@ def time_training(name: str, device: torch.device, rounds: int, peak: float) -> 
         total = sum(sum(s.values()) for s in found)
         print("  wall time: " + ", ".join(f"{p} {100 * sum(s.get(p, 0.0) for s in found) / total:.1f} %" for p in PARTS))
         print("  operations: " + ", ".join(f"{k} {100 * share:.1f} %" for k, share in kinds(trainer, device).items()))
-        if solo == 1:
+        if completion_fraction == 1:
             alone = statistics.median(networks_alone(trainer, device, rounds))
             print(f"  forward and backward of the networks alone: {100 * alone / seconds:.0f} % of a step")
 
@@ -194,8 +196,8 @@ def time_variants(name: str, device: torch.device, rounds: int, variants: dict[s
     config = preset(name)
     side = config.training.patch
     tomogram = sample((side + 24, side + 48, side + 40))
-    for phase, solo in PHASES.items():
-        trainers = {variant: trainer_of(tomogram, config, device, solo) for variant in variants}
+    for phase, completion_fraction in PHASES.items():
+        trainers = {variant: trainer_of(tomogram, config, device, completion_fraction) for variant in variants}
         for variant, trainer in trainers.items():
             variants[variant](trainer.ladder)
             steps(trainer, 2)

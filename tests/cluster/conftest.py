@@ -11,7 +11,7 @@ import mrcfile
 import numpy as np
 import pytest
 
-from cryovae.physics.simulate import SimulationConfig, simulate
+from cryovae.simulation.simulate import SimulationConfig, simulate
 from tests.cluster.slurm import LocalSlurm, install
 from tests.conftest import write_mrc
 

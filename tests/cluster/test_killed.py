@@ -21,7 +21,7 @@ from tests.cluster.conftest import make_set
 KILLS = 20
 # Of the run's own, and appended to line by line, so that there is no moment at which they are done.
 GROWING = ("run.log", "metrics.csv")
-PRELOADED = ["cryovae.interfaces.training_run", "cryovae.interfaces.restore_run", "cryovae.interfaces.cli", "cryovae.io.load"]
+PRELOADED = ["cryovae.workflows.train", "cryovae.workflows.restore", "cryovae.cli.app", "cryovae.io.load"]
 
 
 def _run(words):
@@ -31,7 +31,7 @@ def _run(words):
     with open(os.devnull, "w") as nowhere:
         for stream in (1, 2):
             os.dup2(nowhere.fileno(), stream)
-    from cryovae.interfaces.cli import app
+    from cryovae.cli.app import app
 
     app(words)
 

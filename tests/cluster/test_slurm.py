@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from cryovae.interfaces.batch.engine import PROFILES
+from cryovae.batch.engine import PROFILES
 from tests.cluster.conftest import DAMAGED, cryovae, make_set, set_voxel
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
@@ -75,14 +75,14 @@ def test_two_gpus_give_two_jobs_at_a_time_each_with_its_own(first, slurm, tomogr
         process = _record(out / name)["process"]
         about = slurm.job(process["slurm_job_id"])
         jobs[name] = (about["StartTime"], about["EndTime"], process["cuda_visible_devices"])
-    together = [
+    distributed_command = [
         (one, other)
         for one, (began, ended, _) in jobs.items()
         for other, (start, end, _) in jobs.items()
         if one < other and began < end and start < ended
     ]
-    assert together, jobs
-    assert all(jobs[one][2] != jobs[other][2] for one, other in together), jobs
+    assert distributed_command, jobs
+    assert all(jobs[one][2] != jobs[other][2] for one, other in distributed_command), jobs
     assert {gpu for _, _, gpu in jobs.values()} == {"0", "1"}
 
 

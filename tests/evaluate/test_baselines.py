@@ -54,7 +54,7 @@ def test_halves_that_agree_score_one_beside_those_given(simulation, tilts):
 
 def test_an_assessment_says_only_what_can_be_known(simulation, tilts):
     alone = assess(simulation.half1, tilts)
-    assert (alone.rows, alone.cones, alone.halves, alone.calibration, alone.foretold) == ([], [], [], {}, None)
+    assert (alone.rows, alone.cones, alone.halves, alone.calibration, alone.calibration_result) == ([], [], [], {}, None)
     known = assess(simulation.half1, tilts, simulation.truth, std=torch.ones(SHAPE))
     assert [row.name for row in known.rows] == ["restored"]
     assert len(known.cones) == 3

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cryovae.errors import InputError
 from cryovae.evaluate.fsc import score
 from cryovae.evaluate.region import Box, box_about, cut_out, faded, whole
 from cryovae.evaluate.report import as_tensor
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import TiltGeometry
 
 SHAPE = (40, 56, 48)
 

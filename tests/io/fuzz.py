@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from cryovae.tomogram import InputError
+from cryovae.errors import InputError
 
 MEGABYTE = 1 << 20
 MOST_MEMORY, MOST_SECONDS = 200 * MEGABYTE, 5.0

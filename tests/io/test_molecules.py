@@ -6,8 +6,8 @@ import gemmi
 import numpy as np
 import pytest
 
+from cryovae.errors import InputError
 from cryovae.io.molecules import molecule, read_molecule
-from cryovae.tomogram import InputError
 from tests.conftest import write_mrc
 
 

@@ -2,11 +2,12 @@ import mrcfile
 import numpy as np
 import pytest
 
+from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file
 from cryovae.io.files import read_volume, write_volume
 from cryovae.io.load import load_tomogram
 from cryovae.io.volume import voxel_size_of
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import TiltGeometry
 from tests.conftest import write_mrc
 
 SHAPE = (5, 7, 6)

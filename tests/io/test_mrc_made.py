@@ -7,9 +7,9 @@ import mrcfile
 import numpy as np
 import pytest
 
+from cryovae.errors import InputError
 from cryovae.io.files import read_volume, write_volume
 from cryovae.io.volume import voxel_size_of
-from cryovae.tomogram import InputError
 from tests.io.made import made, mrc_bytes
 
 VALUES = np.arange(4 * 6 * 5).reshape(4, 6, 5)

@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cryovae.interfaces.lying import is_unrotated
+from cryovae.errors import InputError
 from cryovae.io.load import load_tomogram
 from cryovae.io.orientation import as_stored, middle_is_thin, upright
-from cryovae.physics.simulate import SimulationConfig, simulate
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.simulation.simulate import SimulationConfig, simulate
+from cryovae.tomogram import TiltGeometry
+from cryovae.workflows.orientation import is_unrotated
 from tests.conftest import write_mrc
 
 TILTS = TiltGeometry((-50.0, 66.0))
@@ -28,8 +29,8 @@ def test_it_is_a_rotation_by_minus_90_degrees_about_x_and_no_mirror():
     stored[centre, centre + 3, centre] = 2  # an arm along the file's +y
     stored[centre + 4, centre, centre] = 3  # along its +z
     stored[centre, centre, centre + 2] = 1  # along its +x
-    turned = upright(stored)
-    arms = {value: np.argwhere(turned == value)[0] - centre for value in (1, 2, 3)}
+    rotated = upright(stored)
+    arms = {value: np.argwhere(rotated == value)[0] - centre for value in (1, 2, 3)}
     assert arms[1].tolist() == [0, 0, 2]
     assert arms[2].tolist() == [-3, 0, 0]
     assert arms[3].tolist() == [0, 4, 0]

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from cryovae.errors import InputError
 from cryovae.io.files import read_volume
 from cryovae.io.volume import voxel_size_of
-from cryovae.tomogram import InputError
 
 CUBES, NO_SIZE, NOT_CUBES = None, "no voxel size", "expected cubes"
 # name: shape (z, y, x), voxel size (x, y, z), least, greatest, mean, what its voxel size is refused for, words of its notes

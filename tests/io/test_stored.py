@@ -6,7 +6,7 @@ import pytest
 from cryovae.io.files import write_volume, write_volume_by_slabs
 from cryovae.io.journal import Journal
 from cryovae.io.mrc import writing
-from cryovae.io.orientation import LyingSections, as_stored, upright
+from cryovae.io.orientation import UnrotatedSections, as_stored, upright
 from cryovae.io.stored import Stored
 from cryovae.io.views import MeanOf, UprightOf
 from tests.conftest import write_mrc
@@ -38,11 +38,11 @@ def test_a_volume_in_a_file_is_read_and_written_by_the_box(tmp_path, dtype):
 def test_views_are_what_they_stand_for():
     one, two = (np.random.default_rng(i).normal(size=SHAPE).astype(np.float32) for i in range(2))
     box = (slice(1, 4), slice(2, 6), slice(0, 5))
-    turned = UprightOf(MeanOf(one, two))
-    assert turned.shape == (5, 7, 9)
-    assert np.array_equal(turned[:], upright((one + two) / 2))
-    assert np.array_equal(turned[box], upright((one + two) / 2)[box])
-    assert np.array_equal(LyingSections(turned)[2:6], ((one + two) / 2)[2:6])
+    rotated = UprightOf(MeanOf(one, two))
+    assert rotated.shape == (5, 7, 9)
+    assert np.array_equal(rotated[:], upright((one + two) / 2))
+    assert np.array_equal(rotated[box], upright((one + two) / 2)[box])
+    assert np.array_equal(UnrotatedSections(rotated)[2:6], ((one + two) / 2)[2:6])
 
 
 def test_a_file_written_by_slabs_is_the_one_written_at_once(tmp_path, monkeypatch):
@@ -50,7 +50,7 @@ def test_a_file_written_by_slabs_is_the_one_written_at_once(tmp_path, monkeypatc
     density = np.random.default_rng(0).normal(3, 2, (13, 21, 18)).astype(np.float32)
     source = write_mrc(tmp_path / "source.mrc", density, 7.84)
     write_volume(tmp_path / "one.mrc", as_stored(density), source, 7.84, "a note")
-    write_volume_by_slabs(tmp_path / "two.mrc", LyingSections(density), source, 7.84, "a note")
+    write_volume_by_slabs(tmp_path / "two.mrc", UnrotatedSections(density), source, 7.84, "a note")
     assert (tmp_path / "one.mrc").read_bytes() == (tmp_path / "two.mrc").read_bytes()
 
 

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cryovae.errors import InputError
 from cryovae.io.star.loading import checked_sizes
 from cryovae.io.star.particles import read_particles
 from cryovae.io.star.table import read_blocks
 from cryovae.io.star.tomograms import read_tomograms
 from cryovae.io.tilts import read_tilts
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import TiltGeometry
 from tests.conftest import write_mrc
 from tests.io.fuzz import TEXT, limited, mangled, survive
 from tests.io.tilts.test_tilts import WARP

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 pytest.importorskip("zarr", reason="the extra zarr is not installed")
 
+from cryovae.errors import InputError
 from cryovae.io.files import write_volume
 from cryovae.io.load import load_tomogram
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import TiltGeometry
 from tests.io.fuzz import TEXT, limited, mangle
 
 DENSITY = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)

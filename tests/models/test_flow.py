@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from cryovae.errors import InputError
 from cryovae.models.distributions import DiagonalGaussian, divergence, kl_divergence
-from cryovae.models.flow import CouplingFlow, Pushed
+from cryovae.models.flow import CouplingFlow, FlowPosterior
 from cryovae.models.ladder import FLOW, Ladder, LadderConfig, Q, R
-from cryovae.tomogram import InputError
 
 SHAPE = (8, 16, 12)
 LATENT = (3, 2, 1, 3)
@@ -31,7 +31,7 @@ def pushed():
     torch.manual_seed(0)
     flow = _roused(CouplingFlow(5, LATENT[0])).double()
     base = DiagonalGaussian(torch.randn(2, *LATENT).double(), torch.randn(2, *LATENT).double())
-    return Pushed(base, flow(torch.randn(2, 5, *LATENT[1:]).double()))
+    return FlowPosterior(base, flow(torch.randn(2, 5, *LATENT[1:]).double()))
 
 
 def test_the_density_is_that_of_the_jacobian_by_autograd(pushed):
@@ -61,8 +61,8 @@ def test_it_begins_as_the_gaussian(small_config):
     assert not missing.unexpected_keys
     assert all(".posterior.flow." in name for name in missing.missing_keys)
     y, noise = torch.randn(2, *SHAPE), [torch.randn(2, *shape) for shape in plain.latent_shapes(SHAPE)]
-    rungs = [_draw(ladder, y, noise) for ladder in (plain, pushed)]
-    for one, two in zip(*rungs, strict=True):
+    outputs = [_draw(ladder, y, noise) for ladder in (plain, pushed)]
+    for one, two in zip(*outputs, strict=True):
         assert torch.allclose(one.latent, two.latent, atol=1e-6)
         assert torch.allclose(one.chosen.mean, two.chosen.mean, atol=1e-6)
 
@@ -74,14 +74,14 @@ def _draw(ladder, y, noise):
         q = ladder.level(level).posterior(state, features[level], prior)
         return q, q.sample(noise[level])
 
-    return ladder.descend(SHAPE, len(y), choose)[1]
+    return ladder.top_down(SHAPE, len(y), choose)[1]
 
 
 def test_the_kl_by_draws_is_that_in_closed_form_where_the_flow_is_none():
     torch.manual_seed(1)
     shape = (3, 4, 5, 6)
     q, p = (DiagonalGaussian(torch.randn(1, *shape), 0.5 * torch.randn(1, *shape)) for _ in range(2))
-    same = Pushed(q, CouplingFlow(4, 3)(torch.randn(1, 4, *shape[1:])))
+    same = FlowPosterior(q, CouplingFlow(4, 3)(torch.randn(1, 4, *shape[1:])))
     found = torch.stack([divergence(same, p, same.sample(torch.randn(1, *shape))) for _ in range(200)])
     assert found.std() > 0
     error = found.std() / len(found) ** 0.5
@@ -99,7 +99,7 @@ def test_it_comes_to_know_what_no_diagonal_gaussian_can():
     gaps = []
     for _ in range(150):
         shape = (512, 2, 1, 1, 1)
-        q = Pushed(DiagonalGaussian(torch.zeros(shape), log_variance.view(1, 2, 1, 1, 1).expand(shape)), flow(features))
+        q = FlowPosterior(DiagonalGaussian(torch.zeros(shape), log_variance.view(1, 2, 1, 1, 1).expand(shape)), flow(features))
         z = q.sample(torch.randn(shape))
         gap = (q.log_densities(z).sum((1, 2, 3, 4)) - log(2 * pi) - target.log_prob(z.flatten(1))).mean()
         optimiser.zero_grad()
@@ -124,8 +124,8 @@ def test_the_flow_is_in_what_the_bound_trains_on_the_coarse_levels(small_config,
     found = {name.split(".flow.")[0] for name, _ in ladder.named_parameters() if ".flow." in name}
     assert found == {f"levels.1.{role}", f"levels.2.{role}"}
     _roused(ladder)
-    ladder.teach_posterior()
-    assert torch.equal(ladder.level(1).posterior.shift.weight, ladder.level(1).partial.shift.weight)
+    ladder.init_q_from_r()
+    assert torch.equal(ladder.level(1).posterior.shift.weight, ladder.level(1).masked_posterior.shift.weight)
     y, noise = torch.randn(1, *SHAPE), [torch.randn(1, *shape) for shape in ladder.latent_shapes(SHAPE)]
     before = ladder.restore(ladder.encode(y, R), noise)
     with torch.no_grad():

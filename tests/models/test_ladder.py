@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cryovae.errors import InputError
 from cryovae.models.ladder import Ladder, LadderConfig, Q, R
-from cryovae.tomogram import InputError
 
 SHAPE = (8, 16, 12)
 
@@ -26,9 +26,9 @@ def test_there_is_no_way_from_the_input_to_x_but_through_z(ladder):
     def given(level, prior, state):
         return prior, latents[level]
 
-    one = ladder.descend(SHAPE, 1, given)[0]
+    one = ladder.top_down(SHAPE, 1, given)[0]
     ladder.encode(torch.randn(1, *SHAPE), Q)
-    assert torch.equal(one, ladder.descend(SHAPE, 1, given)[0])
+    assert torch.equal(one, ladder.top_down(SHAPE, 1, given)[0])
 
 
 def test_a_pair_of_samples_shares_its_middle(ladder):
@@ -44,10 +44,10 @@ def test_q_can_be_taught_what_r_knows(ladder):
     y = torch.randn(1, *SHAPE)
     with torch.no_grad():
         ladder.encoder.role[R] += 1
-    ladder.teach_posterior()
+    ladder.init_q_from_r()
     assert torch.equal(ladder.encode(y, Q)[0], ladder.encode(y, R)[0])
     for level in ladder.levels:
-        for mine, theirs in zip(level.posterior.parameters(), level.partial.parameters(), strict=True):
+        for mine, theirs in zip(level.posterior.parameters(), level.masked_posterior.parameters(), strict=True):
             assert torch.equal(mine, theirs)
             assert mine is not theirs
 
@@ -68,10 +68,10 @@ def test_levels_without_latents_make_a_flat_vae(small_config):
     flat = Ladder(replace(small_config, latents=(0, 5, 0)))
     assert [shape[0] for shape in flat.latent_shapes(SHAPE)] == [0, 5, 0]
     features = flat.encode(torch.randn(2, *SHAPE), R)
-    density, rungs = flat.descend(SHAPE, 2, lambda level, prior, state: (prior, prior.mean))
+    density, outputs = flat.top_down(SHAPE, 2, lambda level, prior, state: (prior, prior.mean))
     assert density.shape == (2, *SHAPE)
-    assert [rung.prior.mean.shape[1] for rung in rungs] == [5]
-    flat.teach_posterior()
+    assert [output.prior.mean.shape[1] for output in outputs] == [5]
+    flat.init_q_from_r()
     pair = flat.restore_pair(features, _noise(flat, 2))
     assert pair.shape == (2, 2, *SHAPE)
     pair.sum().backward()
@@ -98,15 +98,15 @@ def test_in_bfloat16_the_answer_is_nearly_the_same_and_what_is_summed_stays_floa
             q = ladder.level(level).posterior(state, features[level], prior)
             return q, q.mean
 
-        return ladder.descend(SHAPE, 2, choose)
+        return ladder.top_down(SHAPE, 2, choose)
 
-    density, rungs = passed()
+    density, outputs = passed()
     ladder.mixed = True
     other, mixed = passed()
     assert ladder.encode(y, Q)[0].dtype == torch.bfloat16
     assert not torch.equal(density, other)
     assert (density - other).square().mean() < 1e-3 * density.square().mean()
-    for one, two in zip(rungs, mixed, strict=True):
+    for one, two in zip(outputs, mixed, strict=True):
         for value in (two.prior.mean, two.prior.log_variance, two.chosen.mean, two.chosen.log_variance, two.kl(), other):
             assert value.dtype == torch.float32
         assert torch.allclose(one.kl(), two.kl(), rtol=0.03)
@@ -118,12 +118,12 @@ def test_samples_of_r_are_no_wider_than_the_prior(ladder):
     noise = _noise(ladder, 1)
     with torch.no_grad():
         for level in ladder.levels:
-            level.partial.scale.weight.zero_()
-            level.partial.scale.bias.fill_(0.0)
+            level.masked_posterior.scale.weight.zero_()
+            level.masked_posterior.scale.bias.fill_(0.0)
         as_prior = ladder.restore(features, noise)
         for level in ladder.levels:
-            level.partial.scale.bias.fill_(6.0)
+            level.masked_posterior.scale.bias.fill_(6.0)
         assert torch.equal(ladder.restore(features, noise), as_prior)
         for level in ladder.levels:
-            level.partial.scale.bias.fill_(-3.0)
+            level.masked_posterior.scale.bias.fill_(-3.0)
         assert not torch.allclose(ladder.restore(features, noise), as_prior, atol=1e-3)

@@ -7,12 +7,12 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from cryovae.config import override, preset
+from cryovae.data.prepare import prepare
+from cryovae.errors import InputError
 from cryovae.models.ladder import Ladder, LadderConfig, R
 from cryovae.objectives.aggregate import SCALES, aggregated, mmd, sinkhorn, sliced
 from cryovae.objectives.elbo import ObjectiveConfig, two_encoder_bound
-from cryovae.objectives.specimen import prepare
-from cryovae.tomogram import InputError
-from cryovae.train import Trainer, TrainingConfig
+from cryovae.training.trainer import Trainer, TrainingConfig
 
 
 def _clouds(shift, count, repeats=200, channels=4):
@@ -81,7 +81,7 @@ def _trainer(small, objective):
 @pytest.mark.parametrize("divergence", ["mmd", "sliced", "sinkhorn"])
 def test_a_wae_trains_q_by_its_cloud(small, divergence):
     """The coarsest level is charged by the distance, the finer ones by their KL; what is reported is the bound."""
-    objective = ObjectiveConfig(name="wae", divergence=divergence, solo=0.0, refill_from=1.0)
+    objective = ObjectiveConfig(name="wae", divergence=divergence, completion_fraction=0.0, refill_from=1.0)
     trainer = _trainer(small, objective)
     ladder = trainer.ladder
     measurement = trainer._draw(trainer.step)
@@ -101,7 +101,7 @@ def test_a_wae_trains_q_by_its_cloud(small, divergence):
 
 def test_a_deterministic_encoder_gives_its_means_and_r_learns_how_far_they_lie(small):
     """No noise enters on the coarsest level, nothing trains q's width there, and r's is pulled to |mu_q - mu_r|."""
-    objective = ObjectiveConfig(name="wae", stochastic=False, solo=0.0, refill_from=1.0)
+    objective = ObjectiveConfig(name="wae", stochastic=False, completion_fraction=0.0, refill_from=1.0)
     trainer = _trainer(small, objective)
     ladder = trainer.ladder
     measurement, top = trainer._draw(0), ladder.level(2)
@@ -111,9 +111,9 @@ def test_a_deterministic_encoder_gives_its_means_and_r_learns_how_far_they_lie(s
     def coarsest(seed, stochastic=False):
         seen = []
         hook = top.enter.register_forward_pre_hook(lambda module, latent: seen.append(latent[0].detach()))
-        remedies = replace(objective, stochastic=stochastic).remedies(1.0)
+        kl_regularization = replace(objective, stochastic=stochastic).kl_regularization(1.0)
         noise = torch.Generator().manual_seed(seed)
-        bound = two_encoder_bound(ladder, measurement, ladder.encode(measurement.partial, R), noise, remedies)
+        bound = two_encoder_bound(ladder, measurement, ladder.encode(measurement.input_masked, R), noise, kl_regularization)
         hook.remove()
         return seen[0], bound
 
@@ -123,9 +123,9 @@ def test_a_deterministic_encoder_gives_its_means_and_r_learns_how_far_they_lie(s
     def pull(width):
         ladder.zero_grad()
         with torch.no_grad():
-            top.partial.scale.bias.fill_(width)
+            top.masked_posterior.scale.bias.fill_(width)
         coarsest(1)[1].loss(1.0).backward()
-        return top.partial.scale.bias.grad
+        return top.masked_posterior.scale.bias.grad
 
     assert (pull(5.0) > 0).all()
     assert (pull(-6.0) < 0).all()
@@ -140,8 +140,8 @@ def test_the_charge_grows_with_the_distance(small):
         def choose(level, prior, state):
             return prior, prior.sample(torch.randn(prior.mean.shape, generator=torch.Generator().manual_seed(level))) + shift
 
-        _, rungs = ladder.descend((16, 16, 16), 4, choose)
-        return float(aggregated(rungs[0], distance, torch.Generator().manual_seed(9)).detach())
+        _, outputs = ladder.top_down((16, 16, 16), 4, choose)
+        return float(aggregated(outputs[0], distance, torch.Generator().manual_seed(9)).detach())
 
     for distance in ("mmd", "sliced"):
         near, far, farther = (charge(shift, distance) for shift in (0.0, 1.0, 3.0))

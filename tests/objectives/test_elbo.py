@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from cryovae.data.prepare import prepare
+from cryovae.data.sampling import cube_rotated, freely_rotated, step_generator
 from cryovae.models.ladder import FLOW, Ladder, R
 from cryovae.objectives.elbo import completion, numbers, one_encoder_bound, two_encoder_bound
-from cryovae.objectives.sampling import cube_turned, freely_turned, step_generator
 from cryovae.objectives.schedules import beta_at, learning_rate_at, refill_steps
-from cryovae.objectives.specimen import prepare
-from cryovae.objectives.validation import foresight
+from cryovae.objectives.validation import validation_scores
 from cryovae.physics.likelihood import log_likelihood
 from cryovae.physics.rotation import random_rotation
 
@@ -18,11 +18,11 @@ SIDE = 16
 
 @pytest.fixture(scope="module")
 def measurement(tomogram):
-    return cube_turned(prepare(tomogram, SIDE), [(2, 3, 4), (10, 20, 9)], [0, 7], SIDE, None)
+    return cube_rotated(prepare(tomogram, SIDE), [(2, 3, 4), (10, 20, 9)], [0, 7], SIDE, None)
 
 
 def test_figures_are_in_nats_per_measured_coefficient(ladder, measurement):
-    partial = ladder.encode(measurement.partial, R)
+    partial = ladder.encode(measurement.input_masked, R)
     bound = two_encoder_bound(ladder, measurement, partial, step_generator(0, 0))
     figures = numbers(bound.figures())
     total = bound.log_likelihood - torch.stack(bound.kl).sum() - bound.matching
@@ -32,10 +32,10 @@ def test_figures_are_in_nats_per_measured_coefficient(ladder, measurement):
 
 
 def test_completion_is_the_likelihood_of_the_hidden_bins(ladder, measurement):
-    features = ladder.encode(measurement.partial, R)
+    features = ladder.encode(measurement.input_masked, R)
     found = completion(ladder, measurement, features)
     density = ladder.restore(features, None)
-    expected = log_likelihood(density, measurement.data, measurement.hidden, measurement.variance).sum()
+    expected = log_likelihood(density, measurement.data, measurement.target_mask, measurement.variance).sum()
     assert torch.allclose(found.log_likelihood, expected)
 
 
@@ -43,18 +43,22 @@ def test_completion_does_not_reward_copying_what_r_was_given(ladder, measurement
     """Changing the data in the bins that r was given changes nothing in what is scored."""
     from cryovae import fourier
 
-    given = measurement.mask * (measurement.hidden == 0)
+    given = measurement.mask * (measurement.target_mask == 0)
     noisy = replace(measurement, data=measurement.data + fourier.filtered(torch.randn_like(measurement.data), given))
-    features = ladder.encode(measurement.partial, R)
+    features = ladder.encode(measurement.input_masked, R)
     one, two = (completion(ladder, m, features).log_likelihood for m in (measurement, noisy))
     assert torch.allclose(one, two, rtol=1e-4)
 
 
 def test_matching_moves_how_wide_r_is_and_not_where_it_lies(ladder, measurement):
-    partial = ladder.encode(measurement.partial, R)
+    partial = ladder.encode(measurement.input_masked, R)
     bound = two_encoder_bound(ladder, measurement, partial, step_generator(0, 0))
     bound.matching.backward()
-    own = {id(p) for level in ladder.levels for p in (*level.partial.merge.parameters(), *level.partial.scale.parameters())}
+    own = {
+        id(p)
+        for level in ladder.levels
+        for p in (*level.masked_posterior.merge.parameters(), *level.masked_posterior.scale.parameters())
+    }
     for parameter in ladder.parameters():
         moved = parameter.grad is not None and bool(parameter.grad.any())
         assert moved <= (id(parameter) in own)
@@ -62,17 +66,17 @@ def test_matching_moves_how_wide_r_is_and_not_where_it_lies(ladder, measurement)
 
 
 def test_one_encoder_is_a_switch_of_the_same_ladder(ladder, measurement):
-    partial = ladder.encode(measurement.partial, R)
+    partial = ladder.encode(measurement.input_masked, R)
     bound = one_encoder_bound(ladder, measurement, partial, step_generator(0, 0))
     assert bound.matching == 0
     bound.loss(1.0).backward()
     assert all(p.grad is None for p in ladder.posterior_parameters())
-    assert all(level.partial.shift.weight.grad.any() for level in ladder.levels)
+    assert all(level.masked_posterior.shift.weight.grad.any() for level in ladder.levels)
 
 
 def test_freely_turned_patches_have_a_bound_too(ladder, tomogram):
-    m = freely_turned(prepare(tomogram, SIDE), [(5, 6, 7)], [random_rotation(np.random.default_rng(3))], SIDE, None)
-    bound = two_encoder_bound(ladder, m, ladder.encode(m.partial, R), step_generator(0, 0))
+    m = freely_rotated(prepare(tomogram, SIDE), [(5, 6, 7)], [random_rotation(np.random.default_rng(3))], SIDE, None)
+    bound = two_encoder_bound(ladder, m, ladder.encode(m.input_masked, R), step_generator(0, 0))
     bound.loss(1.0).backward()
     assert torch.isfinite(bound.log_likelihood)
     assert ladder.out.weight.grad.any()
@@ -82,7 +86,7 @@ def test_freely_turned_patches_have_a_bound_too(ladder, tomogram):
 def test_the_bound_trains_the_flow_and_matching_does_not(small_config, measurement, encoders, bound_of):
     torch.manual_seed(0)
     ladder = Ladder(replace(small_config, posterior=FLOW), encoders)
-    partial = ladder.encode(measurement.partial, R)
+    partial = ladder.encode(measurement.input_masked, R)
     bound = bound_of(ladder, measurement, partial, step_generator(0, 0))
     flows = [p for name, p in ladder.named_parameters() if name.endswith(".2.weight") and ".flow." in name]
     assert len(flows) == 8
@@ -90,7 +94,7 @@ def test_the_bound_trains_the_flow_and_matching_does_not(small_config, measureme
         bound.matching.backward(retain_graph=True)
         assert all(p.grad is None for p in flows)
         # r is taught by the draw where q has no closed form.
-        assert all(level.partial.scale.weight.grad.any() for level in ladder.levels[1:])
+        assert all(level.masked_posterior.scale.weight.grad.any() for level in ladder.levels[1:])
     bound.loss(1.0).backward()
     assert all(p.grad.any() for p in flows)
 
@@ -99,7 +103,7 @@ def test_foresight_of_nothing_gains_nothing(ladder, measurement):
     with torch.no_grad():
         ladder.out.weight.zero_()
         ladder.out.bias.zero_()
-    found = foresight(ladder, [measurement])
+    found = validation_scores(ladder, [measurement])
     assert found.gain == pytest.approx(0, abs=1e-6)
     assert found.correlation == pytest.approx(0, abs=1e-6)
 

@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.data.prepare import prepare
+from cryovae.data.sampling import step_generator
 from cryovae.models.ladder import LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.objectives.regression import OBJECTIVES, HalfPair, deepdewedge, draw_halves, icecream, isonet2, masked_power
-from cryovae.objectives.sampling import step_generator
-from cryovae.objectives.specimen import prepare
 from cryovae.physics.rotation import training_rotations
 from cryovae.physics.wedge import patch_mask
-from cryovae.regress import Regressor, halves_of
 from cryovae.tomogram import TiltGeometry, Tomogram
-from cryovae.train import TrainingConfig
+from cryovae.training.regress import Regressor, halves_of
+from cryovae.training.trainer import TrainingConfig
 
 SIDE = 16
 SHAPE = (SIDE, SIDE, SIDE)
@@ -43,9 +43,9 @@ class Scene:
         inside = fourier.below_nyquist(SHAPE)
         self.x = fourier.filtered(torch.randn(2, *SHAPE, generator=rng), inside)
         measured = [fourier.filtered(self.x + noise * torch.randn(2, *SHAPE, generator=rng), given) for _ in range(2)]
-        turned = torch.stack([_binary(tilts, g.matrix) for g in rotations])
-        self.pair = HalfPair(measured[0], measured[1], measured[0], rotations, given, turned)
-        self.turned_x = self.pair.turn(self.x)
+        rotated = torch.stack([_binary(tilts, g.matrix) for g in rotations])
+        self.pair = HalfPair(measured[0], measured[1], measured[0], rotations, given, rotated)
+        self.turned_x = self.pair.rotation(self.x)
 
     def answer(self, u: Tensor) -> Tensor:
         """The exact answer to what was given: x for a patch as it was cut, R x for one turned, whatever is missing of it."""
@@ -61,8 +61,8 @@ def scene() -> Scene:
 
 def test_masked_power_is_the_mean_square_of_what_the_mask_leaves(scene: Scene) -> None:
     x = torch.randn(2, *SHAPE)
-    expected = fourier.filtered(x, scene.pair.turned).square().mean()
-    assert masked_power(x, scene.pair.turned).item() == pytest.approx(expected.item(), rel=1e-4)
+    expected = fourier.filtered(x, scene.pair.rotated).square().mean()
+    assert masked_power(x, scene.pair.rotated).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
@@ -85,17 +85,17 @@ def test_deepdewedge_scores_measured_bins_only_and_those_in_the_wedge_twice(scen
     answer = torch.randn(2, *SHAPE, requires_grad=True)
     deepdewedge(lambda u: answer, scene.pair).backward()
     assert answer.grad is not None
-    given, turned = scene.pair.given, scene.pair.turned
-    miss = fourier.transform(answer.detach() - scene.pair.turn(scene.pair.second))
-    expected = 2 * turned * (given + 2 * (1 - given)) * miss / miss[..., 0, 0, 0].numel() / SIDE**3
+    given, rotated = scene.pair.given, scene.pair.rotated
+    miss = fourier.transform(answer.detach() - scene.pair.rotation(scene.pair.second))
+    expected = 2 * rotated * (given + 2 * (1 - given)) * miss / miss[..., 0, 0, 0].numel() / SIDE**3
     assert torch.allclose(fourier.transform(answer.grad), expected, atol=1e-7)
 
 
 def test_deepdewedge_turned_freely_is_scored_on_the_data_as_they_were_measured(tomogram: Tomogram) -> None:
     """Where the answer is what the data are, turned, next to nothing is left to pay but the interpolation."""
-    specimen = prepare(tomogram, SIDE)
-    smooth = fourier.filtered(specimen.density, torch.exp(-0.5 * (fourier.radius(specimen.density.shape) / 0.06).square()))
-    pair = draw_halves(specimen, (smooth, smooth), (smooth, smooth), SIDE, 2, step_generator(0, 3), freely=1.0)
+    prepared = prepare(tomogram, SIDE)
+    smooth = fourier.filtered(prepared.density, torch.exp(-0.5 * (fourier.radius(prepared.density.shape) / 0.06).square()))
+    pair = draw_halves(prepared, (smooth, smooth), (smooth, smooth), SIDE, 2, step_generator(0, 3), freely=1.0)
     free = pair.free
     assert free is not None
     least = deepdewedge(lambda u: free.source, pair).item()
@@ -103,11 +103,11 @@ def test_deepdewedge_turned_freely_is_scored_on_the_data_as_they_were_measured(t
     unturned = deepdewedge(lambda u: pair.second, pair).item()
     assert least < 0.05 * nothing
     assert least < 0.1 * unturned
-    assert draw_halves(specimen, (smooth, smooth), (smooth, smooth), SIDE, 2, step_generator(0, 3)).free is None
+    assert draw_halves(prepared, (smooth, smooth), (smooth, smooth), SIDE, 2, step_generator(0, 3)).free is None
 
 
 def test_only_isonet2_without_mw_weight_scores_bins_that_were_never_measured(scene: Scene) -> None:
-    never = (scene.pair.turned == 0) & (fourier.below_nyquist(SHAPE) > 0)
+    never = (scene.pair.rotated == 0) & (fourier.below_nyquist(SHAPE) > 0)
     found = {name: _gradient(_loss(name), scene.pair)[never].max().item() for name in ("deepdewedge", "isonet2", "isonet2_mw")}
     assert found["isonet2"] > 1e-5
     assert found["deepdewedge"] < 1e-9
@@ -168,28 +168,28 @@ def test_icecream_sends_gradients_through_both_passes_and_the_reference(scene: S
 @pytest.mark.parametrize("name", ["isonet2", "isonet2_mw", "icecream"])
 def test_halves_stand_for_each_other(scene: Scene, name: str) -> None:
     pair = scene.pair
-    noisy = HalfPair(pair.first, 1.1 * pair.second, pair.first, pair.rotations, pair.given, pair.turned)
-    swapped = HalfPair(noisy.second, noisy.first, noisy.second, pair.rotations, pair.given, pair.turned)
+    noisy = HalfPair(pair.first, 1.1 * pair.second, pair.first, pair.rotations, pair.given, pair.rotated)
+    swapped = HalfPair(noisy.second, noisy.first, noisy.second, pair.rotations, pair.given, pair.rotated)
     loss = _loss(name)
     # Without noise between the halves' answers IsoNet2 adds none, and the order cannot matter.
     assert loss(scene.answer, noisy).item() == pytest.approx(loss(scene.answer, swapped).item(), rel=0.02)
 
 
 def test_a_batch_holds_both_halves_of_one_place_in_either_order_and_nothing_held_out(tomogram: Tomogram) -> None:
-    specimen = prepare(tomogram, SIDE)
-    halves = halves_of(tomogram, specimen)
+    prepared = prepare(tomogram, SIDE)
+    halves = halves_of(tomogram, prepared)
     tagged = (torch.zeros_like(halves[0]), torch.ones_like(halves[1]))
     place = torch.arange(halves[0].numel(), dtype=torch.float64).view(halves[0].shape)
     orders = set()
     for step in range(12):
-        pair = draw_halves(specimen, tagged, tagged, SIDE, 2, step_generator(0, step))
+        pair = draw_halves(prepared, tagged, tagged, SIDE, 2, step_generator(0, step))
         assert torch.equal(pair.first + pair.second, torch.ones(2, *SHAPE))
         assert torch.equal(pair.filled, pair.first)
         orders |= set(pair.first[:, 0, 0, 0].tolist())
-        same = draw_halves(specimen, (place, place), (place, place), SIDE, 2, step_generator(0, step))
+        same = draw_halves(prepared, (place, place), (place, place), SIDE, 2, step_generator(0, step))
         for corner in same.first[:, 0, 0, 0].long().tolist():
             z, y, x = corner // (56 * 48), corner // 48 % 56, corner % 48
-            assert not specimen.overlaps_held_out((z, y, x), SIDE)
+            assert not prepared.overlaps_held_out((z, y, x), SIDE)
     assert orders == {0.0, 1.0}
 
 
@@ -204,7 +204,7 @@ def test_a_short_training_lowers_it(small: Tomogram, name: str) -> None:
     # Batches are noisy, so the same few are scored before and after.
     draws = [step_generator(1, i) for i in range(4)]
     data = regressor.data[0]
-    pairs = [draw_halves(data.specimen, data.given, data.given, SIDE, 2, rng) for rng in draws]
+    pairs = [draw_halves(data.prepared, data.given, data.given, SIDE, 2, rng) for rng in draws]
 
     def total() -> float:
         with torch.no_grad():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.objectives.specimen import divided, prepare
+from cryovae.data.prepare import divided, prepare
 from cryovae.physics.ctf import LEAST, inverse_transfer, tilt_of, tomogram_transfer, visible
 from cryovae.physics.wedge import patch_mask, volume_mask
 from cryovae.tomogram import Optics, TiltGeometry, Tomogram, Transfer
@@ -106,15 +106,15 @@ def test_the_noise_of_divided_data_is_known_bin_by_bin():
     halves = tuple(rng.normal(5, 2, SHAPE).astype(np.float32) for _ in range(2))
     tilts = TiltGeometry.from_range(-90, 90)
     tomogram = Tomogram("n", (halves[0] + halves[1]) / 2, VOXEL, tilts, halves, optics=OPTICS)
-    specimen = prepare(tomogram, 16)
-    assert specimen.tilts.transfer == Transfer(OPTICS, VOXEL)
-    assert float(specimen.density.std()) == pytest.approx(1.0, abs=1e-3)
+    prepared = prepare(tomogram, 16)
+    assert prepared.tilts.transfer == Transfer(OPTICS, VOXEL)
+    assert float(prepared.density.std()) == pytest.approx(1.0, abs=1e-3)
     k = fourier.frequencies(SHAPE)
-    inside = (volume_mask(SHAPE, specimen.tilts) == 1) & (fourier.radius(SHAPE) > 0.05)
-    power = fourier.transform(specimen.density).abs().square()
-    ratio = (power / specimen.noise(k))[inside]
+    inside = (volume_mask(SHAPE, prepared.tilts) == 1) & (fourier.radius(SHAPE) > 0.05)
+    power = fourier.transform(prepared.density).abs().square()
+    ratio = (power / prepared.noise(k))[inside]
     assert float(ratio.mean()) == pytest.approx(1.0, abs=0.05)
-    strong = inside & (specimen.noise(k) > 2 * specimen.noise(k)[inside].median())
-    assert float((power / specimen.noise(k))[strong].mean()) == pytest.approx(1.0, abs=0.15)
-    mean = (specimen.ready(halves[0]) + specimen.ready(halves[1])) / 2
-    assert torch.allclose(mean, specimen.density, atol=1e-3)
+    strong = inside & (prepared.noise(k) > 2 * prepared.noise(k)[inside].median())
+    assert float((power / prepared.noise(k))[strong].mean()) == pytest.approx(1.0, abs=0.15)
+    mean = (prepared.ready(halves[0]) + prepared.ready(halves[1])) / 2
+    assert torch.allclose(mean, prepared.density, atol=1e-3)

@@ -9,24 +9,25 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from cryovae import fourier
+from cryovae.errors import InputError
 from cryovae.physics.directions import wedge_mask
 from cryovae.physics.projection import project, weighted_back_projection
-from cryovae.physics.rotation import random_rotation, symmetry_rotations, training_rotations, turned_frequencies, wedge_share
+from cryovae.physics.rotation import random_rotation, rotated_frequencies, symmetry_rotations, training_rotations, wedge_share
 from cryovae.physics.wedge import patch_mask, volume_mask
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import TiltGeometry
 
 SHAPE = (52, 44, 48)
 SERIES = tuple(float(a) for a in range(-60, 61, 3))
 
 
-def _blobs(turn=None, extent=9.0):
-    """Small Gaussian blobs about the centre of a volume whose content is turned by ``turn`` (3, 3), r = (z, y, x)."""
+def _blobs(rotation=None, extent=9.0):
+    """Small Gaussian blobs about the centre of a volume whose content is turned by ``rotation`` (3, 3), r = (z, y, x)."""
     rng = np.random.default_rng(4)
     places = rng.normal(size=(30, 3)) * extent / 2
     heights = rng.normal(size=30)
     grid = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in SHAPE], indexing="ij"), -1)
     density = np.zeros(SHAPE)
-    for place, height in zip(places if turn is None else places @ turn.T, heights, strict=True):
+    for place, height in zip(places if rotation is None else places @ rotation.T, heights, strict=True):
         density += height * np.exp(-((grid - place) ** 2).sum(-1) / (2 * 1.3**2))
     return torch.from_numpy(density).float()
 
@@ -174,8 +175,8 @@ def test_turned_masks_of_any_geometry_give_real_densities(tilts):
     """A hard mask is a projector only if opposite frequencies have one value."""
     rng = np.random.default_rng(0)
     x = torch.randn(9, 9, 9, dtype=torch.float64)
-    for turn in (None, random_rotation(rng), random_rotation(rng)):
-        mask = (patch_mask((9, 9, 9), tilts, turn) > 0.5).double()
+    for rotation in (None, random_rotation(rng), random_rotation(rng)):
+        mask = (patch_mask((9, 9, 9), tilts, rotation) > 0.5).double()
         once = fourier.filtered(x, mask)
         assert torch.allclose(fourier.filtered(once, mask), once)
     k = torch.randn(3, 100)
@@ -202,7 +203,7 @@ def test_useful_and_symmetric_rotations_follow_from_the_mask(tilts, useful, kept
     k = 0.25 * torch.nn.functional.normalize(torch.randn(3, 2000, generator=torch.Generator().manual_seed(9)), dim=0)
     mask = wedge_mask(k, tilts, 1e-6)
     for g in same:
-        assert float((wedge_mask(turned_frequencies(k, g.matrix), tilts, 1e-6) - mask).abs().mean()) < 0.01
+        assert float((wedge_mask(rotated_frequencies(k, g.matrix), tilts, 1e-6) - mask).abs().mean()) < 0.01
     assert all(wedge_share(tilts, g.matrix) >= 0.3 for g in found)
 
 

@@ -4,8 +4,8 @@ import torch
 
 from cryovae import fourier
 from cryovae.physics.noise import amplitude_table, estimate_noise
-from cryovae.physics.simulate import SimulationConfig, simulate
 from cryovae.physics.wedge import volume_mask
+from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import TiltGeometry
 
 SHAPE = (48, 64, 56)

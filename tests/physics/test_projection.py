@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from cryovae import fourier
+from cryovae.errors import InputError
 from cryovae.io.tilts import read_tilts
 from cryovae.physics.projection import angular_steps, back_project, footprint, project, ramp, weighted_back_projection
 from cryovae.physics.wedge import volume_mask
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import TiltGeometry
 
 ANGLES = (-63.0, -45.0, -17.5, 0.0, 30.0, 45.0, 61.0)
 
@@ -25,7 +26,7 @@ def blobs(shape, places, dtype=torch.float32):
 
 
 @pytest.fixture(scope="module")
-def specimen():
+def prepared():
     return blobs((31, 18, 41), [(4, -3, -6, 3.0, 1.0), (-6, 4, 9, 2.0, 0.7), (0, 0, 0, 2.5, -0.4)])
 
 
@@ -39,11 +40,11 @@ def test_back_projection_is_the_adjoint_of_projection():
     assert forward == pytest.approx(adjoint, rel=1e-10)
 
 
-def test_projection_is_linear_and_keeps_mass(specimen):
-    other = specimen.flip(0) * 2 - 0.1 * specimen.flip(2)
-    together = project(1.5 * specimen - 0.25 * other, ANGLES, 70)
-    assert torch.allclose(together, 1.5 * project(specimen, ANGLES, 70) - 0.25 * project(other, ANGLES, 70), atol=1e-4)
-    assert torch.allclose(together.sum((1, 2)), (1.5 * specimen - 0.25 * other).sum().expand(len(ANGLES)), rtol=1e-4)
+def test_projection_is_linear_and_keeps_mass(prepared):
+    other = prepared.flip(0) * 2 - 0.1 * prepared.flip(2)
+    distributed_command = project(1.5 * prepared - 0.25 * other, ANGLES, 70)
+    assert torch.allclose(distributed_command, 1.5 * project(prepared, ANGLES, 70) - 0.25 * project(other, ANGLES, 70), atol=1e-4)
+    assert torch.allclose(distributed_command.sum((1, 2)), (1.5 * prepared - 0.25 * other).sum().expand(len(ANGLES)), rtol=1e-4)
 
 
 def test_constant_slab_projects_to_its_thickness_without_ripple():
@@ -65,14 +66,14 @@ def test_projection_agrees_with_torch_fourier_slice():
     slices = pytest.importorskip("torch_fourier_slice")
     size = 49
     cube = blobs((size,) * 3, [(4, -3, -6, 3.0, 1.0), (-6, 4, 9, 2.5, 0.7), (5, 7, 2, 3.5, -0.4)])
-    turns = []
+    orientations = []
     for angle in np.radians(ANGLES):
         # Columns are where the beam frame's z, y, x lie in the specimen: u runs along (z, x) = (sin t, cos t).
-        turns.append([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+        orientations.append([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
     even = torch.nn.functional.pad(cube, (1, 0, 1, 0, 1, 0))
-    theirs = slices.project_3d_to_2d(even, torch.tensor(np.array(turns), dtype=torch.float32), pad_factor=3.0, zyx_matrices=True)[
-        :, 1:, 1:
-    ]
+    theirs = slices.project_3d_to_2d(
+        even, torch.tensor(np.array(orientations), dtype=torch.float32), pad_factor=3.0, zyx_matrices=True
+    )[:, 1:, 1:]
     ours = project(cube, ANGLES)
     sharpened = []
     k = fourier.frequencies((1, 1, size))[2].flatten()
@@ -84,20 +85,20 @@ def test_projection_agrees_with_torch_fourier_slice():
 
 
 @pytest.mark.parametrize("angles", [np.arange(-90, 90, 2.0), np.arange(-90, 91, 2.0), np.arange(0, 180, 2.0) - 90 + 0.3])
-def test_whole_half_circle_gives_the_density_back(specimen, angles):
-    again = weighted_back_projection(project(specimen, angles, 60), angles, specimen.shape)
-    assert float((again * specimen).sum() / specimen.square().sum()) == pytest.approx(1.0, abs=0.03)
-    assert float((again - specimen).norm() / specimen.norm()) < 0.05
-    assert float(again.sum() / specimen.sum()) == pytest.approx(1.0, abs=0.02)
+def test_whole_half_circle_gives_the_density_back(prepared, angles):
+    again = weighted_back_projection(project(prepared, angles, 60), angles, prepared.shape)
+    assert float((again * prepared).sum() / prepared.square().sum()) == pytest.approx(1.0, abs=0.03)
+    assert float((again - prepared).norm() / prepared.norm()) < 0.05
+    assert float(again.sum() / prepared.sum()) == pytest.approx(1.0, abs=0.02)
 
 
-def test_uneven_tilts_are_weighted_by_the_angle_they_stand_for(specimen):
+def test_uneven_tilts_are_weighted_by_the_angle_they_stand_for(prepared):
     even = np.arange(-90, 90, 2.0)
     uneven = np.concatenate([np.arange(-90, 0, 1.0), np.arange(0, 90, 3.0)])
     assert angular_steps(uneven).sum() == pytest.approx(np.pi)
     assert angular_steps((-60.0, -50.0, 0.0, 3.0)) == pytest.approx(np.radians([10, 30, 26.5, 3]))
-    both = [weighted_back_projection(project(specimen, a, 60), a, specimen.shape) for a in (even, uneven)]
-    assert float((both[0] - both[1]).norm() / specimen.norm()) < 0.06
+    both = [weighted_back_projection(project(prepared, a, 60), a, prepared.shape) for a in (even, uneven)]
+    assert float((both[0] - both[1]).norm() / prepared.norm()) < 0.06
 
 
 def test_ramp_keeps_the_mean_and_falls_to_zero():
@@ -127,14 +128,14 @@ def test_reconstruction_holds_the_wedge_of_an_asymmetric_range():
     assert outside(-63, 45) > 3 * outside(-45, 63)
 
 
-def test_what_does_not_fit_is_refused(specimen):
-    images = project(specimen, ANGLES)
+def test_what_does_not_fit_is_refused(prepared):
+    images = project(prepared, ANGLES)
     with pytest.raises(InputError, match="expected"):
-        back_project(images, ANGLES[:-1], specimen.shape)
+        back_project(images, ANGLES[:-1], prepared.shape)
     with pytest.raises(InputError, match="expected"):
         back_project(images, ANGLES, (31, 19, 41))
     with pytest.raises(InputError, match="expected a cutoff"):
-        weighted_back_projection(images, ANGLES, specimen.shape, cutoff=0.7)
+        weighted_back_projection(images, ANGLES, prepared.shape, cutoff=0.7)
 
 
 def test_real_tilt_series_gives_its_reference_reconstruction(shared):

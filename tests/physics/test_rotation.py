@@ -7,10 +7,10 @@ from cryovae.physics.rotation import (
     cube_rotations,
     random_rotation,
     rotate,
+    rotated_frequencies,
     sampled,
     symmetry_rotations,
     training_rotations,
-    turned_frequencies,
 )
 from cryovae.physics.wedge import patch_mask, wedge_mask
 from cryovae.tomogram import TiltGeometry
@@ -34,7 +34,7 @@ def test_turning_a_density_turns_its_spectrum(side):
     full = torch.fft.fftn(x, norm="ortho").abs()
     kept = fourier.below_nyquist((side,) * 3) > 0
     for g in cube_rotations():
-        source = (turned_frequencies(k, g.matrix) * side).round().long() % side
+        source = (rotated_frequencies(k, g.matrix) * side).round().long() % side
         expected = full[source[0], source[1], source[2]]
         assert torch.allclose(fourier.transform(g(x)).abs()[kept], expected[kept])
 
@@ -59,8 +59,8 @@ def test_rotation_there_and_back_keeps_a_smooth_density():
 
     axis = torch.arange(24.0) - 11.5
     blob = torch.exp(-((axis[:, None, None] - 3) ** 2 + (axis[None, :, None] + 2) ** 2 + axis[None, None, :] ** 2) / 18)
-    turn = random_rotation(np.random.default_rng(5))
-    back = rotate(rotate(blob[None, None], turn), turn.T)[0, 0]
+    rotation = random_rotation(np.random.default_rng(5))
+    back = rotate(rotate(blob[None, None], rotation), rotation.T)[0, 0]
     assert float((back - blob).abs().max()) < 0.06
 
 
@@ -70,7 +70,7 @@ def test_rotations_that_keep_the_wedge_are_not_trained_on(tilts):
     assert not set(trained) & set(kept)
     k = fourier.frequencies((12, 12, 12))
     for g in kept:
-        same = wedge_mask(turned_frequencies(k, g.matrix), tilts, 1e-6)
+        same = wedge_mask(rotated_frequencies(k, g.matrix), tilts, 1e-6)
         assert torch.equal(same, wedge_mask(k, tilts, 1e-6))
 
 

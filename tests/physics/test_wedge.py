@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from cryovae import fourier
+from cryovae.errors import InputError
 from cryovae.physics.rotation import cube_rotations
 from cryovae.physics.wedge import patch_mask, volume_mask, wedge_mask
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import TiltGeometry
 
 
 def _at(kz, kx, tilts, edge=1e-6):

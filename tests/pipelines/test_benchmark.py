@@ -13,10 +13,10 @@ import torch
 
 from cryovae import fourier
 from cryovae.config import override, preset
+from cryovae.data.prepare import prepare
 from cryovae.evaluate.fsc import regions, score
 from cryovae.models.ladder import Ladder
 from cryovae.objectives.deterministic import NAMES
-from cryovae.objectives.specimen import prepare
 from cryovae.physics.noise import estimate_noise
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.physics.wedge import volume_mask
@@ -53,30 +53,30 @@ def test_every_row_can_be_made(row: str) -> None:
 
 def test_the_control_turns_about_the_beam_and_in_no_other_way(tomogram) -> None:
     config = override(preset("quick"), dict(rows.ROWS["rotations_beam"].settings))
-    assert config.objective.turned == 0
-    specimen = prepare(tomogram, 16, objective=config.objective)
+    assert config.objective.rotated == 0
+    prepared = prepare(tomogram, 16, objective=config.objective)
     beam = torch.tensor([1.0, 0.0, 0.0])
-    assert all(torch.equal(g.matrix @ beam, beam) for g in specimen.orientations.rotations)
+    assert all(torch.equal(g.matrix @ beam, beam) for g in prepared.orientations.rotations)
     # Within 30 degrees of the beam, less the soft edge of a small patch, no such turn measures anything.
     k, radius = fourier.frequencies((16, 16, 16)), fourier.radius((16, 16, 16))
     cone = (k[0].abs() > 0.95 * radius) & (radius > 0.25)
     assert cone.any()
-    assert specimen.orientations.masks[:, cone].max() < 1e-6
+    assert prepared.orientations.masks[:, cone].max() < 1e-6
 
 
 def test_rows_with_24_rotations_have_those_that_keep_the_wedge(tomogram) -> None:
     config = override(preset("quick"), dict(rows.ROWS["rotations_24"].settings))
-    turns = prepare(tomogram, 16, objective=config.objective).orientations.rotations
-    assert len(turns) == 24
-    assert set(symmetry_rotations(tomogram.tilts)) <= set(turns)
+    orientations = prepare(tomogram, 16, objective=config.objective).orientations.rotations
+    assert len(orientations) == 24
+    assert set(symmetry_rotations(tomogram.tilts)) <= set(orientations)
 
 
 def test_a_fixed_mask_neither_turns_nor_hides_the_wedge(tomogram) -> None:
     config = override(preset("quick"), dict(rows.ROWS["fixed_mask"].settings))
     tables = prepare(tomogram, 16, objective=config.objective).orientations
     assert len(tables.rotations) == 1
-    assert config.objective.turned == 0
-    assert tables.given.min() == 1
+    assert config.objective.rotated == 0
+    assert tables.input_mask.min() == 1
 
 
 def test_simpler_noise_has_the_same_power_and_less_detail(tomogram) -> None:

@@ -16,7 +16,7 @@ from math import log
 import torch
 from torch import Tensor
 
-from cryovae.inference.importance import LEAST, effective_sample_size
+from cryovae.posterior.importance import LEAST, effective_sample_size
 
 # Points (chains, D) to log f_0 and log f_T, (chains,) each.
 Ends = Callable[[Tensor], tuple[Tensor, Tensor]]

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cryovae.data.measurement import Measurement
 from cryovae.evaluate.diagnosis.gaussian import gaussian_log_likelihood
 from cryovae.evaluate.diagnosis.information import LevelNats, nats_by_level
 from cryovae.evaluate.diagnosis.patches import groups
 from cryovae.evaluate.diagnosis.shuffled import shuffle_losses
 from cryovae.evaluate.diagnosis.small import Evidence, evidence_of, small_enough
-from cryovae.inference.importance import LEAST, effective_sample_size, importance_bounds, standard_error
-from cryovae.inference.problem import Terms, drawn, problem_of
-from cryovae.inference.refined import optimised
 from cryovae.models.ladder import Ladder, Q, R
-from cryovae.objectives.pairs import Measurement
 from cryovae.physics.likelihood import scored_bins
+from cryovae.posterior.importance import LEAST, effective_sample_size, importance_bounds, standard_error
+from cryovae.posterior.problem import Terms, drawn, problem_of
+from cryovae.posterior.refinement import optimised
 
 # Done so far, of so many, and what is under way.
 Watch = Callable[[int, int, str], None]
@@ -64,7 +64,7 @@ class Gaps:
     """
 
     amortisation: Figure
-    searched: Figure
+    posterior_tiles: Figure
     importance: dict[int, Figure]
     approximation: Figure
     effective: float
@@ -79,7 +79,7 @@ class Gaps:
 @dataclass(frozen=True)
 class Diagnosis:
     """All figures, in nats a coefficient. patches: how many; bins: measured coefficients a patch. gaussian: the log-likelihood of
-    the Gaussian of the same spectrum; beyond: the bound less it. foretold: of the coefficients hidden from r, the
+    the Gaussian of the same spectrum; beyond: the bound less it. calibration_result: of the coefficients hidden from r, the
     log-likelihood by what r's means decode to, with its error by shell, less that of the Gaussian.
     """
 
@@ -92,7 +92,7 @@ class Diagnosis:
     shuffled: dict[str, dict[int, Figure]] = field(repr=False)
     gaussian: Figure
     beyond: Figure
-    foretold: Figure
+    calibration_result: Figure
 
 
 def diagnose(
@@ -124,9 +124,9 @@ def diagnose(
     watch(4, total, "shuffled")
     gaps = _gaps(ladder, m, main, config, lambda done: watch(4 + done, total, "searching each patch's own posterior"))
     reference = gaussian_log_likelihood(m, signal).cpu().double() / bins
-    hidden = scored_bins(m.hidden, m.data.shape, m.support).cpu().double().clamp_min(1)
-    unknowing = gaussian_log_likelihood(m, signal, hidden=True).cpu().double() / hidden
-    knowing = gaussian_log_likelihood(m, error, hidden=True, answer=answered(ladder, m)).cpu().double() / hidden
+    target_mask = scored_bins(m.target_mask, m.data.shape, m.support).cpu().double().clamp_min(1)
+    unknowing = gaussian_log_likelihood(m, signal, target_mask=True).cpu().double() / target_mask
+    knowing = gaussian_log_likelihood(m, error, target_mask=True, answer=predict(ladder, m)).cpu().double() / target_mask
     return Diagnosis(
         patches=len(m.data),
         bins=float(bins.mean()),
@@ -137,7 +137,7 @@ def diagnose(
         shuffled=shuffled,
         gaussian=_figure(reference),
         beyond=_figure(draws[main].bound_mean.cpu() / bins - reference),
-        foretold=_figure(knowing - unknowing),
+        calibration_result=_figure(knowing - unknowing),
     )
 
 
@@ -197,25 +197,25 @@ def _gaps(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig, wa
         watch(began + config.steps + 2)
     bins = scored_bins(m.mask, m.data.shape, m.support).cpu().double()
     first, last = _joined(before), _joined(after)
-    searched = last.bound_mean.cpu() / bins
+    posterior_tiles = last.bound_mean.cpu() / bins
     weighted = {w.draws: w.bound.cpu() / bins for w in importance_bounds(last.log_weight)}
     evidence = None
     if small_enough(ladder, m):
         evidence = evidence_of(ladder, m, role, config.temperatures, config.chains, config.seed)
     return Gaps(
-        amortisation=_figure(searched - first.bound_mean.cpu() / bins),
-        searched=_figure(searched),
+        amortisation=_figure(posterior_tiles - first.bound_mean.cpu() / bins),
+        posterior_tiles=_figure(posterior_tiles),
         importance=_figures(weighted),
-        approximation=_figure(weighted[max(weighted)] - searched),
+        approximation=_figure(weighted[max(weighted)] - posterior_tiles),
         effective=float(effective_sample_size(last.log_weight).mean()),
         evidence=evidence,
     )
 
 
 @torch.no_grad()
-def answered(ladder: Ladder, m: Measurement) -> Tensor:
+def predict(ladder: Ladder, m: Measurement) -> Tensor:
     """What r's means are decoded to, (batch, z, y, x)."""
-    return torch.cat([ladder.restore(ladder.encode(part.partial, R), None) for part in groups(m)])
+    return torch.cat([ladder.restore(ladder.encode(part.input_masked, R), None) for part in groups(m)])
 
 
 def _later(watch: Callable[[int], None], began: int, step: int) -> None:

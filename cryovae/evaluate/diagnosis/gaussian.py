@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.objectives.pairs import Measurement
+from cryovae.data.measurement import Measurement
 from cryovae.physics.likelihood import log_likelihood
 
 
@@ -29,7 +29,7 @@ def signal_power(m: Measurement) -> Tensor:
 
 def error_power(m: Measurement, answer: Tensor) -> Tensor:
     """E by shell, (shells,), of what an answer (batch, z, y, x) leaves in the hidden bins of a measurement, less the noise."""
-    return _excess(m, m.data - answer, m.hidden)
+    return _excess(m, m.data - answer, m.target_mask)
 
 
 def _excess(m: Measurement, density: Tensor, mask: Tensor) -> Tensor:
@@ -43,9 +43,9 @@ def _excess(m: Measurement, density: Tensor, mask: Tensor) -> Tensor:
     return (sums[0] / sums[1].clamp_min(1e-9)).clamp_min(0).float()
 
 
-def gaussian_log_likelihood(m: Measurement, spectrum: Tensor, hidden: bool = False, answer: Tensor | None = None) -> Tensor:
+def gaussian_log_likelihood(m: Measurement, spectrum: Tensor, target_mask: bool = False, answer: Tensor | None = None) -> Tensor:
     """(batch,) in nats, of all measured bins or of those that are hidden; spectrum: S by shell, or E of an answer."""
     prior = spectrum.to(m.data.device)[shell_of(m.data.shape[-3:]).to(m.data.device)]
-    mask = m.hidden if hidden else m.mask
+    mask = m.target_mask if target_mask else m.mask
     mean = torch.zeros_like(m.data) if answer is None else answer
     return log_likelihood(mean, m.data, mask, m.variance + prior, m.support, m.mask)

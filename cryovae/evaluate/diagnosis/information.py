@@ -20,10 +20,10 @@ from math import log
 import torch
 from torch import Tensor
 
-from cryovae.inference.activity import LEAST_VARIANCE
+from cryovae.data.measurement import Measurement
 from cryovae.models.distributions import DiagonalGaussian, Posterior, elementwise_divergence, elementwise_kl, standardised
 from cryovae.models.ladder import Ladder, Q, R
-from cryovae.objectives.pairs import Measurement
+from cryovae.posterior.activity import LEAST_VARIANCE
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class LevelNats:
 @torch.no_grad()
 def nats_by_level(ladder: Ladder, m: Measurement, role: int = Q, seed: int = 0) -> list[LevelNats]:
     """Levels with latents, coarse to fine, from one draw down the ladder; role: whose posterior, q's or r's."""
-    features = ladder.encode(m.partial if role == R else m.whole, role)
+    features = ladder.encode(m.input_masked if role == R else m.input_full, role)
     generator = torch.Generator().manual_seed(seed)
     found: list[LevelNats] = []
 
     def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
         block = ladder.level(level)
-        head = block.partial if role == R else block.posterior
+        head = block.masked_posterior if role == R else block.posterior
         q = head(state, features[level], prior)
         z = q.sample(torch.randn(prior.mean.shape, generator=generator).to(prior.mean.device))
         others = [head(state, features[level].roll(by, 0), prior) for by in range(len(z))]
@@ -80,7 +80,7 @@ def nats_by_level(ladder: Ladder, m: Measurement, role: int = Q, seed: int = 0) 
         found.append(LevelNats(level, kl.cpu(), 0.5 * shift.square().cpu(), variance.cpu(), *information))
         return q, z
 
-    ladder.descend(m.data.shape[-3:], len(m.data), choose)
+    ladder.top_down(m.data.shape[-3:], len(m.data), choose)
     return found
 
 
@@ -94,8 +94,8 @@ def fitted_information(q: Posterior, z: Tensor) -> float:
         return max(0.0, float((q.log_densities(z) - drawn.log_densities(z)).double().sum() / len(z)))
     mean = q.mean.mean((0, 2, 3, 4), keepdim=True)
     variance = ((q.mean - mean).square() + q.log_variance.exp()).mean((0, 2, 3, 4), keepdim=True)
-    whole = DiagonalGaussian(mean, variance.log())
-    return float(elementwise_kl(q, whole).double().sum() / len(q.mean))
+    input_full = DiagonalGaussian(mean, variance.log())
+    return float(elementwise_kl(q, input_full).double().sum() / len(q.mean))
 
 
 def minibatch_information(z: Tensor, posteriors: Sequence[Posterior]) -> float:
@@ -110,7 +110,7 @@ def log_density(z: Tensor, q: Posterior) -> Tensor:
 
 
 def by_place(levels: list[LevelNats], side: int, of_mean: bool = False) -> Tensor:
-    """Nats a voxel, (batch, z, y, x), of all levels together: each latent spread over the voxels that it stands for.
+    """Nats a voxel, (batch, z, y, x), of all levels distributed_command: each latent spread over the voxels that it stands for.
 
     of_mean: only what the mean's distance from the prior's costs.
     """

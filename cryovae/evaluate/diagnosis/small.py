@@ -12,12 +12,12 @@ from math import prod
 import torch
 from torch import Tensor
 
+from cryovae.data.measurement import Measurement
 from cryovae.evaluate.diagnosis.ais import Ends, annealed
 from cryovae.evaluate.diagnosis.patches import repeated, rows
-from cryovae.inference.problem import Problem, problem_of
 from cryovae.models.distributions import DiagonalGaussian, Posterior, standardised
 from cryovae.models.ladder import Ladder
-from cryovae.objectives.pairs import Measurement
+from cryovae.posterior.problem import Problem, problem_of
 
 # Latents of a patch, above which a chain would have to be longer than a training.
 MOST = 20_000
@@ -77,7 +77,7 @@ def drawn_codes(problem: Problem, generator: torch.Generator) -> dict[int, Tenso
         codes[level] = standardised(z, prior)
         return q, z
 
-    problem.descend(choose)
+    problem.top_down(choose)
     return codes
 
 
@@ -93,7 +93,7 @@ def ends(problem: Problem, codes: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
         prior_of.append(-0.5 * codes[level].square().sum((1, 2, 3, 4)))
         return q, z
 
-    density, _ = problem.descend(choose)
+    density, _ = problem.top_down(choose)
     return torch.stack(posterior).sum(0), torch.stack(prior_of).sum(0) + problem.score(density)
 
 

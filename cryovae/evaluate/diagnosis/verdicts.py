@@ -46,7 +46,7 @@ def _gaussian(found: Diagnosis, encoders: int) -> str:
 
 
 def _hidden(found: Diagnosis) -> str:
-    gain = found.foretold
+    gain = found.calibration_result
     line = (
         f"hidden bins: measured, and not given to r. What r's means decode to foretells them {gain.mean:+.4f} +- "
         f"{gain.error:.4f} nats a hidden coefficient better than the Gaussian of the same spectrum, to which one bin says "
@@ -60,14 +60,14 @@ def _hidden(found: Diagnosis) -> str:
 def _levels(found: Diagnosis, encoders: int) -> list[str]:
     main = "q" if encoders == 2 else "r"
     pairs = zip(found.levels[main], found.levels["r"], strict=True)
-    said = [line for level, partial in pairs if (line := _level(level, partial, found, encoders))]
+    said = [line for level, masked_level in pairs if (line := _level(level, masked_level, found, encoders))]
     return said or ["no level has collapsed: some channels of each move with the patch."]
 
 
-def _level(level: LevelNats, partial: LevelNats, found: Diagnosis, encoders: int) -> str | None:
+def _level(level: LevelNats, masked_level: LevelNats, found: Diagnosis, encoders: int) -> str | None:
     main = "q" if encoders == 2 else "r"
     where, channels = f"level at stride {2**level.level}", len(level.variance)
-    if is_silent(level, found, main) and is_silent(partial, found, "r"):
+    if is_silent(level, found, main) and is_silent(masked_level, found, "r"):
         lost = found.shuffled["r"][level.level]
         figures = (
             f"no channel of {channels} is active, of {level.rate:.0f} nats a patch the mean accounts for "
@@ -76,12 +76,12 @@ def _level(level: LevelNats, partial: LevelNats, found: Diagnosis, encoders: int
         return f"{where}: collapsed: {figures}. {remedy(encoders)}"
     if is_silent(level, found, main):
         return (
-            f"{where}: q does not use it (no channel of {channels} active), r does ({partial.active} active, another patch's "
+            f"{where}: q does not use it (no channel of {channels} active), r does ({masked_level.active} active, another patch's "
             f"latents cost {found.shuffled['r'][level.level].mean:.4f} nats a hidden coefficient): not collapsed, as the answer "
             "needs it. q has not learned it: --set objective.solo=0.6 gives the bound more of the training, "
             "objective.free_bits=10 gives each channel that many nats a patch for nothing."
         )
-    if partial.active == 0:
+    if masked_level.active == 0:
         return (
             f"{where}: close to collapse: no channel of r moves by a tenth of the prior's width, though another patch's latents "
             f"cost {found.shuffled['r'][level.level].mean:.4f} nats a coefficient. {remedy(encoders)}"
@@ -138,7 +138,7 @@ def _approximation(found: Diagnosis) -> str:
     state = "converged" if evidence.converged else "not converged"
     return (
         line
-        + f". Annealed importance sampling: evidence {mean:.4f}, {mean - gaps.searched.mean:+.4f} nats a coefficient from the "
+        + f". Annealed importance sampling: evidence {mean:.4f}, {mean - gaps.posterior_tiles.mean:+.4f} nats a coefficient from the "
         f"bound after the search, effective chains {evidence.effective:.1f}, {evidence.accepted:.0%} of moves accepted, {state}."
     )
 

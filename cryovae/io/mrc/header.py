@@ -14,8 +14,8 @@ from typing import Any, Literal, cast
 import mrcfile
 import numpy as np
 
+from cryovae.errors import InputError
 from cryovae.io.mrc.stream import opened, take
-from cryovae.tomogram import InputError
 
 LENGTH = 1024
 MODES = {

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cryovae.errors import InputError
 from cryovae.io.mrc.grey_levels import is_unsigned
 from cryovae.io.mrc.header import KINDS, LENGTH, MODES, Header, read_header
 from cryovae.io.mrc.stream import compression_of, opened, skip, take
 from cryovae.io.volume import Provenance, Volume
-from cryovae.tomogram import InputError
 
 # A deflate stream expands by 1032 at most.
 MOST_EXPANDED = 1100

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from cryovae.tomogram import InputError
+from cryovae.errors import InputError
 
 CHUNK = 1 << 22
 MAGIC = {b"\x1f\x8b\x08": "gz", b"BZh": "bz2"}

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cryovae.tomogram import InputError
+from cryovae.errors import InputError
 
 AXES = ("z", "y", "x")
 # Under this key of a group's attributes lies what MRC has and OME-Zarr has not: labels and start.

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from cryovae.errors import InputError
 from cryovae.io.ome_zarr.library import AXES, KEY, library, understood
 from cryovae.io.volume import Provenance, Volume
-from cryovae.tomogram import InputError
 
 UNITS = {
     "angstrom": 1.0, "å": 1.0, "a": 1.0, "nanometer": 10.0, "nm": 10.0, "micrometer": 1e4, "um": 1e4, "µm": 1e4,

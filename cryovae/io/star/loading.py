@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import overload
 
+from cryovae.errors import InputError
 from cryovae.io.files import read_volume
 from cryovae.io.load import load_tomogram
 from cryovae.io.star.tomograms import Entry, TomogramTable
 from cryovae.io.volume import voxel_size_of
-from cryovae.tomogram import InputError, Tomogram
+from cryovae.tomogram import Tomogram
 
 
 class Tomograms(Sequence[Tomogram]):

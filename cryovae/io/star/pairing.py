@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from cryovae.errors import InputError
 from cryovae.io.names import is_volume, stem, without_half
 from cryovae.io.star.table import Block
 from cryovae.io.star.tomograms import HALVES, TILTS
 from cryovae.io.tilts import read_tilts
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import TiltGeometry
 
 # Of several files of tilts of one name the first: aligned angles before those of the stage.
 ENDINGS = (".tlt", ".aln", ".xml", ".star", ".rawtlt", ".mdoc")

@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cryovae.errors import InputError
 from cryovae.io.star.table import Block, read_blocks
 from cryovae.io.star.tomograms import SERIES, found
 from cryovae.io.tilts import TiltSeries, read_tilt_series
 from cryovae.io.tilts.tables import projections_of
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import TiltGeometry
 
 IMAGE, VISIBLE = "rlnImageName", "rlnTomoVisibleFrames"
-TURNED = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
+ROTATED = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogramPsi")
 
 
 @dataclass(frozen=True)
@@ -141,8 +142,10 @@ def _particle(
     if series is None and (stacked or tilts is None):
         wanted = "give the optimisation set, or put tomograms.star beside it" if stacked else "pass --tilt-range -60 60"
         raise InputError(f"{where}: the tilts of {tomogram or 'its tomogram'} are not known, expected a table of them: {wanted}")
-    if not stacked and any(rows.number(column, row, table) for column in TURNED):
-        raise InputError(f"{where} was turned when it was cut ({TURNED[0]}), expected the orientation of the tomogram: cut it so")
+    if not stacked and any(rows.number(column, row, table) for column in ROTATED):
+        raise InputError(
+            f"{where} was turned when it was cut ({ROTATED[0]}), expected the orientation of the tomogram: cut it so"
+        )
     if series is not None and rows.text(VISIBLE, row) is not None:
         series = _visible(series, rows, row, where)
     name = f"{Path(tomogram).name.removesuffix('.tomostar') or 'particle'}_{row + 1:06d}"

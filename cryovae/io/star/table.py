@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file
-from cryovae.tomogram import InputError
 
 # What stands for a value that is not there, in IsoNet's tables and in others.
 MISSING = ("", "None", "none", "nan", "NaN", "<NA>", "null")

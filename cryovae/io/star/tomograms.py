@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cryovae.errors import InputError
 from cryovae.io.names import common_name, is_volume, stem
 from cryovae.io.star.table import Block, read_blocks, write_blocks
 from cryovae.io.tilts import TiltSeries, read_tilt_series
 from cryovae.io.tilts.tables import PARTICLES, projections_of
-from cryovae.tomogram import InputError, Optics, TiltGeometry
+from cryovae.tomogram import Optics, TiltGeometry
 
 HALVES = ("rlnTomoReconstructedTomogramHalf1", "rlnTomoReconstructedTomogramHalf2")
 # Where a single volume stands, in this order; rlnTomoName holds a name in RELION's tables and a path in IsoNet2's.

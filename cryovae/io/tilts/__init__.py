@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cryovae.errors import InputError
 from cryovae.io.tilts.angles import angles_in, text_of, transforms_in
 from cryovae.io.tilts.aretomo import alignments_in
 from cryovae.io.tilts.serialem import sections_in
 from cryovae.io.tilts.series import TiltSeries
 from cryovae.io.tilts.tables import star_tilts_in
 from cryovae.io.tilts.warp import tilt_series_in
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import TiltGeometry
 
 __all__ = ["TiltSeries", "read_tilt_series", "read_tilts"]
 

@@ -9,8 +9,8 @@ import math
 import os
 from pathlib import Path
 
+from cryovae.errors import InputError
 from cryovae.io.tilts.series import TiltSeries
-from cryovae.tomogram import InputError
 
 ENDINGS = (".tlt", ".rawtlt")
 
@@ -48,10 +48,10 @@ def transforms_in(path: Path, text: str) -> TiltSeries:
     if not rows:
         raise InputError(f"{path} is empty, expected a transform a line: A11 A12 A21 A22 DX DY")
     series = angles_beside(path, (path.stem,), len(rows))
-    turned = [math.degrees(-math.atan2(a21, a11)) for a11, _, a21, *_ in rows]
+    rotated = [math.degrees(-math.atan2(a21, a11)) for a11, _, a21, *_ in rows]
     # The axis has no direction, and neighbours of 180 degrees must not cancel.
-    first = turned[0]
-    mean = first + sum((t - first + 180) % 360 - 180 for t in turned) / len(turned)
+    first = rotated[0]
+    mean = first + sum((t - first + 180) % 360 - 180 for t in rotated) / len(rotated)
     return TiltSeries(series.angles, series.excluded, axis_angle=mean)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cryovae.errors import InputError
 from cryovae.io.tilts.series import TiltSeries
-from cryovae.tomogram import InputError
 
 
 def alignments_in(path: Path, text: str) -> TiltSeries:

@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from cryovae.errors import InputError
 from cryovae.io.tilts.series import TiltSeries
-from cryovae.tomogram import InputError
 
 AXIS = re.compile(r"tilt axis angle\s*=\s*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
 

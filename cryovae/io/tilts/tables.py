@@ -14,10 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cryovae.errors import InputError
 from cryovae.io.star.table import Block, read_blocks
 from cryovae.io.tilts.angles import angles_beside
 from cryovae.io.tilts.series import TiltSeries
-from cryovae.tomogram import InputError
 
 MICROMETRE = 1e4
 NOMINAL, REFINED, AXIS = "rlnTomoNominalStageTiltAngle", "rlnTomoYTilt", "rlnTomoZRot"

@@ -12,8 +12,8 @@ import math
 from pathlib import Path
 from xml.etree import ElementTree
 
+from cryovae.errors import InputError
 from cryovae.io.tilts.series import TiltSeries
-from cryovae.tomogram import InputError
 
 MICROMETRE = 1e4
 

@@ -7,10 +7,10 @@ import torch
 
 from cryovae.evaluate.diagnosis.ais import annealed
 from cryovae.evaluate.diagnosis.small import drawn_codes, ends
-from cryovae.inference.importance import effective_sample_size, importance_bounds
-from cryovae.inference.problem import drawn
-from cryovae.inference.refined import optimised
 from cryovae.models.distributions import DiagonalGaussian, kl_divergence
+from cryovae.posterior.importance import effective_sample_size, importance_bounds
+from cryovae.posterior.problem import drawn
+from cryovae.posterior.refinement import optimised
 from tests.evaluate.diagnosis.toy import LinearGaussian
 
 COUNT = 4096

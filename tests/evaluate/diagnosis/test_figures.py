@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from cryovae import fourier
+from cryovae.data.measurement import Measurement
+from cryovae.data.prepare import prepare
+from cryovae.data.sampling import step_generator
 from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig, bound_on
 from cryovae.evaluate.diagnosis.gaussian import error_power, gaussian_log_likelihood, shell_of, signal_power
 from cryovae.evaluate.diagnosis.information import by_place, fitted_information, minibatch_information, nats_by_level
@@ -16,22 +19,19 @@ from cryovae.evaluate.diagnosis.shuffled import shuffle_losses
 from cryovae.models.distributions import DiagonalGaussian
 from cryovae.models.ladder import Q, R
 from cryovae.objectives.elbo import ObjectiveConfig, two_encoder_bound
-from cryovae.objectives.pairs import Measurement
-from cryovae.objectives.sampling import step_generator
-from cryovae.objectives.specimen import prepare
 from cryovae.physics.wedge import patch_mask
 
 SIDE = 16
 
 
 @pytest.fixture(scope="module")
-def specimen(small):
+def prepared(small):
     return prepare(small, SIDE)
 
 
 @pytest.fixture
-def measurement(specimen):
-    return measured(specimen, chosen(specimen, SIDE, 3, 0), SIDE)
+def measurement(prepared):
+    return measured(prepared, chosen(prepared, SIDE, 3, 0), SIDE)
 
 
 def test_the_gaussian_is_that_of_a_dense_covariance():
@@ -81,7 +81,7 @@ def test_information_is_none_without_data_and_full_where_patches_differ():
 
 def test_the_nats_are_those_of_the_bound_wherever_they_are_added_up(ladder, measurement):
     levels = nats_by_level(ladder, measurement, Q)
-    bound = two_encoder_bound(ladder, measurement, ladder.encode(measurement.partial, R), step_generator(0, 0))
+    bound = two_encoder_bound(ladder, measurement, ladder.encode(measurement.input_masked, R), step_generator(0, 0))
     assert [2**level.level for level in levels] == [4, 2, 1]
     # The coarsest is given no draw; finer ones depend on it.
     assert 3 * levels[0].rate == pytest.approx(bound.kl[0].item(), rel=1e-4)
@@ -95,7 +95,7 @@ def test_the_nats_are_those_of_the_bound_wherever_they_are_added_up(ladder, meas
 
 @pytest.mark.parametrize("role", [Q, R])
 def test_shuffling_a_level_that_is_the_prior_costs_nothing(ladder, measurement, role):
-    head = ladder.level(1).partial if role == R else ladder.level(1).posterior
+    head = ladder.level(1).masked_posterior if role == R else ladder.level(1).posterior
     for part in (head.shift, head.scale):
         torch.nn.init.zeros_(part.weight)
         torch.nn.init.zeros_(part.bias)
@@ -105,30 +105,30 @@ def test_shuffling_a_level_that_is_the_prior_costs_nothing(ladder, measurement, 
 
 
 def test_held_out_patches_are_taken_where_there_are_any(tomogram):
-    specimen = prepare(tomogram, SIDE)
-    assert specimen.held_out
-    found = chosen(specimen, SIDE, 4, 0)
+    prepared = prepare(tomogram, SIDE)
+    assert prepared.held_out
+    found = chosen(prepared, SIDE, 4, 0)
     assert found.held_out
-    assert set(found.positions) <= set(specimen.held_out)
-    assert len(set(found.turns)) == 4
-    without = chosen(replace(specimen, held_out=()), SIDE, 4, 0)
+    assert set(found.positions) <= set(prepared.held_out)
+    assert len(set(found.orientations)) == 4
+    without = chosen(replace(prepared, held_out=()), SIDE, 4, 0)
     assert not without.held_out
 
 
-def test_what_is_filled_is_the_wedge_alone(ladder, specimen):
-    plain, full = (measured(specimen, chosen(specimen, SIDE, 2, 0), SIDE, by) for by in (None, ladder))
-    change = fourier.transform(full.whole - plain.whole).abs()
+def test_what_is_filled_is_the_wedge_alone(ladder, prepared):
+    plain, full = (measured(prepared, chosen(prepared, SIDE, 2, 0), SIDE, by) for by in (None, ladder))
+    change = fourier.transform(full.input_full - plain.input_full).abs()
     assert float((change * (plain.mask == 1)).max()) < 1e-4
     assert float((change * (plain.mask == 0)).max()) > 0.01
     assert torch.equal(full.data, plain.data)
 
 
-def test_a_larger_beta_buys_less_rate(ladder, specimen, measurement):
+def test_a_larger_beta_buys_less_rate(ladder, prepared, measurement):
     """By the same random numbers from the same weights, which stay as they are."""
     before = [p.clone() for p in ladder.parameters()]
     rates = []
     for beta in (0.0, 30.0):
-        moved = trained_on(ladder, [specimen], SIDE, 2, ObjectiveConfig(), beta, 12, 3e-3)
+        moved = trained_on(ladder, [prepared], SIDE, 2, ObjectiveConfig(), beta, 12, 3e-3)
         rates.append(bound_on(moved, measurement, Q, DiagnosisConfig(draws=2)).rate.mean)
     assert rates[0] > 1.1 * rates[1]
     assert all(torch.equal(p, q) for p, q in zip(before, ladder.parameters(), strict=True))

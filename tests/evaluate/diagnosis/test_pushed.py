@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from cryovae.data.prepare import prepare
 from cryovae.evaluate.diagnosis.ais import annealed
 from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig, diagnose
 from cryovae.evaluate.diagnosis.gaussian import signal_power
@@ -13,12 +14,11 @@ from cryovae.evaluate.diagnosis.information import nats_by_level
 from cryovae.evaluate.diagnosis.patches import chosen, measured
 from cryovae.evaluate.diagnosis.small import drawn_codes, ends
 from cryovae.evaluate.diagnosis.verdicts import verdicts
-from cryovae.inference.importance import importance_bounds
-from cryovae.inference.problem import drawn
-from cryovae.inference.refined import optimised
-from cryovae.models.flow import CouplingFlow, Pushed
+from cryovae.models.flow import CouplingFlow, FlowPosterior
 from cryovae.models.ladder import FLOW, Ladder, R
-from cryovae.objectives.specimen import prepare
+from cryovae.posterior.importance import importance_bounds
+from cryovae.posterior.problem import drawn
+from cryovae.posterior.refinement import optimised
 from tests.evaluate.diagnosis.toy import LinearGaussian
 
 COUNT = 4096
@@ -33,7 +33,7 @@ def _pushed(toy):
         nn.init.normal_(parameter, std=0.25)
     transform = flow(torch.ones(len(toy.y), 2, 1, 1, 1, dtype=torch.float64))
     plain = toy.problem()
-    return replace(plain, posterior=lambda *given: Pushed(plain.posterior(*given), transform))
+    return replace(plain, posterior=lambda *given: FlowPosterior(plain.posterior(*given), transform))
 
 
 @torch.no_grad()
@@ -72,8 +72,8 @@ def test_a_whole_diagnosis_of_a_small_model_with_a_flow(small, small_config):
     for name, parameter in ladder.named_parameters():
         if ".flow." in name:
             nn.init.normal_(parameter, std=0.05)
-    specimen = prepare(small, SIDE)
-    m = measured(specimen, chosen(specimen, SIDE, 2, 0), SIDE)
+    prepared = prepare(small, SIDE)
+    m = measured(prepared, chosen(prepared, SIDE, 2, 0), SIDE)
     settings = DiagnosisConfig(draws=4, steps=3, temperatures=3, chains=3)
     found = diagnose(ladder, m, signal_power(m), signal_power(m), 1, settings)
     assert found.gaps.evidence is not None

@@ -4,9 +4,9 @@ import copy
 
 import torch
 
-from cryovae.inference.problem import Problem
 from cryovae.models.distributions import DiagonalGaussian
-from cryovae.models.ladder import Rung
+from cryovae.models.ladder import LevelOutput
+from cryovae.posterior.problem import Problem
 
 NOISE = 0.6
 
@@ -46,7 +46,7 @@ class LinearGaussian:
         nothing = torch.zeros(batch, latents, 1, 1, 1, dtype=torch.float64)
         prior = DiagonalGaussian(nothing, nothing)
         chosen, z = choose(0, prior, nothing)
-        return z.flatten(1) @ self.w.T, [Rung(prior, chosen, z)]
+        return z.flatten(1) @ self.w.T, [LevelOutput(prior, chosen, z)]
 
     def _score(self, density):
         return torch.distributions.Normal(density, NOISE).log_prob(self.y).sum(1)

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cryovae.interfaces.cli import app
+from cryovae.cli.app import app
+from cryovae.errors import InputError
 from cryovae.io.names import common_name, stem, without_half
 from cryovae.io.star.pairing import paired_halves, tilts_of
 from cryovae.io.star.tomograms import read_tomograms
-from cryovae.tomogram import InputError
 from tests.conftest import write_mrc
 
 

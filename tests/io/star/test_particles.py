@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from cryovae.interfaces.particles import images_of, tomogram_of, tomograms_of_particles
+from cryovae.errors import InputError
 from cryovae.io.files import read_volume
 from cryovae.io.star.particles import is_particle_table, read_particles
 from cryovae.physics.subtomogram import axis_upright
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import TiltGeometry
+from cryovae.workflows.particles import images_of, tomogram_of, tomograms_of_particles
 from tests.conftest import write_mrc
 
 NAME = "real/tomodrgn_warp_subtomo/warptools_test_4-tomos_10-ptcls_box-32_angpix-12"
@@ -36,11 +37,11 @@ def test_a_stack_is_reconstructed_on_its_grid(shared):
     assert np.allclose(made.density, (made.halves[0] + made.halves[1]) / 2)
 
 
-def common_line(particle, turned):
+def common_line(particle, rotated):
     """Mean correlation between tilts, four apart or more, of the images' profiles along their axis turned by some degrees."""
     images, angles, axes = images_of(particle, np.asarray(read_volume(particle.file).density, dtype=np.float32))
     order = np.argsort(angles)
-    upright = axis_upright(images[order], [axes[i] + turned for i in order]).numpy()
+    upright = axis_upright(images[order], [axes[i] + rotated for i in order]).numpy()
     profiles = upright[:, 4:-4, 8:24].sum(2)
     return np.corrcoef(profiles)[np.triu_indices(len(angles), 4)].mean()
 
@@ -48,8 +49,8 @@ def common_line(particle, turned):
 def test_the_axis_that_is_read_is_where_real_images_have_their_common_line(shared):
     """Projections of one object share the line along the tilt axis and no other, so the microscope itself tells the axis."""
     particles = read_particles(shared / f"{NAME}.star")[::2]
-    found = {turned: np.mean([common_line(p, turned) for p in particles]) for turned in (-60, -30, 0, 30, 60, 90)}
-    others = [value for turned, value in found.items() if turned]
+    found = {rotated: np.mean([common_line(p, rotated) for p in particles]) for rotated in (-60, -30, 0, 30, 60, 90)}
+    others = [value for rotated, value in found.items() if rotated]
     assert found[0] > 0.03
     assert found[0] > 2 * max(others)
 

@@ -3,8 +3,8 @@
 import pytest
 import starfile
 
+from cryovae.errors import InputError
 from cryovae.io.star.table import Block, read_blocks, write_blocks
-from cryovae.tomogram import InputError
 
 TEXT = """
 # version 50001

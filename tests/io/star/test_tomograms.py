@@ -5,11 +5,12 @@ import shutil
 import numpy as np
 import pytest
 
+from cryovae.errors import InputError
 from cryovae.io.files import read_volume
 from cryovae.io.star.loading import checked_sizes, sizes_differ, tomograms_of
 from cryovae.io.star.table import read_blocks
 from cryovae.io.star.tomograms import read_tomograms, write_results
-from cryovae.tomogram import InputError, TiltGeometry
+from cryovae.tomogram import TiltGeometry
 from tests.conftest import write_mrc
 
 RNG = np.random.default_rng(0)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from cryovae.errors import InputError
 from cryovae.io.tilts import read_tilt_series, read_tilts
-from cryovae.tomogram import InputError
 
 WARP = """<?xml version="1.0" encoding="utf-8"?>
 <TiltSeries DataDirectory="frames" AreAnglesInverted="False" LevelAngleX="{level_x}" LevelAngleY="{level_y}">
@@ -99,8 +99,8 @@ def test_transforms_give_the_axis_and_the_file_beside_them_the_angles(shared, tm
 
 
 def test_axes_at_180_degrees_do_not_cancel(tmp_path):
-    turned = [np.radians(179.9), np.radians(-179.9)]
-    (tmp_path / "a.xf").write_text("".join(f"{np.cos(t)} {-np.sin(t)} {np.sin(t)} {np.cos(t)} 0 0\n" for t in turned))
+    rotated = [np.radians(179.9), np.radians(-179.9)]
+    (tmp_path / "a.xf").write_text("".join(f"{np.cos(t)} {-np.sin(t)} {np.sin(t)} {np.cos(t)} 0 0\n" for t in rotated))
     (tmp_path / "a.tlt").write_text("-60\n60\n")
     assert abs(read_tilt_series(tmp_path / "a.xf").axis_angle) == pytest.approx(180, abs=0.01)
 

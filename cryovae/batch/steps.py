@@ -1,0 +1,152 @@
+"""The steps of a batch, each a job: a mask, the model, one tomogram restored, its scores.
+
+A step that is done is passed over, one that was interrupted is resumed, one that is stale is computed anew. So it does no harm
+to run a step twice, and a job that a cluster puts into its queue again needs no other command.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from cryovae.batch.plan import Opened, evaluated, fits, model_state, state_of
+from cryovae.checkpoint import MODEL, STATE, load_model, load_network
+from cryovae.errors import InputError
+from cryovae.io.star.loading import Tomograms, load_entry
+from cryovae.io.star.tomograms import Entry
+from cryovae.workflows.evaluate import evaluate_volume
+from cryovae.workflows.memory import budget_of
+from cryovae.workflows.run_folder import RunFolder, log, process, read_record
+from cryovae.workflows.table import inputs_of_table, restore_row, train_on
+from cryovae.workflows.train_crops import within
+
+BAND = (0.01, 0.2)
+
+
+def train_step(batch: Opened, device: torch.device) -> None:
+    """Train one model on the rows that can be used; the others are named in its record. InputError if there is none."""
+    with alone(batch.model):
+        if model_state(batch) == "done":
+            print("the model is there and fits, nothing is trained")
+            return
+        if not fits(batch, read_record(batch.model / "run.json")):
+            for name in (STATE, MODEL):
+                (batch.model / name).unlink(missing_ok=True)
+        usable, left_out = _usable(batch)
+        if not usable:
+            reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
+            raise InputError(f"none of {len(left_out)} tomograms can be used, {reasons}")
+        folder = RunFolder(batch.model, batch.model.name)
+        table = replace(batch.table, entries=tuple(usable))
+        whole = Tomograms([e.name for e in usable], lambda i, mapped: load_entry(usable[i], batch.batch.voxel_size, mapped))
+        tomograms = within(whole, [e.files[0] for e in usable], batch.config, device, budget_of(None))
+        train_on(folder, tomograms, inputs_of_table(table), batch.config, device, resume=True)
+        folder.save(left_out=left_out)
+
+
+def _usable(batch: Opened) -> tuple[list[Entry], dict[str, str]]:
+    """The rows whose voxels can be read, and why others cannot; one tomogram at a time is in memory."""
+    usable, left_out = [], dict(batch.problems)
+    for entry in batch.entries:
+        try:
+            load_entry(entry, batch.batch.voxel_size)
+            usable.append(entry)
+        except (InputError, OSError) as error:
+            left_out[entry.name] = str(error)
+            print(f"{entry.name} is left out: {error}", file=sys.stderr)
+    return usable, left_out
+
+
+def restore_step(batch: Opened, name: str, device: torch.device) -> None:
+    """Restore one row by the model. What is wrong with the row is noted in its record."""
+    folder = RunFolder(batch.out / name, name, batch.batch.suffix)
+    with alone(folder.folder), failure_noted(folder):
+        entry = batch.entry(name)
+        config = batch.config
+        network = load_model(batch.model) if config.objective.variational else load_network(batch.model)
+        if state_of(batch, entry) == "done":
+            print(f"{name}: done before, passed over")
+            return
+        restore_row(folder, entry, network, batch.model, batch.mark, config, device, True, batch.batch.voxel_size)
+
+
+def evaluate_step(batch: Opened, name: str) -> None:
+    """Score one restored row by its halves, and by its truth if there is one: evaluation.json, and its report anew."""
+    entry = batch.entry(name)
+    where = batch.out / name
+    with alone(where):
+        if not evaluated(batch, entry):
+            mean, scores = where / f"{name}_mean{batch.batch.suffix}", where / "evaluation.json"
+            evaluate_volume(mean, batch.truth(entry), None, None, BAND, False, scores, voxel_size=batch.batch.voxel_size)
+
+
+def mask_step(batch: Opened, name: str) -> None:
+    """Make the mask of a row that has none. One that cannot be read gets none: its restoration says why."""
+    from cryovae.cli.mask import mask
+
+    where = batch.out / name
+    with alone(where):
+        try:
+            entry = batch.entry(name)
+            if entry.mask is None:
+                made = batch.mask(entry)
+                mask(entry.files[0], made, unrotated=batch.batch.unrotated, voxel_size=batch.batch.voxel_size, overwrite=True)
+        except InputError as error:
+            print(f"{name}: no mask: {error}", file=sys.stderr)
+
+
+@contextmanager
+def failure_noted(folder: RunFolder) -> Iterator[None]:
+    """Note what went wrong before there was a record, as with an input that cannot be read."""
+    try:
+        yield
+    except (InputError, OSError) as error:
+        if folder.record.get("status") != "failed":
+            note_failure(folder, str(error))
+        raise
+
+
+def note_failure(folder: RunFolder, why: str) -> None:
+    """A record of a row that could not be begun."""
+    folder.record = {"name": folder.name, "command": "restore", "process": process()}
+    folder.save(status="failed", error=why)
+
+
+@contextmanager
+def alone(where: Path) -> Iterator[None]:
+    """Wait for another job at the same step, as when a batch was begun again while jobs of the first were in the queue."""
+    where.mkdir(parents=True, exist_ok=True)
+    with (where / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another job is at {where}: waiting for it", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            # Some cluster file systems have no locks.
+            log.info("%s cannot be locked: %s", where, error)
+        yield
+
+
+def queue_again() -> bool:
+    """Put this Slurm job into its queue again, as it was told that its time is over; whether that went well."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return False
+    task = os.environ.get("SLURM_ARRAY_TASK_ID")
+    named = job if task is None else f"{os.environ.get('SLURM_ARRAY_JOB_ID', job)}_{task}"
+    try:
+        asked = subprocess.run(["scontrol", "requeue", named], capture_output=True, text=True, check=False)
+    except OSError as error:
+        print(f"job {named} was not queued again: {error}", file=sys.stderr)
+        return False
+    print(asked.stderr or f"job {named} is queued again", file=sys.stderr)
+    return asked.returncode == 0

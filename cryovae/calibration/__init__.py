@@ -1,0 +1,1 @@
+"""From held-out residuals to the variance of the restored density."""

@@ -1,0 +1,53 @@
+"""The command line: one application, the commands of ``commands/``. Nothing imports torch before a command needs it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cryovae import __version__
+from cryovae.cli.batch import app as batch
+from cryovae.cli.diagnose import diagnose
+from cryovae.cli.distributed_command import distributed_command
+from cryovae.cli.evaluate import evaluate
+from cryovae.cli.info import info
+from cryovae.cli.mask import mask
+from cryovae.cli.reporting import reported
+from cryovae.cli.restore import restore
+from cryovae.cli.sample import sample
+from cryovae.cli.simulate import simulate
+from cryovae.cli.star import import_table
+from cryovae.cli.train import train
+from cryovae.cli.view import view
+
+app = typer.Typer(
+    name="cryovae",
+    help="Restore cryo-electron tomograms: fill the missing wedge, remove noise, and say how sure the result is.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"cryovae {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Restore cryo-electron tomograms."""
+
+
+for command in (distributed_command(restore), distributed_command(train), evaluate, diagnose, sample, simulate, info, mask, view):
+    app.command()(reported(command))
+
+star = typer.Typer(name="star", help="Tables of tomograms, STAR files.", no_args_is_help=True, pretty_exceptions_enable=False)
+star.callback()(lambda: None)
+star.command("import")(reported(import_table))
+app.add_typer(star)
+app.add_typer(batch)

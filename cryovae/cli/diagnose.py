@@ -1,0 +1,56 @@
+"""cryovae diagnose."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cryovae.cli.options import Device, Overwrite, Threads, VoxelSize, device_of
+from cryovae.errors import InputError
+
+
+def diagnose(
+    run: Annotated[Path, typer.Argument(help="Folder of a run of the variational model, as restore writes it.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder for table and picture; that of the run without it.")
+    ] = None,
+    patches: Annotated[int, typer.Option(help="Patches that are looked at: held-out ones, if there are any.")] = 6,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps of the search for each patch's own posterior, 60; or of training at each beta.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Draws of each posterior for the bounds.")] = 16,
+    rate_distortion: Annotated[
+        bool, typer.Option("--rate-distortion", help="Train the model on at several beta instead: rate against distortion.")
+    ] = False,
+    beta: Annotated[list[float] | None, typer.Option(help="Weights of the KL for --rate-distortion; may be repeated.")] = None,
+    temperatures: Annotated[int, typer.Option(help="Of annealed importance sampling, where the model is small enough.")] = 300,
+    seed: Annotated[int, typer.Option(help="Random seed; the same gives the same figures.")] = 0,
+    voxel_size: VoxelSize = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Say what a trained model has learned and what it has not: its bound taken apart, its gaps, collapsed levels."""
+    if patches < 2:
+        raise InputError(f"--patches {patches} found, expected 2 or more: they are compared with each other")
+    if steps is not None and steps < 1:
+        raise InputError(f"--steps {steps} found, expected 1 or more")
+    if draws < 2 or temperatures < 1:
+        raise InputError(f"--draws {draws} and --temperatures {temperatures} found, expected 2 draws and 1 temperature or more")
+    if beta and (not rate_distortion or min(beta) < 0):
+        raise InputError(f"--beta {min(beta):g} found, expected 0 or more, and --rate-distortion")
+    chosen = device_of(device, threads)
+
+    from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig
+    from cryovae.workflows.diagnose import diagnose_run
+
+    config = DiagnosisConfig(draws=draws, steps=steps or 60, temperatures=temperatures, seed=seed)
+    if rate_distortion:
+        from cryovae.workflows.rate_distortion import rate_distortion_run
+
+        picture = rate_distortion_run(run, output, beta, patches, steps, draws, seed, voxel_size, chosen, overwrite)
+    else:
+        picture = diagnose_run(run, output, patches, config, voxel_size, chosen, overwrite)
+    print(f"picture: {picture}")

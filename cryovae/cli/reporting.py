@@ -1,0 +1,60 @@
+"""How a command ends: one line and an exit code for what can go wrong."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import NoReturn, ParamSpec, TypeVar
+
+import typer
+
+from cryovae.errors import InputError
+from cryovae.workflows.signals import interruptible
+
+# Without a handler Python prints errors that are meant for a run's log on top of the one line that the user gets.
+logging.getLogger("cryovae").addHandler(logging.NullHandler())
+# By name, so that torch is not imported for it.
+STOPPED = ("Interrupted", "Terminated", "StoppedMidStep")
+P = ParamSpec("P")
+T = TypeVar("T")
+# 75 is EX_TEMPFAIL of sysexits.h: the same again may succeed. 130 is what shells give for a Ctrl-C.
+FAILED, BAD_INPUT, INTERRUPTED, BROKEN_OFF = 1, 2, 75, 130
+
+
+def reported(command: Callable[P, T]) -> Callable[P, T]:
+    """Turn what can go wrong into one line and an exit code.
+
+    1 the run failed, 2 the input cannot be used, 75 it was interrupted and can be resumed, 130 it was broken off by Ctrl-C.
+    """
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            with interruptible():
+                return command(*args, **kwargs)
+        except InputError as error:
+            _fail(str(error), BAD_INPUT)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                _fail(f"no room left on the disk for {error.filename or 'the results'} ({error.strerror}): make room", FAILED)
+            _fail(f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}", FAILED)
+        except KeyboardInterrupt:
+            _fail("broken off by Ctrl-C", BROKEN_OFF)
+        except Exception as error:
+            kind = type(error).__name__
+            if kind in STOPPED:
+                _fail(f"{error}; go on with the same command and --resume", INTERRUPTED)
+            if kind == "OutOfMemoryError":
+                _fail("the GPU has too little memory: use a smaller --batch, --patch or --preset", FAILED)
+            raise
+
+    return run
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    print(f"cryovae: {line}", file=sys.stderr)
+    logging.getLogger("cryovae").error(line)
+    raise typer.Exit(code)

@@ -1,0 +1,45 @@
+"""cryovae star: tables of tomograms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cryovae.cli.options import Overwrite, TiltRange, VoxelSize
+from cryovae.errors import InputError
+from cryovae.tomogram import TiltGeometry
+
+
+def import_table(
+    even: Annotated[Path, typer.Option(help="Folder of the even, or first, halves.")],
+    odd: Annotated[Path, typer.Option(help="Folder of the odd, or second, halves.")],
+    tilts: Annotated[Path | None, typer.Option(help="Folder of the files of tilts, of any format that is read.")] = None,
+    tilt_range: TiltRange = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The table.")] = Path("tomograms.star"),
+    voxel_size: VoxelSize = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a table of tomograms from folders. Files are paired by name, and what has no partner is refused."""
+    from cryovae.io.files import read_volume
+    from cryovae.io.star.pairing import paired_halves, tilts_of, tomogram_rows
+    from cryovae.io.star.table import write_blocks
+    from cryovae.io.volume import voxel_size_of
+
+    if (tilts is None) == (tilt_range is None):
+        raise InputError("expected one of --tilts, a folder of files of tilts, and --tilt-range, e.g. -60 60: pass one")
+    if output.exists() and not overwrite:
+        raise InputError(f"{output} is there already: pass --overwrite, or another name with -o")
+    halves = paired_halves(even, odd)
+    given = tilts_of(list(halves), tilts) if tilts is not None else TiltGeometry.from_range(*tilt_range)  # type: ignore[misc]
+    sizes = {}
+    for name, pair in halves.items():
+        first, second = read_volume(pair[0]), read_volume(pair[1])
+        if first.density.shape != second.density.shape:
+            raise InputError(
+                f"{pair[0]} has shape {first.density.shape} and {pair[1]} {second.density.shape}, expected halves of one shape"
+            )
+        sizes[name] = voxel_size_of(first, voxel_size)
+    write_blocks(output, {"": tomogram_rows(halves, given, sizes, output)})
+    print(f"{len(halves)} tomograms: {output}")

@@ -1,0 +1,1 @@
+"""A tomogram made ready for training."""

@@ -1,0 +1,162 @@
+"""Parts of a tomogram to train on where all of it would not go into memory: those that show most specimen first.
+
+Over boxes the power of the tomogram averaged over blocks of voxels decides, as in reserved.py; beyond MOST standard deviations it
+counts no more, so that gold or a grid bar are not what is learned from. One box lies where that is largest; of several none
+shares a voxel with another, and together they are the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise, product
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import uniform_filter
+
+from cryovae.data.prepare import patches_inside
+from cryovae.data.validation_split import BLOCK, block_means, held_out_patches
+from cryovae.io.stored import released
+from cryovae.tomogram import Tomogram
+
+MOST = 4.0
+# Sides are multiples of this.
+STEP = 8
+
+
+@dataclass(frozen=True)
+class Parts:
+    """``count`` boxes of a tomogram, of ``voxels`` at the most each, cut out into memory when they are asked for.
+
+    Each is standardised as the whole is, which may lie on the disk, and keeps from training what the whole holds out in patches
+    of ``side``. One box differs in shape from the whole in the longest axes only; several divide each axis evenly.
+    """
+
+    whole: Tomogram
+    voxels: int
+    side: int
+    count: int = 1
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, number: int) -> Tomogram:
+        whole, box = self.whole, self.boxes[number]
+
+        def cut(density: Any) -> np.ndarray:
+            found = np.array(density[box], dtype=np.float32)
+            released(density)
+            return found
+
+        halves = None if whole.halves is None else (cut(whole.halves[0]), cut(whole.halves[1]))
+        mask = None if whole.mask is None else whole.mask[box].copy()
+        z, y, x = (s.start for s in box)
+        validation_patches = tuple((a - z, b - y, c - x) for a, b, c in self._validation_patches)
+        name = part_names(whole.name, self.count)[number]
+        return replace(
+            whole,
+            name=name,
+            density=cut(whole.density),
+            halves=halves,
+            mask=mask,
+            grey=self._grey,
+            validation_patches=validation_patches,
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of the first box."""
+        z, y, x = (s.stop - s.start for s in self.boxes[0])
+        return z, y, x
+
+    @cached_property
+    def boxes(self) -> list[tuple[slice, slice, slice]]:
+        """Those with most power first."""
+        sizes = sides_within(self.whole.shape, self.voxels)
+        power = self._power
+        if self.count == 1:
+            begins = zip(_most_informative(power, self.whole.shape, sizes), sizes, strict=True)
+            z, y, x = (slice(start, start + size) for start, size in begins)
+            return [(z, y, x)]
+        found = [(z, y, x) for z, y, x in product(*(_pieces(n, s) for n, s in zip(self.whole.shape, sizes, strict=True)))]
+        told = [float(power[tuple(slice(s.start // BLOCK, -(-s.stop // BLOCK)) for s in box)].mean()) for box in found]
+        return [found[i] for i in np.argsort(told, kind="stable")[::-1][: self.count]]
+
+    @cached_property
+    def _grey(self) -> tuple[float, float]:
+        return _mean_and_std(self.whole.density)
+
+    @cached_property
+    def _power(self) -> np.ndarray:
+        """Of blocks, (z, y, x)."""
+        away = block_means(self.whole.density) - self._grey[0]
+        released(self.whole.density)
+        power = np.minimum(np.square(away), (MOST * away.std()) ** 2)
+        return power if self.whole.mask is None else power * block_means(self.whole.mask)
+
+    @cached_property
+    def _validation_patches(self) -> tuple[tuple[int, int, int], ...]:
+        """What a restoration of the whole holds out."""
+        inside = None if self.whole.mask is None else patches_inside(self.whole.mask, self.side)
+        found = held_out_patches(self.whole.density, self.side, inside)
+        released(self.whole.density)
+        return found
+
+
+def part_names(name: str, count: int) -> list[str]:
+    """What the parts of a tomogram are called; one part stands for the whole."""
+    return [name] if count == 1 else [f"{name} part {number + 1}" for number in range(count)]
+
+
+def pieces_of(shape: Sequence[int], voxels: int) -> int:
+    """How many boxes of ``voxels`` at the most make up the whole."""
+    return int(np.prod([len(_pieces(n, s)) for n, s in zip(shape, sides_within(shape, voxels), strict=True)]))
+
+
+def _pieces(size: int, most: int) -> list[slice]:
+    """An axis in as few even pieces as are of ``most`` voxels at the most."""
+    count = -(-size // most)
+    edges = [size * i // count for i in range(count + 1)]
+    return [slice(a, b) for a, b in pairwise(edges)]
+
+
+def sides_within(shape: Sequence[int], voxels: int) -> tuple[int, int, int]:
+    """Sides (z, y, x) of a box of ``voxels`` at most: short axes whole, the others alike, multiples of STEP."""
+    sides = dict(enumerate(shape))
+    left = float(voxels)
+    for rank, axis in enumerate(sorted(sides, key=lambda axis: shape[axis])):
+        most = int(left ** (1 / (3 - rank)) + 1e-6)
+        sides[axis] = shape[axis] if shape[axis] <= most else max(most // STEP * STEP, 1)
+        left /= sides[axis]
+    return sides[0], sides[1], sides[2]
+
+
+def _mean_and_std(density: Any) -> tuple[float, float]:
+    """Of a (z, y, x) density, some planes at a time."""
+    sums = torch.zeros(2, dtype=torch.float64)
+    middle: float | None = None
+    for start in range(0, density.shape[0], STEP):
+        part = torch.from_numpy(np.asarray(density[start : start + STEP], dtype=np.float64).copy())
+        released(density)
+        middle = float(part.mean()) if middle is None else middle
+        part -= middle
+        sums += torch.stack((part.sum(), part.square_().sum()))
+    count = int(np.prod(density.shape))
+    mean = float(sums[0]) / count
+    return mean + (middle or 0.0), float((sums[1] / count - mean**2).clamp_min(0).sqrt())
+
+
+def _most_informative(power: np.ndarray, shape: Sequence[int], sizes: Sequence[int]) -> list[int]:
+    """Where the box of ``sizes`` with most power of blocks begins, (z, y, x)."""
+    found = power
+    for axis, size in enumerate(sizes):
+        blocks = min(max(size // BLOCK, 1), power.shape[axis])
+        # Of the window that begins at each block, whole windows alone.
+        moved = uniform_filter(found, [blocks if a == axis else 1 for a in range(3)], mode="constant", origin=0)
+        first = blocks // 2
+        found = np.take(moved, range(first, first + power.shape[axis] - blocks + 1), axis)
+    place = np.unravel_index(int(found.argmax()), found.shape)
+    return [min(int(p) * BLOCK, n - s) for p, n, s in zip(place, shape, sizes, strict=True)]

@@ -1,0 +1,50 @@
+"""Specimens whose large tensors lie in files, memory-mapped: any number of them is trained on, what is in use is in memory.
+
+Per tomogram: its density, the same with its wedge refilled, and the turned masks and noise spectra.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cryovae.data.prepare import PreparedTomogram
+
+LARGE = ("masks", "variances")
+
+
+def to_memmap(tensor: Tensor, path: Path) -> Tensor:
+    """The same values in a file, mapped: (...) float32. The file must last as long as the tensor. OSError if the disk is full."""
+    values = tensor.detach().cpu().contiguous()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Written, not only mapped: a full disk is then an error here and not a crash when a page is first touched.
+    values.numpy().tofile(path)
+    return torch.from_file(str(path), shared=True, size=values.numel(), dtype=values.dtype).view(values.shape)
+
+
+def offloaded(prepared: PreparedTomogram, folder: Path) -> PreparedTomogram:
+    """The same specimen with its large tensors in files of ``folder``."""
+    density = to_memmap(prepared.density, folder / "density.f32")
+    filled = density if prepared.filled is prepared.density else to_memmap(prepared.filled, folder / "filled.f32")
+    orientations = copy.copy(prepared.orientations)
+    for name in LARGE:
+        setattr(orientations, name, to_memmap(getattr(orientations, name), folder / f"{name}.f32"))
+    return replace(prepared, density=density, filled=filled, orientations=orientations)
+
+
+@contextmanager
+def offload_folder(folder: Path) -> Iterator[Path]:
+    """A folder for files that are needed during training only: empty at first, gone afterwards."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,215 @@
+"""A tomogram made ready for training: standardised, its noise known, its patches divided into training and held-out ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.data.measurement import Orientations
+from cryovae.data.validation_split import never_drawn
+from cryovae.errors import InputError
+from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.physics.ctf import inverse_transfer
+from cryovae.physics.noise import NoiseSpectrum, estimate_noise
+from cryovae.physics.wedge import volume_mask
+from cryovae.tiling.grid import Position, cut, inside
+from cryovae.tomogram import TiltGeometry, Tomogram, Transfer
+
+# Of many specimens one in so many is held out whole, and so many in all.
+ONE_OF, MOST_APART = 12, 16
+
+# First voxel and the one after the last, along z, y, x.
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+@dataclass
+class PreparedTomogram:
+    """One tomogram in training.
+
+    density: (z, y, x) float32, mean 0 and standard deviation 1: (grey - mean) / scale, less the contrast transfer if it is known,
+    as ``tilts`` then say. filled: the same with its missing wedge refilled, or ``density`` itself. noise: of the standardised
+    density. held_out: patches kept from training. inside: (positions, 3) of patches whose middle is specimen, spaced ``spacing``
+    voxels, where only a part of the tomogram is; else None. share: of the batches, relative to those of the other specimens.
+    binned: whether this is the tomogram at a smaller size. unscored_boxes: boxes that are given, but scored nowhere: held out at
+    another binning of the same tomogram. excluded_patches: patches that are not drawn either, and validated elsewhere or not at all; they
+    may lie partly outside.
+    """
+
+    name: str
+    tilts: TiltGeometry
+    density: Tensor
+    filled: Tensor
+    mean: float
+    scale: float
+    noise: NoiseSpectrum
+    orientations: Orientations
+    held_out: tuple[Position, ...]
+    inside: Tensor | None = None
+    spacing: int = 1
+    share: float = 1.0
+    binned: bool = False
+    unscored_boxes: tuple[Box, ...] = ()
+    excluded_patches: tuple[Position, ...] = ()
+
+    def ready(self, half: np.ndarray) -> Tensor:
+        """A half (z, y, x) of the same tomogram, made ready as ``density`` was."""
+        return divided((torch.from_numpy(np.asarray(half, dtype=np.float32)) - self.mean) / self.scale, self.tilts)
+
+    def boxes(self, side: int) -> tuple[Box, ...]:
+        """Where held-out patches of ``side`` voxels lie, and what is spared."""
+        held = tuple(((z, z + side), (y, y + side), (x, x + side)) for z, y, x in self.held_out + self.excluded_patches)
+        return held + self.unscored_boxes
+
+    def scored(self, position: Position, side: int) -> Tensor:
+        """1 for the voxels of a patch that training may score, else 0: (side, side, side)."""
+        found = inside(position, side, tuple(self.density.shape))
+        for box in self.unscored_boxes:
+            found[tuple(slice(max(a - p, 0), max(b - p, 0)) for (a, b), p in zip(box, position, strict=True))] = 0
+        return found
+
+    def overlaps_held_out(self, position: Position, side: int) -> bool:
+        """Whether a patch shares a voxel with a held-out one."""
+        return any(
+            all(abs(a - b) < side for a, b in zip(position, box, strict=True)) for box in self.held_out + self.excluded_patches
+        )
+
+    def validated_by(self, most: int) -> PreparedTomogram:
+        """The same with ``most`` held-out patches at the most; the others are still not drawn."""
+        return replace(self, held_out=self.held_out[:most], excluded_patches=self.excluded_patches + self.held_out[most:])
+
+
+def prepare(
+    tomogram: Tomogram,
+    side: int,
+    seed: int = 0,
+    held_out: bool = True,
+    objective: ObjectiveConfig | None = None,
+    device: torch.device | None = None,
+) -> PreparedTomogram:
+    """Standardise a tomogram, estimate its noise, and choose the patches that are held out, if there is room.
+
+    device: where transforms of the whole are worked out; what is found lies in memory.
+    """
+    objective = objective or ObjectiveConfig(tolerance=0.0)
+    density, mean, scale = standardise(tomogram.density, tomogram.grey)
+    halves = tomogram.halves
+    scaled = None if halves is None else ((halves[0] - mean) / scale, (halves[1] - mean) / scale)
+    noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed, device=device).simplified(objective.noise)
+    tilts = tomogram.tilts
+    if tomogram.optics is not None:
+        tilts = replace(tilts, transfer=Transfer(tomogram.optics, tomogram.voxel_size))
+        density = divided(density, tilts)
+        gained = float(density.std())
+        density, scale = density / gained, scale * gained
+        noise = replace(noise.scaled(gained**-2), transfer=tilts.transfer)
+    model_variance = None
+    if objective.tolerance:
+        model_variance = noise.signal(density, volume_mask(density.shape, tilts)).scaled(objective.tolerance)
+    orientations = Orientations(
+        tilts, noise, side, rotations=objective.rotations, hide=objective.hide, model_variance=model_variance
+    )
+    inside, spacing = (None, 1) if tomogram.mask is None else (patches_inside(tomogram.mask, side), _spacing(side))
+    held, excluded_patches = never_drawn(density, side, inside, tomogram.validation_patches or ()) if held_out else ((), ())
+    return PreparedTomogram(
+        tomogram.name,
+        tilts,
+        density,
+        density,
+        mean,
+        scale,
+        noise,
+        orientations,
+        held,
+        inside,
+        spacing,
+        excluded_patches=excluded_patches,
+    )
+
+
+def hold_out_whole(prepared_tomograms: Sequence[PreparedTomogram], side: int) -> list[PreparedTomogram]:
+    """Of many small specimens, subtomograms above all, that have no room for held-out patches, one in ONE_OF is held out whole,
+    MOST_APART in all.
+
+    Never drawn, it is scored in its middle. Fewer than ONE_OF stay as they are.
+    """
+    if len(prepared_tomograms) < ONE_OF or any(s.held_out for s in prepared_tomograms):
+        return list(prepared_tomograms)
+    found = list(prepared_tomograms)
+    step = max(ONE_OF, -(-len(found) // MOST_APART))
+    for i in range(step // 2, len(found), step):
+        z, y, x = (max(size - side, 0) // 2 for size in found[i].density.shape)
+        found[i] = replace(found[i], share=0.0, held_out=((z, y, x),))
+    return found
+
+
+def _spacing(side: int) -> int:
+    return max(1, side // 8)
+
+
+def patches_inside(mask: np.ndarray, side: int) -> Tensor:
+    """Positions (n, 3) of patches, every eighth of a side, whose middle lies where a (z, y, x) mask is True."""
+    step = _spacing(side)
+    last = [max(size - side, 0) for size in mask.shape]
+    z, y, x = (np.unique(np.append(np.arange(0, end + 1, step), end)) for end in last)
+    # Of an axis shorter than the patch all is in it.
+    middle = [np.minimum(starts + min(side, size) // 2, size - 1) for starts, size in zip((z, y, x), mask.shape, strict=True)]
+    found = np.argwhere(mask[np.ix_(*middle)])
+    if not len(found):
+        raise InputError(
+            f"the mask leaves no patch of {side} voxels whose middle is specimen: make it larger, or --patch smaller"
+        )
+    return torch.from_numpy(np.stack([starts[found[:, i]] for i, starts in enumerate((z, y, x))], 1))
+
+
+def divided(density: Tensor, tilts: TiltGeometry) -> Tensor:
+    """A (z, y, x) density without the contrast transfer of its tilts, empty around its zeroes; its mean is kept."""
+    if tilts.transfer is None:
+        return density
+    inverse = inverse_transfer(fourier.frequencies(density.shape), tilts.transfer)
+    inverse[0, 0, 0] = 1.0
+    return fourier.filtered(density, inverse)
+
+
+def standardise(density: np.ndarray, grey: tuple[float, float] | None = None) -> tuple[Tensor, float, float]:
+    """Float32 (z, y, x) with mean 0 and standard deviation 1, and the mean and scale that were taken out: its own or ``grey``."""
+    values = torch.from_numpy(np.array(density, dtype=np.float32))
+    mean, scale = grey or (float(values.mean(dtype=torch.float64)), float(values.std()))
+    return (values - mean) / scale, mean, scale
+
+
+def drawn_position(prepared: PreparedTomogram, side: int, generator: torch.Generator) -> Position:
+    """A patch position, uniform over those that share no voxel with a held-out patch, and whose middle is specimen if known."""
+    if prepared.inside is not None:
+        return _drawn_inside(prepared, prepared.inside, side, generator)
+    while True:
+        z, y, x = (int(torch.randint(0, max(size - side, 0) + 1, (1,), generator=generator)) for size in prepared.density.shape)
+        if not prepared.overlaps_held_out((z, y, x), side):
+            return z, y, x
+
+
+def _drawn_inside(prepared: PreparedTomogram, inside: Tensor, side: int, generator: torch.Generator) -> Position:
+    """One of the positions inside, moved by up to half their spacing."""
+    last = torch.tensor([max(size - side, 0) for size in prepared.density.shape])
+    half = prepared.spacing // 2
+    while True:
+        start = inside[int(torch.randint(0, len(inside), (1,), generator=generator))]
+        moved = start + torch.randint(-half, half + 1, (3,), generator=generator)
+        z, y, x = torch.minimum(moved.clamp_min(0), last).tolist()
+        if not prepared.overlaps_held_out((z, y, x), side):
+            return z, y, x
+
+
+def held_out_rotations(orientations: Orientations) -> list[int]:
+    """Indices into the rotations that are validated: every third, so that each kind of turn is among them."""
+    return list(range(0, len(orientations.rotations), 3))
+
+
+def patch_pair(prepared: PreparedTomogram, position: Position, side: int) -> tuple[Tensor, Tensor]:
+    """The patch as measured and as refilled, (side, side, side) each."""
+    data = cut(prepared.density, position, side)
+    return data, data if prepared.filled is prepared.density else cut(prepared.filled, position, side)

@@ -1,1 +1,0 @@
-"""Drawing latents for one patch or many: how samples of the posterior come about."""

@@ -1,0 +1,124 @@
+"""The plane of the patches as a scatter that is clicked and dragged in, and the three middle slices of a density."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+from matplotlib.figure import Figure
+from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtGui import QImage, QPixmap
+from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QWidget
+
+from cryovae.napari_plugin.latent_model import as_bytes, three_slices
+
+# Pixels within which a click belongs to a point.
+REACH = 7
+# Beyond the patches the plane goes on by this share of their extent, for whoever drags farther.
+MARGIN = 0.15
+
+
+class PlaneCanvas(FigureCanvasQTAgg):  # type: ignore[misc]
+    """Points of all patches, the patch in hand, the ends of a walk, and a cursor.
+
+    pressed: (x, y, reach in x, reach in y) where the mouse went down, in the plane. dragged: (x, y) on the way with it down.
+    Only the cursor is drawn anew while it is dragged, over a picture of the rest.
+    """
+
+    pressed = Signal(float, float, float, float)
+    dragged = Signal(float, float)
+
+    def __init__(self) -> None:
+        self.figure = Figure(figsize=(3.6, 3.2), layout="constrained")
+        super().__init__(self.figure)
+        self.axes = self.figure.add_subplot()
+        self.points = self.axes.scatter([], [], s=18, color="tab:blue", alpha=0.7, linewidths=0)
+        self.held = self.axes.scatter([], [], s=70, facecolors="none", edgecolors="tab:orange", linewidths=2)
+        self.way = self.axes.plot([], [], "o--", color="tab:green", markersize=8, markerfacecolor="none")[0]
+        self.cursor = self.axes.plot([], [], "+", color="tab:red", markersize=14, markeredgewidth=2, animated=True)[0]
+        self._behind: Any = None
+        self.mpl_connect("draw_event", self._drawn)
+        self.mpl_connect("button_press_event", self._press)
+        self.mpl_connect("motion_notify_event", self._move)
+        self.setMinimumSize(220, 200)
+
+    def show_plane(self, points: np.ndarray, labels: Sequence[str]) -> None:
+        """Show the patches of a map (n, 2)."""
+        self.points.set_offsets(points)
+        self.axes.set(xlabel=labels[0], ylabel=labels[1])
+        for setting, values in ((self.axes.set_xlim, points[:, 0]), (self.axes.set_ylim, points[:, 1])):
+            pad = MARGIN * max(float(np.ptp(values)), 1e-6)
+            setting(float(values.min()) - pad, float(values.max()) + pad)
+        self.draw_idle()
+
+    def show_held(self, point: Sequence[float], ends: Sequence[Sequence[float]] = ()) -> None:
+        """Ring the patch in hand, and join the ends of a walk."""
+        self.held.set_offsets([point])
+        self.way.set_data([end[0] for end in ends], [end[1] for end in ends])
+        self.draw_idle()
+
+    def show_cursor(self, point: Sequence[float]) -> None:
+        """Move the cursor."""
+        self.cursor.set_data([point[0]], [point[1]])
+        if self._behind is None:
+            self.draw_idle()
+            return
+        self.restore_region(self._behind)
+        self.axes.draw_artist(self.cursor)
+        self.blit(self.figure.bbox)
+
+    def _drawn(self, event: Any) -> None:
+        self._behind = self.copy_from_bbox(self.figure.bbox)
+        self.axes.draw_artist(self.cursor)
+
+    def _press(self, event: Any) -> None:
+        if event.inaxes is self.axes and event.button == 1:
+            inverse = self.axes.transData.inverted()
+            x, y = inverse.transform((event.x + REACH, event.y + REACH))
+            self.pressed.emit(event.xdata, event.ydata, abs(x - event.xdata), abs(y - event.ydata))
+
+    def _move(self, event: Any) -> None:
+        if event.inaxes is self.axes and 1 in (event.buttons or ()):
+            self.dragged.emit(event.xdata, event.ydata)
+
+
+class SlicesView(QWidget):  # type: ignore[misc]
+    """The middle slices xy, xz and yz of a density, on one grey scale; z points down in xz, x to the right."""
+
+    SIDE = 128
+
+    def __init__(self) -> None:
+        super().__init__()
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        self.pictures: dict[str, QLabel] = {}
+        for column, plane in enumerate(("xy", "xz", "yz")):
+            picture = QLabel()
+            picture.setFixedSize(self.SIDE, self.SIDE)
+            picture.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+            name = QLabel(plane)
+            name.setAlignment(Qt.AlignmentFlag.AlignCenter)
+            picture.setToolTip(f"Middle slice {plane} of the decoded patch; all three on one fixed grey scale")
+            grid.addWidget(picture, 0, column)
+            grid.addWidget(name, 1, column)
+            self.pictures[plane] = picture
+        self.caption = QLabel()
+        self.caption.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        grid.addWidget(self.caption, 2, 0, 1, 3)
+        self.shown: np.ndarray | None = None
+
+    def show_density(self, density: np.ndarray, limits: tuple[float, float], caption: str) -> None:
+        """Show a (z, y, x) density between two grey values, and what it is."""
+        self.shown = density
+        self.caption.setText(caption)
+        for plane, values in three_slices(density).items():
+            levels = as_bytes(values, limits)
+            height, width = levels.shape
+            image = QImage(levels.tobytes(), width, height, width, QImage.Format.Format_Grayscale8)
+            pixmap = QPixmap.fromImage(image.copy())
+            fitted = pixmap.scaled(
+                self.SIDE, self.SIDE, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
+            )
+            self.pictures[plane].setPixmap(fitted)

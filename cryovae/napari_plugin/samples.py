@@ -1,0 +1,27 @@
+"""Sample data: the two halves of data_samples, or, where the package was installed without them, the same made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cryovae
+from cryovae.napari_plugin.contents import layer_of_file
+from cryovae.napari_plugin.layers import LayerTuple, layer_for
+
+FOLDER = Path(cryovae.__file__).parents[1] / "data_samples"
+VOXEL_SIZE = 10.0
+
+
+def open_sample() -> list[LayerTuple]:
+    """Two layers: half 1 and half 2 of the simulated tomogram."""
+    files = [FOLDER / f"sample_half{number}.mrc" for number in (1, 2)]
+    return [layer_of_file(path) for path in files] if all(path.is_file() for path in files) else simulated()
+
+
+def simulated() -> list[LayerTuple]:
+    """The same by the simulator, as data_samples/README.md tells; without files behind them."""
+    from cryovae.simulation.simulate import SimulationConfig, simulate
+
+    made = simulate(SimulationConfig(shape=(64, 80, 72), seed=11, snr=0.3))
+    halves = {"half1": made.half1.numpy(), "half2": made.half2.numpy()}
+    return [layer_for(density, role, f"sample_{role}", VOXEL_SIZE, tilts=made.tilts.angles) for role, density in halves.items()]

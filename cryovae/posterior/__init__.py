@@ -1,0 +1,1 @@
+"""Posterior samplers: amortised, refined, importance-weighted, Langevin."""

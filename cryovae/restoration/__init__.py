@@ -1,0 +1,1 @@
+"""Restoration of a whole tomogram, in memory or from files."""

@@ -1,0 +1,1 @@
+"""Simulated scenes, acquisitions and tilt series."""

@@ -1,0 +1,115 @@
+"""A specimen: molecules in random orientations, crowded, between membranes, filaments and gold beads; nothing overlaps.
+
+    x(r) = sum_i x_species(i)( R_i^-1 (r - r_i) ) + membranes + filaments + beads,        0 in ice
+
+Matter goes on beside the tomogram along x, as it does under a microscope: at a tilt, rays through the tomogram pass through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cryovae.errors import InputError
+from cryovae.io.molecules import Molecule
+from cryovae.simulation.crowd import Placement, add_molecules
+from cryovae.simulation.shapes import made_up_molecule
+from cryovae.simulation.site import Progress, Site, say
+from cryovae.simulation.structures import add_bead, add_filaments, add_sheet, add_vesicle
+
+SMALLEST = 24
+
+
+@dataclass(frozen=True)
+class SceneConfig:
+    """What is in the specimen.
+
+    shape: (z, y, x) of the tomogram in voxels of voxel_size angstrom. crowding: the share of the volume that molecules take, at
+    most. species: how many made-up molecules there are when no others are given. sheets, vesicles, filaments, beads: how many.
+    lamella: thickness in angstrom of the slab along z that holds all matter; None for all of the tomogram.
+    """
+
+    shape: tuple[int, int, int] = (96, 128, 112)
+    voxel_size: float = 10.0
+    crowding: float = 0.2
+    species: int = 5
+    sheets: int = 1
+    vesicles: int = 2
+    filaments: int = 2
+    beads: int = 3
+    lamella: float | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.shape) != 3 or min(self.shape) < SMALLEST:
+            raise InputError(f"shape {self.shape} found, expected three sizes of at least {SMALLEST} voxels, e.g. 96 128 112")
+        if not self.voxel_size > 0:
+            raise InputError(f"voxel size {self.voxel_size:g} found, expected angstrom above 0, e.g. 10")
+        if not 0 <= self.crowding <= 0.6:
+            raise InputError(f"crowding {self.crowding:g} found, expected a share of the volume within 0 to 0.6, e.g. 0.2")
+        for name in ("species", "sheets", "vesicles", "filaments", "beads"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{getattr(self, name)} {name} found, expected 0 or more")
+        if self.lamella is not None and not 8 * self.voxel_size <= self.lamella <= self.shape[0] * self.voxel_size:
+            raise InputError(
+                f"lamella of {self.lamella:g} angstrom found, expected {8 * self.voxel_size:g} to "
+                f"{self.shape[0] * self.voxel_size:g}, the tomogram's depth"
+            )
+
+    @property
+    def slab(self) -> tuple[float, float]:
+        """Lowest and highest z of matter, in voxels."""
+        thickness = self.shape[0] if self.lamella is None else self.lamella / self.voxel_size
+        middle = (self.shape[0] - 1) / 2
+        return middle - thickness / 2, middle + thickness / 2
+
+
+@dataclass(frozen=True)
+class Scene:
+    """density: (z, y, x + 2 margin) float32, protein 1, ice 0. placements: of molecules whose middle is inside the tomogram.
+
+    margin: voxels of matter on either side along x. beads: (z, y, x + 2 margin), True in gold.
+    """
+
+    density: np.ndarray
+    placements: tuple[Placement, ...]
+    margin: int
+    beads: np.ndarray
+    slab: tuple[float, float]
+
+    @property
+    def inside(self) -> np.ndarray:
+        """The density (z, y, x) of the tomogram itself."""
+        return self.density[:, :, self.margin : self.density.shape[2] - self.margin]
+
+
+def build_scene(
+    config: SceneConfig, molecules: Sequence[Molecule], margin: int, rng: np.random.Generator, progress: Progress | None = None
+) -> Scene:
+    """Put a specimen together; without molecules, of ``config.species`` made-up ones. margin: voxels added on either side in x.
+
+    Large molecules are placed before small ones, until each species has its share or finds no room any more.
+    """
+    chosen = list(molecules) or [made_up_molecule(f"chain{i + 1}", rng, config.voxel_size) for i in range(config.species)]
+    for one in chosen:
+        if 2 * one.radius > min(config.shape[1:]):
+            raise InputError(
+                f"molecule {one.name} is {2 * one.radius:.0f} voxels long, expected less than the tomogram's "
+                f"{config.shape[1]} x {config.shape[2]} (y, x): make --shape or --voxel-size larger"
+            )
+    site = Site(config.shape, config.voxel_size, config.slab, margin, rng)
+    for i in range(config.sheets):
+        add_sheet(site)
+        say(progress, "sheets", i + 1, config.sheets)
+    vesicles = site.count(config.vesicles)
+    for i in range(vesicles):
+        add_vesicle(site)
+        say(progress, "vesicles", i + 1, vesicles)
+    add_filaments(site, site.count(config.filaments))
+    for _ in range(site.count(config.beads)):
+        add_bead(site)
+    placements = add_molecules(site, chosen, config.crowding, progress)
+    z = np.arange(site.shape[0], dtype=np.float32)
+    within = np.clip(np.minimum(z - site.low, site.high - z) + 0.5, 0, 1)[:, None, None]
+    return Scene(site.density * within, tuple(placements), margin, site.beads, config.slab)

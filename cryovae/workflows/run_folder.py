@@ -1,0 +1,208 @@
+"""The files of one run beside its results: run.json, config.toml, metrics.csv, run.log, pictures, the model."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cryovae import __version__, distributed
+from cryovae.errors import InputError
+from cryovae.io.atomic import whole_file, write_text
+
+log = logging.getLogger("cryovae")
+GIVEN = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CPUS_PER_TASK", "SLURM_RESTART_COUNT", "CUDA_VISIBLE_DEVICES")
+
+
+class RunFolder:
+    """A folder for results, and the record of the run that made them.
+
+    A second tomogram restored into the same folder puts its name before the names of its record, so that nothing is lost.
+    Of several ranks the first alone has it: the others write into a folder of their own, which is gone when they end.
+    """
+
+    def __init__(self, folder: Path, name: str, suffix: str = ".mrc") -> None:
+        self.folder, self.name, self.suffix = folder, name, suffix
+        self._shared = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be made ({error.strerror}): give another folder with -o") from error
+        first = folder / "run.json"
+        self.prefix = distributed.told("" if not first.exists() or _name_of(first) == name else f"{name}_")
+        if distributed.rank():
+            self._own = TemporaryDirectory(prefix="cryovae_")
+            self.folder = Path(self._own.name)
+        self.record: dict[str, Any] = {}
+        self._began = time.time()
+
+    def path(self, name: str) -> Path:
+        """Where a file of the record lies."""
+        return self.folder / f"{self.prefix}{name}"
+
+    def saved(self, name: str) -> Path:
+        """Where a file lies that all ranks see, whichever asks."""
+        return self._shared / f"{self.prefix}{name}"
+
+    def result(self, kind: str) -> Path:
+        """Where a restored volume lies, e.g. ts_01_mean.mrc, or ts_01_mean.zarr."""
+        return self.folder / f"{self.name}_{kind}{self.suffix}"
+
+    def begin(self, command: str, inputs: dict[str, Path], config: dict[str, Any], seed: int) -> None:
+        """Write run.json with status 'running', and start the log."""
+        handler = logging.FileHandler(self.path("run.log"))
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        self.record = {
+            "name": self.name,
+            "status": "running",
+            "command": command,
+            "arguments": sys.argv[1:],
+            "directory": str(Path.cwd()),
+            "started": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": _versions(),
+            "process": process(),
+            "seed": seed,
+            "inputs": {role: {"path": str(path), "sha256": checksum(path), **stamp(path)} for role, path in inputs.items()},
+            "config": config,
+        }
+        self.save()
+
+    def save(self, **figures: Any) -> None:
+        """Write run.json anew with further figures."""
+        self.record |= figures
+        write_text(self.path("run.json"), json.dumps(self.record, indent=2) + "\n")
+
+    def tell(self, notes: Sequence[str]) -> None:
+        """Say what was decided on reading the inputs: to the user, in the log, and in the record."""
+        for note in notes:
+            print(note, file=sys.stderr)
+            log.info("%s", note)
+        if notes:
+            self.save(notes=list(notes))
+
+    def end(self, status: str, **figures: Any) -> None:
+        """Note how the run ended, and how long it took."""
+        self.save(status=status, seconds=round(time.time() - self._began, 1), **figures)
+        for handler in list(log.handlers):
+            if isinstance(handler, logging.FileHandler):
+                handler.close()
+                log.removeHandler(handler)
+
+
+@contextmanager
+def noted(folder: RunFolder) -> Iterator[None]:
+    """Note in run.json how the run ended, whatever happened."""
+    try:
+        yield
+    except BaseException as error:
+        stopped = ("Interrupted", "Terminated", "StoppedMidStep", "KeyboardInterrupt")
+        folder.end("stopped" if type(error).__name__ in stopped else "failed", error=str(error) or type(error).__name__)
+        raise
+    folder.end("done")
+
+
+class Metrics:
+    """metrics.csv: a row a step that is reported; on resuming, rows past the saved step are dropped."""
+
+    def __init__(self, path: Path, columns: list[str], step: int) -> None:
+        self.path, self.columns = path, columns
+        kept = [row for row in read_metrics(path) if step and int(row["step"]) <= step]
+        with whole_file(path) as beside, beside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(kept)
+        self._file = path.open("a", newline="")
+        self._writer = csv.DictWriter(self._file, columns, restval="", extrasaction="ignore")
+
+    def add(self, row: dict[str, float]) -> None:
+        """Append a row, and put it on the disk."""
+        self._writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The rows of a metrics.csv, none if there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file; of a folder, that of the names and checksums of its files in their order."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        lines = "".join(f"{file.relative_to(path).as_posix()} {checksum(file)}\n" for file in files)
+        return hashlib.sha256(lines.encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def stamp(path: Path) -> dict[str, int]:
+    """Bytes and last change (ns) of a file, or of all in a folder: while both stay, its checksum need not be computed anew."""
+    found = [file.stat() for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+    return {"bytes": sum(s.st_size for s in found), "changed": max((s.st_mtime_ns for s in found), default=0)}
+
+
+def unchanged(inputs: Mapping[str, Any]) -> bool:
+    """Whether the files of a record are as they were: by size and time, and where these differ, by their checksums."""
+    return all(_same(about) for about in inputs.values())
+
+
+def _same(about: Mapping[str, Any]) -> bool:
+    path = Path(about["path"])
+    if not path.exists():
+        return False
+    now = stamp(path)
+    return all(about.get(key) == value for key, value in now.items()) or checksum(path) == about.get("sha256")
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """A run.json; empty if there is none, or it cannot be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def process() -> dict[str, Any]:
+    """Where a run runs: host, process, and what a cluster gave it."""
+    given = {name.lower(): os.environ[name] for name in GIVEN if name in os.environ}
+    return {"host": platform.node(), "pid": os.getpid(), **given}
+
+
+def _name_of(path: Path) -> str | None:
+    found: str | None = read_record(path).get("name")
+    return found
+
+
+def _versions() -> dict[str, str]:
+    import mrcfile
+    import numpy
+    import torch
+
+    return {
+        "cryovae": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "mrcfile": mrcfile.__version__,
+    }

@@ -1,0 +1,142 @@
+"""New patches from the model of a run, as MRC files and one sheet: drawn, or on the way between two places."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryovae.checkpoint import Checkpoint
+from cryovae.data.prepare import prepare
+from cryovae.errors import InputError
+from cryovae.io.files import write_volume
+from cryovae.io.orientation import as_stored
+from cryovae.posterior.codes import Code, between, decoded, prior_code
+from cryovae.posterior.latent_map import LatentMap, Patches, mapped, side_of
+from cryovae.report.contact_sheet import contact_sheet
+from cryovae.tomogram import Tomogram
+from cryovae.workflows.progress import Watch
+from cryovae.workflows.run_inputs import place_upright, record_of, tomogram_of, variational_model_of, voxel_size_in
+
+PRIOR, PATCHES = "prior", "patches"
+# Patches decoded at once; a file for each is written before the next are decoded.
+BATCH = 4
+
+
+def sample_run(
+    run: Path,
+    output: Path,
+    source: str,
+    count: int,
+    temperature: float,
+    seed: int,
+    voxel_size: float | None,
+    device: torch.device,
+    overwrite: bool,
+) -> Path:
+    """Draw patches from the prior, or from the Gaussian of the run's own patches; returns the sheet.
+
+    From the prior the tomogram is not needed: densities are in standard deviations of the tomogram then, about its mean.
+    """
+    checkpoint = variational_model_of(run)
+    name = f"{record_of(run).get('name', run.name)}_{source}"
+    sheet = _free(output, name, count, overwrite)
+    if source == PRIOR:
+        size = voxel_size_in(run, voxel_size)
+        side = side_of(checkpoint.ladder, checkpoint.patch)
+        ladder = checkpoint.ladder.to(device)
+        code = prior_code(ladder, side, count, temperature, seed)
+        densities = [decoded(ladder, [part[i : i + BATCH] for part in code]).cpu() for i in range(0, count, BATCH)]
+        note, unit, lying = f"drawn from the prior, temperature {temperature:g}, seed {seed}", "standard deviations", False
+        if checkpoint.encoders == 2:
+            print(
+                "the prior of a model with two encoders is not trained to be like its patches, and draws from it are texture: "
+                f"--from {PATCHES} draws from the Gaussian of the tomogram's own",
+                file=sys.stderr,
+            )
+    else:
+        tomogram = tomogram_of(run, voxel_size)
+        size, lying = tomogram.voxel_size, tomogram.unrotated
+        patches, plane = _map(checkpoint, tomogram, device)
+        code = plane.drawn(count, temperature, seed)
+        densities = [patches.decoded([part[i : i + BATCH] for part in code]) for i in range(0, count, BATCH)]
+        note = f"drawn from the Gaussian of {len(plane.positions)} patches, temperature {temperature:g}, seed {seed}"
+        unit = "grey levels"
+    _write(output, name, torch.cat(densities), size, note, unit, lying)
+    return sheet
+
+
+def walk_run(
+    run: Path,
+    output: Path,
+    ends: Sequence[Sequence[float]],
+    steps: int,
+    voxel_size: float | None,
+    device: torch.device,
+    overwrite: bool,
+) -> Path:
+    """Decode ``steps`` patches on the way between those about two places (z, y, x) of the run's tomogram; returns the sheet."""
+    checkpoint = variational_model_of(run)
+    tomogram = tomogram_of(run, voxel_size)
+    name = f"{tomogram.name}_walk"
+    sheet = _free(output, name, steps, overwrite)
+    patches = Patches(checkpoint.ladder, checkpoint.patch, prepare(tomogram, checkpoint.patch, held_out=False), device)
+    upright = [_inside(place, tomogram) for place in ends]
+    (first, _, level), (second, _, other) = (patches.encoded([patches.around(place)]) for place in upright)
+    densities = [_step(patches, (first, second), (level, other), i / (steps - 1)) for i in range(steps)]
+    words = " to ".join(",".join(f"{v:g}" for v in place) for place in ends)
+    note = f"on the way from the patch about {words} (z,y,x)"
+    _write(output, name, torch.cat(densities), tomogram.voxel_size, note, "grey levels", tomogram.unrotated)
+    return sheet
+
+
+def _step(patches: Patches, ends: tuple[Code, Code], level: tuple[Tensor, Tensor], share: float) -> Tensor:
+    return patches.decoded(between(*ends, share), (1 - share) * level[0] + share * level[1])
+
+
+def _inside(place: Sequence[float], tomogram: Tomogram) -> tuple[float, float, float]:
+    upright = place_upright(place, tomogram)
+    if not all(0 <= at < size for at, size in zip(upright, tomogram.shape, strict=True)):
+        nz, ny, nx = tomogram.shape
+        stored = (ny, nz, nx) if tomogram.unrotated else tomogram.shape
+        raise InputError(f"place {','.join(f'{v:g}' for v in place)} found, expected z,y,x in voxels inside {stored}")
+    return upright
+
+
+def _map(checkpoint: Checkpoint, tomogram: Tomogram, device: torch.device) -> tuple[Patches, LatentMap]:
+    """All latents of the tomogram's patches, down to the finest, so that nothing of a draw is left to the prior."""
+    patches = Patches(checkpoint.ladder, checkpoint.patch, prepare(tomogram, checkpoint.patch, held_out=False), device)
+    with Watch("encoding, patches", 1) as progress:
+        work = mapped(patches, finest=0)
+        while True:
+            try:
+                done, total = next(work)
+            except StopIteration as end:
+                found: LatentMap = end.value
+                return patches, found
+            progress.update(done, total=total)
+
+
+def _path(output: Path, name: str, number: int) -> Path:
+    return output / f"{name}_{number}.mrc"
+
+
+def _free(output: Path, name: str, count: int, overwrite: bool) -> Path:
+    """Where the sheet goes. InputError if there is a result already, before any work is done."""
+    paths = [output / f"{name}.png", *(_path(output, name, number) for number in range(count))]
+    there = [path for path in paths if path.exists()]
+    if there and not overwrite:
+        raise InputError(f"{there[0]} is there already: pass --overwrite, or another folder with -o")
+    return paths[0]
+
+
+def _write(output: Path, name: str, densities: Tensor, voxel_size: float, note: str, unit: str, lying: bool) -> None:
+    """One MRC file for each (z, y, x) density, and a sheet of their slices."""
+    for number, density in enumerate(densities.numpy()):
+        stored = as_stored(density) if lying else density
+        write_volume(_path(output, name, number), np.ascontiguousarray(stored), None, voxel_size, note)
+    contact_sheet(output / f"{name}.png", densities.numpy(), voxel_size, f"{name}: {note}", unit)

@@ -1,0 +1,93 @@
+"""Training on tomograms that are larger than the memory that a run may take: on parts of them, those that show most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from math import prod
+from pathlib import Path
+
+import torch
+
+from cryovae import distributed
+from cryovae.config import RunConfig
+from cryovae.data.crops import Parts, part_names, pieces_of
+from cryovae.errors import InputError
+from cryovae.io.star.loading import Tomograms
+from cryovae.posterior.posterior_tiles import HELD
+from cryovae.tiling.batching import bytes_of_tile
+from cryovae.tomogram import Tomogram
+from cryovae.workflows import memory
+from cryovae.workflows.restore_streamed import shape_of
+from cryovae.workflows.run_folder import log
+
+# Volumes of 32 bits that are held at the most while a tomogram is made ready and trained on (measured: 21, 22 with halves).
+IN_TRAINING = 24
+# Sides of the smallest part, in patches.
+LEAST = 2
+# How often training is to come by a voxel: more parts are taken only while it does.
+VISITS = 4
+
+
+def in_training(config: RunConfig, device: torch.device) -> float:
+    """Bytes that a training takes beside its tomogram: the program, and on a processor a batch with all that gradients need."""
+    training = config.training
+    batch = HELD * training.batch * bytes_of_tile(config.ladder, training.patch) if device.type == "cpu" else 0
+    return memory.PROGRAM + batch
+
+
+def within(tomograms: Tomograms, firsts: Sequence[Path], config: RunConfig, device: torch.device, budget: int) -> Tomograms:
+    """The same, and of each that is too large parts of which one at a time keeps within ``budget`` bytes, as many as there is
+    training for; a deterministic network takes all of them whole.
+
+    firsts: a file of each, of its size. InputError if a part would be next to nothing.
+    """
+    if not config.objective.variational:
+        return tomograms
+    # What is free differs between ranks, and they must train on the same parts.
+    budget = distributed.told(budget)
+    room = int((budget - in_training(config, device)) / (4 * IN_TRAINING))
+    names: list[str] = []
+    loads: list[Callable[[bool], Tomogram]] = []
+    for index, (name, first) in enumerate(zip(tomograms.names, firsts, strict=True)):
+        shape, load = shape_of(first), partial(tomograms.load, index)
+        if prod(shape) <= room:
+            names.append(name)
+            loads.append(load)
+            continue
+        _check(name, room, config, device, budget)
+        count = _count(shape, room, config, len(firsts))
+        names += part_names(name, count)
+        loads += _loads(load, room, config.training.patch, count)
+    return Tomograms(names, lambda index, mapped: loads[index](mapped))
+
+
+def _loads(load: Callable[[bool], Tomogram], room: int, side: int, count: int) -> list[Callable[[bool], Tomogram]]:
+    """What cuts each part; the tomogram is opened, and looked through, with the first of them."""
+
+    @cache
+    def parts() -> Parts:
+        found = Parts(load(True), room, side, count)
+        shape, whole = (" x ".join(str(n) for n in sizes) for sizes in (found.shape, found.whole.shape))
+        told = f"the {shape}" if count == 1 else f"{count} parts of about {shape}"
+        log.info("%s: larger than memory, trained on %s of its %s voxels that show most", found.whole.name, told, whole)
+        return found
+
+    return [lambda mapped, number=number: parts()[number] for number in range(count)]  # type: ignore[misc]
+
+
+def _check(name: str, room: int, config: RunConfig, device: torch.device, budget: int) -> None:
+    least = (LEAST * config.training.patch) ** 3
+    if room < least:
+        needed = in_training(config, device) + 4 * IN_TRAINING * least
+        raise InputError(
+            f"{name} is larger than memory, and {budget / 1e9:.2f} GB hold no part worth training on, expected at least "
+            f"{needed / 1e9:.2f} GB for patches of {config.training.patch} voxels: give more --memory, or pass --model"
+        )
+
+
+def _count(shape: Sequence[int], room: int, config: RunConfig, tomograms: int) -> int:
+    """Of the parts that make up a tomogram, as many as training comes by VISITS times."""
+    training = config.training
+    drawn = training.steps * training.batch * distributed.count() * training.patch**3 / tomograms
+    return max(min(int(drawn / (VISITS * room)), pieces_of(shape, room)), 1)

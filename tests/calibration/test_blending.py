@@ -1,0 +1,69 @@
+"""What blending takes from an answer's error, against the weights of tiles that overlap by half."""
+
+import pytest
+import torch
+
+from cryovae.calibration.blending import apart, smeared, window
+from cryovae.calibration.variance import BINS, COUNT, MISFIT, MODEL, SHELLS, XX, given_blended, hidden_blended
+from cryovae.posterior.tiles import TilePredictor
+from cryovae.tiling.grid import PatchGrid
+from tests.calibration.test_heldout import SIDE, Shrinking, _prepared
+
+MIDDLE = slice(3, 18)
+# Of independent tiles, averaged with weights of sin^2, three quarters of the variance are left along an axis; along z, where the
+# tile begins at the face of the volume, its first half stands alone.
+LEFT = 0.75**2 * (0.75 + 1) / 2
+
+
+class Guessing(Shrinking):
+    """Answers each tile, in each orientation, with noise of its own."""
+
+    def restore(self, features, noise):
+        # A tile is known by what is in it, give or take rounding.
+        seeds = [round(float(tile.double().abs().sum())) for tile in features[0]]
+        own = [torch.randn(features[0].shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return self.gain * torch.stack(own)
+
+
+def test_the_window_is_the_root_of_the_weights_of_tiles():
+    grid = PatchGrid((40, 40, 40), 40, 20)
+    profile = window(40)[20, 20].square()
+    assert torch.allclose(profile / profile.max(), grid.window() / grid.window().max(), atol=2e-3)
+    assert torch.allclose((profile / profile.max())[:20] + (profile / profile.max())[20:], torch.ones(20), atol=0.01)
+
+
+def test_tiles_that_guess_are_better_for_being_blended(tilts):
+    """Four orientations, each with noise of its own, then four tiles to a voxel, and more."""
+    prepared, _, _ = _prepared(tilts)
+    predictor = TilePredictor(Guessing(0.6, 0.0), SIDE, 2, 0, torch.device("cpu"), lambda tiles: None)
+    hidden, measured = apart(predictor, prepared, prepared.density, (0, 40, 40))
+    expected = 0.6**2 / 4 * (1 - LEFT) / float(prepared.noise.table.mean())
+    assert float(measured[MIDDLE].mean()) == pytest.approx(expected, rel=0.12)
+    assert float(hidden[MIDDLE].mean()) == pytest.approx(expected, rel=0.2)
+
+
+def test_tiles_that_agree_gain_nothing(tilts):
+    prepared, _, _ = _prepared(tilts)
+    predictor = TilePredictor(Shrinking(0.0, 1.0), SIDE, 2, 0, torch.device("cpu"), lambda tiles: None)
+    assert all(float(part[MIDDLE].max()) < 1e-3 for part in apart(predictor, prepared, prepared.density, (20, 40, 40)))
+
+
+def test_sums_become_those_of_the_blended_answer():
+    """An answer is the truth and an error of its tile alone; blended, less is left of that, in its power and in its misfit."""
+    bins, truth, error, noise = 1000.0, 4.0, 2.0, 1.0
+    less = torch.full((SHELLS,), 1.5, dtype=torch.float64)
+    sums = torch.zeros(6, SHELLS, dtype=torch.float64)
+    sums[BINS], sums[MODEL], sums[MISFIT] = bins, bins * (truth + error), bins * (error + noise)
+    found = hidden_blended(sums, less)
+    assert torch.allclose(found[MODEL], sums[MODEL] - 1.5 * bins)
+    assert torch.allclose(found[MISFIT], sums[MISFIT] - 1.5 * bins)
+    given = torch.zeros(8, SHELLS, dtype=torch.float64)
+    given[COUNT], given[0], given[3], given[XX] = bins, bins * 5, bins * 3, bins * 4
+    # |a - x|^2 is 5 - 6 + 4 a bin; of that no more than MOST_BLAMED is taken.
+    assert torch.allclose(given_blended(given, less)[XX], given[XX] - 1.5 * bins)
+
+
+def test_noise_seen_through_a_window_keeps_its_power():
+    support = window(12)
+    spectrum = torch.full((12, 12, 7), 3.0)
+    assert torch.allclose(smeared(spectrum, support), torch.full_like(spectrum, 3.0) * support.square().mean(), rtol=1e-4)

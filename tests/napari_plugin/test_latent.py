@@ -1,0 +1,310 @@
+"""The latent space: the model of its window without Qt, and the window driven as by a user."""
+
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, save_model, save_network
+from cryovae.errors import InputError
+from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.unet import UNet
+from cryovae.napari_plugin import latent_model
+from cryovae.workflows.geometry_record import recorded
+from tests.conftest import write_mrc
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, small):
+    """A run folder as restore leaves it, its model a small ladder of random weights."""
+    place = tmp_path_factory.mktemp("latent")
+    folder = place / "run"
+    folder.mkdir()
+    torch.manual_seed(0)
+    ladder = Ladder(LadderConfig(widths=(4, 6, 8), latents=(2, 3, 4), blocks=1))
+    for parameter in ladder.parameters():
+        if parameter.ndim > 1 and not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    halves = [write_mrc(place / f"corner_half{i + 1}.mrc", half, 10.0) for i, half in enumerate(small.halves)]
+    write_mrc(folder / "corner_mean.mrc", small.density, 10.0)
+    save_model(folder / MODEL, Checkpoint(ladder, 16, 5, 2, {}))
+    inputs = {f"half{i + 1}": {"path": str(path)} for i, path in enumerate(halves)}
+    record = {"name": "corner", "status": "done", "inputs": inputs, "tilts": recorded(small.tilts)}
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoded(run):
+    work = latent_model.explored(run, 1, 100)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.fixture
+def explorer(encoded):
+    """One whose ends and patch in hand are its own."""
+    return replace(encoded, ends={})
+
+
+def test_the_patch_in_hand_is_decoded_at_its_own_point(explorer):
+    own = explorer.take(explorer.plane.positions[5])
+    point = explorer.held.point
+    assert np.allclose(point, explorer.points[5], atol=1e-3)
+    assert torch.allclose(explorer.decode(point, about_held=True), own, atol=1e-3)
+    assert not torch.allclose(explorer.decode(point, about_held=False), own, atol=1e-3)
+    assert not torch.allclose(explorer.decode((point[0] + 2, point[1]), about_held=True), own, atol=1e-3)
+
+
+def test_a_point_is_found_within_reach_and_not_beyond(explorer):
+    place = explorer.points[7]
+    assert explorer.nearest(place + 0.01, (0.1, 0.1)) == 7
+    assert explorer.nearest(place + 1e4, (0.1, 0.1)) is None
+
+
+def test_a_place_becomes_the_patch_about_it(explorer):
+    explorer.take_about((12, 20, 15))
+    assert explorer.held.position == (4, 12, 7)
+    assert explorer.middle((4, 12, 7)) == (115.0, 195.0, 145.0)
+    assert explorer.corner((4, 12, 7)) == (40.0, 120.0, 70.0)
+    with pytest.raises(InputError, match="outside"):
+        explorer.take_about((12, 20, 32))
+
+
+def test_a_walk_has_two_ends_and_goes_from_one_to_the_other(explorer):
+    with pytest.raises(InputError, match="no start or no end"):
+        explorer.walk(0.5)
+    for name, index in (("from", 2), ("to", 9)):
+        density = explorer.take(explorer.plane.positions[index])
+        explorer.ends[name] = explorer.held
+        found, point = explorer.walk(float(name == "to")) if name == "to" else (density, explorer.held.point)
+        assert torch.allclose(found, density, atol=1e-3)
+        assert np.allclose(point, explorer.points[index], atol=1e-3)
+
+
+@pytest.mark.parametrize("like_patches", [True, False])
+def test_draws_repeat_with_their_seed(explorer, like_patches):
+    one, same, other = (explorer.draw(like_patches, 1.0, seed)[0] for seed in (3, 3, 4))
+    assert torch.equal(one, same)
+    assert not torch.allclose(one, other)
+
+
+def test_the_summary_says_what_is_on_the_map(explorer):
+    count = len(explorer.plane.positions)
+    assert explorer.summary().startswith(f"{count} patches of 16 voxels (16 nm); latents from stride 4 down to 2 voxels")
+    assert "% of variance" in explorer.labels()[0]
+
+
+def test_a_box_cut_along_any_axis_is_an_outline():
+    box = latent_model.shell(6)
+    for axis in range(3):
+        cut = box.take(3, axis)
+        assert cut[0].all()
+        assert cut[:, -1].all()
+        assert not cut[1:-1, 1:-1].any()
+
+
+def test_grey_values_become_bytes_between_the_limits():
+    found = latent_model.as_bytes(np.array([[-5.0, 0.0, 1.0], [2.0, 3.0, 9.0]]), (0.0, 2.0))
+    assert found.tolist() == [[0, 0, 127], [255, 255, 255]]
+
+
+# The window
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """Notifications, instead of their windows."""
+    found: list[str] = []
+    monkeypatch.setattr("cryovae.napari_plugin.notices.show", found.append)
+    return found
+
+
+@pytest.fixture
+def widget(make_viewer, qtbot, shown):
+    from cryovae.napari_plugin.latent_widget import LatentWidget
+
+    viewer = make_viewer(show=True)
+    made = LatentWidget(viewer)
+    viewer.window.add_dock_widget(made, name="latent")
+    yield made
+    made.cancel()
+    qtbot.waitUntil(lambda: made.worker is None, timeout=20000)
+
+
+@pytest.fixture
+def ready(widget, explorer):
+    """The widget with the patches of a run in its plane."""
+    widget.explore(explorer)
+    return widget
+
+
+def pixels(widget):
+    return [picture.pixmap().toImage() for picture in widget.slices.pictures.values()]
+
+
+def press(widget, qtbot, point):
+    """A click in the plane, by the mouse, at a point."""
+    from qtpy.QtCore import QPoint, Qt
+
+    canvas = widget.canvas
+    canvas.draw()
+    x, y = canvas.axes.transData.transform(point)
+    ratio = canvas.device_pixel_ratio
+    qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=QPoint(round(x / ratio), round(canvas.height() - y / ratio)))
+
+
+def drag(widget, point):
+    """The mouse moved with its button down; Qt's own test events carry no buttons on the way."""
+    from matplotlib.backend_bases import MouseButton, MouseEvent
+
+    canvas = widget.canvas
+    x, y = canvas.axes.transData.transform(point)
+    event = MouseEvent("motion_notify_event", canvas, x, y, buttons=[MouseButton.LEFT])
+    canvas.callbacks.process("motion_notify_event", event)
+
+
+def test_patches_are_encoded_and_shown_with_what_they_explain(widget, run, qtbot, shown):
+    """By the buttons; the first time they are broken off."""
+    ready = widget
+    ready.controls.run.setCurrentText(str(run))
+    ready.controls.levels.setCurrentText("stride 2 and coarser")
+    ready.controls.encode.click()
+    assert not ready.controls.encode.isEnabled()
+    ready.controls.cancel.click()
+    qtbot.waitUntil(lambda: ready.worker is None, timeout=60000)
+    assert ready.explorer is None
+    assert not ready.controls.drawing.isEnabled()
+    ready.controls.encode.click()
+    qtbot.waitUntil(lambda: ready.explorer is not None and ready.worker is None, timeout=60000)
+    assert not shown
+    assert "patches of 16 voxels" in ready.state.text()
+    assert "% of variance" in ready.canvas.axes.get_xlabel()
+    assert len(ready.canvas.points.get_offsets()) == len(ready.explorer.plane.positions)
+    assert ready.controls.drawing.isEnabled()
+    runs = [layer.metadata["cryovae"]["run"] for layer in ready.viewer.layers if "cryovae" in layer.metadata]
+    assert str(run) in runs
+    assert ready.controls.run.currentText() == str(run)
+
+
+def test_a_click_on_a_point_goes_to_its_patch(ready, qtbot):
+    explorer = ready.explorer
+    alone = int(np.argmax(np.abs(explorer.points - explorer.points.mean(0)).max(1)))
+    before = pixels(ready)
+    press(ready, qtbot, explorer.points[alone])
+    position = explorer.plane.positions[alone]
+    assert explorer.held.position == position
+    box = ready.viewer.layers["patch in the latent space"]
+    assert np.allclose(box.translate, np.array(position) * 10)
+    assert np.allclose(ready.viewer.scene.camera.center[-2:], explorer.middle(position)[-2:])
+    assert abs(ready.viewer.dims.point[0] - explorer.middle(position)[0]) <= 10
+    assert pixels(ready) != before
+
+
+def test_dragging_morphs_the_density_at_once(ready, qtbot):
+    explorer = ready.explorer
+    at_rest = pixels(ready)
+    ready.canvas.draw()
+    own = np.array(explorer.held.point)
+    way = explorer.points[np.abs(explorer.points - own).sum(1).argmax()] - own
+    for share in (0.2, 0.4, 0.6, 0.8):
+        drag(ready, own + share * way)
+    qtbot.waitUntil(lambda: pixels(ready) != at_rest, timeout=5000)
+    expected = explorer.decode(own + 0.8 * way, True).numpy()
+    qtbot.waitUntil(lambda: np.allclose(ready.slices.shown, expected, atol=1e-3), timeout=5000)
+    assert np.allclose(np.ravel(ready.canvas.cursor.get_data()), own + 0.8 * way, atol=1e-3)
+    ready.controls.about.setCurrentIndex(1)
+    assert np.allclose(ready.slices.shown, explorer.decode(ready._target, False).numpy(), atol=1e-4)
+
+
+def test_draws_differ_and_a_seed_brings_one_back(ready):
+    for button in (ready.controls.prior, ready.controls.like):
+        ready.controls.seed.setValue(5)
+        button.click()
+        first = ready.slices.shown
+        button.click()
+        assert not np.allclose(first, ready.slices.shown)
+        ready.controls.seed.setValue(5)
+        button.click()
+        assert np.array_equal(first, ready.slices.shown)
+    assert ready.slices.caption.text() == "drawn like the patches, temperature 1, seed 5"
+
+
+def test_a_walk_between_two_patches(ready):
+    seen = []
+    for index, button in ((1, ready.controls.start), (8, ready.controls.stop)):
+        ready.take(ready.explorer.plane.positions[index])
+        seen.append(ready.slices.shown)
+        button.click()
+    ready.controls.way.setValue(50)
+    middle = ready.slices.shown
+    ready.controls.way.setValue(100)
+    assert np.allclose(ready.slices.shown, seen[1], atol=1e-3)
+    ready.controls.way.setValue(0)
+    assert np.allclose(ready.slices.shown, seen[0], atol=1e-3)
+    assert not np.allclose(middle, seen[0], atol=1e-3)
+    assert not np.allclose(middle, seen[1], atol=1e-3)
+
+
+def test_a_click_in_the_viewer_takes_the_patch_there(ready, shown):
+    def click(place, pick=True):
+        ready.controls.pick.setChecked(pick)
+        event = SimpleNamespace(button=1, type="mouse_press", position=place)
+        work = ready._clicked(ready.viewer, event)
+        next(work, None)
+        event.type = "mouse_release"
+        next(work, None)
+
+    click((120.0, 200.0, 150.0))
+    assert ready.explorer.held.position == (4, 12, 7)
+    click((50.0, 80.0, 80.0), pick=False)
+    assert ready.explorer.held.position == (4, 12, 7)
+    assert not shown
+    click((120.0, 200.0, 1500.0))
+    assert len(shown) == 1
+    assert "outside" in shown[0]
+
+
+def test_the_decoded_patch_is_a_layer_where_the_patch_lies(ready):
+    ready.take(ready.explorer.plane.positions[4])
+    ready.controls.in_viewer.setChecked(True)
+    layer = ready.viewer.layers["decoded patch"]
+    assert np.allclose(layer.translate, np.array(ready.explorer.plane.positions[4]) * 10)
+    before = np.array(layer.data)
+    ready.draw(True)
+    assert not np.allclose(ready.viewer.layers["decoded patch"].data, before)
+    ready.take(ready.explorer.plane.positions[6])
+    assert np.allclose(layer.translate, np.array(ready.explorer.plane.positions[6]) * 10)
+    ready.controls.in_viewer.setChecked(False)
+    assert "decoded patch" not in ready.viewer.layers
+    ready.viewer.layers.clear()
+    ready.take(ready.explorer.plane.positions[2])
+    assert "patch in the latent space" in ready.viewer.layers
+
+
+def test_taken_out_of_its_dock_it_listens_no_more(widget):
+    """The cross of a napari dock lets go of the widget and does not close it."""
+    viewer = widget.viewer
+    callbacks = len(viewer.mouse_drag_callbacks)
+    viewer.window.remove_dock_widget(widget)
+    assert len(viewer.mouse_drag_callbacks) == callbacks - 1
+    viewer.add_image(np.zeros((4, 5, 6)))
+
+
+@pytest.mark.parametrize("kind", ["nothing", "no folder", "no latents"])
+def test_what_cannot_be_explored_is_one_notification(widget, tmp_path, qtbot, shown, kind):
+    save_network(tmp_path / MODEL, NetworkCheckpoint(UNet(LadderConfig((4, 6), (1, 1), 1)), 16, 5, "deepdewedge"))
+    chosen = {"nothing": "", "no folder": str(tmp_path / "none"), "no latents": str(tmp_path)}[kind]
+    widget.controls.run.setCurrentText(chosen)
+    widget.controls.encode.click()
+    qtbot.waitUntil(lambda: len(shown) == 1 and widget.worker is None, timeout=20000)
+    words = {"nothing": "no run found", "no folder": "no run.json", "no latents": "no latents"}[kind]
+    assert words in shown[0]
+    assert widget.explorer is None
+    assert widget.controls.encode.isEnabled()

@@ -1,0 +1,66 @@
+"""Tiles that are searched for: the same as answered where nothing is searched, and of the posterior that is sampled."""
+
+import pytest
+import torch
+
+from cryovae.data.prepare import prepare
+from cryovae.errors import InputError
+from cryovae.posterior.posterior_tiles import PosteriorTiles
+from cryovae.posterior.search import SearchConfig
+from cryovae.posterior.tiles import TilePredictor
+from cryovae.restoration.restorer import RestoreConfig, Restorer
+
+SIDE = 16
+
+
+def _posterior_tiles(ladder, small, **settings):
+    prepared = prepare(small, SIDE)
+    predictor = TilePredictor(ladder, SIDE, 2, 0, torch.device("cpu"), lambda tiles: None)
+    search = SearchConfig(**settings)
+    return (
+        PosteriorTiles(predictor, search, search.refine).over(prepared.density, prepared.tilts, prepared.noise, 2),
+        predictor,
+        prepared,
+    )
+
+
+def test_nothing_searched_is_the_ordinary_answer_and_the_ordinary_samples(ladder, small):
+    found, predictor, prepared = _posterior_tiles(ladder, small, orientations=2)
+    data, tilts = prepared.density, prepared.tilts
+    assert torch.allclose(found.answer, predictor.predict(data, tilts, 2), atol=1e-4)
+    for mine, theirs in zip(found.samples, predictor.pair(data, tilts, 0), strict=True):
+        assert torch.allclose(mine, theirs, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"refine": 3}, {"sampler": "reweighted", "candidates": 4, "temperature": 3.0}, {"sampler": "langevin", "chain": 4}],
+)
+def test_a_restoration_says_what_was_searched(ladder, small, settings):
+    restored = Restorer(ladder, SIDE, RestoreConfig(samples=2, samples_out=2, orientations=1, halves=False, **settings))(small)
+    assert restored.search is not None
+    assert torch.isfinite(restored.mean).all()
+    assert torch.isfinite(restored.std).all()
+    assert all(p.requires_grad for p in ladder.parameters())
+    if "refine" in settings:
+        assert restored.search["guard"]["steps"][0] == 0
+        allowed = restored.search["guard"]["allowed_steps"]
+        assert ("refined" in restored.search) == (allowed > 0)
+        assert not allowed or restored.search["refined"]["gain_nats_per_coefficient"] > 0
+    elif settings["sampler"] == "reweighted":
+        assert 1 <= restored.search["effective_sample_size"]["least"] <= 4
+        assert restored.search["tempered"]
+        return
+    else:
+        assert 0 <= restored.search["langevin"]["accepted"] <= 1
+        assert 0 <= restored.search["langevin"]["relaxations"] < 4
+        assert not restored.search["tempered"]
+    assert float(restored.std.min()) > 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"sampler": "hmc"}, {"refine": -1}, {"temperature": 2.0}, {"sampler": "langevin", "temperature": 0.0}, {"chain": 1}]
+)
+def test_settings_that_make_no_sense_are_one_line(wrong):
+    with pytest.raises(InputError, match=r"expected|pass"):
+        RestoreConfig(**wrong)

@@ -1,0 +1,76 @@
+"""Refinement raises the bound, and stops where hidden bins pay for it."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cryovae.data.prepare import prepare
+from cryovae.data.sampling import held_out
+from cryovae.models.ladder import Ladder, LadderConfig, R
+from cryovae.physics.likelihood import scored_bins
+from cryovae.posterior.early_stopping import EarlyStopping, early_stopping, guard_of
+from cryovae.posterior.posterior_tiles import frozen
+from cryovae.posterior.problem import drawn, problem_of
+from cryovae.posterior.refinement import optimised
+
+SIDE, STEPS = 16, 20
+
+
+@pytest.fixture
+def toy():
+    """A small ladder with weights at random, so that its encoder is far from the best posterior."""
+    torch.manual_seed(0)
+    ladder = Ladder(LadderConfig((8, 8), (2, 2), 1))
+    with torch.no_grad():
+        ladder.out.weight.mul_(20)
+        for p in ladder.posterior_parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    return ladder.eval()
+
+
+def _rotated(small):
+    prepared = replace(prepare(small, SIDE), held_out=((0, 8, 8),))
+    return held_out(prepared, SIDE)[0].rows(slice(0, 2))
+
+
+def test_the_bound_of_every_patch_rises_and_the_weights_stay(toy, small):
+    m = _rotated(small)
+    problem = problem_of(toy, m, R)
+    before = {name: p.clone() for name, p in toy.state_dict().items()}
+    with frozen(toy):
+        moves = optimised(problem, STEPS)
+        first, last = (drawn(problem, 16, 99, found).bound_mean for found in (None, moves))
+    assert (last > first + 1.0).all()
+    assert all(p.requires_grad and p.grad is None for p in toy.parameters())
+    assert all(torch.equal(before[name], p) for name, p in toy.state_dict().items())
+
+
+def test_what_is_allowed_never_foretells_hidden_bins_worse_than_the_encoder(toy, small):
+    """Hidden bins have no part in the refinement: with other data there, the steps are the same."""
+    m = _rotated(small)
+    assert float(scored_bins(m.target_mask, m.data.shape).sum()) > 0
+    with frozen(toy):
+        guard = guard_of(toy, [m], STEPS, 0)
+        other = guard_of(toy, [replace(m, target_mask=m.mask)], STEPS, 0)
+    assert guard.steps[0] == 0
+    assert guard.steps[-1] == STEPS
+    assert guard.hidden[0] == 0
+    assert guard.gain >= 0
+    assert guard.hidden[guard.steps.index(guard.allowed)] == max(guard.hidden)
+    assert guard.bound[-1] > 0
+    assert guard.bound == pytest.approx(other.bound)
+
+
+def test_refinement_is_refused_where_hidden_bins_get_worse_from_the_first():
+    worse = EarlyStopping((0, 10, 20), (0.0, -0.01, -0.02), (0.0, 0.3, 0.4), 4)
+    assert worse.allowed == 0
+    assert worse.gain == 0
+    assert EarlyStopping((0, 10, 20), (0.0, 0.02, -0.02), (0.0, 0.3, 0.4), 4).allowed == 10
+    assert EarlyStopping((0, 10, 20), (0.0, 0.0, 0.0), (0.0, 0.3, 0.4), 4).allowed == 0
+
+
+def test_no_wedge_no_guard(toy, small):
+    prepared = prepare(small, SIDE)
+    whole = replace(prepared, tilts=type(small.tilts).from_range(-90, 90))
+    assert early_stopping(toy, whole, SIDE, 2, 0, torch.device("cpu")) is None

@@ -1,0 +1,148 @@
+"""Restoring with ladders whose answer is known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cryovae import fourier
+from cryovae.errors import InputError
+from cryovae.models.ladder import Ladder, LadderConfig, R
+from cryovae.physics.rotation import symmetry_rotations
+from cryovae.physics.wedge import volume_mask
+from cryovae.restoration.restorer import RestoreConfig, Restorer, wedge_figures
+from cryovae.tomogram import TiltGeometry, Tomogram
+
+NO_WEDGE = TiltGeometry.from_range(-90, 90)
+
+
+class Identity(nn.Module):
+    """Stands in for a ladder: returns what it sees, plus smooth noise made from the latents that it is given."""
+
+    def __init__(self, spread: float = 0.0) -> None:
+        super().__init__()
+        self.config = LadderConfig((4, 4, 4), (1, 1, 1), 1)
+        self.spread = spread
+
+    def latent_shapes(self, shape):
+        return [(1, *(n >> level for n in shape)) for level in range(3)]
+
+    def encode(self, density, role):
+        assert role == R
+        return [density]
+
+    def restore(self, features, noise):
+        return features[0]
+
+    def restore_pair(self, features, noise):
+        e = self.spread * noise[0][:, 0]
+        return torch.stack((features[0] + e, features[0] - e))
+
+
+def _tomogram(shape, tilts=NO_WEDGE, seed=0):
+    return Tomogram("t", np.random.default_rng(seed).normal(100, 7, shape).astype(np.float32), 10.0, tilts)
+
+
+@pytest.mark.parametrize(("shape", "patch"), [((90, 33, 41), 24), ((126, 24, 40), 40), ((131, 30, 26), 48), ((10, 50, 48), 16)])
+def test_an_identity_network_gives_the_tomogram_back(shape, patch):
+    """Exactly: no seams, no zero planes, at sizes where others leave some."""
+    tomogram = _tomogram(shape)
+    restored = Restorer(Identity(), patch, RestoreConfig(samples=2, batch=8, calibrate=False))(tomogram)
+    assert np.abs(restored.mean.numpy() - tomogram.density).max() < 1e-3
+
+
+def test_overlapping_tiles_do_not_shrink_the_standard_deviation():
+    """Noise is indexed by absolute voxel: blending averages a sample with itself."""
+    tomogram = _tomogram((24, 40, 36))
+    restored = Restorer(Identity(spread=0.5), 16, RestoreConfig(samples=32, raw=True, batch=8))(tomogram)
+    expected = 0.5 * float(np.std(tomogram.density))
+    assert float(restored.std.square().mean().sqrt()) == pytest.approx(expected, rel=0.03)
+
+
+def test_data_consistency_keeps_measured_data_by_their_precision_and_leaves_the_wedge(tilts, monkeypatch):
+    """With a spread like the noise, half of what was measured is taken over; in the wedge nothing is."""
+    rng = torch.Generator().manual_seed(0)
+    shape = (32, 40, 36)
+    mask = volume_mask(shape, tilts, 1e-6)
+    halves = [fourier.filtered(torch.randn(shape, generator=rng), mask) * 7 + 100 for _ in range(2)]
+    density = (halves[0] + halves[1]) / 2
+    tomogram = Tomogram("t", density.numpy(), 10.0, tilts, (halves[0].numpy(), halves[1].numpy()))
+
+    class Empty(Identity):
+        def restore(self, features, noise):
+            return 0 * features[0]
+
+        def restore_pair(self, features, noise):
+            return torch.zeros(2, *features[0].shape) + 0 * features[0] + torch.stack((noise[0][:, 0], -noise[0][:, 0]))
+
+    # The levels of tiles would be an answer, to which an amplitude is fitted.
+    monkeypatch.setattr("cryovae.posterior.tiles.levels", lambda tiles: tiles.new_zeros(len(tiles), 1, 1, 1))
+    config = RestoreConfig(samples=8, halves=False, calibrate=False)
+    restored = Restorer(Empty(), 16, config)(tomogram)
+    power = fourier.transform(restored.mean - restored.mean.mean()).abs().square()
+    given = fourier.transform(density - density.mean()).abs().square()
+    inside = (fourier.radius(shape) > 0.1) & (mask > 0.5)
+    # Standardised, all of the variance 1 lies in the measured bins, and is noise; the spread is 1 in every bin.
+    share = float((mask * fourier.multiplicity(shape)).sum() / np.prod(shape))
+    expected = (1 / (1 + 1 / share)) ** 2
+    assert float(power[inside].sum() / given[inside].sum()) == pytest.approx(expected, rel=0.15)
+    raw = Restorer(Empty(), 16, replace(config, raw=True))(tomogram)
+    wedge = volume_mask(shape, tilts) == 0
+    one, two = (fourier.transform(r.mean)[wedge] for r in (restored, raw))
+    assert torch.allclose(one, two, atol=1e-2)
+
+
+def test_same_seed_same_samples_and_halves_come_with_halves(small, small_config):
+    torch.manual_seed(1)
+    ladder = Ladder(small_config)
+    config = RestoreConfig(samples=4, samples_out=2, seed=5)
+    one, two = (Restorer(ladder, 16, config)(small) for _ in range(2))
+    assert torch.equal(one.mean, two.mean)
+    assert torch.equal(one.samples[1], two.samples[1])
+    assert len(one.samples) == 2
+    assert one.halves is not None
+    assert one.halves[0].shape == small.shape
+    other = Restorer(ladder, 16, replace(config, seed=6))(small)
+    assert not torch.equal(one.samples[0], other.samples[0])
+
+
+def test_contrast_and_grey_scale_follow_the_input(tomogram):
+    rotated = Tomogram("n", -3 * tomogram.density + 500, 10.0, tomogram.tilts)
+    plain = Tomogram("p", tomogram.density, 10.0, tomogram.tilts)
+    config = RestoreConfig(samples=4, raw=True)
+    one, two = (Restorer(Identity(), 16, config)(t).mean for t in (plain, rotated))
+    assert torch.allclose(two, -3 * one + 500, atol=0.05)
+
+
+def test_the_wedge_ratio_of_an_untouched_tomogram_is_nothing(tomogram, tilts):
+    data = torch.from_numpy(tomogram.density)
+    assert wedge_figures(data, data, tilts)["wedge_energy_ratio"] < 0.02
+    filled = data + torch.randn(data.shape) * 2
+    assert wedge_figures(data, filled, tilts)["wedge_energy_ratio"] > 0.5
+
+
+def test_tiles_turned_and_turned_back_are_the_same(tilts):
+    tomogram = _tomogram((24, 30, 28), tilts)
+    restorer = Restorer(Identity(), 16, RestoreConfig(samples=2, raw=True))
+    data = torch.from_numpy(tomogram.density)
+    pairs = [restorer.predictor.pair(data, tilts, pair)[0] for pair in range(len(symmetry_rotations(tilts)))]
+    assert len(pairs) == 4
+    for other in pairs[1:]:
+        assert torch.allclose(pairs[0], other, atol=1e-3)
+
+
+@pytest.mark.parametrize("bad", [{"samples": 3}, {"samples": 0}, {"samples": 4, "samples_out": 5}])
+def test_impossible_settings_are_refused(bad):
+    with pytest.raises(InputError, match="expected"):
+        RestoreConfig(**bad)
+
+
+def test_a_higher_grey_level_gives_the_same_restoration_higher(tomogram):
+    torch.manual_seed(0)
+    ladder = Ladder(LadderConfig((4, 6, 8), (2, 3, 4), 1))
+    data = torch.from_numpy(tomogram.density.astype(np.float32))
+    restorer = Restorer(ladder, 16, RestoreConfig(samples=2))
+    one, two = restorer.predictor.predict(data, tomogram.tilts), restorer.predictor.predict(data + 5.0, tomogram.tilts)
+    assert torch.allclose(two, one + 5.0, atol=1e-3)

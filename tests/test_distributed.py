@@ -1,0 +1,156 @@
+"""Two processes at one piece of work do what one does with all of it: gradients, training, restoring."""
+
+import os
+import socket
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import multiprocessing
+
+from cryovae import distributed
+from cryovae.data.prepare import prepare
+from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.restoration.restorer import RestoreConfig, Restorer
+from cryovae.simulation.simulate import SimulationConfig, simulate
+from cryovae.tomogram import Tomogram
+from cryovae.training.trainer import Trainer, TrainingConfig
+
+SIDE, BATCH, SAMPLES = 16, 4, 2
+WIDTHS = LadderConfig(widths=(4, 6), latents=(2, 3), blocks=1)
+
+
+def _tomogram():
+    made = simulate(SimulationConfig(shape=(32, 40, 36), seed=2))
+    halves = (made.half1.numpy(), made.half2.numpy())
+    return Tomogram("made", (halves[0] + halves[1]) / 2, 10.0, made.tilts, halves)
+
+
+def _trainer(batch, steps, completion_fraction=0.0, **changes):
+    torch.manual_seed(0)
+    # The gradient itself, not what is left of it after clipping.
+    config = TrainingConfig(patch=SIDE, batch=batch, steps=steps, validate_every=3, learning_rate=1e-3, binnings=1, clip=1e9)
+    objective = replace(ObjectiveConfig(completion_fraction=completion_fraction, rotated=0.5, refill_from=1.0), **changes)
+    prepared = prepare(_tomogram(), SIDE)
+    return Trainer(Ladder(WIDTHS), [prepared], config, objective, torch.device("cpu"))
+
+
+def _gradients(batch, completion_fraction):
+    trainer = _trainer(batch, 4, completion_fraction)
+    figures, _ = trainer._gradients(trainer._draw(0), 1.0, {})
+    found = {name: p.grad.clone() for name, p in trainer.ladder.named_parameters() if p.grad is not None}
+    return found, figures
+
+
+def _restored(seed=0):
+    torch.manual_seed(seed)
+    ladder = Ladder(WIDTHS)
+    for p in ladder.parameters():
+        torch.nn.init.normal_(p, std=0.05)
+    return Restorer(ladder, SIDE, RestoreConfig(samples=SAMPLES, samples_out=1))(_tomogram())
+
+
+def _trained(batch):
+    trainer = _trainer(batch, 6, 0.5)
+    reports = []
+    trainer.run(reports.append, lambda state: None)
+    return trainer.average.state_dict(), [report.figures for report in reports]
+
+
+def _stopped(number):
+    """The step at which a run ends that only the last process is asked to stop."""
+    trainer = _trainer(2, 6)
+    asked = []
+
+    def stop():
+        asked.append(True)
+        return number == distributed.count() - 1 and len(asked) == 3
+
+    try:
+        trainer.run(lambda report: None, lambda state: None, stop)
+    except Exception as stopped:
+        return type(stopped).__name__, trainer.step
+    return "ended", trainer.step
+
+
+def _told(number):
+    return distributed.told(f"by {number}"), distributed.any_rank(number == 1), distributed.own(7)
+
+
+def _process(number, port, results, work):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    with distributed.joined(distributed.Place(number, 2, number)):
+        torch.save({name: function(*given) for name, (function, given) in work(number).items()}, results / f"{number}.pt")
+
+
+def _work(number):
+    return {
+        "completion": (_gradients, (BATCH // 2, 0.5)),
+        "bound": (_gradients, (BATCH // 2, 0.0)),
+        "trained": (_trained, (BATCH // 2,)),
+        "restored": (_restored, ()),
+        "stopped": (_stopped, (number,)),
+        "told": (_told, (number,)),
+    }
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(_process, (port, folder, _work), nprocs=2)
+    return [torch.load(folder / f"{number}.pt", weights_only=False) for number in range(2)]
+
+
+@pytest.mark.parametrize(("phase", "solo"), [("completion", 0.5), ("bound", 0.0)])
+def test_two_ranks_have_the_gradients_of_one_with_twice_the_batch(both, phase, completion_fraction):
+    expected, figures = _gradients(BATCH, completion_fraction)
+    for found, said in (one[phase] for one in both):
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            assert torch.allclose(found[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()) + 1e-9), name
+        assert said == pytest.approx(figures, rel=1e-4)
+
+
+def test_two_ranks_train_alike_and_as_one(both):
+    expected, figures = _trained(BATCH)
+    for name, weights in expected.items():
+        assert torch.equal(both[0]["trained"][0][name], both[1]["trained"][0][name])
+        assert torch.allclose(both[0]["trained"][0][name], weights, atol=2e-3), name
+    assert both[0]["trained"][1][0] == pytest.approx(figures[0], rel=1e-4)
+
+
+def test_two_ranks_restore_what_one_restores(both):
+    expected = _restored()
+    for found in (one["restored"] for one in both):
+        for volume, other in ((expected.mean, found.mean), (expected.std, found.std), (expected.samples[0], found.samples[0])):
+            assert float((volume - other).abs().max()) < 1e-4 * float(volume.std())
+
+
+def test_one_that_is_stopped_stops_all_at_the_same_step(both):
+    assert [one["stopped"] for one in both] == [("Interrupted", 2)] * 2
+
+
+def test_what_the_first_says_holds(both):
+    assert [one["told"] for one in both] == [("by 0", True, slice(0, 3)), ("by 0", True, slice(3, 7))]
+
+
+def test_a_process_knows_its_place_only_if_it_was_started_with_others():
+    meeting = {"MASTER_ADDR": "here", "MASTER_PORT": "29500"}
+    assert distributed.place(meeting | {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == distributed.Place(3, 8, 1)
+    slurm = {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "1"}
+    assert distributed.place(meeting | slurm) == distributed.Place(1, 2, 1)
+    # Tasks of one job that know of no meeting point are so many jobs of their own.
+    assert distributed.place(slurm) == distributed.Place()
+    assert distributed.place({}) == distributed.Place()
+    assert distributed.place(meeting | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}) == distributed.Place()
+
+
+def test_alone_nothing_is_shared():
+    x = torch.ones(3)
+    assert distributed.summed(x) is x
+    assert (distributed.count(), distributed.rank(), distributed.own(5)) == (1, 0, slice(0, 5))
