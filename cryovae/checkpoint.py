@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cryovae import __version__
+from cryovae.aliases import current_settings, current_weights
 from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file
 from cryovae.models.ladder import Ladder, LadderConfig
@@ -96,7 +97,8 @@ def load_model(path: Path | str) -> Checkpoint:
     if "objective" in about:
         raise InputError(f"{path} holds a network of objective {about['objective']}, expected a variational model")
     ladder = Ladder(_sizes(about), about["encoders"])
-    ladder.load_state_dict({n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")})
+    weights = {n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")}
+    ladder.load_state_dict(current_weights(weights))
     noise = {n.removeprefix("noise."): t for n, t in tensors.items() if n.startswith("noise.")}
     return Checkpoint(ladder.eval(), about["patch"], about["step"], about["encoders"], noise)
 
@@ -135,5 +137,5 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read a training state, its tensors mapped from the file. InputError if there is none to resume from."""
     if not path.is_file():
         raise InputError(f"{path} does not exist, so there is nothing to resume: leave out --resume")
-    state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-    return state
+    state = current_weights(torch.load(path, weights_only=True, map_location="cpu", mmap=True))
+    return state | {"config": current_settings(state["config"])} if "config" in state else state

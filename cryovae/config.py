@@ -10,6 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import tomli_w
 
+from cryovae.aliases import current_settings
 from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.models.ladder import GAUSSIAN, LadderConfig
@@ -110,7 +111,7 @@ def read_config(path: Path, base: RunConfig) -> RunConfig:
         given = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no TOML: {error}") from error
-    return merged(base, given, str(path))
+    return merged(base, current_settings(given), str(path))
 
 
 def override(base: RunConfig, values: dict[str, Any]) -> RunConfig:
@@ -122,7 +123,7 @@ def override(base: RunConfig, values: dict[str, Any]) -> RunConfig:
             nested.setdefault(section, {})[name] = value
         else:
             nested[section] = value
-    return merged(base, nested, "--set")
+    return merged(base, current_settings(nested), "--set")
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

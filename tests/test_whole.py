@@ -30,7 +30,7 @@ def _restored(tomogram):
     """Restored by a model trained on it, and its validations."""
     torch.manual_seed(0)
     cpu = torch.device("cpu")
-    objective = ObjectiveConfig(rotated=0.0)
+    objective = ObjectiveConfig(rotated_fraction=0.0)
     prepared = prepare(tomogram, TRAINING.patch, objective=objective)
     refill = lambda ladder, s, seed: refilled(ladder, s, TRAINING.patch, seed, cpu)  # noqa: E731
     trainer = Trainer(Ladder(LADDER), [prepared], TRAINING, objective, cpu, refill)

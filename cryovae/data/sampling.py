@@ -57,7 +57,7 @@ def _drawn(
 ) -> Measurement:
     input_full = batch * distributed.count()
     mine = distributed.own(input_full)
-    freely = bool(torch.rand((), generator=generator) < config.rotated) and prepared.tilts.has_wedge
+    freely = bool(torch.rand((), generator=generator) < config.rotated_fraction) and prepared.tilts.has_wedge
     positions = [drawn_position(prepared, side, generator) for _ in range(input_full)]
     share = dropped_share(prepared, config.drop)
     keep = random_keep((input_full, side, side, side), share, generator, device)[mine] if share else None

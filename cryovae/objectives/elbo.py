@@ -66,7 +66,7 @@ class ObjectiveConfig:
     divergence_weight: float = 10.0
     stochastic: bool = True
     drop: float = 0.1
-    rotated: float = 0.1
+    rotated_fraction: float = 0.1
     tolerance: float = 0.03
     refill_from: float = 0.35
     refill_every: float = 0.25

@@ -47,7 +47,7 @@ def train_networks_in(
         return load_network(folder.path(MODEL))
     torch.manual_seed(config.training.seed)
     regressor = Regressor(
-        UNet(config.ladder), tomograms, config.training, config.objective.name, device, config.objective.rotated
+        UNet(config.ladder), tomograms, config.training, config.objective.name, device, config.objective.rotated_fraction
     )
     if resume and begun(folder):
         regressor.resume(matching_state(folder, config))

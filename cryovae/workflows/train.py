@@ -231,6 +231,6 @@ def _run(folder: RunFolder, trainer: Trainer, config: RunConfig, live: Live | No
 
 def _active_units(ladder: Ladder, trainer: Trainer, config: RunConfig) -> dict[str, int]:
     batch = draw(
-        trainer.prepared_tomograms, config.training.patch, PROBED, replace(config.objective, rotated=0.0), step_generator(0, 0)
+        trainer.prepared_tomograms, config.training.patch, PROBED, replace(config.objective, rotated_fraction=0.0), step_generator(0, 0)
     )
     return active_units(ladder, batch.input_masked.to(trainer.device))

@@ -101,7 +101,7 @@ def trainer_for(subject: Subject, config: RunConfig, device: torch.device, steps
         config,
         {
             "training.steps": steps,
-            "objective.solo": completion_fraction,
+            "objective.completion_fraction": completion_fraction,
             "training.validate_every": max(steps // VALIDATIONS, 10),
         },
     )
@@ -144,7 +144,7 @@ def regressor_for(subject: Subject, row: Row, config: RunConfig, device: torch.d
     """Of a U-Net by the objective of a row, for so many steps."""
     torch.manual_seed(config.training.seed)
     training = replace(config.training, steps=steps)
-    return Regressor(UNet(config.ladder), [subject.tomogram], training, row.objective, device, config.objective.rotated)
+    return Regressor(UNet(config.ladder), [subject.tomogram], training, row.objective, device, config.objective.rotated_fraction)
 
 
 def cost_of_unet(subject: Subject, row: Row, config: RunConfig, device: torch.device) -> Cost:

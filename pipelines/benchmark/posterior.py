@@ -41,7 +41,7 @@ from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Tomogram
 
 # One encoder that sees all that was measured: nothing of its gaps is due to bins that were kept from it.
-OBJECTIVE = ObjectiveConfig(encoders=1, hide=False, drop=0.0, rotated=0.0, refill_from=1.0)
+OBJECTIVE = ObjectiveConfig(encoders=1, hide=False, drop=0.0, rotated_fraction=0.0, refill_from=1.0)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cryovae.calibration.blending import apart, smeared, window
+from cryovae.calibration.blending import tile_disagreement, smeared, window
 from cryovae.calibration.variance import BINS, COUNT, MISFIT, MODEL, SHELLS, XX, given_blended, hidden_blended
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.tiling.grid import PatchGrid
@@ -36,7 +36,7 @@ def test_tiles_that_guess_are_better_for_being_blended(tilts):
     """Four orientations, each with noise of its own, then four tiles to a voxel, and more."""
     prepared, _, _ = _prepared(tilts)
     predictor = TilePredictor(Guessing(0.6, 0.0), SIDE, 2, 0, torch.device("cpu"), lambda tiles: None)
-    hidden, measured = apart(predictor, prepared, prepared.density, (0, 40, 40))
+    hidden, measured = tile_disagreement(predictor, prepared, prepared.density, (0, 40, 40))
     expected = 0.6**2 / 4 * (1 - LEFT) / float(prepared.noise.table.mean())
     assert float(measured[MIDDLE].mean()) == pytest.approx(expected, rel=0.12)
     assert float(hidden[MIDDLE].mean()) == pytest.approx(expected, rel=0.2)
@@ -45,7 +45,7 @@ def test_tiles_that_guess_are_better_for_being_blended(tilts):
 def test_tiles_that_agree_gain_nothing(tilts):
     prepared, _, _ = _prepared(tilts)
     predictor = TilePredictor(Shrinking(0.0, 1.0), SIDE, 2, 0, torch.device("cpu"), lambda tiles: None)
-    assert all(float(part[MIDDLE].max()) < 1e-3 for part in apart(predictor, prepared, prepared.density, (20, 40, 40)))
+    assert all(float(part[MIDDLE].max()) < 1e-3 for part in tile_disagreement(predictor, prepared, prepared.density, (20, 40, 40)))
 
 
 def test_sums_become_those_of_the_blended_answer():

@@ -103,12 +103,12 @@ def test_thin_volumes_are_padded_and_the_pad_is_not_scored():
     thin = torch.randn(10, 40, 36).numpy()
     tomogram = Tomogram("thin", thin, 10.0, TiltGeometry.from_range(-60, 50))
     prepared = prepare(tomogram, SIDE)
-    m = draw([prepared], SIDE, 2, ObjectiveConfig(rotated=0.0), step_generator(0, 0))
+    m = draw([prepared], SIDE, 2, ObjectiveConfig(rotated_fraction=0.0), step_generator(0, 0))
     assert m.support is not None
     assert m.support.sum((1, 2, 3)).tolist() == [10 * SIDE * SIDE] * 2
 
 
-@pytest.mark.parametrize("turned", [0.0, 1.0])
+@pytest.mark.parametrize("rotated", [0.0, 1.0])
 def test_the_level_of_a_patch_is_no_part_of_what_is_learned(prepared, rotated):
     """A constant added to the tomogram changes neither what the encoders see nor what is scored."""
     higher = replace(prepared, density=prepared.density + 3.0, filled=prepared.filled + 3.0)

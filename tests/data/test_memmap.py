@@ -59,6 +59,6 @@ def test_each_tomogram_is_drawn_equally_often(small, monkeypatch):
 
     monkeypatch.setattr("cryovae.data.sampling.drawn_position", counted)
     for step in range(600):
-        draw(several, SIDE, 1, ObjectiveConfig(rotated=0.0), step_generator(1, step))
+        draw(several, SIDE, 1, ObjectiveConfig(rotated_fraction=0.0), step_generator(1, step))
     assert len(seen) == 3
     assert all(abs(count - 200) < 46 for count in seen.values())

@@ -180,7 +180,7 @@ def test_shell_wiener_fills_nothing_and_denoises(folder: Path) -> None:
 
 
 def test_steps_fill_the_budget() -> None:
-    config = override(preset("quick"), {"objective.solo": 0.5, "objective.refill_from": 1.0})
+    config = override(preset("quick"), {"objective.completion_fraction": 0.5, "objective.refill_from": 1.0})
     seconds = {"solo": 1.0, "bound": 3.0, "check_solo": 2.0, "check_bound": 4.0}
     steps = cost.steps_within(seconds, config, 10.0)
     spent = steps * 2.0 + cost.VALIDATIONS * 3.0

@@ -53,7 +53,7 @@ def trained_on(
     fixed = {id(p) for p in heads} if objective.encoders == 2 else set()
     parameters = [p for name, p in moved.named_parameters() if id(p) not in fixed and not frozen(name)]
     optimiser = torch.optim.AdamW(parameters, lr=rate, betas=(0.9, 0.99))
-    drawn_from = replace(objective, rotated=0.0)
+    drawn_from = replace(objective, rotated_fraction=0.0)
     for step in range(steps):
         m = draw(prepared_tomograms, side, batch, drawn_from, step_generator(seed, 2 * step)).to(moved.top.device)
         m = filled(input_mask, m) if fills else m

@@ -78,7 +78,7 @@ def _level(level: LevelNats, masked_level: LevelNats, found: Diagnosis, encoders
         return (
             f"{where}: q does not use it (no channel of {channels} active), r does ({masked_level.active} active, another patch's "
             f"latents cost {found.shuffled['r'][level.level].mean:.4f} nats a hidden coefficient): not collapsed, as the answer "
-            "needs it. q has not learned it: --set objective.solo=0.6 gives the bound more of the training, "
+            "needs it. q has not learned it: --set objective.completion_fraction=0.6 gives the bound more of the training, "
             "objective.free_bits=10 gives each channel that many nats a patch for nothing."
         )
     if masked_level.active == 0:
