@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cryovae.calibration.blending import tile_disagreement, smeared, window
+from cryovae.calibration.blending import smeared, tile_disagreement, window
 from cryovae.calibration.variance import BINS, COUNT, MISFIT, MODEL, SHELLS, XX, given_blended, hidden_blended
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.tiling.grid import PatchGrid
