@@ -16,7 +16,7 @@ from cryovae.workflows.evaluate import find
 from cryovae.workflows.geometry_record import geometry_of, recorded
 from cryovae.workflows.table import open_table
 from tests.conftest import write_mrc
-from tests.workflows.test_cli import TINY, cryovae, refused
+from tests.helpers.cli import TINY, cryovae, refused
 
 PLAIN = TiltGeometry((-40.0, 0.0, 50.0))
 pytestmark = pytest.mark.usefixtures("undrawn")

@@ -16,7 +16,7 @@ from cryovae.cli.app import app
 from cryovae.cli.reporting import reported
 from cryovae.workflows import signals as module
 from cryovae.workflows.signals import StoppedMidStep, Terminated, interruptible, stoppable
-from tests.workflows.test_cli import RANGE, TINY
+from tests.helpers.cli import RANGE, TINY
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
