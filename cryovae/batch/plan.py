@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from cryovae.checkpoint import MODEL, objective_of
-from cryovae.cli.geometry import Adjusted, adjusted_table
 from cryovae.config import RunConfig, as_plain, override, preset, read_config, save_config
 from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.io.star.loading import checked_sizes
 from cryovae.io.star.tomograms import Entry, TomogramTable, found, read_tomograms
 from cryovae.tomogram import TiltGeometry
+from cryovae.workflows.geometry import TiltAdjustment, adjusted_table
 from cryovae.workflows.run_folder import checksum, read_record, unchanged
 from cryovae.workflows.table import MODEL_FOLDER, row_state
 
@@ -147,7 +147,7 @@ def opened(out: Path, batch: Batch, config: RunConfig) -> Opened:
                 raise InputError(f"{batch.table} row {entry.row} is called {entry.name}, as a folder of ours is: rename it")
             one = replace(table, entries=(entry,))
             checked_sizes(one, batch.voxel_size)
-            entry = adjusted_table(one, Adjusted(**batch.adjusted), None, None, batch.unrotated).entries[0]
+            entry = adjusted_table(one, TiltAdjustment(**batch.adjusted), batch.unrotated).entries[0]
         except (InputError, OSError) as error:
             problems[entry.name] = str(error)
         kept.append(entry)

@@ -23,9 +23,11 @@ from cryovae.errors import InputError
 from cryovae.io.star.loading import Tomograms, load_entry
 from cryovae.io.star.tomograms import Entry
 from cryovae.workflows.evaluate import evaluate_volume
+from cryovae.workflows.mask import MaskOptions, write_mask
 from cryovae.workflows.memory import budget_of
+from cryovae.workflows.restoration import train_on
 from cryovae.workflows.run_folder import RunFolder, log, process, read_record
-from cryovae.workflows.table import inputs_of_table, restore_row, train_on
+from cryovae.workflows.table import inputs_of_table, restore_row
 from cryovae.workflows.train_crops import within
 
 BAND = (0.01, 0.2)
@@ -90,15 +92,13 @@ def evaluate_step(batch: Opened, name: str) -> None:
 
 def mask_step(batch: Opened, name: str) -> None:
     """Make the mask of a row that has none. One that cannot be read gets none: its restoration says why."""
-    from cryovae.cli.mask import mask
-
     where = batch.out / name
     with alone(where):
         try:
             entry = batch.entry(name)
             if entry.mask is None:
                 made = batch.mask(entry)
-                mask(entry.files[0], made, unrotated=batch.batch.unrotated, voxel_size=batch.batch.voxel_size, overwrite=True)
+                write_mask(entry.files[0], made, MaskOptions(), batch.batch.unrotated, batch.batch.voxel_size, overwrite=True)
         except InputError as error:
             print(f"{name}: no mask: {error}", file=sys.stderr)
 

@@ -1,7 +1,14 @@
-"""The command line: one application, the commands of ``commands/``. Nothing imports torch before a command needs it."""
+"""The command line: one application with a module for each command. Nothing imports torch before a command needs it.
+
+Options are declared once, as fields of the dataclasses in ``workflows`` (``workflows.options``); ``cli.groups`` expands them for
+typer. Typer was kept after a trial of cyclopts, which takes dataclasses as they are: import time and help are alike, but cyclopts
+adds five dependencies, gives every argument a ``--name`` and every list and flag an opposite unless told otherwise, and needs a
+handler of its own for errors; the expansion for typer is sixty lines.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -11,6 +18,7 @@ from cryovae.cli.batch import app as batch
 from cryovae.cli.diagnose import diagnose
 from cryovae.cli.distributed_command import distributed_command
 from cryovae.cli.evaluate import evaluate
+from cryovae.cli.groups import grouped
 from cryovae.cli.info import info
 from cryovae.cli.mask import mask
 from cryovae.cli.reporting import reported
@@ -43,11 +51,14 @@ def main(
     """Restore cryo-electron tomograms."""
 
 
-for command in (distributed_command(restore), distributed_command(train), evaluate, diagnose, sample, simulate, info, mask, view):
-    app.command()(reported(command))
+for command in (restore, train):
+    app.command()(reported(distributed_command(grouped(command))))
+ALONE: tuple[Callable[..., None], ...] = (evaluate, diagnose, sample, simulate, info, mask, view)
+for alone in ALONE:
+    app.command()(reported(grouped(alone)))
 
 star = typer.Typer(name="star", help="Tables of tomograms, STAR files.", no_args_is_help=True, pretty_exceptions_enable=False)
 star.callback()(lambda: None)
-star.command("import")(reported(import_table))
+star.command("import")(reported(grouped(import_table)))
 app.add_typer(star)
 app.add_typer(batch)

@@ -1,4 +1,4 @@
-"""cryovae batch: many tomograms as jobs, on this machine or on a cluster, and how far they are."""
+"""cryovae batch: many tomograms as jobs, on this machine or on a cluster, and the state of these jobs."""
 
 from __future__ import annotations
 
@@ -7,47 +7,36 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from cryovae.cli.geometry import Adjusted, AxisAngle, Cone, Handedness, Pretilt, Thickness, Unrotated, XTilt
-from cryovae.cli.options import (
-    Config,
-    Device,
-    Format,
-    Objective,
-    Patch,
-    Preset,
-    Seed,
-    Settings,
-    Steps,
-    Threads,
-    TiltRange,
-    VoxelSize,
-    cpus,
-    device_of,
-    settings_of,
-)
+from cryovae.cli.groups import grouped
 from cryovae.cli.reporting import FAILED, reported
 from cryovae.errors import InputError
+from cryovae.workflows.compute import ComputeOptions, cpus
+from cryovae.workflows.geometry import GeometryOptions
+from cryovae.workflows.options import argument, only, option, output_option, without
+from cryovae.workflows.requests import OutputOptions
+from cryovae.workflows.settings import RestorationSettings
 from cryovae.workflows.signals import Terminated, received
 
 if TYPE_CHECKING:
-    from cryovae.batch.plan import Opened
+    from cryovae.batch.plan import Batch, Opened
     from cryovae.batch.site import Site
 
+BATCH_SETTINGS = ("preset", "config", "settings", "steps", "patch", "samples", "objective", "seed")
 Folder = Annotated[Path, typer.Argument(help="The folder of a batch.")]
 
 
 class DefaultRun(TyperGroup):
-    """A group of commands of which ``run`` need not be named: cryovae batch tomograms.star."""
+    """A group of commands in which ``run`` is the default: cryovae batch tomograms.star."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """The words, with ``run`` before them where they begin with no command."""
+        """Insert ``run`` before arguments that do not begin with a command."""
         if args and args[0] not in self.commands and args[0] != "--help":
             args = ["run", *args]
         return list(super().parse_args(ctx, args))
@@ -63,113 +52,100 @@ app = typer.Typer(
 app.callback()(lambda: None)
 
 
-def run(
-    table: Annotated[Path, typer.Argument(help="A .star table of tomograms.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path("restored"),
-    profile: Annotated[str, typer.Option(help="local, slurm, or the folder of a Snakemake profile.")] = "local",
-    site: Annotated[Path | None, typer.Option(help="TOML file of your cluster; cryovae batch site prints one.")] = None,
-    model: Annotated[Path | None, typer.Option(help="A trained model; without it, train one on all rows first.")] = None,
-    masks: Annotated[bool, typer.Option("--masks", help="Make masks of the rows that have none, and train inside.")] = False,
-    tilt_range: TiltRange = None,
-    voxel_size: VoxelSize = None,
-    ctf: Annotated[bool, typer.Option("--ctf", help="Divide out the contrast transfer that the table tells.")] = False,
-    axis_angle: AxisAngle = None,
-    pretilt: Pretilt = None,
-    x_tilt: XTilt = None,
-    thickness: Thickness = None,
-    cone: Cone = False,
-    handedness: Handedness = 1,
-    unrotated: Unrotated = None,
-    preset: Preset = None,
-    config: Config = None,
-    settings: Settings = None,
-    steps: Steps = None,
-    patch: Patch = None,
-    samples: Annotated[int | None, typer.Option(help="Posterior samples behind mean and standard deviation, even.")] = None,
-    objective: Objective = None,
-    seed: Seed = None,
-    output_format: Format = "mrc",
-    device: Device = "auto",
-    threads: Threads = None,
-    prepare: Annotated[bool, typer.Option("--prepare", help="Only write the plan, for jobs of your own.")] = False,
-) -> None:
-    """Restore every row of a table by one model, as jobs. Run again, it does what is missing, failed or stale, nothing else."""
-    import torch
+@dataclass(frozen=True)
+class BatchRequest:
+    """A table to restore, as jobs."""
 
+    table: Path = argument("A .star table of tomograms.")
+    output: Path = output_option("restored")
+    profile: str = option("local, slurm, or the folder of a Snakemake profile.", default="local")
+    site: Path | None = option("TOML file of your cluster; cryovae batch site prints one.")
+    model: Path | None = option("A trained model; without it, train one on all rows first.")
+    masks: bool = option("Make masks for the rows that have none, and train inside them.", "--masks", default=False)
+    ctf: bool = option("Divide out the contrast transfer that the table has.", "--ctf", default=False)
+    prepare: bool = option("Only write the plan, for jobs of your own.", "--prepare", default=False)
+    geometry: Annotated[GeometryOptions, without("tilts", "tilts2", "mask")] = field(default_factory=GeometryOptions)
+    settings: Annotated[RestorationSettings, only(*BATCH_SETTINGS)] = field(default_factory=RestorationSettings)
+    compute: Annotated[ComputeOptions, without("memory")] = field(default_factory=ComputeOptions)
+    results: Annotated[OutputOptions, only("output_format")] = field(default_factory=OutputOptions)
+
+    def plan(self) -> Batch:
+        """How the rows are read, and by which model they are restored."""
+        from cryovae.batch.plan import Batch
+        from cryovae.io.files import suffix_of
+
+        return Batch(
+            table=str(self.table.resolve()),
+            tilt_range=self.geometry.tilt_range,
+            voxel_size=self.geometry.voxel_size,
+            ctf=self.ctf,
+            adjusted=asdict(self.geometry.adjustment),
+            unrotated=self.geometry.unrotated,
+            model=None if self.model is None else str(self.model.resolve()),
+            masks=self.masks,
+            device=self.compute.device,
+            threads=self.compute.threads,
+            suffix=suffix_of(self.results.output_format),
+        )
+
+
+def run(request: BatchRequest) -> None:
+    """Restore every row of a table by one model, as jobs. A second run computes only what is missing, failed or stale."""
     from cryovae.batch.engine import executor_of, local_gpus, profile_folder, run_workflow
-    from cryovae.batch.plan import Batch, open_batch, opened, refresh, write_batch
+    from cryovae.batch.plan import open_batch, opened, refresh, write_batch
     from cryovae.batch.site import as_plain, read_site
     from cryovae.batch.summary import SUMMARY, write_summary
-    from cryovae.io.files import suffix_of
 
-    where, chosen = profile_folder(profile), read_site(site)
-    cluster = executor_of(where) != "local"
-    gpus = [] if cluster or device == "cpu" else local_gpus()
-    run_config = settings_of(
-        preset or ("default" if gpus or (cluster and chosen.gpus) else "quick"), config, settings, torch.device("cpu"),
-        training__steps=steps, training__patch=patch, training__seed=seed, restoration__seed=seed,
-        restoration__samples=samples, objective__name=objective,
-    )  # fmt: skip
-    batch = Batch(
-        table=str(table.resolve()),
-        tilt_range=tilt_range,
-        voxel_size=voxel_size,
-        ctf=ctf,
-        adjusted=asdict(Adjusted(axis_angle, pretilt, x_tilt, thickness, handedness, cone)),
-        unrotated=unrotated,
-        model=None if model is None else str(model.resolve()),
-        masks=masks,
-        device=device,
-        threads=threads,
-        suffix=suffix_of(output_format),
-    )
-    output = output.resolve()
-    found = opened(output, batch, run_config)
-    if not found.entries:
-        raise InputError("; ".join(found.problems.values()))
-    usable = [entry.name for entry in found.entries]
-    each = threads or max(1, cpus() // max(1, len(gpus)))
+    profile, site = profile_folder(request.profile), read_site(request.site)
+    cluster = executor_of(profile) != "local"
+    gpus = [] if cluster or request.compute.device == "cpu" else local_gpus()
+    config = request.settings.resolved("default" if gpus or (cluster and site.gpus) else "quick")
+    plan, output = request.plan(), request.output.resolve()
+    batch = opened(output, plan, config)
+    if not batch.entries:
+        raise InputError("; ".join(batch.problems.values()))
+    threads = request.compute.threads or max(1, cpus() // max(1, len(gpus)))
     about = {
-        "profile": profile,
+        "profile": request.profile,
         "cluster": cluster,
-        "site": as_plain(chosen),
+        "site": as_plain(site),
         "gpus": gpus,
-        "threads_each": each,
-        "model": batch.model,
-        "masks": masks,
-        "rows": usable,
-        "evaluated": [entry.name for entry in found.entries if found.scored(entry)],
+        "threads_each": threads,
+        "model": plan.model,
+        "masks": plan.masks,
+        "rows": [entry.name for entry in batch.entries],
+        "evaluated": [entry.name for entry in batch.entries if batch.scored(entry)],
     }
-    write_batch(output, batch, run_config, **about)
-    found = open_batch(output)
-    _tell_problems(found)
-    to_do = refresh(found)
+    write_batch(output, plan, config, **about)
+    batch = open_batch(output)
+    _print_problems(batch)
+    to_do = refresh(batch)
     print(f"to do: {', '.join(to_do) if to_do else 'nothing'}", flush=True)
-    if prepare:
+    if request.prepare:
         return
     try:
-        code = run_workflow(output, where, _limits(chosen, where, each, gpus)) if to_do else 0
+        code = run_workflow(output, profile, _limits(site, profile, threads, gpus)) if to_do else 0
     finally:
         states = write_summary(open_batch(output))
-    _say(states, output / SUMMARY)
+    _print_states(states, output / SUMMARY)
     if any(status.state == "interrupted" for status in states):
         raise Terminated("jobs were interrupted")
     if code or any(status.state != "done" for status in states):
         raise typer.Exit(FAILED)
 
 
-def _limits(site: Site, profile: Path, each: int, gpus: list[str]) -> list[str]:
-    """Snakemake's options of how much runs at once: on a cluster so many jobs, here as many as there are GPUs, or one."""
+def _limits(site: Site, profile: Path, threads: int, gpus: list[str]) -> list[str]:
+    """Snakemake's limits on parallel jobs: on a cluster ``site.at_once`` jobs, here one for each GPU, or a single one."""
     from cryovae.batch.engine import executor_of, queue_options
 
     executor = executor_of(profile)
     if executor != "local":
         return ["--jobs", str(site.at_once), *(queue_options() if executor == "slurm" else [])]
-    return ["--cores", str(each * max(1, len(gpus))), "--resources", f"gpu={len(gpus)}"]
+    return ["--cores", str(threads * max(1, len(gpus))), "--resources", f"gpu={len(gpus)}"]
 
 
-def _tell_problems(batch: Opened) -> None:
-    """Rows that cannot be read: on the terminal, and in records of their own."""
+def _print_problems(batch: Opened) -> None:
+    """Print the rows that cannot be read, and write a record of each."""
     from cryovae.batch.steps import note_failure
     from cryovae.workflows.run_folder import RunFolder
 
@@ -178,7 +154,7 @@ def _tell_problems(batch: Opened) -> None:
         note_failure(RunFolder(batch.out / name, name, batch.batch.suffix), why)
 
 
-def _say(states: list[Any], page: Path) -> None:
+def _print_states(states: list[Any], page: Path) -> None:
     from cryovae.batch.status import table_of
 
     print(table_of(states))
@@ -186,25 +162,25 @@ def _say(states: list[Any], page: Path) -> None:
 
 
 def status(output: Folder) -> None:
-    """Show what is done, running, failed and why, with times and figures; write summary.html and summary.csv anew."""
+    """Show which rows are done, running or failed and why, with times and figures; rewrite summary.html and summary.csv."""
     from cryovae.batch.plan import open_batch
     from cryovae.batch.summary import SUMMARY, write_summary
 
-    _say(write_summary(open_batch(output.resolve())), output / SUMMARY)
+    _print_states(write_summary(open_batch(output.resolve())), output / SUMMARY)
 
 
 def step(
     kind: Annotated[str, typer.Argument(help="mask, train, restore or evaluate.")],
     output: Folder,
     row: Annotated[str | None, typer.Option(help="Name or number, from 1, of a row of the table.")] = None,
-    mark: Annotated[Path | None, typer.Option(help="File that is made when the step is done.")] = None,
+    mark: Annotated[Path | None, typer.Option(help="File that is created when the step is done.")] = None,
 ) -> None:
-    """One job of a batch: what the workflow runs, and what a script of your own may run. Resumes what was interrupted."""
+    """Run one job of a batch, as the workflow or a script of your own does. Resumes what was interrupted."""
     if kind not in ("mask", "train", "restore", "evaluate"):
         raise InputError(f"step {kind} found, expected mask, train, restore or evaluate")
     if (kind == "train") != (row is None):
-        found = "without --row" if row is None else "with --row"
-        raise InputError(f"step {kind} found {found}, expected a row, by name or number, for every step but train")
+        usage = "without --row" if row is None else "with --row"
+        raise InputError(f"step {kind} found {usage}, expected a row, by name or number, for every step but train")
     try:
         with _one_gpu(output):
             _step(kind, output.resolve(), row)
@@ -223,7 +199,7 @@ def _step(kind: str, output: Path, row: str | None) -> None:
     from cryovae.batch.plan import open_batch
 
     batch = open_batch(output)
-    device = device_of(batch.batch.device, batch.batch.threads)
+    device = ComputeOptions(batch.batch.device, batch.batch.threads).open_device()
     name = None if row is None else batch.named(row)
     if name is None:
         steps.train_step(batch, device)
@@ -237,16 +213,16 @@ def _step(kind: str, output: Path, row: str | None) -> None:
 
 @contextmanager
 def _one_gpu(output: Path) -> Iterator[None]:
-    """On a machine with several GPUs and no scheduler: the first that no other job of the batch has. Before torch is imported."""
+    """Select the first GPU that no other job of the batch uses, on a machine without a scheduler. Call before importing torch."""
     import fcntl
     import json
 
     plan = output / "batch" / "batch.json"
     gpus = json.loads(plan.read_text()).get("gpus", []) if plan.is_file() else []
     for gpu in gpus if len(gpus) > 1 else []:
-        with (plan.parent / f".gpu_{gpu}").open("w") as held:
+        with (plan.parent / f".gpu_{gpu}").open("w") as lock:
             try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 continue
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
@@ -256,11 +232,11 @@ def _one_gpu(output: Path) -> Iterator[None]:
 
 
 def site() -> None:
-    """Print the file that tells what your cluster wants to be told, to fill in: cryovae batch site > site.toml."""
+    """Print a template for the settings of your cluster: cryovae batch site > site.toml."""
     from cryovae.batch.site import TEMPLATE
 
     print(TEMPLATE.read_text(), end="")
 
 
 for command in (run, status, step, site):
-    app.command()(reported(command))
+    app.command()(reported(grouped(command)))

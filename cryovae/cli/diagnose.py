@@ -7,32 +7,37 @@ from typing import Annotated
 
 import typer
 
-from cryovae.cli.options import Device, Overwrite, Threads, VoxelSize, device_of
 from cryovae.errors import InputError
+from cryovae.workflows.compute import ComputeOptions
+from cryovae.workflows.geometry import GeometryOptions
+from cryovae.workflows.options import only, without
+from cryovae.workflows.requests import OutputOptions
 
 
 def diagnose(
     run: Annotated[Path, typer.Argument(help="Folder of a run of the variational model, as restore writes it.")],
+    *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for table and picture; that of the run without it.")
+        Path | None, typer.Option("--output", "-o", help="Folder for table and picture; the folder of the run without it.")
     ] = None,
-    patches: Annotated[int, typer.Option(help="Patches that are looked at: held-out ones, if there are any.")] = 6,
+    patches: Annotated[int, typer.Option(help="Patches that are scored: held-out ones, if there are any.")] = 6,
     steps: Annotated[
-        int | None, typer.Option(help="Steps of the search for each patch's own posterior, 60; or of training at each beta.")
+        int | None, typer.Option(help="Steps of optimisation of each patch's own posterior, 60; or of training at each beta.")
     ] = None,
     draws: Annotated[int, typer.Option(help="Draws of each posterior for the bounds.")] = 16,
     rate_distortion: Annotated[
-        bool, typer.Option("--rate-distortion", help="Train the model on at several beta instead: rate against distortion.")
+        bool, typer.Option("--rate-distortion", help="Continue the training at several beta instead: rate against distortion.")
     ] = False,
     beta: Annotated[list[float] | None, typer.Option(help="Weights of the KL for --rate-distortion; may be repeated.")] = None,
-    temperatures: Annotated[int, typer.Option(help="Of annealed importance sampling, where the model is small enough.")] = 300,
+    temperatures: Annotated[
+        int, typer.Option(help="Temperatures of annealed importance sampling, where the model is small enough.")
+    ] = 300,
     seed: Annotated[int, typer.Option(help="Random seed; the same gives the same figures.")] = 0,
-    voxel_size: VoxelSize = None,
-    device: Device = "auto",
-    threads: Threads = None,
-    overwrite: Overwrite = False,
+    geometry: Annotated[GeometryOptions, only("voxel_size")],
+    compute: Annotated[ComputeOptions, without("memory")],
+    results: Annotated[OutputOptions, only("overwrite")],
 ) -> None:
-    """Say what a trained model has learned and what it has not: its bound taken apart, its gaps, collapsed levels."""
+    """Show what a trained model has learned: the terms of its bound, its gaps, and its collapsed levels."""
     if patches < 2:
         raise InputError(f"--patches {patches} found, expected 2 or more: they are compared with each other")
     if steps is not None and steps < 1:
@@ -41,7 +46,7 @@ def diagnose(
         raise InputError(f"--draws {draws} and --temperatures {temperatures} found, expected 2 draws and 1 temperature or more")
     if beta and (not rate_distortion or min(beta) < 0):
         raise InputError(f"--beta {min(beta):g} found, expected 0 or more, and --rate-distortion")
-    chosen = device_of(device, threads)
+    device = compute.open_device()
 
     from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig
     from cryovae.workflows.diagnose import diagnose_run
@@ -50,7 +55,9 @@ def diagnose(
     if rate_distortion:
         from cryovae.workflows.rate_distortion import rate_distortion_run
 
-        picture = rate_distortion_run(run, output, beta, patches, steps, draws, seed, voxel_size, chosen, overwrite)
+        picture = rate_distortion_run(
+            run, output, beta, patches, steps, draws, seed, geometry.voxel_size, device, results.overwrite
+        )
     else:
-        picture = diagnose_run(run, output, patches, config, voxel_size, chosen, overwrite)
+        picture = diagnose_run(run, output, patches, config, geometry.voxel_size, device, results.overwrite)
     print(f"picture: {picture}")

@@ -7,37 +7,40 @@ from typing import Annotated
 
 import typer
 
-from cryovae.cli.options import Device, Overwrite, Threads, VoxelSize, device_of
 from cryovae.errors import InputError
+from cryovae.workflows.compute import ComputeOptions
+from cryovae.workflows.geometry import GeometryOptions
+from cryovae.workflows.options import only, without
+from cryovae.workflows.requests import OutputOptions
 
 SOURCES = ("prior", "patches")
 
 
 def sample(
     run: Annotated[Path, typer.Argument(help="Folder of a run of the variational model, of restore or train.")],
+    *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for the patches; 'drawn' in that of the run without it.")
+        Path | None, typer.Option("--output", "-o", help="Folder for the patches; without it, 'drawn' in the folder of the run.")
     ] = None,
     source: Annotated[
         str,
-        typer.Option(
-            "--from", help="prior: the model's own; patches: the Gaussian of the codes of the tomogram's patches, all latents."
-        ),
+        typer.Option("--from", help="prior: that of the model; patches: the Gaussian of all latents of the tomogram's patches."),
     ] = "prior",
     count: Annotated[int, typer.Option(help="How many patches.")] = 8,
     temperature: Annotated[float, typer.Option(help="Standard deviation of the draws; 1 is the distribution itself.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Random seed; the same gives the same patches.")] = 0,
     between: Annotated[
         tuple[str, str] | None,
-        typer.Option(help="Walk between the patches about two places of the tomogram instead, in voxels.", metavar="Z,Y,X Z,Y,X"),
+        typer.Option(
+            help="Interpolate between the patches about two positions of the tomogram instead, in voxels.", metavar="Z,Y,X Z,Y,X"
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Patches of the walk, both ends included.")] = 8,
-    voxel_size: VoxelSize = None,
-    device: Device = "auto",
-    threads: Threads = None,
-    overwrite: Overwrite = False,
+    steps: Annotated[int, typer.Option(help="Patches of the interpolation, both ends included.")] = 8,
+    geometry: Annotated[GeometryOptions, only("voxel_size")],
+    compute: Annotated[ComputeOptions, without("memory")],
+    results: Annotated[OutputOptions, only("overwrite")],
 ) -> None:
-    """Draw new patches from a trained model, or walk between two: MRC files, and their slices on one sheet."""
+    """Draw new patches from a trained model, or interpolate between two: MRC files, and their slices on one sheet."""
     if source not in SOURCES:
         raise InputError(f"--from {source} found, expected {' or '.join(SOURCES)}")
     if count < 1:
@@ -47,15 +50,15 @@ def sample(
     if steps < 2:
         raise InputError(f"--steps {steps} found, expected 2 or more: both ends are among them")
     ends = None if between is None else (_place(between[0]), _place(between[1]))
-    chosen = device_of(device, threads)
+    device = compute.open_device()
     where = output or run / "drawn"
 
     from cryovae.workflows.sample import sample_run, walk_run
 
     if ends is not None:
-        sheet = walk_run(run, where, ends, steps, voxel_size, chosen, overwrite)
+        sheet = walk_run(run, where, ends, steps, geometry.voxel_size, device, results.overwrite)
     else:
-        sheet = sample_run(run, where, source, count, temperature, seed, voxel_size, chosen, overwrite)
+        sheet = sample_run(run, where, source, count, temperature, seed, geometry.voxel_size, device, results.overwrite)
     print(f"drawn: {sheet}")
 
 

@@ -14,14 +14,14 @@ from cryovae.errors import InputError
 def view(
     run: Annotated[Path, typer.Argument(help="The folder of a run of cryovae restore, or a tomogram.")],
 ) -> None:
-    """Open napari with a run in place, its input, mean, std and samples, to compare, doubt and explore; or a tomogram."""
+    """Open a run in napari, its input, mean, std and samples, to compare them and see the uncertainty; or a tomogram."""
     if find_spec("napari") is None:
         raise InputError('napari is not installed, expected for cryovae view: pip install "cryovae[napari]"')
     from cryovae.napari_plugin.opening import WIDGETS, layers_at, opened
 
-    found = layers_at(run)
+    layers = layers_at(run)
     from napari import run as until_closed
 
-    viewer = opened(found, f"cryovae: {run}", WIDGETS if run.is_dir() else WIDGETS[:1])
+    viewer = opened(layers, f"cryovae: {run}", WIDGETS if run.is_dir() else WIDGETS[:1])
     until_closed()
     del viewer

@@ -24,6 +24,7 @@ from cryovae.report.page import write_report
 from cryovae.report.score_tables import print_tables
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.geometry_record import geometry_of
+from cryovae.workflows.run_folder import read_record
 
 
 @dataclass(frozen=True)
@@ -100,19 +101,10 @@ def find(restored: Path) -> Found:
     """A restored tomogram, and the run.json beside it that has its name. InputError if it is no volume."""
     volume = read_volume(restored)
     for path in (restored.parent / "run.json", *sorted(restored.parent.glob("*_run.json"))):
-        record = _record(path)
+        record = read_record(path)
         if record.get("name") and restored.name.startswith(f"{record['name']}_"):
             return Found(restored, volume, record["name"], record, path, bool(record.get("unrotated")))
     return Found(restored, volume, re.sub("_mean$", "", restored.stem))
-
-
-def _record(path: Path) -> dict[str, Any]:
-    """A run.json; empty if there is none, or if it was cut short."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
-        return {}
-    return found
 
 
 def evaluate_volume(

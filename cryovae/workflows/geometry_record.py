@@ -1,4 +1,4 @@
-"""A tilt geometry as it stands in run.json, and back: angles in degrees and all else that is not as usual."""
+"""Converts a tilt geometry to its record in run.json and back: angles in degrees, and the fields that are not default."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ FIELDS = ("axis_angle", "x_tilt", "weights", "thickness", "conical")
 
 
 def recorded(tilts: TiltGeometry) -> dict[str, Any]:
-    """What ``geometry_of`` reads; lowest and highest are for whoever reads the file."""
+    """The record of a geometry, which ``geometry_of`` reads; lowest and highest are for people."""
     plain = TiltGeometry(tilts.angles)
-    found: dict[str, Any] = {"lowest": tilts.lowest, "highest": tilts.highest, "angles": list(tilts.angles)}
+    record: dict[str, Any] = {"lowest": tilts.lowest, "highest": tilts.highest, "angles": list(tilts.angles)}
     for name in FIELDS:
         value = getattr(tilts, name)
         if value != getattr(plain, name):
-            found[name] = list(value) if isinstance(value, tuple) else value
-    return found | ({} if tilts.second is None else {"second": recorded(tilts.second)})
+            record[name] = list(value) if isinstance(value, tuple) else value
+    return record | ({} if tilts.second is None else {"second": recorded(tilts.second)})
 
 
 def geometry_of(record: dict[str, Any]) -> TiltGeometry:
-    """A geometry from its record; those of earlier versions hold lowest and highest only."""
+    """A geometry from its record; records of earlier versions hold lowest and highest only."""
     angles = tuple(float(a) for a in record.get("angles") or (record["lowest"], record["highest"]))
     known = {name: record[name] for name in FIELDS if name in record}
     if "weights" in known:

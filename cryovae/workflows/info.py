@@ -1,4 +1,4 @@
-"""Prints what is known of a tomogram before it is restored."""
+"""Prints header, statistics and visible wedge of a tomogram before it is restored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from cryovae.tomogram import TiltGeometry
 
 
 def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float | None, unrotated: bool | None = None) -> None:
-    """Header, statistics and the wedge in the power spectrum of one volume."""
+    """Print header, statistics and the wedge in the power spectrum of one volume.
+
+    Args:
+        path: an MRC file or OME-Zarr folder.
+        tilts: the tilt geometry to compare with, or None.
+        voxel_size: in angstrom, over the header.
+        unrotated: whether the beam is along the middle axis; None to detect it.
+    """
     volume = read_volume(path)
     density = np.asarray(volume.density, dtype=np.float32)
     nz, ny, nx = density.shape
@@ -41,7 +48,7 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
     seen = wedge_seen(density) if not unrotated else None
     if unrotated or (unrotated is None and seen is not None and middle_is_thin(density.shape) and beam_axis(seen) == 1):
         print(
-            "lies          unrotated, the beam along the middle axis: turned by -90 degrees about x on reading, back on writing"
+            "lies          unrotated, the beam along the middle axis: rotated by -90 degrees about x on reading, back on writing"
         )
         seen = wedge_seen(upright(density))
     if seen is not None:
@@ -49,14 +56,14 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
 
 
 def _print_wedge(seen: WedgeSeen, tilts: TiltGeometry | None) -> None:
-    """The axes and ranges that the power spectrum shows, those given, and where they disagree."""
-    for number, axis in enumerate(seen.axes):
-        print(f"wedge seen    {described(axis)}" + (f" (about +-3), {seen.step:.1f} nats deep" if number == 0 else ""))
+    """Print the axes and ranges in the power spectrum, the given ones, and disagreements."""
+    for number, visible in enumerate(seen.axes):
+        print(f"wedge seen    {described(visible)}" + (f" (about +-3), {seen.step:.1f} nats deep" if number == 0 else ""))
     if not seen.axes:
         print(f"wedge seen    none: no range of tilts stands out in the power spectrum (deepest step {seen.step:.1f} nats)")
     elif len(seen.axes) == 1 and abs(seen.lowest + seen.highest) <= LOPSIDED:
         print("handedness    cannot be seen: the range is its own mirror image")
-    for given in tilts.axes if tilts else ():
-        print(f"wedge given   {given.words}")
+    for axis in tilts.axes if tilts else ():
+        print(f"wedge given   {axis.words}")
     for line in disagreements(seen, tilts):
         print(f"warning       {line}")

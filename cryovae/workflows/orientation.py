@@ -1,4 +1,4 @@
-"""Whether a volume lies in its file as IMOD's tilt writes it, the beam along the middle axis: by its shape and its spectrum."""
+"""Detects volumes as IMOD's tilt writes them, with the beam along the middle axis, by shape and spectrum."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from cryovae.io.files import read_volume
 from cryovae.io.orientation import middle_is_thin
 from cryovae.io.stored import released
 
-# Voxels along each axis, from the middle, by which a volume that is not held in memory is judged.
+# Voxels along each axis that are used of a volume that stays on the disk.
 LOOKED_AT = 256
 
 
 def is_unrotated(path: Path, said: bool | None, most: int | None = None) -> bool:
-    """What the user said, else: the middle axis is clearly the thinnest, and the wedge that is seen has the beam along it.
+    """Whether the beam is along the middle axis: it is clearly the thinnest, and the visible wedge has the beam along it.
 
-    most: voxels along each axis that are looked at, or None for all.
+    Args:
+        path: an MRC file or OME-Zarr folder.
+        said: what the user said, which is returned, or None.
+        most: voxels along each axis that are used, from the middle; None for all.
     """
     if said is not None:
         return said
@@ -30,7 +33,7 @@ def is_unrotated(path: Path, said: bool | None, most: int | None = None) -> bool
     if most is not None:
         starts = [max((size - most) // 2, 0) for size in density.shape]
         z, y, x = (slice(start, start + most) for start in starts)
-        found = np.array(density[z, y, x])
+        middle = np.array(density[z, y, x])
         released(density)
-        return beam_axis(wedge_seen(found)) == 1
+        return beam_axis(wedge_seen(middle)) == 1
     return beam_axis(wedge_seen(np.asarray(density))) == 1

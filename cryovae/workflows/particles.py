@@ -26,8 +26,8 @@ def tomograms_of_particles(particles: Sequence[Particle], voxel_size: float | No
 def tomogram_of(particle: Particle, voxel_size: float | None = None) -> Tomogram:
     """One particle. InputError if its file cannot be read, or a stack does not have the images of its tilts."""
     if not particle.stacked:
-        found = load_tomogram(particle.file, None, particle.geometry, voxel_size or particle.voxel_size)
-        return Tomogram(particle.name, found.density, found.voxel_size, found.tilts, None, found.source)
+        subtomogram = load_tomogram(particle.file, None, particle.geometry, voxel_size or particle.voxel_size)
+        return Tomogram(particle.name, subtomogram.density, subtomogram.voxel_size, subtomogram.tilts, None, subtomogram.source)
     volume = read_volume(particle.file)
     images, angles, axes = images_of(particle, np.asarray(volume.density, dtype=np.float32))
     size = voxel_size_of(volume, voxel_size or particle.voxel_size)

@@ -1,4 +1,4 @@
-"""Progress with what remains: a bar on a terminal, a plain line with the time every few seconds elsewhere."""
+"""Progress with the remaining time: a bar on a terminal, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -12,18 +12,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cryovae.workflows.run_folder import log
 
-# Between two lines where there is no terminal; a window that reads them asks for more.
+# Seconds between two lines without a terminal; the window in napari sets fewer.
 SECONDS = float(os.environ.get("CRYOVAE_PROGRESS_SECONDS", "15"))
 
 
 class Watch:
-    """Shows how far a long piece of work is. Use as a context manager; call ``update`` as often as you like."""
+    """Shows the progress of a long task. Use it as a context manager, and call ``update`` as often as you like.
+
+    Attributes:
+        title: name of the task.
+        total: number of its parts.
+        first: parts that were done before.
+    """
 
     def __init__(self, title: str, total: int, done: int = 0) -> None:
         self.title, self.total, self.first = title, total, done
         self._bar: Progress | None = None
         self._said = time.monotonic()
-        # When the first part was done, and what it was: what comes before, a calibration say, is no measure of the rest.
+        # Time and number of the first part that was done: what comes before it, e.g. a calibration, says nothing of the rest.
         self._from: tuple[float, int] | None = None
 
     def __enter__(self) -> Watch:
@@ -39,7 +45,7 @@ class Watch:
             self._bar.stop()
 
     def update(self, done: int, note: str = "", total: int | None = None) -> None:
-        """Say that ``done`` of the total are done, with a few figures."""
+        """Report that ``done`` of ``total`` parts are done; ``note`` has a few figures."""
         self.total = self.total if total is None else total
         now = time.monotonic()
         if self._bar is not None:
@@ -57,5 +63,5 @@ class Watch:
 
 def clock(seconds: float) -> str:
     """h:mm:ss."""
-    whole = int(seconds)
-    return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+    count = int(seconds)
+    return f"{count // 3600}:{count % 3600 // 60:02d}:{count % 60:02d}"

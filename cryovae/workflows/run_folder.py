@@ -18,18 +18,25 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryovae import __version__, distributed
+from cryovae.aliases import current_settings
 from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file, write_text
 
 log = logging.getLogger("cryovae")
-GIVEN = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CPUS_PER_TASK", "SLURM_RESTART_COUNT", "CUDA_VISIBLE_DEVICES")
+JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CPUS_PER_TASK", "SLURM_RESTART_COUNT", "CUDA_VISIBLE_DEVICES")
 
 
 class RunFolder:
     """A folder for results, and the record of the run that made them.
 
-    A second tomogram restored into the same folder puts its name before the names of its record, so that nothing is lost.
-    Of several ranks the first alone has it: the others write into a folder of their own, which is gone when they end.
+    If the folder has the record of another tomogram, the files of this record begin with the name of the tomogram. Only rank 0
+    writes into the folder; each other rank has a temporary folder, which is removed when it ends.
+
+    Attributes:
+        folder: where the files go.
+        name: of the tomogram, the beginning of the names of its results.
+        suffix: of the volumes, .mrc or .zarr.
+        record: the content of run.json.
     """
 
     def __init__(self, folder: Path, name: str, suffix: str = ".mrc") -> None:
@@ -48,15 +55,15 @@ class RunFolder:
         self._began = time.time()
 
     def path(self, name: str) -> Path:
-        """Where a file of the record lies."""
+        """The path of a file of the record."""
         return self.folder / f"{self.prefix}{name}"
 
     def saved(self, name: str) -> Path:
-        """Where a file lies that all ranks see, whichever asks."""
+        """The path of a file of the record in the folder that all ranks share."""
         return self._shared / f"{self.prefix}{name}"
 
     def result(self, kind: str) -> Path:
-        """Where a restored volume lies, e.g. ts_01_mean.mrc, or ts_01_mean.zarr."""
+        """The path of a restored volume, e.g. ts_01_mean.mrc or ts_01_mean.zarr."""
         return self.folder / f"{self.name}_{kind}{self.suffix}"
 
     def begin(self, command: str, inputs: dict[str, Path], config: dict[str, Any], seed: int) -> None:
@@ -81,12 +88,12 @@ class RunFolder:
         self.save()
 
     def save(self, **figures: Any) -> None:
-        """Write run.json anew with further figures."""
+        """Add figures to run.json."""
         self.record |= figures
         write_text(self.path("run.json"), json.dumps(self.record, indent=2) + "\n")
 
     def tell(self, notes: Sequence[str]) -> None:
-        """Say what was decided on reading the inputs: to the user, in the log, and in the record."""
+        """Report what was decided on reading the inputs: on stderr, in the log, and in the record."""
         for note in notes:
             print(note, file=sys.stderr)
             log.info("%s", note)
@@ -94,7 +101,7 @@ class RunFolder:
             self.save(notes=list(notes))
 
     def end(self, status: str, **figures: Any) -> None:
-        """Note how the run ended, and how long it took."""
+        """Record how the run ended, and how long it took."""
         self.save(status=status, seconds=round(time.time() - self._began, 1), **figures)
         for handler in list(log.handlers):
             if isinstance(handler, logging.FileHandler):
@@ -104,7 +111,7 @@ class RunFolder:
 
 @contextmanager
 def noted(folder: RunFolder) -> Iterator[None]:
-    """Note in run.json how the run ended, whatever happened."""
+    """Record in run.json how the run ended, also if it failed."""
     try:
         yield
     except BaseException as error:
@@ -115,7 +122,7 @@ def noted(folder: RunFolder) -> Iterator[None]:
 
 
 class Metrics:
-    """metrics.csv: a row a step that is reported; on resuming, rows past the saved step are dropped."""
+    """metrics.csv, with a row for each step that is reported; on resuming, rows after the saved step are dropped."""
 
     def __init__(self, path: Path, columns: list[str], step: int) -> None:
         self.path, self.columns = path, columns
@@ -128,7 +135,7 @@ class Metrics:
         self._writer = csv.DictWriter(self._file, columns, restval="", extrasaction="ignore")
 
     def add(self, row: dict[str, float]) -> None:
-        """Append a row, and put it on the disk."""
+        """Append a row, and flush the file."""
         self._writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
         self._file.flush()
 
@@ -138,7 +145,7 @@ class Metrics:
 
 
 def read_metrics(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv, none if there is no file."""
+    """The rows of a metrics.csv; none if there is no file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -146,7 +153,7 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file; of a folder, that of the names and checksums of its files in their order."""
+    """SHA-256 of a file; of a folder, that of the sorted names and checksums of its files."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         lines = "".join(f"{file.relative_to(path).as_posix()} {checksum(file)}\n" for file in files)
@@ -156,13 +163,13 @@ def checksum(path: Path) -> str:
 
 
 def stamp(path: Path) -> dict[str, int]:
-    """Bytes and last change (ns) of a file, or of all in a folder: while both stay, its checksum need not be computed anew."""
-    found = [file.stat() for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
-    return {"bytes": sum(s.st_size for s in found), "changed": max((s.st_mtime_ns for s in found), default=0)}
+    """Size in bytes and last change in ns of a file, or of a folder. While both stay, the checksum need not be computed again."""
+    stats = [file.stat() for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()]
+    return {"bytes": sum(s.st_size for s in stats), "changed": max((s.st_mtime_ns for s in stats), default=0)}
 
 
 def unchanged(inputs: Mapping[str, Any]) -> bool:
-    """Whether the files of a record are as they were: by size and time, and where these differ, by their checksums."""
+    """Whether the input files of a record are unchanged: by size and time, and if these differ, by checksum."""
     return all(_same(about) for about in inputs.values())
 
 
@@ -175,23 +182,26 @@ def _same(about: Mapping[str, Any]) -> bool:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A run.json; empty if there is none, or it cannot be read."""
+    """A run.json of any version by the names of today; empty if there is none, or it cannot be read."""
     try:
-        found = json.loads(path.read_text())
+        record = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(record, dict):
+        return {}
+    settings = record.get("config")
+    return record | {"config": current_settings(settings)} if isinstance(settings, dict) else record
 
 
 def process() -> dict[str, Any]:
-    """Where a run runs: host, process, and what a cluster gave it."""
-    given = {name.lower(): os.environ[name] for name in GIVEN if name in os.environ}
-    return {"host": platform.node(), "pid": os.getpid(), **given}
+    """Host and process of a run, and its job on a cluster."""
+    job = {name.lower(): os.environ[name] for name in JOB_VARIABLES if name in os.environ}
+    return {"host": platform.node(), "pid": os.getpid(), **job}
 
 
 def _name_of(path: Path) -> str | None:
-    found: str | None = read_record(path).get("name")
-    return found
+    name: str | None = read_record(path).get("name")
+    return name
 
 
 def _versions() -> dict[str, str]:

@@ -1,8 +1,7 @@
-"""What a run folder was made from: its model, its tomogram with its tilts, and its voxel size, by run.json."""
+"""The inputs of a finished run by its run.json: its model, its tomogram with tilts, and its voxel size."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,34 +14,34 @@ from cryovae.io.load import load_tomogram
 from cryovae.io.volume import LARGEST, voxel_size_of
 from cryovae.tomogram import Optics, Tomogram
 from cryovae.workflows.geometry_record import geometry_of
+from cryovae.workflows.run_folder import read_record
 
 
 def record_of(folder: Path) -> dict[str, Any]:
-    """run.json of a folder, its paths as seen from here. InputError if there is none, or it was cut short."""
+    """run.json of a folder, with paths relative to where the run was started. InputError if there is none, or it is damaged."""
     path = folder / "run.json"
     if not path.is_file():
         raise InputError(f"{folder} has no run.json: give the folder of a run, as cryovae restore and train write it")
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}): give the folder of another run") from error
-    began_in = Path(found.get("directory", ""))
-    for given in found.get("inputs", {}).values():
-        given["path"] = str(began_in / given["path"])
-    if found.get("model"):
-        found["model"] = str(began_in / found["model"])
-    return found
+    record = read_record(path)
+    if not record:
+        raise InputError(f"{path} cannot be read: give the folder of another run")
+    directory = Path(record.get("directory", ""))
+    for about in record.get("inputs", {}).values():
+        about["path"] = str(directory / about["path"])
+    if record.get("model"):
+        record["model"] = str(directory / record["model"])
+    return record
 
 
 def inputs_in(record: dict[str, Any]) -> dict[str, Path]:
-    """The input files of a run by their role; relative ones are those from where it was started, if they are still there."""
-    where = Path(record.get("directory", ""))
-    found = {role: Path(given["path"]) for role, given in record.get("inputs", {}).items()}
-    return {role: where / path if (where / path).exists() else path for role, path in found.items()}
+    """The input files of a run by their role; relative paths are those from where the run was started, if they exist."""
+    directory = Path(record.get("directory", ""))
+    files = {role: Path(about["path"]) for role, about in record.get("inputs", {}).items()}
+    return {role: directory / path if (directory / path).exists() else path for role, path in files.items()}
 
 
 def variational_model_of(folder: Path) -> Checkpoint:
-    """The model in a run folder, or that it was restored with. InputError if it has no latents, or is gone."""
+    """The model in a run folder, or the model that restored it. InputError if it has no latents, or is gone."""
     path = folder / MODEL
     if not path.is_file():
         named = record_of(folder).get("model")
@@ -57,26 +56,31 @@ def variational_model_of(folder: Path) -> Checkpoint:
 
 
 def tomogram_of(folder: Path, voxel_size: float | None = None) -> Tomogram:
-    """The tomogram that a run restored, with the beam along z; voxel_size in angstrom overrides its header.
+    """The tomogram that a run restored, with the beam along z.
 
-    InputError if run.json names none with its tilts, as that of ``cryovae train`` does, or its files are gone.
+    Args:
+        folder: of the run.
+        voxel_size: in angstrom, over the header.
+
+    Raises:
+        InputError: run.json names no tomogram with its tilts, as that of ``cryovae train``, or the files are gone.
     """
     record = record_of(folder)
-    named = inputs_in(record)
+    files = inputs_in(record)
     if "angles" not in (record.get("tilts") or {}):
         raise InputError(f"run.json of {folder} names no tomogram and its tilts: give the folder of a cryovae restore")
-    halves = (named["half1"], named["half2"]) if "half1" in named else None
-    full = None if halves else named.get("tomogram")
+    halves = (files["half1"], files["half2"]) if "half1" in files else None
+    full = None if halves else files.get("tomogram")
     for path in halves or ([full] if full else []):
         if not path.exists():
             raise InputError(f"{path}, from which {folder} was made, is not there: go to the folder where that was run")
-    found = load_tomogram(full, halves, geometry_of(record["tilts"]), voxel_size, bool(record.get("unrotated")))
+    tomogram = load_tomogram(full, halves, geometry_of(record["tilts"]), voxel_size, bool(record.get("unrotated")))
     optics = record.get("optics")
-    return found if not optics else replace(found, optics=_optics(optics))
+    return tomogram if not optics else replace(tomogram, optics=_optics(optics))
 
 
 def voxel_size_in(folder: Path, override: float | None = None) -> float:
-    """Voxel size in angstrom of the tomograms of a run, by the first of its inputs that is still there; InputError if none is."""
+    """Voxel size in angstrom of the tomograms of a run, by its first input that still exists; InputError if none does."""
     if override is not None:
         if not 0 < override < LARGEST:
             raise InputError(f"--voxel-size {override:g} found, expected angstrom above 0, e.g. 10.0")
@@ -88,7 +92,7 @@ def voxel_size_in(folder: Path, override: float | None = None) -> float:
 
 
 def place_upright(place: Sequence[float], tomogram: Tomogram) -> tuple[float, float, float]:
-    """A place (z, y, x) in the files of a tomogram, in voxels, as one with the beam along z; see ``io.orientation``."""
+    """Convert a position (z, y, x) in the files of a tomogram, in voxels, to one with the beam along z."""
     first, middle, last = place
     return (tomogram.shape[0] - 1 - middle, first, last) if tomogram.unrotated else (first, middle, last)
 

@@ -1,6 +1,6 @@
-"""Leaving when asked: Ctrl-C, and SIGTERM and SIGUSR1, by which clusters announce that a job's time is over.
+"""Stops a run on Ctrl-C, and on SIGTERM and SIGUSR1, by which clusters announce that the time of a job is over.
 
-A command leaves at once, and what it was writing is removed. Training saves its state first, at its next step.
+A command stops at once, and the file that it was writing is removed. Training first saves its state, at its next step.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-# Clusters kill 30 s after SIGTERM: a step that lasts longer than this many seconds is not waited for.
+# Seconds to wait for the end of a step: clusters kill a job 30 s after SIGTERM.
 PATIENCE = 20.0
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-# Those that have come to this process.
+# The signals that this process has received.
 received: set[int] = set()
 
 
 class Terminated(Exception):
-    """The run was stopped by SIGTERM or SIGUSR1. What it had is saved, or there was nothing to save."""
+    """The run was stopped by SIGTERM or SIGUSR1, and its state is saved if there was any."""
 
 
 class StoppedMidStep(Terminated):
-    """The run was stopped in the middle of a step that lasted too long; the state saved before it stays."""
+    """The run was stopped in the middle of a long step; the state that was saved before it stays."""
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 raise Terminated wherever the main thread stands; other threads get no signals."""
+    """Let SIGTERM and SIGUSR1 raise Terminated in the main thread, wherever it is."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         received.add(number)
@@ -41,9 +41,9 @@ def interruptible() -> Iterator[None]:
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
-    """Let the signals ask for a stop, at the next step, instead of breaking off; a second Ctrl-C breaks off.
+    """Let the signals ask for a stop at the next step; a second Ctrl-C stops at once.
 
-    Raises Late when SIGTERM or SIGUSR1 came and no step has ended PATIENCE seconds later.
+    Raises StoppedMidStep if no step has ended PATIENCE seconds after SIGTERM or SIGUSR1.
     """
     asked: list[int] = []
 
@@ -73,7 +73,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def _handled(handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
-    """The handlers set, and those before them put back. Only the main thread may set any: without effect elsewhere."""
+    """Set handlers, and restore the earlier ones at the end. Has no effect outside the main thread, which alone may set any."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

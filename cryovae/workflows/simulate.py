@@ -1,12 +1,13 @@
-"""Writes a simulation to files: an acquired tilt series and its tomograms, or an ideal wedge."""
+"""Writes a simulation to files: a tilt series and its tomograms, or a tomogram with an ideal wedge."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -16,16 +17,50 @@ from cryovae.io.atomic import write_text
 from cryovae.io.files import write_volume
 from cryovae.io.molecules import Molecule, read_molecule
 from cryovae.io.positions import write_positions
+from cryovae.io.tilts import read_tilts
 from cryovae.simulation.scene import Scene, SceneConfig, build_scene
 from cryovae.simulation.simulate import SimulationConfig, simulate
-from cryovae.simulation.tilt_series import AcquisitionConfig, image_scene, margin_of
+from cryovae.simulation.tilt_series import AcquisitionConfig, image_scene, margin_of, tilt_angles
 from cryovae.workflows.progress import Watch
+from cryovae.workflows.simulate_request import SimulateRequest
 
+T = TypeVar("T")
+# Signal over noise variance of an ideal wedge without --snr.
+IDEAL_SNR = 0.3
 VOLUMES = ("full", "half1", "half2", "truth", "density")
 
 
+def simulate_request(request: SimulateRequest) -> None:
+    """Simulate what is asked for, and print the paths of its files. InputError if an option is impossible."""
+    if request.acquisition not in ("tilt-series", "ideal"):
+        raise InputError(f"--acquisition {request.acquisition} found, expected tilt-series or ideal")
+    scene, series = request.scene, request.series
+    request.compute.open_device()
+    options = {f.name: getattr(group, f.name) for group in (scene, series) for f in fields(group)} | {"seed": request.seed}
+    if request.acquisition == "ideal":
+        if scene.molecule or series.tilts or scene.lamella is not None:
+            raise InputError(
+                "--molecule, --tilts or --lamella found with --acquisition ideal, expected them with tilt-series only"
+            )
+        options["snr"] = IDEAL_SNR if series.snr is None else series.snr
+        write_ideal(request.output, request.name, _config_of(SimulationConfig, options), request.results.overwrite)
+        return
+    if series.tilts:
+        options["angles"] = read_tilts(series.tilts).angles
+    else:
+        options["angles"] = tilt_angles(*series.tilt_range, series.tilt_step)
+    configs = _config_of(SceneConfig, options), _config_of(AcquisitionConfig, options)
+    write_tilt_series(request.output, request.name, *configs, scene.molecule or [], request.results.overwrite)
+
+
+def _config_of(config: type[T], options: dict[str, Any]) -> T:
+    """The settings of a part of the simulation, from the options that have their names."""
+    names = [f.name for f in fields(config)]  # type: ignore[arg-type]
+    return config(**{name: options[name] for name in names if name in options})
+
+
 class _Stages:
-    """A line of progress for each stage of the work."""
+    """Shows a line of progress for each stage of the work."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack, self._watches = stack, dict[str, Watch]()
@@ -53,14 +88,22 @@ def write_ideal(folder: Path, name: str, config: SimulationConfig, overwrite: bo
 def write_tilt_series(
     folder: Path, name: str, scene: SceneConfig, acquisition: AcquisitionConfig, molecules: Sequence[Path], overwrite: bool
 ) -> None:
-    """Simulate a tilt series of the molecules in the files named, and write its tomograms, images, tilts and molecules.
+    """Simulate a tilt series, and write its tomograms, images, tilts and molecules.
 
-    NAME_full, NAME_half1, NAME_half2, NAME_truth, NAME_density and NAME_tilts.mrc, NAME.tlt and NAME_molecules.star.
+    Files: NAME_full, NAME_half1, NAME_half2, NAME_truth, NAME_density and NAME_tilts.mrc, NAME.tlt, NAME_molecules.star.
+
+    Args:
+        folder: where the files go.
+        name: NAME, the beginning of their names.
+        scene: the specimen.
+        acquisition: the tilt series.
+        molecules: files of molecules; made-up molecules without any.
+        overwrite: whether files that are there are replaced.
     """
     paths = {kind: folder / f"{name}_{kind}.mrc" for kind in (*VOLUMES, "tilts")}
     tilts, star = folder / f"{name}.tlt", folder / f"{name}_molecules.star"
     _check_free([*paths.values(), tilts, star], overwrite)
-    read = _named_apart([read_molecule(path, scene.voxel_size) for path in molecules])
+    read = _unique_names([read_molecule(path, scene.voxel_size) for path in molecules])
     with ExitStack() as stack:
         stages = _Stages(stack)
         margin = margin_of(scene.shape, acquisition.angles, scene.slab[1] - scene.slab[0])
@@ -77,26 +120,27 @@ def write_tilt_series(
     print(f"{len(built.placements)} molecules, signal-to-noise ratio {made.snr:.3g}, tilts {len(acquisition.angles)}")
 
 
-def _named_apart(molecules: Sequence[Molecule]) -> list[Molecule]:
-    """The molecules, with numbers after names that files of different folders or kinds share."""
+def _unique_names(molecules: Sequence[Molecule]) -> list[Molecule]:
+    """The molecules, with a number after each name that occurred before."""
     seen = Counter[str]()
-    apart = []
-    for one in molecules:
-        seen[one.name] += 1
-        apart.append(one if seen[one.name] == 1 else replace(one, name=f"{one.name}_{seen[one.name]}"))
-    return apart
+    unique = []
+    for molecule in molecules:
+        seen[molecule.name] += 1
+        count = seen[molecule.name]
+        unique.append(molecule if count == 1 else replace(molecule, name=f"{molecule.name}_{count}"))
+    return unique
 
 
 def _write_molecules(path: Path, name: str, config: SceneConfig, scene: Scene) -> None:
     from scipy.spatial.transform import Rotation
 
-    placed = scene.placements
-    rotations = Rotation.concatenate([p.rotation for p in placed]) if placed else None
-    positions = np.array([p.position for p in placed])
-    write_positions(path, name, [p.name for p in placed], positions, rotations, config.shape, config.voxel_size)
+    placements = scene.placements
+    rotations = Rotation.concatenate([p.rotation for p in placements]) if placements else None
+    positions = np.array([p.position for p in placements])
+    write_positions(path, name, [p.name for p in placements], positions, rotations, config.shape, config.voxel_size)
 
 
 def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
-    there = [path for path in paths if path.exists()]
-    if there and not overwrite:
-        raise InputError(f"{there[0]} is there already: pass --overwrite, or another folder with -o")
+    existing = [path for path in paths if path.exists()]
+    if existing and not overwrite:
+        raise InputError(f"{existing[0]} is there already: pass --overwrite, or another folder with -o")

@@ -1,65 +1,20 @@
 """The command line as a user has it: bad input is one line and exit code 2, nothing half-written; a small run is whole."""
 
 import json
-import os
-import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import mrcfile
 import numpy as np
 import pytest
-import torch
-from typer.testing import CliRunner
 
 from tests.conftest import write_mrc
+from tests.helpers.cli import ALONE, RANGE, TINY, TINY_TRAIN, cryovae, process, refused
 
-TINY = [
-    "--set", "ladder.widths=[4,6,8]", "--set", "ladder.latents=[2,3,4]", "--set", "ladder.blocks=1", "--patch", "16",
-    "--set", "training.validate_every=4", "--samples", "2", "--device", "cpu", "--threads", "1",
-]  # fmt: skip
-TINY_TRAIN = [word for word in TINY if word not in ("--samples", "2")]
-RANGE = ["--tilt-range", "-60", "60"]
-
-
-ALONE = os.environ | {"OMP_NUM_THREADS": "1"}
 pytestmark = pytest.mark.usefixtures("undrawn")
-
-
-def cryovae(*arguments):
-    """Run the command line in this process: importing torch takes seconds. For what a process is, there is ``process``."""
-    from cryovae.cli.app import app
-
-    result = CliRunner().invoke(app, [str(a) for a in arguments])
-    torch.set_num_threads(1)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return SimpleNamespace(returncode=result.exit_code, stdout=result.stdout, stderr=result.stderr)
-
-
-def process(*arguments, limit=None):
-    """Run the command line in a process of its own, on one thread: two that share two cores wait for each other."""
-
-    def set_limit():
-        if limit:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-    command = [sys.executable, "-m", "cryovae", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, preexec_fn=set_limit, check=False, env=ALONE)
-
-
-def refused(result, *words):
-    """Exit code 2 and one line that holds the words."""
-    assert result.returncode == 2, result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("cryovae: ")
-    for word in words:
-        assert word in lines[0], lines[0]
 
 
 def _bad_inputs(folder: Path) -> dict[str, tuple[list, tuple]]:

@@ -11,7 +11,7 @@ from cryovae.errors import InputError
 from cryovae.io.files import read_volume, write_volume
 from cryovae.workflows.run_folder import checksum
 from tests.conftest import write_mrc
-from tests.workflows.test_cli import RANGE, TINY
+from tests.helpers.cli import RANGE, TINY
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 GREY = np.clip(np.random.default_rng(0).normal(128, 20, (16, 18, 20)), 0, 255).astype(np.uint8)

@@ -6,17 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cryovae.cli.geometry import Adjusted, adjusted_table, masks_given, with_second_axes
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume
 from cryovae.io.orientation import as_stored
 from cryovae.io.star.loading import load_entry
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.evaluate import find
+from cryovae.workflows.geometry import GeometryOptions, TiltAdjustment
 from cryovae.workflows.geometry_record import geometry_of, recorded
+from cryovae.workflows.optics import OpticsOptions
 from cryovae.workflows.table import open_table
 from tests.conftest import write_mrc
-from tests.workflows.test_cli import TINY, cryovae, refused
+from tests.helpers.cli import TINY, cryovae, refused
 
 PLAIN = TiltGeometry((-40.0, 0.0, 50.0))
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -41,28 +42,29 @@ def test_records_of_earlier_versions_are_read():
 
 
 def test_options_go_over_the_tilts_that_were_read():
-    assert Adjusted()(PLAIN) == PLAIN
-    found = Adjusted(axis_angle=4.0, pretilt=10.0, x_tilt=1.0, thickness=90.0, handedness=-1)(PLAIN)
-    assert found.angles == (30.0, -10.0, -60.0)
-    assert (found.axis_angle, found.x_tilt, found.thickness) == (4.0, 1.0, 90.0)
-    assert Adjusted(cone=True)(PLAIN).conical
+    assert TiltAdjustment()(PLAIN) == PLAIN
+    adjusted = TiltAdjustment(axis_angle=4.0, pretilt=10.0, x_tilt=1.0, thickness=90.0, handedness=-1)(PLAIN)
+    assert adjusted.angles == (30.0, -10.0, -60.0)
+    assert (adjusted.axis_angle, adjusted.x_tilt, adjusted.thickness) == (4.0, 1.0, 90.0)
+    assert TiltAdjustment(cone=True)(PLAIN).conical
     with pytest.raises(InputError, match="handedness 2 found"):
-        Adjusted(handedness=2)
+        TiltAdjustment(handedness=2)
     with pytest.raises(InputError, match="within -90 to 90"):
-        Adjusted(pretilt=60.0)(PLAIN)
+        TiltAdjustment(pretilt=60.0)(PLAIN)
 
 
 def test_the_second_axis_is_at_right_angles_to_the_first(tmp_path):
     (tmp_path / "b.tlt").write_text("-30\n0\n45\n")
-    first, again = with_second_axes([PLAIN, PLAIN], [tmp_path / "b.tlt"], Adjusted(axis_angle=-5.0, pretilt=8.0))
+    second, adjustment = tmp_path / "b.tlt", TiltAdjustment(axis_angle=-5.0, pretilt=8.0)
+    first, again = GeometryOptions(tilt_range=(-40.0, 50.0), tilts2=[second], adjustment=adjustment).geometries(2)
     assert first == again
     assert (first.axis_angle, first.second.axis_angle) == (-5.0, 85.0)
     assert first.lowest == -32
     assert first.second.angles == (-30.0, 0.0, 45.0)
     with pytest.raises(InputError, match="2 --tilts2 files found for 3"):
-        with_second_axes([PLAIN] * 3, [tmp_path / "b.tlt"] * 2, Adjusted())
+        GeometryOptions(tilt_range=(-40.0, 50.0), tilts2=[second] * 2).geometries(3)
     with pytest.raises(InputError, match="2 --mask files found for 3"):
-        masks_given([tmp_path / "m.mrc"] * 2, 3)
+        GeometryOptions(mask=[tmp_path / "m.mrc"] * 2).masks(3)
 
 
 def test_rows_of_a_table_take_masks_and_options_and_lie_as_they_lie(tmp_path, simulation):
@@ -76,18 +78,19 @@ def test_rows_of_a_table_take_masks_and_options_and_lie_as_they_lie(tmp_path, si
     columns = ("rlnMicrographName", "rlnTiltMin", "rlnTiltMax", "rlnMaskName")
     head = ["data_", "", "loop_", *(f"_{name} #{i}" for i, name in enumerate(columns, 1))]
     path.write_text("\n".join([*head, "level.mrc -50 60 None", "lying.mrc -50 60 mask.mrc"]) + "\n")
-    table = adjusted_table(open_table(path, None, None), Adjusted(handedness=-1, thickness=24.0), None, None, None)
-    level, lying = (load_entry(entry) for entry in table.entries)
-    assert (level.tilts.lowest, level.tilts.highest, lying.tilts.thickness) == (-60, 50, 24)
-    assert (level.unrotated, lying.unrotated) == (False, True)
+    options = GeometryOptions(adjustment=TiltAdjustment(handedness=-1, thickness=24.0))
+    table = open_table(path, options, OpticsOptions())
+    level, unrotated = (load_entry(entry) for entry in table.entries)
+    assert (level.tilts.lowest, level.tilts.highest, unrotated.tilts.thickness) == (-60, 50, 24)
+    assert (level.unrotated, unrotated.unrotated) == (False, True)
     assert level.mask is None
-    assert np.array_equal(lying.density, level.density)
-    assert np.array_equal(lying.mask, mask > 0)
+    assert np.array_equal(unrotated.density, level.density)
+    assert np.array_equal(unrotated.mask, mask > 0)
     with pytest.raises(InputError, match="rlnMaskName"):
-        adjusted_table(table, Adjusted(), None, [tmp_path / "mask.mrc"], None)
+        open_table(path, GeometryOptions(mask=[tmp_path / "mask.mrc"]), OpticsOptions())
     write_mrc(tmp_path / "mask.mrc", mask)
     with pytest.raises(InputError, match="row 2 has a mask of shape"):
-        open_table(path, None, None)
+        open_table(path, GeometryOptions(), OpticsOptions())
 
 
 def test_info_shows_what_is_seen_beside_what_is_given_and_warns(shared):

@@ -12,7 +12,7 @@ import pytest
 from cryovae.checkpoint import load_model, load_network, objective_of
 from cryovae.config import override, preset
 from cryovae.errors import InputError
-from tests.workflows.test_cli import TINY_TRAIN, cryovae, refused
+from tests.helpers.cli import TINY_TRAIN, cryovae, refused
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

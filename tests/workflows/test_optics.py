@@ -4,19 +4,19 @@ from pathlib import Path
 
 import pytest
 
-from cryovae.cli.optics import optics_given, table_has_optics
 from cryovae.errors import InputError
 from cryovae.tomogram import Optics
+from cryovae.workflows.optics import OpticsOptions
 
 
 def test_nothing_is_divided_out_unless_asked_for():
-    assert optics_given(None, None, 2) == [None, None]
-    assert table_has_optics(None, None, Path("t.star")) is False
+    assert OpticsOptions().for_files(2) == [None, None]
+    assert OpticsOptions().for_table(Path("t.star")) is False
 
 
 def test_one_defocus_holds_for_all_tomograms_in_micrometres():
-    found = optics_given(None, 2.5, 2, voltage=200.0, flipped=True)
-    assert found == [Optics((25000.0,), voltage=200.0, flipped=True)] * 2
+    optics = OpticsOptions(defocus=2.5, voltage=200.0, flipped=True).for_files(2)
+    assert optics == [Optics((25000.0,), voltage=200.0, flipped=True)] * 2
 
 
 @pytest.mark.parametrize(
@@ -30,21 +30,21 @@ def test_one_defocus_holds_for_all_tomograms_in_micrometres():
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(ctf, defocus, microscope, words):
-    with pytest.raises(InputError, match=words) as found:
-        optics_given(ctf, defocus, 2, **microscope)
-    assert "\n" not in str(found.value)
+    with pytest.raises(InputError, match=words) as error:
+        OpticsOptions(ctf, defocus, **microscope).for_files(2)
+    assert "\n" not in str(error.value)
 
 
 def test_angles_alone_are_no_optics(tmp_path):
     (tmp_path / "a.tlt").write_text("-60\n0\n60\n")
-    with pytest.raises(InputError, match="nothing of the defocus"):
-        optics_given([tmp_path / "a.tlt"], None, 1)
+    with pytest.raises(InputError, match="has no defocus"):
+        OpticsOptions([tmp_path / "a.tlt"]).for_files(1)
 
 
 def test_a_table_names_itself_or_nothing(tmp_path):
     table = tmp_path / "t.star"
-    assert table_has_optics([tmp_path / "." / "t.star"], None, table)
+    assert OpticsOptions([tmp_path / "." / "t.star"]).for_table(table)
     with pytest.raises(InputError, match="expected the table itself"):
-        table_has_optics([tmp_path / "u.star"], None, table)
+        OpticsOptions([tmp_path / "u.star"]).for_table(table)
     with pytest.raises(InputError, match="rlnDefocus"):
-        table_has_optics(None, 2.5, table)
+        OpticsOptions(defocus=2.5).for_table(table)

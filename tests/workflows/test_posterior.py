@@ -18,7 +18,19 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 @pytest.mark.slow
 def test_a_flow_is_trained_kept_and_sampled(small_files: dict[str, Path], tmp_path: Path) -> None:
     run, tilts = tmp_path / "run", ["--tilts", small_files["tilts"]]
-    words = [small_files["full"], *tilts, "-o", run, *TINY_TRAIN, "--steps", "4", "--encoders", "1", "--set", "objective.completion_fraction=0"]
+    words = [
+        small_files["full"],
+        *tilts,
+        "-o",
+        run,
+        *TINY_TRAIN,
+        "--steps",
+        "4",
+        "--encoders",
+        "1",
+        "--set",
+        "objective.completion_fraction=0",
+    ]
     result = cryovae("train", *words, "--posterior", "flow")
     assert result.returncode == 0, result.stderr
     assert 'posterior = "flow"' in (run / "config.toml").read_text()

@@ -19,7 +19,7 @@ def test_what_comes_before_the_first_part_is_no_measure_of_the_rest(monkeypatch,
     assert len(lines) == pytest.approx(40 / progress.SECONDS, abs=1)
 
 
-def test_the_last_part_is_always_told(monkeypatch, capsys):
+def test_the_last_part_is_always_reported(monkeypatch, capsys):
     with progress.Watch("training", 3, 2) as watch:
         watch.update(3, "gain 0.1")
     assert capsys.readouterr().err.rstrip().endswith("training 3/3 gain 0.1 ETA 0:00:00")

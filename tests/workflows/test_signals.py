@@ -16,7 +16,7 @@ from cryovae.cli.app import app
 from cryovae.cli.reporting import reported
 from cryovae.workflows import signals as module
 from cryovae.workflows.signals import StoppedMidStep, Terminated, interruptible, stoppable
-from tests.workflows.test_cli import RANGE, TINY
+from tests.helpers.cli import RANGE, TINY
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
@@ -63,16 +63,16 @@ def test_a_second_ctrl_c_breaks_off():
 
 
 def test_other_threads_run_without_handlers():
-    found = []
+    states = []
 
     def work():
         with interruptible(), stoppable() as stop:
-            found.append(stop())
+            states.append(stop())
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert found == [False]
+    assert states == [False]
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,9 @@ def test_resume_with_nothing_saved_begins_and_says_so(small_files, tmp_path):
 
 def test_cpus_are_those_that_were_given():
     code = (
-        "import os, torch; from cryovae.cli.options import device_of;"
-        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); device_of('cpu', None); print(torch.get_num_threads())"
+        "import os, torch; from cryovae.workflows.compute import ComputeOptions;"
+        "os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "ComputeOptions('cpu').open_device(); print(torch.get_num_threads())"
     )
     bare = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     run = subprocess.run([sys.executable, "-c", code], env=bare, capture_output=True, text=True, check=True)
@@ -108,7 +109,7 @@ def test_cpus_are_those_that_were_given():
 
 
 def test_slurm_says_how_many_cpus(monkeypatch):
-    from cryovae.cli.options import cpus
+    from cryovae.workflows.compute import cpus
 
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(12)))
     monkeypatch.delenv("SLURM_CPUS_PER_TASK", raising=False)

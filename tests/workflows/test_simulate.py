@@ -108,7 +108,7 @@ def test_nothing_is_overwritten_unasked(folder, molecules):
         write_tilt_series(folder, "ts", SCENE, SERIES, molecules, overwrite=False)
 
 
-def test_molecules_of_one_name_are_told_apart(tmp_path, molecules):
+def test_molecules_of_one_name_get_numbers(tmp_path, molecules):
     write_tilt_series(tmp_path, "ts", SCENE, SERIES, [molecules[0], molecules[0]], overwrite=False)
     assert set(starfile.read(tmp_path / "ts_molecules.star")["particles"]["rlnGroupName"]) == {"arm", "arm_2"}
 

@@ -1,0 +1,54 @@
+"""What to train or to restore, from which files and into which folder: the options of ``cryovae train`` and ``restore``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from cryovae.workflows.compute import ComputeOptions
+from cryovae.workflows.geometry import GeometryOptions
+from cryovae.workflows.optics import OpticsOptions
+from cryovae.workflows.options import argument, only, option, output_option
+from cryovae.workflows.settings import RestorationSettings, TrainingSettings
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """What happens to results that are there, and how new ones are written."""
+
+    panel: ClassVar[str] = "Output"
+    output_format: str = option("Format of the volumes that are written: mrc, or zarr for OME-Zarr.", "--format", default="mrc")
+    live: bool = option("During training, write the restored middle of the tomogram to live.mrc.", "--live", default=False)
+    resume: bool = option("Continue a run that was stopped, if there is one.", "--resume", default=False)
+    overwrite: bool = option("Replace results that are there already.", "--overwrite", default=False)
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """One model to train on several tomograms."""
+
+    tomograms: list[Path] = argument("Tomograms; for halves, their first halves; or one .star table.")
+    half2: list[Path] | None = option("Second half of each tomogram, in the same order.")
+    output: Path = output_option("runs/cryovae")
+    geometry: GeometryOptions = field(default_factory=GeometryOptions)
+    optics: OpticsOptions = field(default_factory=OpticsOptions)
+    settings: TrainingSettings = field(default_factory=TrainingSettings)
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+    results: Annotated[OutputOptions, only("resume", "overwrite")] = field(default_factory=OutputOptions)
+
+
+@dataclass(frozen=True)
+class RestoreRequest:
+    """One tomogram, or a table of them, to restore."""
+
+    tomogram: Path | None = argument("One tomogram, MRC or OME-Zarr, or a .star table of many.", default=None)
+    half1: Path | None = option("First half tomogram.")
+    half2: Path | None = option("Second half tomogram.")
+    output: Path = output_option("restored")
+    model: Path | None = option("A trained model, or the folder of its run; without it, train first.")
+    geometry: GeometryOptions = field(default_factory=GeometryOptions)
+    optics: OpticsOptions = field(default_factory=OpticsOptions)
+    settings: RestorationSettings = field(default_factory=RestorationSettings)
+    compute: ComputeOptions = field(default_factory=ComputeOptions)
+    results: OutputOptions = field(default_factory=OutputOptions)

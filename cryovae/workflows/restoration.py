@@ -1,0 +1,169 @@
+"""Restores one tomogram: by a variational or a deterministic network, in memory or out of core, trained first if need be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import torch
+
+from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, load_model, load_network, objective_of
+from cryovae.config import RunConfig, as_plain, override, save_config
+from cryovae.io.star.loading import Tomograms
+from cryovae.io.star.tomograms import Entry
+from cryovae.tomogram import Tomogram
+from cryovae.workflows.geometry_record import recorded
+from cryovae.workflows.regression import regress_in, train_networks_in
+from cryovae.workflows.restore import check_room, restore_in
+from cryovae.workflows.restore_streamed import is_streamed, restore_streamed_in
+from cryovae.workflows.run_folder import RunFolder, checksum, noted
+from cryovae.workflows.train import train_in
+from cryovae.workflows.train_crops import within
+
+Network: TypeAlias = Checkpoint | NetworkCheckpoint
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tomograms of a run share.
+
+    Attributes:
+        config: all settings.
+        device: where the networks run.
+        budget: bytes of memory that the run may use.
+        budget_asked: whether the user named the budget.
+        resume: whether to continue a run that was stopped.
+        overwrite: whether to replace results.
+        live: whether to write live.mrc during training.
+        voxel_size: in angstrom, over headers and tables, or None.
+        suffix: of the volumes that are written, .mrc or .zarr.
+    """
+
+    config: RunConfig
+    device: torch.device
+    budget: int
+    budget_asked: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    live: bool = False
+    voxel_size: float | None = None
+    suffix: str = ".mrc"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained network, the file or run folder that it is from, and the SHA-256 of the file."""
+
+    network: Network
+    path: Path
+    sha256: str
+
+
+def open_model(path: Path, config: RunConfig) -> tuple[TrainedModel, RunConfig]:
+    """A trained model, and the settings with its objective. InputError if there is none."""
+    config = override(config, {"objective.name": objective_of(path)})
+    network = load_model(path) if config.objective.variational else load_network(path)
+    return TrainedModel(network, path, checksum(path / MODEL if path.is_dir() else path)), config
+
+
+def train_network(
+    folder: RunFolder,
+    tomograms: Sequence[Tomogram],
+    config: RunConfig,
+    device: torch.device,
+    resume: bool,
+    live: bool = False,
+) -> Network:
+    """Train the kind of network that the objective asks for, in ``folder``."""
+    if config.objective.variational:
+        return train_in(folder, tomograms, config, device, resume, live)
+    return train_networks_in(folder, tomograms, config, device, resume)
+
+
+def train_on(
+    folder: RunFolder,
+    tomograms: Sequence[Tomogram],
+    inputs: dict[str, Path],
+    config: RunConfig,
+    device: torch.device,
+    resume: bool,
+) -> None:
+    """Train one model on tomograms in ``folder``, with its record."""
+    folder.begin("train", inputs, as_plain(config), config.training.seed)
+    save_config(folder.path("config.toml"), config)
+    with noted(folder):
+        train_network(folder, tomograms, config, device, resume)
+
+
+def stays_on_disk(entry: Entry, network: Network | None, job: Job) -> bool:
+    """Whether a tomogram is restored out of core, to keep within the memory of the job; see ``is_streamed``."""
+    trained = network if isinstance(network, Checkpoint) else None
+    halves = entry.halves is not None
+    return is_streamed(entry.files[0], halves, trained, job.config, job.device, job.budget, job.budget_asked, job.suffix)
+
+
+def restore_tomogram(
+    folder: RunFolder,
+    entry: Entry,
+    tomogram: Tomogram,
+    model: TrainedModel | None,
+    job: Job,
+    streamed: bool,
+    replace_results: bool,
+    inputs: dict[str, Path] | None = None,
+) -> None:
+    """Restore one tomogram into ``folder``, with its record.
+
+    Args:
+        folder: of the results and their record.
+        entry: the files of the tomogram.
+        tomogram: what was read from them; it stays on the disk if ``streamed``.
+        model: the model, or None to train one on the tomogram first.
+        job: settings, device and memory.
+        streamed: whether to restore out of core.
+        replace_results: whether results that are there already are replaced.
+        inputs: further input files by their role, for the record.
+    """
+    config, device = job.config, job.device
+    check_room(folder, tomogram, config, replace_results)
+    seed = config.training.seed if model is None else config.restoration.seed
+    folder.begin("restore", inputs_of_entry(entry) | (inputs or {}), as_plain(config), seed)
+    folder.tell(tomogram.notes)
+    folder.save(
+        tilts=recorded(tomogram.tilts),
+        unrotated=tomogram.unrotated,
+        optics=None if tomogram.optics is None else asdict(tomogram.optics),
+        model=None if model is None else str(model.path),
+        model_sha256=None if model is None else model.sha256,
+    )
+    if not tomogram.tilts.has_wedge:
+        lowest, highest = tomogram.tilts.lowest, tomogram.tilts.highest
+        print(f"{tomogram.name}: tilts {lowest:g} to {highest:g} leave no wedge, so it is denoised only", file=sys.stderr)
+    save_config(folder.path("config.toml"), config)
+    with noted(folder):
+        if model is None:
+            network = train_network(folder, _training_data(entry, tomogram, job, streamed), config, device, job.resume, job.live)
+        else:
+            network = model.network
+        if isinstance(network, NetworkCheckpoint):
+            regress_in(folder, tomogram, network, config, device)
+        elif streamed:
+            restore_streamed_in(folder, tomogram, network, config, device, job.budget, job.resume)
+        else:
+            restore_in(folder, tomogram, network, config, device)
+
+
+def inputs_of_entry(entry: Entry) -> dict[str, Path]:
+    """The volumes of a tomogram by their role, for the record."""
+    return {f"half{i + 1}" if entry.halves else "tomogram": file for i, file in enumerate(entry.files)}
+
+
+def _training_data(entry: Entry, tomogram: Tomogram, job: Job, streamed: bool) -> Sequence[Tomogram]:
+    """The tomogram, or the crops of it that fit into memory."""
+    if not streamed:
+        return [tomogram]
+    alone = Tomograms([tomogram.name], lambda index, mapped: tomogram)
+    return within(alone, [entry.files[0]], job.config, job.device, job.budget)

@@ -1,0 +1,76 @@
+"""The settings of a run from options: preset, then the TOML file, then --set, then the options that have a name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from cryovae.workflows.options import option
+
+if TYPE_CHECKING:
+    from cryovae.config import RunConfig
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Options that change how a model is trained."""
+
+    panel: ClassVar[str] = "Settings"
+    preset: str | None = option("quick, default or large. Without it: default on a GPU, quick on a CPU.")
+    config: Path | None = option("TOML file with the settings that differ from the preset.")
+    settings: list[str] | None = option("Any setting, e.g. --set training.patch=48; may be repeated.", "--set")
+    steps: int | None = option("Training steps at most.", keys=("training.steps",))
+    patch: int | None = option("Side of a training patch in voxels.", keys=("training.patch",))
+    batch: int | None = option("Patches in a training step.", keys=("training.batch",))
+    learning_rate: float | None = option("Highest learning rate.", keys=("training.learning_rate",))
+    beta: float | None = option("Weight of the KL; 1 is the ELBO.", keys=("objective.beta",))
+    encoders: int | None = option("2 for q and r, 1 for the simpler baseline.", keys=("objective.encoders",))
+    objective: str | None = option(
+        "vae, wae, or a deterministic network and its loss, without std: deepdewedge, isonet2, isonet2_mw, icecream, "
+        "cryogen1, cryogen2.",
+        keys=("objective.name",),
+    )
+    posterior: str | None = option(
+        "gaussian, or flow: a normalising flow on the coarse latents (pip install 'cryovae[flows]').", keys=("ladder.posterior",)
+    )
+    seed: int | None = option("Random seed of the training.", keys=("training.seed",))
+
+    def resolved(self, preset: str) -> RunConfig:
+        """All settings of the run; ``preset`` is used where no option names one. InputError for an unknown one."""
+        from cryovae.config import override, parse_setting, read_config
+        from cryovae.config import preset as preset_of
+
+        base = preset_of(self.preset or preset)
+        if self.config is not None:
+            base = read_config(self.config, base)
+        values = dict(parse_setting(text) for text in self.settings or [])
+        for one in fields(self):
+            if (value := getattr(self, one.name)) is not None:
+                values |= dict.fromkeys(one.metadata["option"].keys, value)
+        return override(base, values)
+
+
+@dataclass(frozen=True)
+class RestorationSettings(TrainingSettings):
+    """Options that change how a tomogram is restored, and how the model for it is trained."""
+
+    seed: int | None = option("Random seed of training and samples.", keys=("training.seed", "restoration.seed"))
+    samples: int | None = option(
+        "Posterior samples behind mean and standard deviation, an even number.", keys=("restoration.samples",)
+    )
+    samples_out: int | None = option("How many samples to write.", keys=("restoration.samples_out",))
+    raw: bool | None = option("Write the model's output without the data-consistent step.", "--raw", keys=("restoration.raw",))
+    refine: int | None = option(
+        "Steps of optimisation on the posterior of each tile, e.g. 20; stopped early where held-out measured bins are predicted "
+        "worse. Each costs about as much as three samples.",
+        keys=("restoration.refine",),
+    )
+    sampler: str | None = option(
+        "How samples are drawn: amortised, reweighted (weighted candidates) or langevin (chains in the latent space; slow).",
+        keys=("restoration.sampler",),
+    )
+    temperature: float | None = option(
+        "Temperature of the likelihood, for --sampler reweighted or langevin; any but 1 is no posterior, and labelled tempered.",
+        keys=("restoration.temperature",),
+    )
