@@ -8,7 +8,7 @@ import torch
 
 from cryovae import fourier
 from cryovae.data.prepare import prepare
-from cryovae.evaluate.report import as_figures, compare
+from cryovae.evaluate.assessment import compare
 from cryovae.models.ladder import Ladder, LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.restoration.restorer import RestoreConfig, Restorer, refilled
@@ -58,9 +58,10 @@ def test_the_wedge_is_filled_and_protein_stays_dark(simulation, single):
     halves = (simulation.half1.numpy(), simulation.half2.numpy())
     mean = (halves[0] + halves[1]) / 2
     restored, seen = _restored(Tomogram("t", mean, 10.0, simulation.tilts, None if single else halves))
-    figures = as_figures(compare(restored.mean, simulation.truth, torch.from_numpy(mean), simulation.tilts))
-    assert figures["restored"]["wedge"] > figures["untouched input"]["wedge"] + 0.3
-    assert figures["restored"]["measured"] > 0.95
+    rows = compare(restored.mean, simulation.truth, torch.from_numpy(mean), simulation.tilts)
+    scores = {row.name: row.score for row in rows}
+    assert scores["restored"].wedge.band > scores["untouched input"].wedge.band + 0.3
+    assert scores["restored"].measured.band > 0.95
     assert max(validation.gain for validation in seen) > 0.01
     assert max(validation.correlation for validation in seen) > 0.15
     assert restored.held_out["correlation"] > 0.15

@@ -1,7 +1,7 @@
-"""Answers that cost nothing: the untouched input, and low-pass plus clipping, the best of a few chosen on what scores it.
+"""Trivial baselines: the untouched input, and a low-pass with clipping, the best of a few recipes by the very score reported.
 
-Particles are sparse and of one sign, and any positivity fills the wedge: on sparse phantoms clipping alone reaches 0.92.
-A figure without this one beside it means nothing.
+Particles are sparse and of one sign, so that clipping alone fills much of the wedge: on sparse phantoms it reaches a
+correlation of 0.92. A score of a restoration is read beside that of clipping.
 """
 
 from __future__ import annotations
@@ -18,13 +18,20 @@ from cryovae.physics.wedge import wedge_mask
 from cryovae.tomogram import TiltGeometry
 
 CUTOFFS = (0.06, 0.1, 0.16, 0.25)
-SHARES = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
-SEARCHED = 160
+QUANTILES = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
+# Voxels along each side that recipes are compared on; a search over a large tomogram would take hours.
+SEARCH_SIDE = 160
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A Gaussian low-pass, cycles per voxel, then everything under (``max``) or over (``min``) a quantile is set to it."""
+    """A Gaussian low-pass, then clipping at a quantile.
+
+    Attributes:
+        cutoff: of the low-pass, in cycles per voxel.
+        share: the quantile, from 0 to 1.
+        keeps: 'max' sets grey values below the quantile to it, 'min' those above it.
+    """
 
     cutoff: float
     share: float
@@ -34,7 +41,7 @@ class Recipe:
         return f"{self.keeps}(x, {100 * self.share:.0f} % quantile) after a low-pass at {self.cutoff:g} cycles per voxel"
 
     def __call__(self, density: Tensor) -> Tensor:
-        """The clipped density, (z, y, x) as given."""
+        """The low-passed and clipped density (z, y, x)."""
         smooth = low_pass(density.float(), self.cutoff)
         return self.clip(smooth, float(smooth.flatten().kthvalue(1 + int(self.share * (smooth.numel() - 1))).values))
 
@@ -45,7 +52,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Clipped:
-    """The best low-pass plus clipping: its density, its score, and what it did."""
+    """The best low-pass and clipping: its density (z, y, x), its score with the truth, and its recipe in words."""
 
     density: Tensor
     score: Score
@@ -53,8 +60,8 @@ class Clipped:
 
 
 @dataclass(frozen=True)
-class CalibrationResult:
-    """How well the best low-pass plus clipping foretells measured bins that were hidden from it."""
+class ClippingPrediction:
+    """The best low-pass and clipping on held-out bins: its correlation with the data there, and its recipe."""
 
     correlation: float
     recipe: Recipe
@@ -67,42 +74,42 @@ def low_pass(density: Tensor, cutoff: float) -> Tensor:
 
 
 def best_clipping(density: Tensor, truth: Tensor, tilts: TiltGeometry, limits: tuple[float, float] = BAND) -> Clipped:
-    """Low-pass the input, cut it off above or below a quantile, and keep what correlates best in the wedge."""
-    found = (_middle(density), _middle(truth))
-    band = regions(_shape(found[0]), tilts)[0] * _in_band(found[0], limits)
-    _, recipe = _best(*found, band)
+    """The recipe whose result correlates best with the truth in the wedge; densities are (z, y, x)."""
+    middle = _middle(density)
+    band = regions(middle.shape, tilts)[0] * _in_band(middle, limits)
+    _, recipe = _best(middle, _middle(truth), band)
     clipped = recipe(density)
     return Clipped(clipped, score(clipped, truth, tilts, limits), str(recipe))
 
 
-def foretold_by_clipping(density: Tensor, tilts: TiltGeometry, limits: tuple[float, float] = BAND) -> CalibrationResult | None:
-    """Hide a second wedge, the first turned from z to y, from a (z, y, x) tomogram; score the hidden bins against its own data.
+def predict_by_clipping(density: Tensor, tilts: TiltGeometry, limits: tuple[float, float] = BAND) -> ClippingPrediction | None:
+    """Remove a second wedge, rotated from z to y, from a (z, y, x) tomogram, and predict the removed bins by clipping.
 
-    The baseline that needs no truth: the untouched input foretells nothing, its correlation is 0. None without hidden bins.
+    This baseline needs no truth. The untouched input has a correlation of 0. None if no measured bins are removed.
     """
     data = _middle(density).float()
     kz, ky, kx = fourier.frequencies(data.shape)
     rotated = wedge_mask(torch.stack((ky, kz, kx)), tilts, 1 / min(data.shape))
-    hidden = (rotated == 0) * regions(_shape(data), tilts)[1] * _in_band(data, limits)
-    if not hidden.any():
+    target_bins = (rotated == 0) * regions(data.shape, tilts)[1] * _in_band(data, limits)
+    if not target_bins.any():
         return None
-    return CalibrationResult(*_best(fourier.filtered(data - data.mean(), rotated), data, hidden))
+    return ClippingPrediction(*_best(fourier.filtered(data - data.mean(), rotated), data, target_bins))
 
 
-def _best(density: Tensor, known: Tensor, weight: Tensor) -> tuple[float, Recipe]:
-    """The recipe whose result correlates best with ``known`` over the bins of ``weight``."""
+def _best(density: Tensor, reference: Tensor, weight: Tensor) -> tuple[float, Recipe]:
+    """The recipe whose result correlates best with ``reference`` over the bins of ``weight``."""
     used = weight > 0
-    target, count = centred_spectrum(known)[used], weight[used]
+    target, count = centred_spectrum(reference)[used], weight[used]
     norm = (count * target.abs().square()).sum()
     best = (-2.0, Recipe(CUTOFFS[-1], 0.0, "max"))
     for cutoff in CUTOFFS:
         smooth = low_pass(density.float(), cutoff)
         ordered = smooth.flatten().sort().values
-        for share, keeps in product(SHARES, ("max", "min")):
+        for share, keeps in product(QUANTILES, ("max", "min")):
             recipe = Recipe(cutoff, share, keeps)
-            found = centred_spectrum(recipe.clip(smooth, float(ordered[int(share * (len(ordered) - 1))])))[used]
-            power = (count * found.abs().square()).sum()
-            agreement = float((count * (found * target.conj()).real).sum() / (power * norm).sqrt().clamp_min(1e-30))
+            spectrum = centred_spectrum(recipe.clip(smooth, float(ordered[int(share * (len(ordered) - 1))])))[used]
+            power = (count * spectrum.abs().square()).sum()
+            agreement = float((count * (spectrum * target.conj()).real).sum() / (power * norm).sqrt().clamp_min(1e-30))
             if agreement > best[0]:
                 best = (agreement, recipe)
     return best
@@ -114,11 +121,7 @@ def _in_band(density: Tensor, limits: tuple[float, float]) -> Tensor:
 
 
 def _middle(density: Tensor) -> Tensor:
-    """At most SEARCHED voxels a side: a recipe has three numbers, and a search over a whole large tomogram takes hours."""
-    starts = [max(0, (n - SEARCHED) // 2) for n in density.shape]
-    z, y, x = (slice(start, start + SEARCHED) for start in starts)
+    """The middle of a density (z, y, x), at most SEARCH_SIDE voxels along each axis."""
+    starts = [max(0, (n - SEARCH_SIDE) // 2) for n in density.shape]
+    z, y, x = (slice(start, start + SEARCH_SIDE) for start in starts)
     return density[z, y, x]
-
-
-def _shape(density: Tensor) -> tuple[int, int, int]:
-    return density.shape[0], density.shape[1], density.shape[2]

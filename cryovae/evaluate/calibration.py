@@ -1,6 +1,6 @@
-"""Is the standard deviation as large as the error? Against a truth, voxel by voxel.
+"""Calibration of the standard deviation against a truth, voxel by voxel.
 
-error ratio   rms(mean - truth) / rms(std)                                   1 if calibrated, above 1 if too sure
+error ratio   rms(mean - truth) / rms(std)                                   1 if calibrated, above 1 if std is too small
 coverage      share of voxels with |mean - truth| < z std, z of a Gaussian      the nominal share if calibrated
 reliability   rms error against root mean variance, in bins of equal counts by std     slope 1, offset 0 if calibrated
 CRPS          < std ( t (2 Phi(t) - 1) + 2 phi(t) - 1 / sqrt(pi) ) >,  t = (mean - truth) / std     in grey values, less is better
@@ -27,10 +27,13 @@ SMOOTHING = 1.5
 
 @dataclass(frozen=True)
 class Reliability:
-    """Bins of equal counts by predicted standard deviation, in grey values, and the line through them.
+    """Rms error in bins of equal counts by predicted standard deviation, and the line observed = offset + slope predicted.
 
-    predicted, observed: (bins,) root mean variance and rms error. slope, offset: of observed = offset + slope predicted;
-    nan where the standard deviation hardly varies, as one point has no slope.
+    Attributes:
+        predicted: (bins,) root mean variance, in grey values.
+        observed: (bins,) rms error, in grey values.
+        slope: of the line; nan where the standard deviation hardly varies.
+        offset: of the line, in grey values; nan where the slope is.
     """
 
     predicted: np.ndarray
@@ -41,10 +44,14 @@ class Reliability:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Error ratio, coverage of the intervals of each nominal share, reliability, and CRPS in grey values.
+    """How well a standard deviation describes the errors.
 
-    crps_share: CRPS over the mean absolute error, which is the CRPS of the mean without a standard deviation. 0.71 for
-    a calibrated Gaussian of one width, 1 if the standard deviation is of no use.
+    Attributes:
+        error_ratio: rms error over rms standard deviation.
+        coverage: share of the voxels inside the interval, by its nominal share.
+        reliability: rms error by predicted standard deviation.
+        crps: continuous ranked probability score, in grey values.
+        crps_share: CRPS over the mean absolute error; 0.71 for a calibrated Gaussian of one width, 1 if std is of no use.
     """
 
     error_ratio: float
@@ -55,12 +62,12 @@ class Calibration:
 
 
 def calibration(mean: Tensor, std: Tensor, truth: Tensor) -> Calibration:
-    """Compare errors with standard deviations, all (z, y, x) on one grey scale; means are taken out, as they are not restored."""
+    """Compare errors with standard deviations, all (z, y, x) on one grey scale. Means are subtracted: they are not restored."""
     return calibration_of_error((mean - mean.mean()) - (truth - truth.mean()), std)
 
 
 def calibration_of_error(error: Tensor, std: Tensor) -> Calibration:
-    """The same of an error and a standard deviation, both (z, y, x)."""
+    """Calibration of an error and a standard deviation, both (z, y, x)."""
     error = error.abs()
     ratio = float(error.square().mean().sqrt() / std.square().mean().sqrt().clamp_min(1e-30))
     covered = {share: float((error < NormalDist().inv_cdf(0.5 + share / 2) * std).float().mean()) for share in NOMINAL}
@@ -81,7 +88,7 @@ def crps(error: Tensor, std: Tensor) -> Tensor:
 
 
 def reliability(error: Tensor, std: Tensor, bins: int = BINS) -> Reliability:
-    """Sort voxels by ``std``, cut them into ``bins`` of equal counts, and compare the rms of ``error`` in each; a line fit."""
+    """Sort voxels by ``std`` into ``bins`` of equal counts, compare the rms of ``error`` with it in each, and fit a line."""
     order = std.flatten().argsort()
     error, std = error.flatten()[order].double(), std.flatten()[order].double()
     groups = list(zip(error.tensor_split(bins), std.tensor_split(bins), strict=True))
@@ -94,15 +101,24 @@ def reliability(error: Tensor, std: Tensor, bins: int = BINS) -> Reliability:
 
 
 def part_std(samples: Sequence[Tensor], weight: Tensor) -> Tensor:
-    """Standard deviation (z, y, x) of one part of Fourier space, from samples (z, y, x) that come in opposite pairs.
+    """Standard deviation of one part of Fourier space, from samples that come in opposite pairs.
 
-    weight (z, y, x // 2 + 1): 1 for the bins of the part, else 0. With half differences o and means c of p pairs the variance is
+    With the half differences o and the means c of p pairs the variance is
 
         < o^2 > + sum (c - < c >)^2 / (p - 1),
 
-    unbiased for opposite pairs, in which o holds what is odd in the noise and c what is even, and for independent draws as
-    well. So few are noisy voxel by voxel: the variance is smoothed with a Gaussian of SMOOTHING voxels. One pair has
-    the first term alone. A sample without its partner is left out; ValueError if no pair is there.
+    unbiased for opposite pairs, where o has the odd and c the even part of the noise, and for independent draws. One pair has
+    the first term alone. The variance is smoothed with a Gaussian of SMOOTHING voxels, as few samples are noisy.
+
+    Args:
+        samples: (z, y, x) each; the last of an odd number is left out.
+        weight: (z, y, x // 2 + 1), 1 for the bins of the part, else 0.
+
+    Returns:
+        (z, y, x), in grey values.
+
+    Raises:
+        ValueError: if there is no pair.
     """
     pairs = [
         (fourier.filtered(a, weight), fourier.filtered(b, weight)) for a, b in zip(samples[::2], samples[1::2], strict=False)
@@ -118,18 +134,25 @@ def part_std(samples: Sequence[Tensor], weight: Tensor) -> Tensor:
 def calibration_by_part(
     mean: Tensor, std: Tensor, truth: Tensor, tilts: TiltGeometry, samples: Sequence[Tensor] = ()
 ) -> dict[str, Calibration | None]:
-    """Calibration of the whole volume, and of its measured part and of its wedge where samples show the spread of each.
+    """Calibration of the volume, and of its measured part and its wedge where samples show the standard deviation of each.
 
-    mean, std, truth: (z, y, x) on one grey scale. samples: those that were kept, in opposite pairs; of a part without
-    them, or that is empty, nothing is known: None.
+    Args:
+        mean: restored density (z, y, x).
+        std: its standard deviation (z, y, x).
+        truth: (z, y, x) on the grey scale of the mean.
+        tilts: the tilts that were measured.
+        samples: in opposite pairs, (z, y, x) each.
+
+    Returns:
+        'volume', 'measured' and 'wedge'; None for a part that is empty or has no samples.
     """
-    found: dict[str, Calibration | None] = {"whole": calibration(mean, std, truth), "measured": None, "wedge": None}
+    parts: dict[str, Calibration | None] = {"volume": calibration(mean, std, truth), "measured": None, "wedge": None}
     if len(samples) < 2:
-        return found
-    wedge, measured = regions((truth.shape[0], truth.shape[1], truth.shape[2]), tilts)
+        return parts
+    wedge, measured = regions(truth.shape, tilts)
     error = (mean - mean.mean()) - (truth - truth.mean())
     for name, part in (("measured", measured), ("wedge", wedge)):
         inside = (part > 0).float()
         if inside.any():
-            found[name] = calibration_of_error(fourier.filtered(error, inside), part_std(samples, inside))
-    return found
+            parts[name] = calibration_of_error(fourier.filtered(error, inside), part_std(samples, inside))
+    return parts

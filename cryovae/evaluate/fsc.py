@@ -1,12 +1,13 @@
-"""Correlation in Fourier space, in the measured part and in the wedge apart: one number over both hides everything.
+"""Fourier shell correlation (FSC) in the measured part and in the missing wedge, each by itself.
 
 FSC(k) = sum Re( F a conj F b ) / sqrt( sum |F a|^2  sum |F b|^2 )           sums over a shell, or over a band of shells
 
-and over the part of a shell that lies in a cone of directions about the beam, where acos( |k_z| / |k| ) is between two angles.
+The FSC of a cone of directions about the beam sums over the bins where acos( |k_z| / |k| ) is between two angles.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +26,13 @@ SLAB = 32
 
 @dataclass(frozen=True)
 class Correlation:
-    """Correlation with a truth: one figure over a band, and one for each shell.
+    """Correlation of two densities over a band and by shell; nan where there are no bins.
 
-    band: over ``limits``, cycles per voxel. shells: (shells,) at ``frequency`` (shells,), cycles per voxel. nan where empty.
+    Attributes:
+        band: correlation over all bins within ``limits``.
+        limits: lower and upper limit of the band, in cycles per voxel.
+        frequency: (shells,) centres of the shells, in cycles per voxel.
+        shells: (shells,) correlation in each shell.
     """
 
     band: float
@@ -38,7 +43,7 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Score:
-    """Correlation with a truth inside the missing wedge, and in the measured part."""
+    """Correlation inside the missing wedge, and in the measured part."""
 
     wedge: Correlation
     measured: Correlation
@@ -46,19 +51,27 @@ class Score:
 
 @dataclass(frozen=True)
 class Cone:
-    """Correlation over directions from ``low`` to ``high`` degrees off the beam: of all bins, and of the two parts apart."""
+    """Correlation over a range of directions.
+
+    Attributes:
+        low: smallest angle to the beam, in degrees.
+        high: largest angle to the beam, in degrees.
+        all_bins: correlation over all bins of the cone.
+        wedge: correlation over its bins in the missing wedge.
+        measured: correlation over its measured bins.
+    """
 
     low: float
     high: float
-    whole: Correlation
+    all_bins: Correlation
     wedge: Correlation
     measured: Correlation
 
 
-def regions(shape: tuple[int, int, int], tilts: TiltGeometry) -> tuple[Tensor, Tensor]:
-    """Weights (z, y, x // 2 + 1) of the bins in the wedge, and of those measured, with multiplicity and without DC.
+def regions(shape: Sequence[int], tilts: TiltGeometry) -> tuple[Tensor, Tensor]:
+    """Weights (z, y, x // 2 + 1) of the bins in the wedge and of the measured bins: their multiplicity, zero frequency left out.
 
-    Bins within half a bin of the wedge's edge are in neither: whether they were measured is a matter of rounding.
+    Bins within half a bin of the edge of the wedge are in neither, as rounding decides whether they were measured.
     """
     mask = volume_mask(shape, tilts)
     count = fourier.multiplicity(shape).expand_as(mask).clone()
@@ -68,69 +81,74 @@ def regions(shape: tuple[int, int, int], tilts: TiltGeometry) -> tuple[Tensor, T
 
 def correlation(a: Tensor, b: Tensor, weight: Tensor, limits: tuple[float, float] = BAND) -> Correlation:
     """Correlate two (z, y, x) densities over the bins of ``weight`` (z, y, x // 2 + 1), by shell and over ``limits``."""
-    return spectral_correlation(centred_spectrum(a), centred_spectrum(b), weight, (a.shape[0], a.shape[1], a.shape[2]), limits)
+    return spectral_correlation(centred_spectrum(a), centred_spectrum(b), weight, a.shape, limits)
 
 
 def spectral_correlation(
-    x: Tensor, y: Tensor, weight: Tensor, shape: tuple[int, int, int], limits: tuple[float, float] = BAND
+    x: Tensor, y: Tensor, weight: Tensor, shape: Sequence[int], limits: tuple[float, float] = BAND
 ) -> Correlation:
-    """The same of two half spectra (z, y, x // 2 + 1) of densities of ``shape``."""
+    """Correlate two half spectra (z, y, x // 2 + 1) of densities of ``shape``, as ``correlation`` does."""
     radius = fourier.radius(shape)
     width = 1 / min(shape)
     count = int(0.5 / width)
-    sums, whole = torch.zeros(3, count + 2, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    sums, band_sums = torch.zeros(3, count + 2, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     for start in range(0, shape[0], SLAB):
         z = slice(start, start + SLAB)
         shell = (radius[z] / width).round().long().clamp(max=count + 1)
         terms = torch.stack([(x[z] * y[z].conj()).real, x[z].abs().square(), y[z].abs().square()]).double() * weight[z]
         sums.index_add_(1, shell.flatten(), terms.flatten(1))
-        whole += (terms * ((radius[z] > limits[0]) & (radius[z] < limits[1]))).sum((1, 2, 3))
+        band_sums += (terms * ((radius[z] > limits[0]) & (radius[z] < limits[1]))).sum((1, 2, 3))
     with np.errstate(invalid="ignore"):
         cross, left, right = sums[:, 1 : count + 1].numpy()
         shells = np.where(left * right > 0, cross / np.sqrt(np.maximum(left * right, 1e-300)), np.nan)
-    norm = float(torch.sqrt(whole[1] * whole[2]))
-    band = float(whole[0]) / norm if norm > 0 else float("nan")
+    norm = float(torch.sqrt(band_sums[1] * band_sums[2]))
+    band = float(band_sums[0]) / norm if norm > 0 else float("nan")
     return Correlation(band, limits, np.arange(1, count + 1) * width, shells)
 
 
 def centred_spectrum(density: Tensor) -> Tensor:
-    """Half spectrum of a (z, y, x) density less its mean, which on an offset grey scale would cost the rest its precision."""
+    """Half spectrum of a (z, y, x) density less its mean; a large mean would cost the other bins their precision."""
     return fourier.transform((density - density.mean(dtype=torch.float64)).float())
 
 
 def score(restored: Tensor, truth: Tensor, tilts: TiltGeometry, limits: tuple[float, float] = BAND) -> Score:
     """Correlation of a restored (z, y, x) density with the truth, or of two halves, in the wedge and in the measured part."""
-    shape = (truth.shape[0], truth.shape[1], truth.shape[2])
     x, y = centred_spectrum(restored), centred_spectrum(truth)
-    found = [spectral_correlation(x, y, weight, shape, limits) for weight in regions(shape, tilts)]
-    return Score(*found)
+    return Score(*(spectral_correlation(x, y, weight, truth.shape, limits) for weight in regions(truth.shape, tilts)))
 
 
 def cone_scores(restored: Tensor, truth: Tensor, tilts: TiltGeometry, limits: tuple[float, float] = BAND) -> list[Cone]:
-    """Correlation of two (z, y, x) densities in each of CONES, the one about the beam first."""
-    shape = (truth.shape[0], truth.shape[1], truth.shape[2])
+    """Correlation of two (z, y, x) densities in each of CONES, from the beam outwards."""
+    shape = truth.shape
     x, y = centred_spectrum(restored), centred_spectrum(truth)
     wedge, measured = regions(shape, tilts)
-    whole = fourier.multiplicity(shape) * (fourier.radius(shape) > 0)
+    all_bins = fourier.multiplicity(shape) * (fourier.radius(shape) > 0)
     off_beam = angle_to_beam(shape)
     cones = []
     for low, high in CONES:
         inside = (off_beam >= low) & ((off_beam < high) if high < 90 else (off_beam <= 90))
-        parts = [spectral_correlation(x, y, inside * weight, shape, limits) for weight in (whole, wedge, measured)]
+        parts = [spectral_correlation(x, y, inside * weight, shape, limits) for weight in (all_bins, wedge, measured)]
         cones.append(Cone(low, high, *parts))
     return cones
 
 
-def angle_to_beam(shape: tuple[int, int, int]) -> Tensor:
+def angle_to_beam(shape: Sequence[int]) -> Tensor:
     """Degrees (z, y, x // 2 + 1) from 0 to 90 between k and k_z; 0 at zero frequency."""
     kz, ky, kx = fourier.frequencies(shape)
     return torch.rad2deg(torch.atan2((ky.square() + kx.square()).sqrt(), kz.abs()))
 
 
 def resolution_at(frequency: np.ndarray, shells: np.ndarray, voxel_size: float, level: float) -> float:
-    """Resolution in angstrom where a shell curve first falls under ``level``, linear between shells.
+    """Resolution at which a curve first falls below a level, interpolated linearly between shells.
 
-    Empty shells (nan) are passed over. nan if the curve starts under it or is empty, 2 voxels if it never falls under it.
+    Args:
+        frequency: (shells,) in cycles per voxel.
+        shells: (shells,) correlation; empty shells (nan) are skipped.
+        voxel_size: in angstrom.
+        level: correlation, e.g. 0.5 or 0.143.
+
+    Returns:
+        Angstrom; 2 voxels if the curve stays above the level, nan if it is empty or starts below.
     """
     known = np.isfinite(shells)
     frequency, shells = frequency[known], shells[known]

@@ -1,6 +1,6 @@
-"""The power of a tomogram in the plane across the tilt axis, where the missing wedge can be seen, and where its edges run.
+"""The power of a tomogram in the plane across the tilt axis, and the edges of the missing wedge in that plane.
 
-P(k_z, k_x) = < | F_zx (x - <x>) |^2 >,        the transform of each slice y, the mean over all slices
+P(k_z, k_x) = < | F_zx (x - <x>) |^2 >,        averaged over all slices y
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def log_power_xz(density: np.ndarray) -> np.ndarray:
 
 
 def edge_directions(tilts: TiltGeometry) -> dict[float, tuple[float, float]] | None:
-    """Unit vectors (k_z, k_x) along the edges of what was measured, by their tilt in degrees; empty without a wedge.
+    """Unit vectors (k_z, k_x) along the edges of the measured part, by their tilt in degrees; empty without a wedge.
 
-    None for a tilt axis off y, for two axes and for a cone: their edges in this plane are no lines, see ``measured_xz``.
+    None for a tilt axis off y, for two axes and for a cone, whose edges in this plane are no lines; see ``measured_xz``.
     """
     if tilts.second or tilts.conical or tilts.axis_angle or tilts.x_tilt:
         return None

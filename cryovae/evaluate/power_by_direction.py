@@ -1,10 +1,10 @@
-"""The power of a tomogram by direction: what shows which tilts were measured.
+"""The power of a tomogram by direction, which shows the tilts that were measured.
 
     v(k) = log < |F w x|^2 > (k) - its 80th percentile in the shell of k,       clipped to [-4, 1]
 
-w is a Hann window, which keeps the faces of the volume out of the spectrum; the lines along the grid's axes, where what is left
-of them lies, are not used. The mean is over the bins around k: a spectrum's single bins scatter by decades. Percentile and
-clipping leave a dense and a sparse specimen, or a noisy one, much alike.
+w is a Hann window, which keeps the faces of the volume out of the spectrum; bins near the axes of the grid, where they leave a
+rest, are not used. The mean is over the bins around k, as single bins scatter by decades. Percentile and clipping make dense,
+sparse and noisy specimens comparable.
 """
 
 from __future__ import annotations
@@ -18,21 +18,28 @@ import torch
 
 from cryovae import fourier
 
-# Cycles per voxel: below, bins are too coarse to have an angle; above, interpolation has taken the corners of many volumes away.
-BAND = (0.08, 0.42)
-SHELLS = 8
+# Cycles per voxel: below, bins are too coarse to have an angle; above, interpolation has removed the corners of many spectra.
+DIRECTION_BAND = (0.08, 0.42)
+DIRECTION_SHELLS = 8
 CLIP = (-4.0, 1.0)
-# Bins on either side of the grid's axes that hold what the window leaves of the faces.
-CROSS = 3
-# Large tomograms are judged by blocks of this side, at most two along each axis.
+# Bins on either side of the axes of the grid that still hold power of the faces.
+AXIS_BINS = 3
+# The spectrum is averaged over blocks of at most this side, at most two along each axis.
 BLOCK = 160
-# A mean of bins is over those at most this many bins away along each axis.
-AROUND = 1
+# The mean around a bin is over the bins at most this far away along each axis.
+MEAN_BINS = 1
 
 
 @dataclass(frozen=True)
 class Directions:
-    """Bins of a spectrum: k (bins, 3) as z, y, x in cycles per voxel, shell (bins,), power (bins,), and value v (bins,)."""
+    """Bins of a power spectrum.
+
+    Attributes:
+        k: (bins, 3) as z, y, x, in cycles per voxel.
+        shell: (bins,) number of the shell.
+        power: (bins,) in grey values squared.
+        value: (bins,) v, in nats.
+    """
 
     k: np.ndarray
     shell: np.ndarray
@@ -40,39 +47,40 @@ class Directions:
     value: np.ndarray
 
     def kept(self, which: np.ndarray) -> Directions:
-        """Those bins that ``which`` (bins,) says, a boolean or an index."""
+        """Some of the bins, by a boolean (bins,) or by index."""
         return Directions(self.k[which], self.shell[which], self.power[which], self.value[which])
 
 
 def power_by_direction(density: np.ndarray) -> Directions:
-    """Bins of the power spectrum of a (z, y, x) density, of one half of Fourier space."""
+    """Bins of the power spectrum of a (z, y, x) density, from one half of Fourier space."""
     power, shape = _power(density)
     k = fourier.frequencies(shape)
     radius = k.square().sum(0).sqrt()
-    off_axis = torch.stack([k[axis].abs() * shape[axis] > CROSS + 0.5 for axis in range(3)]).sum(0) >= 2
-    used = (radius > BAND[0]) & (radius < BAND[1]) & off_axis
-    shell = ((radius[used] - BAND[0]) / (BAND[1] - BAND[0]) * SHELLS).long().clamp(0, SHELLS - 1).numpy()
-    found, values = power[used].double().numpy(), np.zeros(len(shell))
+    off_axis = torch.stack([k[axis].abs() * shape[axis] > AXIS_BINS + 0.5 for axis in range(3)]).sum(0) >= 2
+    low, high = DIRECTION_BAND
+    used = (radius > low) & (radius < high) & off_axis
+    shell = ((radius[used] - low) / (high - low) * DIRECTION_SHELLS).long().clamp(0, DIRECTION_SHELLS - 1).numpy()
+    values = np.zeros(len(shell))
     around = _mean_around(power.double().numpy(), off_axis.numpy())[used.numpy()]
-    for number in range(SHELLS):
+    for number in range(DIRECTION_SHELLS):
         inside = shell == number
         if inside.any():
             log = np.log(around[inside] + 1e-20 * around[inside].max() + 1e-300)
             values[inside] = np.clip(log - np.percentile(log, 80), *CLIP)
-    return Directions(k[:, used].T.double().numpy(), shell, found, values)
+    return Directions(k[:, used].T.double().numpy(), shell, power[used].double().numpy(), values)
 
 
 def _mean_around(power: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Mean of a half spectrum (z, y, x // 2 + 1) over neighbouring bins, of those that are counted."""
+    """Mean of a half spectrum (z, y, x // 2 + 1) over those neighbouring bins that are counted."""
     from scipy.ndimage import uniform_filter
 
     modes = ("wrap", "wrap", "nearest")
-    total = uniform_filter(power * counted, 2 * AROUND + 1, mode=modes)
-    return np.asarray(total / np.maximum(uniform_filter(counted.astype(float), 2 * AROUND + 1, mode=modes), 1e-6))
+    total = uniform_filter(power * counted, 2 * MEAN_BINS + 1, mode=modes)
+    return np.asarray(total / np.maximum(uniform_filter(counted.astype(float), 2 * MEAN_BINS + 1, mode=modes), 1e-6))
 
 
 def _power(density: np.ndarray) -> tuple[torch.Tensor, tuple[int, int, int]]:
-    """Mean power spectrum of the blocks of a density, and their shape."""
+    """Power spectrum summed over the blocks of a density, and their shape."""
     shape = (min(density.shape[0], BLOCK), min(density.shape[1], BLOCK), min(density.shape[2], BLOCK))
     starts = [sorted({(n - s) // 4, (n - s) - (n - s) // 4}) for n, s in zip(density.shape, shape, strict=True)]
     total = torch.zeros(shape[0], shape[1], shape[2] // 2 + 1)
@@ -88,19 +96,19 @@ def _power(density: np.ndarray) -> tuple[torch.Tensor, tuple[int, int, int]]:
 
 
 def axis_of(angle: float, lift: float) -> np.ndarray:
-    """Unit vector (z, y, x) of the tilt axis that is turned by ``angle`` from +y towards +x, then lifted to +z, in degrees."""
+    """Unit vector (z, y, x) of a tilt axis that is rotated by ``angle`` from +y to +x, then by ``lift`` to +z, in degrees."""
     phi, chi = radians(angle), radians(lift)
     return np.array([sin(chi), cos(phi) * cos(chi), sin(phi) * cos(chi)])
 
 
 def angles_of(axis: np.ndarray) -> tuple[float, float]:
-    """The angle in plane, above -90 to 90, and the lift in degrees of a tilt axis (z, y, x); opposite vectors are one axis."""
+    """Angle in the plane, above -90 to 90, and lift of a tilt axis (z, y, x), in degrees; opposite vectors are one axis."""
     z, y, x = axis if (axis[1], axis[2]) > (1e-9, 0.0) or (abs(axis[1]) <= 1e-9 and axis[2] >= 0) else -axis
     return float(np.degrees(np.arctan2(x, y))), float(np.degrees(np.arcsin(np.clip(z, -1, 1))))
 
 
 def tilt_of(k: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tilt in degrees, -90 to 90, at which each of k (bins, 3) is measured about an axis, and its distance from the axis."""
+    """Tilt about an axis, -90 to 90 degrees, at which each of k (bins, 3) is measured, and its distance from the axis."""
     phi, chi = (radians(a) for a in angles_of(axis))
     across = k[:, 2] * cos(phi) - k[:, 1] * sin(phi)
     beam = k[:, 0] * cos(chi) - (k[:, 1] * cos(phi) + k[:, 2] * sin(phi)) * sin(chi)

@@ -1,8 +1,8 @@
-"""The FSC of a part of a tomogram: both densities cut out, their edges faded, and correlated in wedge and measured part.
+"""Boxes cut out of a tomogram, with their faces brought to zero for a spectrum.
 
 x'(r) = w(r) ( x(r) - <x> ),        w a raised cosine over the outer eighth of each side
 
-Without w the faces of the box are in the spectrum, and two halves cut by the same box agree on its faces. w widens every shell by
+Without w the faces of the box are in the spectrum, and two halves cut by the same box correlate there. w widens every shell by
 about a bin, so that the edge of the wedge is less sharp in a small box.
 """
 
@@ -18,7 +18,8 @@ from torch import Tensor
 
 from cryovae.errors import InputError
 
-FADED = 1 / 8
+# The share of each side over which a window rises.
+TAPERED = 1 / 8
 SMALLEST = 16
 
 
@@ -42,16 +43,17 @@ class Box:
         return z, y, x
 
 
-def whole(shape: Sequence[int]) -> Box:
-    """All of a grid."""
+def full_box(shape: Sequence[int]) -> Box:
+    """The box of a whole grid."""
     nz, ny, nx = shape
     return Box((0, 0, 0), (nz, ny, nx))
 
 
 def box_about(centre: Sequence[int], side: int, shape: Sequence[int]) -> Box:
-    """A box of ``side`` voxels about a voxel, pushed inwards at the faces of the grid, and no larger than the grid.
+    """A box of ``side`` voxels about a voxel, shifted to lie inside the grid, and no larger than the grid.
 
-    InputError if the grid or the side has fewer than SMALLEST voxels: there are no shells to speak of.
+    Raises:
+        InputError: if a side of the box has fewer than SMALLEST voxels, as its spectrum would have too few shells.
     """
     sizes = [min(side, n) for n in shape]
     if min(sizes) < SMALLEST:
@@ -62,16 +64,16 @@ def box_about(centre: Sequence[int], side: int, shape: Sequence[int]) -> Box:
 
 
 def cut_out(density: Any, box: Box) -> np.ndarray:
-    """The voxels of a box (z, y, x) as float32; of a density on the disk nothing else is read."""
+    """The voxels of a box (z, y, x) as float32; only they are read of a density on disk."""
     return np.array(density[box.slices], dtype=np.float32)
 
 
 def faded(density: np.ndarray) -> Tensor:
-    """A (z, y, x) density less its mean, brought to zero at its faces."""
+    """A (z, y, x) density less its mean, multiplied by the window w."""
     values = torch.from_numpy(np.array(density, dtype=np.float32))
     values = values - values.mean()
     for axis, size in enumerate(density.shape):
-        width = max(round(FADED * size), 1)
+        width = max(round(TAPERED * size), 1)
         place = torch.arange(size, dtype=torch.float32)
         depth = (torch.minimum(place, size - 1 - place) + 0.5) / width
         window = 0.5 - 0.5 * torch.cos(torch.pi * depth.clamp(max=1))

@@ -14,7 +14,7 @@ from cryovae.io.orientation import upright
 from cryovae.io.tilts import read_tilts
 from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.napari_plugin.layers import KEY, LayerTuple, contrast_limits, layer_for
-from cryovae.report.search_words import tempered_name
+from cryovae.report.sampler_sentences import tempered_name
 from cryovae.workflows.geometry_record import geometry_of
 from cryovae.workflows.run_inputs import record_of, tomogram_of
 

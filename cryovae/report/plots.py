@@ -1,7 +1,4 @@
-"""Spectra and FSC curves drawn onto axes that somebody else made: the report's, or those of a window.
-
-Without pyplot, which would choose for the whole program where figures are shown.
-"""
+"""Draws power spectra and FSC curves on given axes, of a report or of a window."""
 
 from __future__ import annotations
 
@@ -10,17 +7,28 @@ from typing import Any
 
 import numpy as np
 
+from cryovae.evaluate.assessment import Row
 from cryovae.evaluate.fsc import LEVELS
 from cryovae.evaluate.plane_power import edge_directions, measured_xz
-from cryovae.evaluate.report import Row
 from cryovae.tomogram import TiltGeometry
 
-COLOURS = {"measured": "tab:blue", "wedge": "tab:red", "whole": "black", "hidden": "tab:purple"}
+COLOURS = {"measured": "tab:blue", "wedge": "tab:red", "volume": "black", "held-out": "tab:purple"}
 STYLES = {"restored": "-", "untouched input": ":", "low-pass and clipping": "--"}
 
 
 def draw_power(axis: Any, power: np.ndarray, high: float, title: str, tilts: TiltGeometry | None) -> Any:
-    """log10 power (k_z, k_x) over four decades under ``high``, with the edges of what was measured; the picture, for a bar."""
+    """Draw log10 power with the edges of the measured part.
+
+    Args:
+        axis: of matplotlib.
+        power: (k_z, k_x), log10.
+        high: the largest value shown; four decades below it are shown.
+        title: of the axis.
+        tilts: the tilts that were measured, or None for no edges.
+
+    Returns:
+        The image, for a colour bar.
+    """
     picture = axis.imshow(power, cmap="magma", vmin=high - 4, vmax=high, origin="lower", extent=(-0.5, 0.5, -0.5, 0.5))
     if tilts is not None:
         draw_edges(axis, tilts)
@@ -30,7 +38,7 @@ def draw_power(axis: Any, power: np.ndarray, high: float, title: str, tilts: Til
 
 
 def draw_edges(axis: Any, tilts: TiltGeometry) -> None:
-    """Lines at the ends of each run of tilts; for an axis off y, or two axes, the outline of what was measured."""
+    """Draw lines at the ends of each range of tilts; for an axis off y, or two axes, the outline of the measured part."""
     directions = edge_directions(tilts)
     if directions is None:
         k, mask = measured_xz(tilts)
@@ -44,19 +52,18 @@ def draw_edges(axis: Any, tilts: TiltGeometry) -> None:
 
 
 def draw_halves(axis: Any, rows: Sequence[Row], voxel_size: float, what: str) -> None:
-    """FSC curves of some rows, measured part and wedge apart, in a frame."""
+    """Draw the FSC of the measured part and of the wedge of each row; voxel size in angstrom, ``what`` completes the title."""
     for row in rows:
-        kind = row.name.split(":")[0]
         for part in ("measured", "wedge"):
             curve = getattr(row.score, part)
             if np.isfinite(curve.shells).any():
-                name, style = f"{kind}, {part}", STYLES.get(kind, "-.")
-                axis.plot(curve.frequency / voxel_size, curve.shells, style, color=COLOURS[part], label=name, linewidth=1.3)
+                label, style = f"{row.name}, {part}", STYLES.get(row.name, "-.")
+                axis.plot(curve.frequency / voxel_size, curve.shells, style, color=COLOURS[part], label=label, linewidth=1.3)
     frame_fsc(axis, f"FSC {what}", voxel_size)
 
 
 def frame_fsc(axis: Any, title: str, voxel_size: float) -> None:
-    """Levels, limits, labels; the resolution in angstrom along the top."""
+    """Set levels, limits and labels of an FSC plot, with the resolution in angstrom along the top."""
     for level in LEVELS:
         axis.axhline(level, color="gray", linewidth=0.6)
         axis.text(0.5 / voxel_size, level + 0.01, f"{level:g}", color="gray", fontsize=7, ha="right")

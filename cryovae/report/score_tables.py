@@ -1,91 +1,40 @@
-"""The figures of an evaluation as tables in a terminal."""
+"""Prints the tables of an evaluation in a terminal."""
 
 from __future__ import annotations
 
 import sys
 
-import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Table as RichTable
 
-from cryovae.evaluate.calibration import NOMINAL, Calibration
-from cryovae.evaluate.fsc import LEVELS, Cone
-from cryovae.evaluate.report import Assessment, Row
-from cryovae.report.words import calibration_words, detail
-from cryovae.tomogram import TiltGeometry
-
-
-def print_tables(found: Assessment, tilts: TiltGeometry, voxel_size: float, shells: bool) -> None:
-    """Print what is known against a truth, of the halves, of hidden bins, and of the standard deviation."""
-    band = f"{found.limits[0]:g} to {found.limits[1]:g} cycles per voxel"
-    if found.rows:
-        _print_bands(found.rows, f"correlation with the truth, {band}", tilts)
-        if shells:
-            _print_shells(found.rows)
-        _print_resolutions(found.rows[0], "truth", voxel_size)
-        _print_cones(found.cones, voxel_size)
-    if found.halves:
-        _print_bands(found.halves, f"correlation of one half with the other, {band}", tilts)
-        _print_resolutions(found.halves[0], "halves", voxel_size)
-    if found.calibration_result is not None:
-        print(f"low-pass and clipping foretell hidden measured data with correlation {found.calibration_result.correlation:.3f}")
-    _print_calibration(found.calibration)
+from cryovae.evaluate.assessment import Row
+from cryovae.report import tables
+from cryovae.report.contents import Contents
+from cryovae.report.tables import Table
 
 
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 120)
+def print_tables(contents: Contents, shells: bool) -> None:
+    """Print the scores of restored and baselines, the calibration, and with ``shells`` the FSC by shell."""
+    rows = contents.assessment.rows
+    by_shell = _by_shell(rows) if rows and shells else None
+    for table in (*tables.baselines(contents), by_shell, tables.cones(contents), tables.calibration(contents)):
+        if table is not None:
+            _print(table)
 
 
-def _table(title: str, first: str, *columns: str) -> Table:
-    table = Table(title=title)
-    table.add_column(first)
-    for column in columns:
-        table.add_column(column, justify="right")
-    return table
-
-
-def _print_bands(rows: list[Row], title: str, tilts: TiltGeometry) -> None:
-    table = _table(title, "", "wedge", "measured")
-    for row in rows:
-        wedge = f"{row.score.wedge.band:.3f}" if tilts.has_wedge else "no wedge"
-        table.add_row(row.name, wedge, f"{row.score.measured.band:.3f}")
-    _console().print(table)
-
-
-def _print_shells(rows: list[Row]) -> None:
-    table = _table("FSC with the truth by shell: wedge / measured", "cycles per voxel", *(row.name.split(":")[0] for row in rows))
+def _by_shell(rows: list[Row]) -> Table:
+    cells = []
     for index, frequency in enumerate(rows[0].score.wedge.frequency):
-        cells = [f"{r.score.wedge.shells[index]:6.3f} / {r.score.measured.shells[index]:.3f}" for r in rows]
-        table.add_row(f"{frequency:.3f}", *cells)
-    _console().print(table)
+        pairs = [f"{r.score.wedge.shells[index]:6.3f} / {r.score.measured.shells[index]:.3f}" for r in rows]
+        cells.append([f"{frequency:.3f}", *pairs])
+    return Table(["cycles per voxel", *(row.name for row in rows)], cells, "FSC with the truth by shell: wedge / measured")
 
 
-def _print_resolutions(row: Row, against: str, voxel_size: float) -> None:
-    for part, curve in (("wedge", row.score.wedge), ("measured", row.score.measured)):
-        reached = ", ".join(f"FSC {level:g}: {detail(curve, voxel_size, level)}" for level in LEVELS)
-        print(f"{row.name}, {against}, {part}: {reached}")
-
-
-def _print_cones(cones: list[Cone], voxel_size: float) -> None:
-    table = _table(
-        "correlation with the truth by direction", "off the beam", "all", "wedge", "measured", *(f"FSC {v:g}" for v in LEVELS)
-    )
-    for cone in cones:
-        bands = ["–" if np.isnan(c.band) else f"{c.band:.3f}" for c in (cone.whole, cone.wedge, cone.measured)]
-        table.add_row(f"{cone.low:g} to {cone.high:g}°", *bands, *(detail(cone.whole, voxel_size, level) for level in LEVELS))
-    _console().print(table)
-
-
-def _print_calibration(found: dict[str, Calibration | None]) -> None:
-    """Whether the standard deviation is as large as the error."""
-    if not found:
-        return
-    shares = [f"{100 * share:.0f} %" for share in NOMINAL]
-    table = _table("standard deviation against the truth", "", "rms/std", *shares, "slope", "offset", "CRPS", "CRPS/MAE")
-    for part, known in found.items():
-        table.add_row(part, *(["needs samples"] if known is None else calibration_words(known)))
-    _console().print(table)
-    whole = found["whole"]
-    if whole is not None:
-        covered = ", ".join(f"{100 * c:.0f} % of {100 * share:.0f} %" for share, c in whole.coverage.items())
-        print(f"standard deviation: rms error is {whole.error_ratio:.2f} times it; intervals cover {covered}")
+def _print(table: Table) -> None:
+    shown = RichTable(title=escape(table.title), caption=escape(table.note))
+    for number, title in enumerate(table.head):
+        shown.add_column(escape(title), justify="right" if number else "left", no_wrap=not number)
+    for row in table.rows:
+        shown.add_row(*map(escape, row))
+    Console(width=None if sys.stdout.isatty() else 120).print(shown)

@@ -1,69 +1,41 @@
-"""The pictures of a report: orthoslices before, after and std at one contrast, and xz power spectra with the wedge drawn."""
+"""The images of a report: slices before, after and std on one grey scale, and power spectra with the edges of the wedge."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from cryovae.evaluate.plane_power import log_power_xz
 from cryovae.report.contents import Contents
-from cryovae.report.pictures import middle_slices
 from cryovae.report.plots import draw_power
+from cryovae.tomogram import TiltGeometry
 
-SIDE, LABELS, TALLEST = 3.2, 0.65, 1.3
-
-
-def orthoslices(contents: Contents) -> Any:
-    """Rows xy, xz, yz; columns input, restored, standard deviation. Input and restored have one grey scale for all slices."""
-    shown = [("input", contents.before), ("restored", contents.after), ("standard deviation", contents.std)]
-    columns = [(name, _planes(density)) for name, density in shown if density is not None]
-    heights = [SIDE * pixels.shape[0] / pixels.shape[1] for pixels in columns[0][1].values()]
-    figure, axes = plt.subplots(
-        3, len(columns), figsize=((SIDE + LABELS) * len(columns), sum(heights) + 2.3), height_ratios=heights,
-        squeeze=False, layout="compressed",
-    )  # fmt: skip
-    grey = _contrast(contents)
-    for column, (name, planes) in zip(axes.T, columns, strict=True):
-        spread = contents.std if name == "standard deviation" else None
-        limits = grey if spread is None else (0.0, float(np.percentile(_pixels(spread), 99.7)) or 1.0)
-        for axis, (plane, pixels) in zip(column, planes.items(), strict=True):
-            picture = _slice(axis, pixels, plane, contents.voxel_size / 10, "gray" if spread is None else "viridis", limits)
-            axis.set_title(f"{name}, {plane}", fontsize=10)
-        label = "density (grey values)" if spread is None else "std (grey values)"
-        figure.colorbar(picture, ax=column, location="bottom", shrink=0.85, aspect=40, label=label)
-    return figure
+PLANES = ("xy", "xz", "yz")
+# Width of a slice and of its labels, in inches. An xy slice that is higher than MAX_HEIGHT times its width is rotated.
+SIDE, LABELS, MAX_HEIGHT = 3.2, 0.65, 1.3
 
 
-def _planes(density: np.ndarray) -> dict[str, np.ndarray]:
-    """Middle slices by the axes that they show; a tall xy is laid on its side, or it would leave no room for the others."""
-    planes = middle_slices(density)
-    if density.shape[1] <= TALLEST * density.shape[2]:
-        return planes
-    return {"yx": planes["xy"].T, "xz": planes["xz"], "yz": planes["yz"]}
+def middle_slices(density: np.ndarray) -> dict[str, np.ndarray]:
+    """The three central slices of a (z, y, x) density, by the axes that they show; the beam points up in xz and yz."""
+    nz, ny, nx = density.shape
+    return {"xy": density[nz // 2], "xz": density[:, ny // 2], "yz": density[:, :, nx // 2]}
 
 
-def _slice(axis: Any, pixels: np.ndarray, plane: str, nm: float, colours: str, limits: tuple[float, float]) -> Any:
+def middle_values(density: np.ndarray) -> np.ndarray:
+    """All values of the three central slices."""
+    return np.concatenate([pixels.ravel() for pixels in middle_slices(density).values()]).astype(np.float32)
+
+
+def draw_slice(axis: Any, pixels: np.ndarray, plane: str, nm: float, colours: str, limits: tuple[float, float]) -> Any:
+    """Draw a slice with axes in nanometres and a scale bar; ``nm`` is the voxel size. Returns the image, for a colour bar."""
     extent = (0, pixels.shape[1] * nm, 0, pixels.shape[0] * nm)
     picture = axis.imshow(pixels, cmap=colours, vmin=limits[0], vmax=limits[1], origin="lower", extent=extent)
     axis.set(xlabel=f"{plane[0]} (nm)", ylabel=f"{plane[1]} (nm)")
     _scale_bar(axis, extent[1], extent[3])
     return picture
-
-
-def _contrast(contents: Contents) -> tuple[float, float]:
-    """One range for all: that of the restored, widened to two standard deviations of the input, so that neither is lost."""
-    low, high = np.percentile(_pixels(contents.after), (0.3, 99.7))
-    if contents.before is None:
-        return float(low), float(high)
-    before = _pixels(contents.before)
-    middle, width = float(before.mean()), 2 * float(before.std())
-    return min(float(low), middle - width), max(float(high), middle + width)
-
-
-def _pixels(density: np.ndarray) -> np.ndarray:
-    return np.concatenate([s.ravel() for s in middle_slices(density).values()]).astype(np.float32)
 
 
 def _scale_bar(axis: Any, width: float, height: float) -> None:
@@ -76,13 +48,56 @@ def _scale_bar(axis: Any, width: float, height: float) -> None:
     axis.text(left, bottom + 0.025 * height, f"{length:g} nm", color="white", fontsize=8, va="bottom", bbox=box)
 
 
-def spectra(contents: Contents) -> Any:
-    """log10 power in the k_z-k_x plane before and after, on one scale, with the edges of what was measured as lines."""
-    shown = [("input", contents.before), ("restored", contents.after)]
-    found = [(name, log_power_xz(density)) for name, density in shown if density is not None]
-    high = max(float(np.percentile(power, 99.9)) for _, power in found)
-    figure, axes = plt.subplots(1, len(found), figsize=(4.6 * len(found) + 1, 4.6), squeeze=False, constrained_layout=True)
-    for axis, (name, power) in zip(axes[0], found, strict=True):
-        picture = draw_power(axis, power, high, f"power, {name}", contents.tilts)
-    figure.colorbar(picture, ax=axes, shrink=0.85, label="log10 power (grey values squared)")
+def orthoslices(contents: Contents) -> Figure:
+    """Rows xy, xz, yz; columns input, restored, standard deviation. Input and restored have one grey scale for all slices."""
+    densities = {"input": contents.before, "restored": contents.after, "standard deviation": contents.std}
+    columns = {name: density for name, density in densities.items() if density is not None}
+    heights = [SIDE * pixels.shape[0] / pixels.shape[1] for pixels in _planes(contents.after).values()]
+    figure = Figure(figsize=((SIDE + LABELS) * len(columns), sum(heights) + 2.3), layout="compressed")
+    axes = figure.subplots(3, len(columns), height_ratios=heights, squeeze=False)
+    for column, (name, density) in zip(axes.T, columns.items(), strict=True):
+        colours, limits, label = "gray", _grey_range(contents), "density (grey values)"
+        if name == "standard deviation":
+            limits = (0.0, float(np.percentile(middle_values(density), 99.7)) or 1.0)
+            colours, label = "viridis", "std (grey values)"
+        for axis, (plane, pixels) in zip(column, _planes(density).items(), strict=True):
+            picture = draw_slice(axis, pixels, plane, contents.voxel_size / 10, colours, limits)
+            axis.set_title(f"{name}, {plane}", fontsize=10)
+        figure.colorbar(picture, ax=column, location="bottom", shrink=0.85, aspect=40, label=label)
     return figure
+
+
+def _planes(density: np.ndarray) -> dict[str, np.ndarray]:
+    """The central slices, with a high xy slice rotated to yx."""
+    planes = middle_slices(density)
+    if density.shape[1] <= MAX_HEIGHT * density.shape[2]:
+        return planes
+    return {"yx": planes["xy"].T, "xz": planes["xz"], "yz": planes["yz"]}
+
+
+def _grey_range(contents: Contents) -> tuple[float, float]:
+    """The grey values of the restored density, widened to two standard deviations of the input, so that both can be seen."""
+    low, high = np.percentile(middle_values(contents.after), (0.3, 99.7))
+    if contents.before is None:
+        return float(low), float(high)
+    before = middle_values(contents.before)
+    middle, width = float(before.mean()), 2 * float(before.std())
+    return min(float(low), middle - width), max(float(high), middle + width)
+
+
+def spectra(contents: Contents) -> Figure:
+    """log10 power in the k_z-k_x plane before and after, on one scale, with the edges of the measured part as lines."""
+    densities = {"input": contents.before, "restored": contents.after}
+    shown = {name: density for name, density in densities.items() if density is not None}
+    figure = Figure(figsize=(4.6 * len(shown) + 1, 4.6), layout="constrained")
+    draw_spectra(figure, figure.subplots(1, len(shown), squeeze=False)[0], shown, contents.tilts)
+    return figure
+
+
+def draw_spectra(figure: Figure, axes: Any, densities: Mapping[str, np.ndarray], tilts: TiltGeometry | None) -> None:
+    """Draw the power spectra of densities side by side on one scale, with a colour bar."""
+    powers = {name: log_power_xz(density) for name, density in densities.items()}
+    high = max(float(np.percentile(power, 99.9)) for power in powers.values())
+    for axis, (name, power) in zip(axes, powers.items(), strict=True):
+        picture = draw_power(axis, power, high, f"power, {name}", tilts)
+    figure.colorbar(picture, ax=list(axes), shrink=0.85, label="log10 power (grey values squared)")

@@ -1,11 +1,12 @@
-"""Evaluates a restored tomogram with what lies beside it: prints its tables, writes its report and its figures."""
+"""Evaluates a restored tomogram with the files beside it: prints its tables, writes its report and its statistics."""
 
 from __future__ import annotations
 
-import json
 import re
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,32 @@ import numpy as np
 from torch import Tensor
 
 from cryovae.errors import InputError
-from cryovae.evaluate.report import as_plain, as_tensor, assess
+from cryovae.evaluate.assessment import as_plain, as_tensor, assess
 from cryovae.io.atomic import write_text
 from cryovae.io.files import read_volume
 from cryovae.io.orientation import upright
 from cryovae.io.tilts import read_tilts
 from cryovae.io.volume import Volume, voxel_size_of
-from cryovae.report.contents import Contents, metrics_of
+from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
 from cryovae.report.score_tables import print_tables
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.geometry_record import geometry_of
-from cryovae.workflows.run_folder import read_record
+from cryovae.workflows.run_folder import metrics_of, read_record
 
 
 @dataclass(frozen=True)
-class Found:
-    """A restored tomogram and what lies beside it; the record is empty where there is no run.json."""
+class RestoredFiles:
+    """A restored tomogram and the files beside it.
+
+    Attributes:
+        path: of the restored volume.
+        volume: as it is stored.
+        name: of the tomogram.
+        record: run.json, empty if there is none.
+        record_path: of run.json, or None.
+        unrotated: whether the beam is along the middle axis of the files.
+    """
 
     path: Path
     volume: Volume
@@ -39,35 +49,40 @@ class Found:
     unrotated: bool = False
 
     def beside(self, kind: str) -> Tensor | None:
-        """A volume of the same restoration, e.g. its std, if it is there and has the same shape."""
+        """Another volume of the same restoration, e.g. its 'std', if it is there and has the same shape."""
         path = self.path.with_name(f"{self.name}_{kind}{self.path.suffix}")
         if not self.path.stem.endswith("_mean") or not path.exists():
             return None
         density = read_volume(path).density
-        return as_tensor(self.lain(density)) if density.shape == self.volume.density.shape else None
+        return as_tensor(self.upright(density)) if density.shape == self.volume.density.shape else None
 
-    def lain(self, density: np.ndarray) -> np.ndarray:
-        """A density of this restoration's files with the beam along z."""
+    def upright(self, density: np.ndarray) -> np.ndarray:
+        """A density of the files of this restoration, with the beam along z."""
         return upright(np.asarray(density)) if self.unrotated else density
 
     @property
     def density(self) -> np.ndarray:
         """The restored density (z, y, x)."""
-        return self.lain(self.volume.density)
+        return self.upright(self.volume.density)
 
     @property
-    def samples(self) -> list[Tensor]:
+    def halves(self) -> tuple[Tensor, Tensor] | None:
+        """The two halves, restored."""
+        first, second = self.beside("mean_half1"), self.beside("mean_half2")
+        return None if first is None or second is None else (first, second)
+
+    @property
+    def samples(self) -> Iterator[Tensor]:
         """The samples that were kept, in their order."""
-        count = 0
-        found: list[Tensor] = []
-        while (sample := self.beside(f"sample_{count}")) is not None:
-            found.append(sample)
-            count += 1
-        return found
+        for number in count():
+            sample = self.beside(f"sample_{number}")
+            if sample is None:
+                return
+            yield sample
 
     @property
     def report(self) -> Path:
-        """Where its report belongs: beside run.json and with the same prefix, else under its own name."""
+        """The path of the report: beside run.json with the same prefix, else under the name of the tomogram."""
         if self.record_path is None:
             return self.path.with_name(f"{self.name}_report.html")
         return self.record_path.with_name(self.record_path.name.replace("run.json", "report.html"))
@@ -93,25 +108,25 @@ class Found:
 
     @property
     def metrics(self) -> list[dict[str, str]]:
-        """The course of the training of its model."""
+        """The rows of metrics.csv of its model."""
         return metrics_of(self.record, self.report.with_name(self.report.name.replace("report.html", "metrics.csv")))
 
 
-def find(restored: Path) -> Found:
+def find(restored: Path) -> RestoredFiles:
     """A restored tomogram, and the run.json beside it that has its name. InputError if it is no volume."""
     volume = read_volume(restored)
     for path in (restored.parent / "run.json", *sorted(restored.parent.glob("*_run.json"))):
         record = read_record(path)
         if record.get("name") and restored.name.startswith(f"{record['name']}_"):
-            return Found(restored, volume, record["name"], record, path, bool(record.get("unrotated")))
-    return Found(restored, volume, re.sub("_mean$", "", restored.stem))
+            return RestoredFiles(restored, volume, record["name"], record, path, bool(record.get("unrotated")))
+    return RestoredFiles(restored, volume, re.sub("_mean$", "", restored.stem))
 
 
 def evaluate_volume(
     restored: Path,
     truth: Path | None,
     tilts: TiltGeometry | None,
-    given: list[Path] | None,
+    inputs: list[Path] | None,
     band: tuple[float, float],
     shells: bool = True,
     json_path: Path | None = None,
@@ -119,75 +134,88 @@ def evaluate_volume(
     voxel_size: float | None = None,
     unrotated: bool | None = None,
 ) -> None:
-    """Print tables of what is known with and without a truth; write the report, and all figures to ``json_path``.
+    """Print the tables of a restored tomogram, and write its report and its statistics.
 
-    voxel_size: in angstrom, over that of the header. unrotated: whether the beam is along the middle axis of all files, over what
-    the record says.
+    Args:
+        restored: the restored volume; std, samples and halves are looked for beside it.
+        truth: the true volume, if there is one.
+        tilts: overrides those of run.json.
+        inputs: the tomogram or its two halves, over those of run.json.
+        band: of the correlations, in cycles per voxel.
+        shells: print the FSC by shell too.
+        json_path: where all statistics are written as JSON.
+        report: where the report is written, over its place beside run.json.
+        voxel_size: in angstrom, over that of the header.
+        unrotated: whether the beam is along the middle axis of all files, over run.json.
     """
     if not 0 <= band[0] < band[1] <= 0.87:
         raise InputError(f"--band {band[0]:g} {band[1]:g} found, expected cycles per voxel, the lower first, e.g. 0.01 0.2")
-    about = find(restored)
+    files = find(restored)
     if unrotated is not None:
-        about = replace(about, unrotated=unrotated)
-    size = voxel_size_of(about.volume, voxel_size)
-    shape = about.volume.density.shape
-    known = None if truth is None else _density(truth, shape, about)
-    inputs = [_density(path, shape, about) for path in given or about.inputs]
-    geometry = tilts or about.tilts
-    before = None if not inputs else sum(inputs[1:], inputs[0]) / len(inputs)
-    halves = (about.beside("mean_half1"), about.beside("mean_half2"))
-    std = about.beside("std")
-    found = assess(
-        as_tensor(about.density),
-        geometry,
-        known,
-        before,
-        std,
-        about.samples,
-        None if halves[0] is None or halves[1] is None else (halves[0], halves[1]),
-        (inputs[0], inputs[1]) if len(inputs) == 2 else None,
-        band,
-    )
-    if before is None:
-        print(
-            f"the input of {restored} is not named in a run.json beside it, or is gone, so no baselines: pass --input",
-            file=sys.stderr,
-        )
-    print_tables(found, geometry, size, shells)
-    contents = Contents(
-        name=about.name,
-        before=None if before is None else before.numpy(),
-        after=np.asarray(about.density, dtype=np.float32),
-        std=None if std is None else std.numpy(),
-        voxel_size=size,
-        tilts=geometry,
-        assessment=found,
-        record=about.record,
-        metrics=about.metrics,
-    )
+        files = replace(files, unrotated=unrotated)
+    contents = _contents(files, truth, tilts or files.tilts, inputs or files.inputs, band, voxel_size)
+    if contents.before is None:
+        print(f"no baselines: the input of {restored} is not in a run.json beside it, or is gone: pass --input", file=sys.stderr)
+    print_tables(contents, shells)
     if json_path is not None:
-        write_text(json_path, json.dumps(_figures(contents, about, truth), indent=2) + "\n")
-    write_report(report or about.report, contents)
-    print(f"report: {report or about.report}")
+        write_text(json_path, json.dumps(_statistics(contents, files, truth), indent=2) + "\n")
+    write_report(report or files.report, contents)
+    print(f"report: {report or files.report}")
 
 
-def _density(path: Path, shape: tuple[int, ...], about: Found) -> Tensor:
-    volume = read_volume(path)
-    if volume.density.shape != shape:
-        raise InputError(f"{path} has shape {volume.density.shape}, expected that of the restored tomogram, {shape}: same shape")
-    return as_tensor(about.lain(volume.density))
+def _contents(
+    files: RestoredFiles,
+    truth: Path | None,
+    tilts: TiltGeometry,
+    inputs: list[Path],
+    band: tuple[float, float],
+    voxel_size: float | None,
+) -> Contents:
+    densities = [_density(path, files) for path in inputs]
+    before = sum(densities[1:], densities[0]) / len(densities) if densities else None
+    std = files.beside("std")
+    assessment = assess(
+        as_tensor(files.density),
+        tilts,
+        truth=None if truth is None else _density(truth, files),
+        input_density=before,
+        std=std,
+        samples=list(files.samples),
+        halves=files.halves,
+        input_halves=(densities[0], densities[1]) if len(densities) == 2 else None,
+        limits=band,
+    )
+    return Contents(
+        name=files.name,
+        before=None if before is None else before.numpy(),
+        after=np.asarray(files.density, dtype=np.float32),
+        std=None if std is None else std.numpy(),
+        voxel_size=voxel_size_of(files.volume, voxel_size),
+        tilts=tilts,
+        assessment=assessment,
+        record=files.record,
+        metrics=files.metrics,
+    )
 
 
-def _figures(contents: Contents, about: Found, truth: Path | None) -> dict[str, Any]:
-    """All figures for a machine to read."""
+def _density(path: Path, files: RestoredFiles) -> Tensor:
+    density, shape = read_volume(path).density, files.volume.density.shape
+    if density.shape != shape:
+        raise InputError(f"{path} has shape {density.shape}, expected that of the restored tomogram, {shape}: same shape")
+    return as_tensor(files.upright(density))
+
+
+def _statistics(contents: Contents, files: RestoredFiles, truth: Path | None) -> Mapping[str, Any]:
+    """All statistics, for JSON."""
+    restoration = contents.record.get("restoration") or {}
     return {
-        "restored": str(about.path),
+        "restored": str(files.path),
         "truth": None if truth is None else str(truth),
         "name": contents.name,
         "voxel_size": contents.voxel_size,
         "tilts": [contents.tilts.lowest, contents.tilts.highest],
         **as_plain(contents.assessment, contents.voxel_size),
-        "held_out": (contents.record.get("restoration") or {}).get("held_out"),
-        "figures": (contents.record.get("restoration") or {}).get("figures"),
+        "held_out": restoration.get("held_out"),
+        "figures": restoration.get("figures"),
         "seconds": contents.record.get("seconds"),
     }

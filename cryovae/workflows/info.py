@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cryovae.evaluate.wedge_compared import LOPSIDED, beam_axis, described, disagreements
-from cryovae.evaluate.wedge_seen import WedgeSeen, wedge_seen
+from cryovae.evaluate.wedge_comparison import ASYMMETRY, beam_axis, described, disagreements
+from cryovae.evaluate.wedge_detection import DetectedWedge, detect_wedge
 from cryovae.io.files import read_volume
 from cryovae.io.orientation import middle_is_thin, upright
 from cryovae.tomogram import TiltGeometry
@@ -45,23 +45,23 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
         print(f"label {number}       {label}")
     if finite.min() == finite.max():
         return
-    seen = wedge_seen(density) if not unrotated else None
+    seen = detect_wedge(density) if not unrotated else None
     if unrotated or (unrotated is None and seen is not None and middle_is_thin(density.shape) and beam_axis(seen) == 1):
         print(
             "lies          unrotated, the beam along the middle axis: rotated by -90 degrees about x on reading, back on writing"
         )
-        seen = wedge_seen(upright(density))
+        seen = detect_wedge(upright(density))
     if seen is not None:
         _print_wedge(seen, tilts)
 
 
-def _print_wedge(seen: WedgeSeen, tilts: TiltGeometry | None) -> None:
+def _print_wedge(seen: DetectedWedge, tilts: TiltGeometry | None) -> None:
     """Print the axes and ranges in the power spectrum, the given ones, and disagreements."""
     for number, visible in enumerate(seen.axes):
         print(f"wedge seen    {described(visible)}" + (f" (about +-3), {seen.step:.1f} nats deep" if number == 0 else ""))
     if not seen.axes:
         print(f"wedge seen    none: no range of tilts stands out in the power spectrum (deepest step {seen.step:.1f} nats)")
-    elif len(seen.axes) == 1 and abs(seen.lowest + seen.highest) <= LOPSIDED:
+    elif len(seen.axes) == 1 and abs(seen.lowest + seen.highest) <= ASYMMETRY:
         print("handedness    cannot be seen: the range is its own mirror image")
     for axis in tilts.axes if tilts else ():
         print(f"wedge given   {axis.words}")

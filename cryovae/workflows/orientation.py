@@ -27,13 +27,13 @@ def is_unrotated(path: Path, said: bool | None, most: int | None = None) -> bool
     density = read_volume(path).density
     if not middle_is_thin(density.shape):
         return False
-    from cryovae.evaluate.wedge_compared import beam_axis
-    from cryovae.evaluate.wedge_seen import wedge_seen
+    from cryovae.evaluate.wedge_comparison import beam_axis
+    from cryovae.evaluate.wedge_detection import detect_wedge
 
     if most is not None:
         starts = [max((size - most) // 2, 0) for size in density.shape]
         z, y, x = (slice(start, start + most) for start in starts)
         middle = np.array(density[z, y, x])
         released(density)
-        return beam_axis(wedge_seen(middle)) == 1
-    return beam_axis(wedge_seen(np.asarray(density))) == 1
+        return beam_axis(detect_wedge(middle)) == 1
+    return beam_axis(detect_wedge(np.asarray(density))) == 1

@@ -13,18 +13,18 @@ from cryovae import distributed
 from cryovae.checkpoint import MODEL, STATE, NetworkCheckpoint, load_network, save_network, save_state
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
-from cryovae.evaluate.report import as_tensor, assess
+from cryovae.evaluate.assessment import as_tensor, assess
 from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
 from cryovae.models.unet import UNet
 from cryovae.objectives.cryogen import Adversary
-from cryovae.report.contents import Contents, metrics_of
+from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
-from cryovae.report.pictures import preview, regression_plot
+from cryovae.report.pictures import loss_plot, preview
 from cryovae.tomogram import Tomogram
 from cryovae.training.regress import Regression, Regressor, regressed
 from cryovae.workflows.progress import Watch
-from cryovae.workflows.run_folder import Metrics, RunFolder, log, read_metrics
+from cryovae.workflows.run_folder import Metrics, RunFolder, log, metrics_of, read_metrics
 from cryovae.workflows.signals import stoppable
 from cryovae.workflows.train import begun, matching_state
 
@@ -83,7 +83,7 @@ def _run(folder: RunFolder, regressor: Regressor, config: RunConfig) -> UNet:
     finally:
         metrics.close()
         if rows := read_metrics(folder.path("metrics.csv")):
-            regression_plot(folder.path("loss.png"), rows)
+            loss_plot(folder.path("loss.png"), rows)
     seconds = round(time.monotonic() - began, 1)
     folder.save(training={"steps": regressor.step, "objective": config.objective.name, "seconds": seconds})
     return network
@@ -127,7 +127,7 @@ def regress_in(
         std=None,
         voxel_size=tomogram.voxel_size,
         tilts=tomogram.tilts,
-        assessment=assess(mean, tomogram.tilts, given=before, halves=found.halves, given_halves=given),
+        assessment=assess(mean, tomogram.tilts, input_density=before, halves=found.halves, input_halves=given),
         record=folder.record,
         metrics=metrics_of(folder.record, folder.path("metrics.csv")),
     )

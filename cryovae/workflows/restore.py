@@ -15,17 +15,17 @@ from cryovae import distributed
 from cryovae.checkpoint import Checkpoint
 from cryovae.config import RunConfig
 from cryovae.errors import InputError
-from cryovae.evaluate.report import as_tensor, assess
+from cryovae.evaluate.assessment import as_tensor, assess
 from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
-from cryovae.report.contents import Contents, metrics_of
+from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
-from cryovae.report.search_words import name_of, search_words
+from cryovae.report.sampler_sentences import posterior_name, sampler_sentences
 from cryovae.restoration.restorer import Restoration, Restorer
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.progress import Watch
-from cryovae.workflows.run_folder import RunFolder, log
+from cryovae.workflows.run_folder import RunFolder, log, metrics_of
 
 RESERVE = 1.05
 
@@ -75,7 +75,7 @@ def restore_in(
     write_results(folder, tomogram, restoration, config)
     rate = tomogram.density.size * config.restoration.samples / max(seconds, 1e-9)
     log.info("restored in %.0f s, %.3g voxels of samples a second", seconds, rate)
-    for said in search_words(restoration.search):
+    for said in sampler_sentences(restoration.search):
         log.info("%s", said)
     folder.save(
         restoration={
@@ -94,7 +94,7 @@ def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -
     """Write report.html, with all that is known without a truth."""
     before = as_tensor(tomogram.density)
     given = None if tomogram.halves is None else (torch.from_numpy(tomogram.halves[0]), torch.from_numpy(tomogram.halves[1]))
-    found = assess(restoration.mean, tomogram.tilts, given=before, halves=restoration.halves, given_halves=given)
+    found = assess(restoration.mean, tomogram.tilts, input_density=before, halves=restoration.halves, input_halves=given)
     contents = Contents(
         name=tomogram.name,
         before=before.numpy(),
@@ -128,7 +128,7 @@ def note_of(kind: str, config: RunConfig) -> str:
     """What the header of a restored volume says of how it was made."""
     how = "raw" if config.restoration.raw else "data-consistent"
     settings = config.restoration
-    return f"{name_of(asdict(settings))} {kind}, {how}, {settings.samples} samples, seed {settings.seed}"
+    return f"{posterior_name(asdict(settings))} {kind}, {how}, {settings.samples} samples, seed {settings.seed}"
 
 
 def picture(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:
@@ -141,7 +141,7 @@ def picture(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, con
         restoration.mean.numpy(),
         restoration.std.numpy(),
         tomogram.voxel_size,
-        f"{tomogram.name}: {name_of(asdict(settings))} mean and standard deviation of {settings.samples} samples, {how}",
+        f"{tomogram.name}: {posterior_name(asdict(settings))} mean and standard deviation of {settings.samples} samples, {how}",
     )
 
 

@@ -152,6 +152,14 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def metrics_of(record: Mapping[str, Any], own: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv of the run that trained the model: ``own``, or that of the folder of ``restore --model``."""
+    if not record.get("model"):
+        return read_metrics(own)
+    model = Path(record["model"])
+    return read_metrics((model if model.is_dir() else model.parent) / "metrics.csv")
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of a file; of a folder, that of the sorted names and checksums of its files."""
     if path.is_dir():

@@ -17,7 +17,7 @@ from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
 from cryovae.posterior.codes import Code, between, decoded, prior_code
 from cryovae.posterior.latent_map import LatentMap, Patches, mapped, side_of
-from cryovae.report.contact_sheet import contact_sheet
+from cryovae.report.pictures import contact_sheet
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_inputs import place_upright, record_of, tomogram_of, variational_model_of, voxel_size_in

@@ -27,17 +27,17 @@ def honest():
     return draws(1)[0] * std, std
 
 
-def test_exact_draws_are_found_calibrated(honest):
+def test_exact_draws_are_calibrated(honest):
     error, std = honest
-    found = calibration_of_error(error, std)
+    fit = calibration_of_error(error, std)
     for share in NOMINAL:
-        assert found.coverage[share] == pytest.approx(share, abs=4 * (share * (1 - share) / error.numel()) ** 0.5)
-    assert found.error_ratio == pytest.approx(1, abs=0.02)
-    assert found.reliability.slope == pytest.approx(1, abs=0.04)
-    assert found.reliability.offset == pytest.approx(0, abs=0.03)
+        assert fit.coverage[share] == pytest.approx(share, abs=4 * (share * (1 - share) / error.numel()) ** 0.5)
+    assert fit.error_ratio == pytest.approx(1, abs=0.02)
+    assert fit.reliability.slope == pytest.approx(1, abs=0.04)
+    assert fit.reliability.offset == pytest.approx(0, abs=0.03)
     # The expectation of the CRPS of a Gaussian under itself is std / sqrt(pi).
-    assert found.crps == pytest.approx(float(std.mean()) / np.pi**0.5, rel=0.01)
-    assert found.crps_share == pytest.approx(0.5**0.5, abs=0.01)
+    assert fit.crps == pytest.approx(float(std.mean()) / np.pi**0.5, rel=0.01)
+    assert fit.crps_share == pytest.approx(0.5**0.5, abs=0.01)
 
 
 def test_a_standard_deviation_that_is_halved_is_caught(honest):
@@ -53,16 +53,16 @@ def test_a_standard_deviation_that_is_halved_is_caught(honest):
 def test_a_standard_deviation_in_the_wrong_places_has_the_right_size_and_no_slope(honest):
     error, std = honest
     moved = std.roll(7, 2)
-    found = reliability(error, moved)
-    assert abs(found.slope) < 0.1
+    fit = reliability(error, moved)
+    assert abs(fit.slope) < 0.1
     assert calibration_of_error(error, moved).error_ratio == pytest.approx(1, abs=0.02)
     assert calibration_of_error(error, moved).crps > 1.01 * calibration_of_error(error, std).crps
 
 
 def test_one_standard_deviation_for_all_has_no_line(honest):
-    found = reliability(honest[0], torch.full(SHAPE, 0.7))
-    assert np.isnan(found.slope)
-    assert np.isnan(found.offset)
+    fit = reliability(honest[0], torch.full(SHAPE, 0.7))
+    assert np.isnan(fit.slope)
+    assert np.isnan(fit.offset)
 
 
 def test_crps_is_the_integral_that_defines_it():
@@ -99,7 +99,7 @@ def test_a_sample_without_its_partner_is_left_out(tilts):
         part_std(samples[:1], wedge)
 
 
-def test_parts_are_calibrated_apart(tilts):
+def test_each_part_has_a_calibration_of_its_own(tilts):
     """Samples that are honest where measured and too sure by 3 in the wedge: each part says so for itself."""
     wedge, measured = part_weights(tilts)
     truth, *noise = draws(10, seed=4)
@@ -111,16 +111,16 @@ def test_parts_are_calibrated_apart(tilts):
     mean = truth + error
     samples = [mean + sign * sampled(deviation) for deviation in noise[1:] for sign in (1, -1)]
     std = torch.stack([sampled(deviation) for deviation in noise[1:]]).square().mean(0).sqrt()
-    found = calibration_by_part(mean, std, truth, tilts, samples)
-    assert found["measured"].error_ratio == pytest.approx(1, abs=0.05)
-    assert found["wedge"].error_ratio == pytest.approx(3, abs=0.15)
-    assert found["wedge"].coverage[0.9] < 0.5 < 0.85 < found["measured"].coverage[0.9]
-    assert 1 < found["whole"].error_ratio < 3
+    fits = calibration_by_part(mean, std, truth, tilts, samples)
+    assert fits["measured"].error_ratio == pytest.approx(1, abs=0.05)
+    assert fits["wedge"].error_ratio == pytest.approx(3, abs=0.15)
+    assert fits["wedge"].coverage[0.9] < 0.5 < 0.85 < fits["measured"].coverage[0.9]
+    assert 1 < fits["volume"].error_ratio < 3
 
 
 def test_without_samples_nothing_is_said_of_the_parts(tilts):
     truth, error = draws(2)
-    found = calibration_by_part(truth + error, torch.ones(SHAPE), truth, tilts)
-    assert found["wedge"] is None
-    assert found["measured"] is None
-    assert found["whole"].error_ratio == pytest.approx(1, abs=0.02)
+    fits = calibration_by_part(truth + error, torch.ones(SHAPE), truth, tilts)
+    assert fits["wedge"] is None
+    assert fits["measured"] is None
+    assert fits["volume"].error_ratio == pytest.approx(1, abs=0.02)

@@ -24,24 +24,24 @@ def by_full_fft(a, b, weight):
     radius = np.sqrt(sum(axis**2 for axis in k))
     width = 1 / min(a.shape)
     shell = np.rint(radius.astype(np.float32) / np.float32(width)).astype(int)
-    found = []
+    curve = []
     for number in range(1, int(0.5 / width) + 1):
         inside = (shell == number) * weight(k)
         cross = (inside * (x * y.conj()).real).sum()
-        found.append(cross / np.sqrt((inside * abs(x) ** 2).sum() * (inside * abs(y) ** 2).sum()))
-    return np.array(found)
+        curve.append(cross / np.sqrt((inside * abs(x) ** 2).sum() * (inside * abs(y) ** 2).sum()))
+    return np.array(curve)
 
 
 def test_the_shells_are_those_of_a_full_transform(pair):
     half = fourier.multiplicity(SHAPE).expand(24, 30, 14)
-    found = correlation(*pair, half)
-    assert found.shells == pytest.approx(by_full_fft(pair[0].numpy(), pair[1].numpy(), lambda k: 1.0), abs=1e-5)
-    assert found.shells[0] > 0.8 > 0.5 > found.shells[-1]
+    curve = correlation(*pair, half)
+    assert curve.shells == pytest.approx(by_full_fft(pair[0].numpy(), pair[1].numpy(), lambda k: 1.0), abs=1e-5)
+    assert curve.shells[0] > 0.8 > 0.5 > curve.shells[-1]
 
 
 def test_wedge_and_measured_part_are_those_of_a_full_transform(pair, tilts):
     """The wedge written anew: bins more than half a bin away from the planes at the ends of the range."""
-    found = score(*pair, tilts)
+    scores = score(*pair, tilts)
     slope = np.tan(np.radians(60))
 
     def measured(k):
@@ -52,7 +52,7 @@ def test_wedge_and_measured_part_are_those_of_a_full_transform(pair, tilts):
 
     plain = [part.numpy() for part in pair]
     with np.errstate(invalid="ignore"):
-        for curve, weight in ((found.measured, measured), (found.wedge, wedge)):
+        for curve, weight in ((scores.measured, measured), (scores.wedge, wedge)):
             assert curve.shells[2:] == pytest.approx(by_full_fft(*plain, weight)[2:], abs=1e-4, nan_ok=True)
 
 
@@ -76,9 +76,9 @@ def test_a_signal_in_one_cone_correlates_in_that_cone_alone(tilts):
     angle = angle_to_beam(SHAPE)
     for number, (low, high) in enumerate(CONES):
         shared = 20 * fourier.filtered(signal, ((angle >= low) & (angle < high + 1e-3)).float())
-        found = [cone.whole.band for cone in cone_scores(shared + noise, shared + other, tilts)]
-        assert found[number] > 0.95
-        assert max(found[:number] + found[number + 1 :]) < 0.4
+        bands = [cone.all_bins.band for cone in cone_scores(shared + noise, shared + other, tilts)]
+        assert bands[number] > 0.95
+        assert max(bands[:number] + bands[number + 1 :]) < 0.4
 
 
 def test_cones_and_parts_cover_every_bin_once(tilts):
@@ -103,6 +103,6 @@ def test_crossings_are_between_shells():
 
 
 def test_a_part_without_bins_has_no_correlation(pair):
-    found = correlation(*pair, torch.zeros(24, 30, 14))
-    assert np.isnan(found.band)
-    assert np.isnan(found.shells).all()
+    curve = correlation(*pair, torch.zeros(24, 30, 14))
+    assert np.isnan(curve.band)
+    assert np.isnan(curve.shells).all()

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cryovae import fourier
+from cryovae.evaluate.assessment import as_tensor
 from cryovae.evaluate.plane_power import edge_directions, log_power_xz, measured_xz
-from cryovae.evaluate.report import as_tensor
 from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import TiltGeometry
 
@@ -46,7 +46,7 @@ def test_edges_are_where_the_mask_ends() -> None:
 
 
 @pytest.mark.parametrize("tilts", [TiltGeometry((-60, 60), axis_angle=5), TiltGeometry((-60, 60), conical=True)])
-def test_edges_that_are_no_lines_are_told_by_the_mask(tilts: TiltGeometry) -> None:
+def test_edges_that_are_no_lines_are_drawn_from_the_mask(tilts: TiltGeometry) -> None:
     assert edge_directions(tilts) is None
     assert 0 < measured_xz(tilts)[1].mean() < 1
 

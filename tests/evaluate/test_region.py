@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryovae.errors import InputError
+from cryovae.evaluate.assessment import as_tensor
 from cryovae.evaluate.fsc import score
-from cryovae.evaluate.region import Box, box_about, cut_out, faded, whole
-from cryovae.evaluate.report import as_tensor
+from cryovae.evaluate.region import Box, box_about, cut_out, faded, full_box
 from cryovae.tomogram import TiltGeometry
 
 SHAPE = (40, 56, 48)
@@ -32,7 +32,7 @@ def test_only_the_box_is_cut_out() -> None:
     density = np.arange(np.prod(SHAPE)).reshape(SHAPE)
     box = Box((3, 4, 5), (20, 30, 40))
     assert np.array_equal(cut_out(density, box), density[3:20, 4:30, 5:40])
-    assert whole(SHAPE).shape == SHAPE
+    assert full_box(SHAPE).shape == SHAPE
 
 
 def test_faces_in_common_are_no_agreement() -> None:
@@ -53,9 +53,9 @@ def test_faces_in_common_are_no_agreement() -> None:
 
 def test_fading_reaches_zero_at_every_face_and_keeps_the_middle() -> None:
     density = np.random.default_rng(2).normal(size=SHAPE).astype(np.float32)
-    found = faded(density).numpy()
+    values = faded(density).numpy()
     for axis in range(3):
-        faces = np.take(found, [0, -1], axis)
-        assert np.abs(faces).max() < 0.15 * np.abs(found).max()
+        faces = np.take(values, [0, -1], axis)
+        assert np.abs(faces).max() < 0.15 * np.abs(values).max()
     middle = tuple(slice(n // 4, 3 * n // 4) for n in SHAPE)
-    assert np.allclose(found[middle], (density - density.mean())[middle], atol=1e-5)
+    assert np.allclose(values[middle], (density - density.mean())[middle], atol=1e-5)

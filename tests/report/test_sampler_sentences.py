@@ -8,7 +8,7 @@ import pytest
 from cryovae.config import PRESETS, override
 from cryovae.errors import InputError
 from cryovae.io.mrc.writing import LABEL_LENGTH
-from cryovae.report.search_words import name_of, search_words
+from cryovae.report.sampler_sentences import posterior_name, sampler_sentences
 from cryovae.workflows.restore import note_of
 
 
@@ -28,12 +28,12 @@ def _config(**settings):
 )
 def test_headers_say_what_was_drawn_within_a_label(settings, name):
     config = _config(**settings)
-    assert name_of(asdict(config.restoration)) == name
+    assert posterior_name(asdict(config.restoration)) == name
     label = f"cryovae 0.1.0 {note_of('mean', config)}"
     assert label[:LABEL_LENGTH].startswith(f"cryovae 0.1.0 {name} mean")
 
 
-def test_a_network_with_one_answer_has_no_posterior_to_search():
+def test_a_deterministic_network_has_no_posterior_to_refine():
     with pytest.raises(InputError, match="one answer"):
         override(_config(refine=5), {"objective.name": "deepdewedge"})
 
@@ -44,16 +44,16 @@ def test_a_report_warns_of_what_is_not_to_be_trusted():
         "bound_nats_per_coefficient": [0.0, 0.5],
     }  # fmt: skip
     refused = {"asked_steps": 5, "guard": guard}
-    assert "refused" in " ".join(search_words(refused))
+    assert "refused" in " ".join(sampler_sentences(refused))
     weights = {"of": 16, "mean": 1.1, "least": 1.0, "most": 3.0, "share_below_5": 1.0}
     collapsed = {"sampler": "reweighted", "temperature": 2.0, "tempered": True, "effective_sample_size": weights}
-    said = " ".join(search_words(json.loads(json.dumps(collapsed))))
+    said = " ".join(sampler_sentences(json.loads(json.dumps(collapsed))))
     assert "Tempered" in said
     assert "1.1 of 16" in said
     assert "collapsed" in said
     chain = {"steps": 100, "accepted": 0.55, "step": 0.01, "relaxations": 5.0, "climb_nats_per_coefficient": 0.2}
-    assert "not converged" in " ".join(search_words({"langevin": chain}))
-    assert "not converged" not in " ".join(search_words({"langevin": chain | {"climb_nats_per_coefficient": 0.001}}))
+    assert "not converged" in " ".join(sampler_sentences({"langevin": chain}))
+    assert "not converged" not in " ".join(sampler_sentences({"langevin": chain | {"climb_nats_per_coefficient": 0.001}}))
     short = chain | {"climb_nats_per_coefficient": 0.001, "relaxations": 0.1}
-    assert "not converged" in " ".join(search_words({"langevin": short}))
-    assert search_words(None) == []
+    assert "not converged" in " ".join(sampler_sentences({"langevin": short}))
+    assert sampler_sentences(None) == []

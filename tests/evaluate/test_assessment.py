@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from cryovae import fourier
+from cryovae.evaluate.assessment import compare
 from cryovae.evaluate.baselines import best_clipping
 from cryovae.evaluate.calibration import calibration
-from cryovae.evaluate.fsc import correlation, regions, score
-from cryovae.evaluate.report import as_figures, compare, resolution_at
-from cryovae.evaluate.wedge_seen import wedge_seen
+from cryovae.evaluate.fsc import correlation, regions, resolution_at, score
+from cryovae.evaluate.wedge_detection import detect_wedge
 from cryovae.physics.wedge import volume_mask
 
 SHAPE = (40, 56, 48)
@@ -25,17 +25,17 @@ def test_truth_correlates_with_itself_and_noise_with_nothing(simulation):
 def test_what_is_in_the_wedge_is_scored_in_the_wedge_alone(simulation):
     mask = (volume_mask(SHAPE, simulation.tilts, 1e-6) > 0.5).float()
     spoiled = simulation.truth + fourier.filtered(20 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(2)), 1 - mask)
-    found = score(spoiled, simulation.truth, simulation.tilts)
-    assert found.measured.band > 0.99
-    assert found.wedge.band < 0.3
+    scores = score(spoiled, simulation.truth, simulation.tilts)
+    assert scores.measured.band > 0.99
+    assert scores.wedge.band < 0.3
 
 
 def test_correlation_is_that_of_signal_and_noise():
     generator = torch.Generator().manual_seed(0)
     truth, noise = torch.randn(2, *SHAPE, generator=generator)
-    found = correlation(truth + noise, truth, torch.ones(40, 56, 25), (0.0, 0.5))
-    assert found.band == pytest.approx(0.5**0.5, abs=0.02)
-    assert np.nanmean(found.shells[3:]) == pytest.approx(0.5**0.5, abs=0.05)
+    curve = correlation(truth + noise, truth, torch.ones(40, 56, 25), (0.0, 0.5))
+    assert curve.band == pytest.approx(0.5**0.5, abs=0.02)
+    assert np.nanmean(curve.shells[3:]) == pytest.approx(0.5**0.5, abs=0.05)
 
 
 def test_scores_do_not_depend_on_grey_scale(simulation):
@@ -53,16 +53,16 @@ def test_wedge_and_measured_part_do_not_overlap(tilts):
     assert 0.25 < share < 0.4
 
 
-def test_clipping_beats_the_input_in_the_wedge_and_says_what_it_did(simulation):
-    given = (simulation.half1 + simulation.half2) / 2
-    rows = compare(given, simulation.truth, given, simulation.tilts)
-    figures = as_figures(rows)
-    assert list(figures) == ["restored", "untouched input", "low-pass and clipping"]
-    assert figures["low-pass and clipping"]["wedge"] > figures["untouched input"]["wedge"] + 0.3
-    assert "min(x" in best_clipping(given, simulation.truth, simulation.tilts).recipe
+def test_clipping_beats_the_input_in_the_wedge_and_names_its_recipe(simulation):
+    density = (simulation.half1 + simulation.half2) / 2
+    rows = compare(density, simulation.truth, density, simulation.tilts)
+    assert [row.name for row in rows] == ["restored", "untouched input", "low-pass and clipping"]
+    assert rows[2].score.wedge.band > rows[1].score.wedge.band + 0.3
+    assert "min(x" in rows[2].recipe
+    assert rows[2].recipe == best_clipping(density, simulation.truth, simulation.tilts).recipe
 
 
-def test_a_true_standard_deviation_covers_what_it_says():
+def test_a_true_standard_deviation_covers_its_nominal_shares():
     generator = torch.Generator().manual_seed(0)
     truth, error = torch.randn(2, 30, 40, 35, generator=generator)
     std = 0.2 + torch.rand(30, 40, 35, generator=generator)
@@ -80,5 +80,5 @@ def test_resolution_where_the_curve_falls():
 
 
 def test_the_wedge_of_a_simulation_is_seen(simulation):
-    seen = wedge_seen(simulation.half1.numpy())
+    seen = detect_wedge(simulation.half1.numpy())
     assert (seen.lowest, seen.highest) == (pytest.approx(-60, abs=4), pytest.approx(60, abs=4))

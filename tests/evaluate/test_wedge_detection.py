@@ -9,8 +9,8 @@ import torch
 
 from cryovae import fourier
 from cryovae.evaluate.power_by_direction import angles_of, axis_of, tilt_of
-from cryovae.evaluate.wedge_compared import disagreements
-from cryovae.evaluate.wedge_seen import wedge_seen
+from cryovae.evaluate.wedge_comparison import disagreements
+from cryovae.evaluate.wedge_detection import detect_wedge
 from cryovae.io.files import read_volume
 from cryovae.physics.directions import wedge_mask
 from cryovae.tomogram import TiltGeometry
@@ -31,10 +31,10 @@ def _made(tilts, shape=SHAPE, seed=0):
 @lru_cache
 def _seen(tilts):
     """What is seen of such a volume: looking takes a second or two, and several tests ask."""
-    return wedge_seen(_made(tilts))
+    return detect_wedge(_made(tilts))
 
 
-def _apart(seen, tilts):
+def _distance(seen, tilts):
     """Degrees between the axis seen and that of a geometry, and the range seen about the latter."""
     axis = axis_of(tilts.axis_angle, tilts.x_tilt)
     near = min(seen.axes, key=lambda a: -abs(a.vector @ axis))
@@ -51,24 +51,24 @@ def _apart(seen, tilts):
         replace(PLAIN, x_tilt=11.0),
         TiltGeometry((-70.0, 30.0)),
     ],
-    ids=["along y", "in plane", "near x", "lifted", "lopsided"],
+    ids=["along y", "in plane", "near x", "lifted", "asymmetric"],
 )
 def test_axis_range_and_sign_of_made_volumes_are_seen(tilts):
     seen = _seen(tilts)
     assert len(seen.axes) == 1
-    apart, low, high = _apart(seen, tilts)
-    assert apart < 3
+    distance, low, high = _distance(seen, tilts)
+    assert distance < 3
     assert (low, high) == (pytest.approx(tilts.lowest, abs=3), pytest.approx(tilts.highest, abs=3))
     assert disagreements(seen, tilts) == []
 
 
-def test_two_axes_are_seen_and_one_given_is_too_few():
+def test_two_axes_are_detected_and_one_given_is_too_few():
     tilts = replace(PLAIN, second=TiltGeometry((-58.0, 45.0), axis_angle=90.0))
     seen = _seen(tilts)
     assert len(seen.axes) == 2
     for axis in (PLAIN, tilts.second):
-        apart, low, high = _apart(seen, axis)
-        assert apart < 3
+        distance, low, high = _distance(seen, axis)
+        assert distance < 3
         assert (low, high) == (pytest.approx(axis.lowest, abs=4), pytest.approx(axis.highest, abs=4))
     assert disagreements(seen, tilts) == []
     assert "--tilts2" in " ".join(disagreements(seen, PLAIN))
@@ -76,7 +76,7 @@ def test_two_axes_are_seen_and_one_given_is_too_few():
 
 
 @pytest.mark.parametrize(
-    ("given", "advice"),
+    ("tilts", "advice"),
     [
         (PLAIN.mirrored(), "--handedness -1"),
         (replace(PLAIN, axis_angle=40.0), "--axis-angle"),
@@ -85,8 +85,8 @@ def test_two_axes_are_seen_and_one_given_is_too_few():
     ],
     ids=["sign", "axis", "range", "none"],
 )
-def test_what_is_wrong_with_the_tilts_given_is_said(given, advice):
-    lines = disagreements(_seen(PLAIN), given)
+def test_what_is_wrong_with_the_tilts_given_is_said(tilts, advice):
+    lines = disagreements(_seen(PLAIN), tilts)
     assert len(lines) == 1
     assert advice in lines[0]
 
@@ -94,8 +94,8 @@ def test_what_is_wrong_with_the_tilts_given_is_said(given, advice):
 @pytest.mark.parametrize(
     ("axes", "advice"), [((1, 0, 2), "--unrotated"), ((2, 1, 0), "along x")], ids=["beam along y", "along x"]
 )
-def test_turned_volumes_are_told_by_their_beam(axes, advice):
-    seen = wedge_seen(np.ascontiguousarray(_made(TiltGeometry((-60.0, 60.0))).transpose(axes)))
+def test_rotated_volumes_are_recognised_by_their_beam(axes, advice):
+    seen = detect_wedge(np.ascontiguousarray(_made(TiltGeometry((-60.0, 60.0))).transpose(axes)))
     assert advice in " ".join(disagreements(seen, None))
 
 
@@ -103,7 +103,7 @@ def test_nothing_is_seen_where_nothing_is_missing():
     white = np.random.default_rng(0).normal(size=(40, 50, 44)).astype(np.float32)
     ramp = white + np.linspace(0, 30, 40, dtype=np.float32)[:, None, None]
     for density in (white, ramp):
-        seen = wedge_seen(density)
+        seen = detect_wedge(density)
         assert seen.axes == ()
         assert "no wedge is seen" in disagreements(seen, PLAIN)[0]
 
@@ -114,15 +114,15 @@ def test_small_flat_and_empty_volumes_are_no_trouble(shape):
     damaged = made.copy()
     damaged[0, 0, 0] = np.nan
     for density in (made, np.ones(shape), damaged):
-        assert wedge_seen(density).axes == ()
+        assert detect_wedge(density).axes == ()
 
 
 def test_angles_of_an_axis_and_back():
     for angle, lift in ((0, 0), (90, 0), (-60, 10), (30, -80)):
         assert angles_of(-axis_of(angle, lift)) == pytest.approx((angle, lift))
-    tilt, apart = tilt_of(np.array([[0.1, 0.2, 0.1], [-0.1, 0.0, 0.1]]), axis_of(0, 0))
+    tilt, distance = tilt_of(np.array([[0.1, 0.2, 0.1], [-0.1, 0.0, 0.1]]), axis_of(0, 0))
     assert tilt == pytest.approx([45, -45])
-    assert apart == pytest.approx([0.02**0.5] * 2)
+    assert distance == pytest.approx([0.02**0.5] * 2)
 
 
 SHARED = {
@@ -158,9 +158,9 @@ def _cases():
 @pytest.mark.parametrize(("name", "within"), _cases())
 def test_the_wedge_of_every_real_tomogram_is_seen(shared, name, within):
     expected = (SHARED | DUAL)[name]
-    seen = wedge_seen(np.asarray(read_volume(shared / name).density, dtype=np.float32))
+    seen = detect_wedge(np.asarray(read_volume(shared / name).density, dtype=np.float32))
     assert len(seen.axes) == len(expected)
     for angle, lowest, highest in expected:
-        apart, low, high = _apart(seen, TiltGeometry((-60.0, 60.0), axis_angle=angle))
-        assert apart < 3
+        distance, low, high = _distance(seen, TiltGeometry((-60.0, 60.0), axis_angle=angle))
+        assert distance < 3
         assert (low, high) == (pytest.approx(lowest, abs=within), pytest.approx(highest, abs=within))

@@ -1,0 +1,178 @@
+"""All statistics of one restoration, with and without a truth, beside those of the baselines.
+
+Against a truth    correlation in the wedge and in the measured part, by shell and by cone; calibration of the standard deviation
+Without one        FSC of the restored halves, and correlation with held-out measured bins
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryovae.evaluate.baselines import ClippingPrediction, best_clipping, predict_by_clipping
+from cryovae.evaluate.calibration import Calibration, calibration_by_part
+from cryovae.evaluate.fsc import BAND, LEVELS, Cone, Correlation, Score, cone_scores, resolution_at, score
+from cryovae.tomogram import TiltGeometry
+
+
+@dataclass(frozen=True)
+class Row:
+    """The score of one density.
+
+    Attributes:
+        name: 'restored', 'untouched input' or 'low-pass and clipping'.
+        score: correlation in the wedge and in the measured part.
+        recipe: of clipping, in words; else "".
+    """
+
+    name: str
+    score: Score
+    recipe: str = ""
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The statistics of one restoration; what cannot be known is empty or None.
+
+    Attributes:
+        limits: the band of the correlations, in cycles per voxel.
+        rows: restored and baselines against the truth.
+        cones: restored against the truth, by direction.
+        halves: first half against second half, of restored and baselines.
+        calibration: against the truth, by part: 'volume', 'measured', 'wedge'.
+        clipping: how well clipping predicts held-out bins.
+        pairs: pairs of samples behind the standard deviation of the parts.
+    """
+
+    limits: tuple[float, float]
+    rows: list[Row] = field(default_factory=list)
+    cones: list[Cone] = field(default_factory=list)
+    halves: list[Row] = field(default_factory=list)
+    calibration: dict[str, Calibration | None] = field(default_factory=dict)
+    clipping: ClippingPrediction | None = None
+    pairs: int = 0
+
+
+def assess(
+    restored: Tensor,
+    tilts: TiltGeometry,
+    truth: Tensor | None = None,
+    input_density: Tensor | None = None,
+    std: Tensor | None = None,
+    samples: Sequence[Tensor] = (),
+    halves: tuple[Tensor, Tensor] | None = None,
+    input_halves: tuple[Tensor, Tensor] | None = None,
+    limits: tuple[float, float] = BAND,
+) -> Assessment:
+    """Compute all statistics that these densities allow, each (z, y, x) of one shape and on one grey scale.
+
+    Args:
+        restored: the restored density.
+        tilts: the tilts that were measured.
+        truth: the true density.
+        input_density: what was restored.
+        std: standard deviation of the restored density.
+        samples: samples of the posterior, in opposite pairs.
+        halves: the two halves, restored.
+        input_halves: the two halves before.
+        limits: the band, in cycles per voxel.
+    """
+    clipping = None if input_density is None else predict_by_clipping(input_density, tilts, limits)
+    return Assessment(
+        limits=limits,
+        rows=[] if truth is None else compare(restored, truth, input_density, tilts, limits),
+        cones=[] if truth is None else cone_scores(restored, truth, tilts, limits),
+        halves=compare_halves(halves, input_halves, clipping, tilts, limits),
+        calibration={} if truth is None or std is None else calibration_by_part(restored, std, truth, tilts, samples),
+        clipping=clipping,
+        pairs=len(samples) // 2,
+    )
+
+
+def compare(
+    restored: Tensor, truth: Tensor, input_density: Tensor | None, tilts: TiltGeometry, limits: tuple[float, float] = BAND
+) -> list[Row]:
+    """Score a restored (z, y, x) density against the truth, and the two baselines if the input is there."""
+    rows = [Row("restored", score(restored, truth, tilts, limits))]
+    if input_density is not None:
+        clipped = best_clipping(input_density, truth, tilts, limits)
+        rows.append(Row("untouched input", score(input_density, truth, tilts, limits)))
+        rows.append(Row("low-pass and clipping", clipped.score, clipped.recipe))
+    return rows
+
+
+def compare_halves(
+    restored: tuple[Tensor, Tensor] | None,
+    inputs: tuple[Tensor, Tensor] | None,
+    clipping: ClippingPrediction | None,
+    tilts: TiltGeometry,
+    limits: tuple[float, float] = BAND,
+) -> list[Row]:
+    """FSC of one half with the other: of the restored halves, the input halves, and those clipped as ``clipping`` says."""
+    rows = [] if restored is None else [Row("restored", score(*restored, tilts, limits))]
+    if inputs is not None:
+        rows.append(Row("untouched input", score(*inputs, tilts, limits)))
+    if inputs is not None and clipping is not None:
+        first, second = (clipping.recipe(half) for half in inputs)
+        rows.append(Row("low-pass and clipping", score(first, second, tilts, limits), str(clipping.recipe)))
+    return rows
+
+
+def as_plain(assessment: Assessment, voxel_size: float) -> dict[str, Any]:
+    """An assessment in plain lists and dictionaries: resolutions in angstrom, frequencies in cycles per voxel, nan as None."""
+    clipping = assessment.clipping
+    return {
+        "band": list(assessment.limits),
+        "against_truth": [_row(row, voxel_size) for row in assessment.rows],
+        "cones": [
+            {"degrees": [cone.low, cone.high]}
+            | {name: _curve(getattr(cone, name), voxel_size) for name in ("all_bins", "wedge", "measured")}
+            for cone in assessment.cones
+        ],
+        "halves": [_row(row, voxel_size) for row in assessment.halves],
+        "calibration": {part: None if fit is None else _calibration(fit) for part, fit in assessment.calibration.items()},
+        "hidden_bins_by_clipping": clipping and {"correlation": clipping.correlation, "recipe": str(clipping.recipe)},
+        "sample_pairs": assessment.pairs,
+    }
+
+
+def _row(row: Row, voxel_size: float) -> dict[str, Any]:
+    parts = {"wedge": _curve(row.score.wedge, voxel_size), "measured": _curve(row.score.measured, voxel_size)}
+    return {"name": row.name, "recipe": row.recipe or None} | parts
+
+
+def _curve(curve: Correlation, voxel_size: float) -> dict[str, Any]:
+    reached = {f"{level:g}": _finite(resolution_at(curve.frequency, curve.shells, voxel_size, level)) for level in LEVELS}
+    shells = [_finite(float(value)) for value in curve.shells]
+    return {"band": _finite(curve.band), "resolution": reached, "frequency": curve.frequency.tolist(), "fsc": shells}
+
+
+def _calibration(fit: Calibration) -> dict[str, Any]:
+    line = fit.reliability
+    return {
+        "rms_over_std": fit.error_ratio,
+        "coverage": {f"{share:g}": covered for share, covered in fit.coverage.items()},
+        "crps": fit.crps,
+        "crps_over_absolute_error": fit.crps_share,
+        "reliability": {
+            "predicted": line.predicted.tolist(),
+            "observed": line.observed.tolist(),
+            "slope": _finite(line.slope),
+            "offset": _finite(line.offset),
+        },
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def as_tensor(density: np.ndarray) -> Tensor:
+    """Float32 (z, y, x)."""
+    return torch.from_numpy(np.array(density, dtype=np.float32))

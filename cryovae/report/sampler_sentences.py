@@ -1,0 +1,103 @@
+"""What a sampler or refinement of the posterior achieved, and whether to trust it, in sentences for the log and the report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# The share of tiles with too few effective candidates above which weights count as collapsed.
+COLLAPSED_SHARE = 0.5
+# Chains count as converged with this acceptance, at most this change of the log-density in nats per coefficient over the steps
+# that are kept, and this many relaxation times.
+MIN_ACCEPTANCE, MAX_CLIMB, MIN_RELAXATIONS = 0.2, 0.005, 3.0
+
+
+def posterior_name(settings: dict[str, Any]) -> str:
+    """Which posterior is restored, by the settings [restoration] of a run: for headers, pictures and layers."""
+    sampler = settings.get("sampler", "amortised")
+    parts = [tempered_name(settings)] if tempered_name(settings) else []
+    parts += [f"refined {settings['refine']}"] if settings.get("refine") else []
+    parts += [sampler] if sampler != "amortised" else []
+    return " ".join([*parts, "posterior"])
+
+
+def tempered_name(settings: dict[str, Any]) -> str:
+    """'tempered (T 0.5)', or nothing for the Bayes posterior."""
+    temperature = float(settings.get("temperature", 1.0))
+    return "" if temperature == 1 else f"tempered (T {temperature:g})"
+
+
+def sampler_sentences(search: dict[str, Any] | None) -> list[str]:
+    """Sentences on the record of a sampler; none without one."""
+    if not search:
+        return []
+    return [*_tempered(search), *_refined(search), *_reweighted(search), *_langevin(search)]
+
+
+def _tempered(search: dict[str, Any]) -> list[str]:
+    if not search.get("tempered"):
+        return []
+    return [
+        f"Tempered: the likelihood has temperature {search['temperature']:g}. This is not the Bayes posterior, and its standard "
+        "deviation is no error bar."
+    ]
+
+
+def _refined(search: dict[str, Any]) -> list[str]:
+    if "asked_steps" not in search:
+        return []
+    stopping, refined = search.get("guard"), search.get("refined")
+    sentences = []
+    if refined is not None:
+        sentences.append(
+            f"Refinement of {refined['steps']} steps raised the bound by {refined['gain_nats_per_coefficient']:.4f} nats per "
+            f"measured coefficient, {refined['gain_nats_per_coefficient_per_second_of_tile']:.4f} per second of each tile."
+        )
+    if stopping is None:
+        return [*sentences, "There is no wedge, so refinement was not checked on held-out bins."]
+    return [*sentences, _early_stopping(stopping, search["asked_steps"])]
+
+
+def _early_stopping(stopping: dict[str, Any], asked: int) -> str:
+    """How refinement changed the log-likelihood of held-out bins."""
+    held_out, bound = stopping["hidden_nats_per_coefficient"], stopping["bound_nats_per_coefficient"]
+    allowed = stopping["allowed_steps"]
+    if allowed:
+        return f"Held-out measured bins gain most, {max(held_out):+.4f} nats per coefficient, by {allowed} of {asked} steps."
+    return (
+        f"Refinement was refused: at no check does it predict held-out measured bins better. After {asked} steps they gain "
+        f"{held_out[-1]:+.4f} nats per coefficient, although the bound of the input bins gains {bound[-1]:+.4f}; the wedge would "
+        "become worse. The posterior of the encoder is kept."
+    )
+
+
+def _reweighted(search: dict[str, Any]) -> list[str]:
+    size = search.get("effective_sample_size")
+    if not size:
+        return []
+    collapsed = next(value for key, value in size.items() if key.startswith("share_below"))
+    sentences = [
+        f"Effective sample size {size['mean']:.1f} of {size['of']} candidates on average of tiles, {size['least']:.1f} at least."
+    ]
+    if collapsed > COLLAPSED_SHARE:
+        sentences.append(
+            "The weights have collapsed: one candidate outweighs the others in most tiles. Mean and samples are single draws, "
+            "and the standard deviation has no meaning."
+        )
+    return sentences
+
+
+def _langevin(search: dict[str, Any]) -> list[str]:
+    chains = search.get("langevin")
+    if not chains:
+        return []
+    climb = chains["climb_nats_per_coefficient"]
+    sentences = [
+        f"Langevin: of {chains['steps']} steps for each sample {chains['accepted']:.2f} were accepted; the log-density changed "
+        f"by {climb:+.4f} nats per coefficient over those kept, and a chain lasts {chains['relaxations']:.2f} relaxation times."
+    ]
+    if chains["accepted"] < MIN_ACCEPTANCE or abs(climb) > MAX_CLIMB or chains["relaxations"] < MIN_RELAXATIONS:
+        sentences.append(
+            "The chains have not converged, and the samples depend on where they started: use more steps, "
+            f"--set restoration.chain={10 * chains['steps']}."
+        )
+    return sentences

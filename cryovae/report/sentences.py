@@ -1,0 +1,131 @@
+"""The result of a restoration in sentences, for readers who look at cells and not at spectra."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from cryovae.evaluate.fsc import LEVELS, Correlation, resolution_at
+from cryovae.evaluate.held_out import HeldOut
+from cryovae.report.contents import Contents
+from cryovae.report.sampler_sentences import sampler_sentences
+
+# Rms error over standard deviation that counts as about right, and by how much a coverage may differ from its nominal share.
+CALIBRATED_RATIO, COVERAGE_TOLERANCE = (0.9, 1.2), 0.1
+# By how much a correlation must exceed that of clipping to count as better.
+MIN_GAIN_OVER_CLIPPING = 0.02
+
+
+@dataclass(frozen=True)
+class ErrorBars:
+    """How well the standard deviation describes the errors.
+
+    Attributes:
+        ratio: rms error over standard deviation.
+        coverage: share of the values inside the interval, by its nominal share.
+        against: what the errors were measured with, in words.
+        part: of the volume, in words that follow a noun; "" for all of it.
+    """
+
+    ratio: float
+    coverage: dict[float, float]
+    against: str
+    part: str
+
+
+def verdict(contents: Contents) -> list[str]:
+    """Sentences on the wedge, the error bars, and the sampler where one was used."""
+    sampler = sampler_sentences((contents.record.get("restoration") or {}).get("search"))
+    return [*_wedge(contents), *_error_bars(contents), *sampler]
+
+
+def _wedge(contents: Contents) -> list[str]:
+    if not contents.tilts.has_wedge:
+        return ["The tilts leave no wedge: this tomogram is denoised only."]
+    held, size = contents.held_out, contents.voxel_size
+    sentences = [_against_truth(contents)] if contents.assessment.rows else []
+    if held is not None and held.correlation is not None:
+        sentences.append(_prediction(held, contents))
+    elif not sentences:
+        sentences.append(
+            "How well the wedge is filled is not known: no measured data were held out from the model, and no truth was given. "
+            "Trust only those structures in the wedge on which posterior samples agree (--samples-out)."
+        )
+    recovered = None if held is None else held.resolution(size)
+    if recovered is not None:
+        limit = "the finest detail that could be tested" if recovered <= 2.02 * size else f"about {recovered:.0f} Å"
+        sentences.append(f"The held-out signal is recovered to {limit} (correlation of at least 0.5, corrected for noise).")
+    if held is not None and held.trained_on:
+        sentences.append("The tested patches were also used in training, so these numbers are optimistic.")
+    return sentences
+
+
+def _against_truth(contents: Contents) -> str:
+    rows = contents.assessment.rows
+    wedge = rows[0].score.wedge
+    result = f"In the missing wedge the restored tomogram correlates {wedge.band:.2f} with the truth"
+    reached = f"to {resolution(wedge, contents.voxel_size, LEVELS[0])} (FSC {LEVELS[0]:g})"
+    clipped = [row.score.wedge.band for row in rows if row.name == "low-pass and clipping"]
+    if not clipped:
+        return f"{result}, {reached}."
+    baseline = f"low-pass and clipping of the input reach {clipped[0]:.2f}"
+    if wedge.band < clipped[0] + MIN_GAIN_OVER_CLIPPING:
+        return f"{result}; {baseline}: it is not better than a trivial baseline."
+    return f"{result}, {reached}; {baseline}."
+
+
+def _prediction(held: HeldOut, contents: Contents) -> str:
+    highest, clipping = held.highest_correlation, contents.assessment.clipping
+    at_most = "" if highest is None else f" of at most {highest:.2f}"
+    result = (
+        f"Held-out measured data, removed from the input as the wedge is, are predicted with correlation {held.correlation:.2f}"
+    )
+    baseline = "" if clipping is None else f"; low-pass and clipping reach {clipping.correlation:.2f}, the untouched input 0"
+    return f"{result}{at_most}{baseline}."
+
+
+def _error_bars(contents: Contents) -> list[str]:
+    if contents.std is None:
+        return ["There is no standard deviation beside this volume, so its uncertainty is not known."]
+    bars = error_bars(contents)
+    if bars is None:
+        return [
+            "Error bars were not checked: there are no held-out data and no truth. Read them only as a map "
+            "of where the model is uncertain."
+        ]
+    times = f"{bars.against}, errors are {bars.ratio:.2f} times the standard deviation"
+    if bars.ratio > CALIBRATED_RATIO[1]:
+        return [f"Error bars are too small{bars.part}: {times}. Multiply them by that."]
+    if bars.ratio < CALIBRATED_RATIO[0]:
+        return [f"Error bars are too wide{bars.part}: {times}."]
+    nominal, covered = max(bars.coverage.items(), key=lambda pair: abs(pair[1] - pair[0]), default=(0.0, 0.0))
+    if abs(covered - nominal) > COVERAGE_TOLERANCE:
+        wrong = f"intervals that should hold {100 * nominal:.0f} % of the values hold {100 * covered:.0f} %"
+        return [f"Error bars are right only on average{bars.part}: {times}, but {wrong}."]
+    return [f"Error bars are about right{bars.part}: {times}."]
+
+
+def error_bars(contents: Contents) -> ErrorBars | None:
+    """The fit of the standard deviation: of the worst part against the truth, else on held-out bins; None if not known."""
+    fits = {part: fit for part, fit in contents.assessment.calibration.items() if fit is not None}
+    if fits:
+        part = max(fits, key=lambda part: abs(math.log(max(fits[part].error_ratio, 1e-9))))
+        where = {"volume": "", "wedge": " in the wedge", "measured": " in the measured part"}[part]
+        return ErrorBars(fits[part].error_ratio, fits[part].coverage, "against the truth", where)
+    held = contents.held_out
+    if held is None or held.rms_over_std is None:
+        return None
+    return ErrorBars(held.rms_over_std, held.coverage, "on held-out data", "")
+
+
+def resolution(curve: Correlation, voxel_size: float, level: float) -> str:
+    """The resolution of a curve at a level, e.g. '36.4 Å'."""
+    return length(resolution_at(curve.frequency, curve.shells, voxel_size, level), voxel_size)
+
+
+def length(resolution: float | None, voxel_size: float) -> str:
+    """A resolution in angstrom in words; two voxels are the Nyquist limit, nan is none at all."""
+    if resolution is None or resolution != resolution:
+        return "never reached"
+    shown = f"{resolution:.1f} Å" if resolution < 99.95 else f"{resolution:.0f} Å"
+    return f"≤ {shown} (Nyquist)" if resolution <= 2 * voxel_size * (1 + 1e-6) else shown
