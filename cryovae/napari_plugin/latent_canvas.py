@@ -19,8 +19,8 @@ from cryovae.napari_plugin.latent_model import as_bytes, three_slices
 REACH = 7
 # The plane extends beyond the patches by this share of their extent.
 MARGIN = 0.15
-# Pixels of a slice.
-SIDE = 128
+# Pixels of a slice; three of them fit side by side into a dock of 380 pixels.
+SIDE = 100
 
 
 class PlaneCanvas(FigureCanvasQTAgg):  # type: ignore[misc]
