@@ -1,8 +1,8 @@
-"""Pictures of the widgets of the napari plugin at work: python pipelines/screenshots.py RUN [--out FOLDER] [--name NAME].
+"""Pictures of the widgets of the napari plugin: python pipelines/screenshots.py RUN [--out FOLDER] [--name NAME].
 
-NAME_restore, _swipe, _compare, _doubt, _volume and _latent.png, a thousand pixels wide and of 256 colours. The run needs its
-inputs for the first, its model for the last, and samples for the loop. A screen is needed, be it Xvfb: pipelines/screenshots.sh
-starts one, and restores a sample first.
+NAME_restore, _swipe, _compare, _uncertainty, _volume and _latent.png, 1000 pixels wide and of 256 colours. The run needs its
+inputs, its model and samples. A screen is needed, which may be Xvfb: pipelines/screenshots.sh starts one, and restores a sample
+first.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from cryovae.napari_plugin.compare_model import default_pair
 from cryovae.napari_plugin.contents import layer_of_file
 from cryovae.napari_plugin.layers import LayerTuple
 from cryovae.napari_plugin.opening import layers_at, opened
-from cryovae.napari_plugin.stage import Stage, camera_of
+from cryovae.napari_plugin.temporary_layers import TemporaryLayers, camera_of
 from cryovae.workflows.run_inputs import inputs_in, record_of
 
 SIZE = (1280, 940)
-# Steps of the training that is watched.
-WATCHED = 120
+# Steps of the training in the picture of the Restore widget.
+STEPS = 120
 WIDTH, COLOURS = 1000, 256
-# Channels of a pixel that counts as grey are nearer to one another than this.
+# The channels of a grey pixel differ by less than this.
 GREY = 24
 DOCK = 380
-# From where volumes are seen in degrees, how large beside what would fill the canvas, and between which percentiles.
+# Angles of the camera in degrees, zoom relative to a full canvas, and percentiles of the contrast of volumes in 3D.
 ANGLES, ZOOM, SEEN = (-12.0, 28.0, -12.0), 0.68, (60, 99.8)
 
 
 def wait(seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
-    """Let the window work for a time, or until something is so; whether it is."""
+    """Process events for a time, or until a condition holds; returns whether it does."""
     began = time.monotonic()
     while time.monotonic() - began < seconds and not until():
         QApplication.processEvents()
@@ -49,16 +49,16 @@ def wait(seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
 
 
 def palette_of(picture: Image.Image) -> Image.Image:
-    """Half of the colours for what is grey, half for the rest: few pixels of a coloured line would count for nothing among it."""
+    """Half of the colours for grey pixels, half for the others, which are too few to have colours in a common palette."""
     pixels = np.asarray(picture)
     grey = np.ptp(pixels.astype(int), axis=-1) < GREY
-    found: list[int] = []
+    palette: list[int] = []
     for part in (pixels[grey], pixels[~grey]):
         if len(part):
             few = Image.fromarray(part[None]).quantize(COLOURS // 2, dither=Image.Dither.NONE, kmeans=2)
-            found += few.getpalette()[: 3 * (COLOURS // 2)]
+            palette += few.getpalette()[: 3 * (COLOURS // 2)]
     holder = Image.new("P", (1, 1))
-    holder.putpalette(found)
+    holder.putpalette(palette)
     return holder
 
 
@@ -77,15 +77,15 @@ class Camera:
         wait(1)
 
     def widget(self, title: str) -> Any:
-        """One widget in the dock, the one before it closed."""
+        """One widget in the dock; the one before it is closed."""
         if self.dock is not None:
             self.dock.destroyOnClose()
-        self.dock, found = self.viewer.window.add_plugin_dock_widget("cryovae", title)
+        self.dock, widget = self.viewer.window.add_plugin_dock_widget("cryovae", title)
         left = [dock for dock in self.window.findChildren(QDockWidget) if dock.objectName() == "layer list"]
         self.window.resizeDocks([*left, self.dock], [190] * len(left) + [DOCK], Qt.Orientation.Horizontal)
         wait(0.5)
         self.viewer.reset_view()
-        return found
+        return widget
 
     def shoot(self, what: str) -> None:
         """The whole window as a small PNG."""
@@ -101,7 +101,7 @@ class Camera:
 
 
 def compare(camera: Camera) -> None:
-    """The swipe with one voxel looked at; xz in two cells, with their spectra; both volumes in 3D."""
+    """The swipe with the values of a voxel; xz in two cells, with their spectra; both volumes in 3D."""
     widget = camera.widget("Compare")
     widget.look_at(strongest(camera))
     widget.controls.set_mode(SWIPE)
@@ -111,7 +111,7 @@ def compare(camera: Camera) -> None:
     widget.controls.set_mode(SIDE)
     wait(0.5)
     widget.measure()
-    if not wait(60, lambda: widget.found is not None and widget.worker is None):
+    if not wait(60, lambda: widget.comparison is not None and widget.worker is None):
         raise SystemExit("nothing was measured: see the notification in the window")
     camera.shoot("compare")
     widget.controls.set_mode(OFF)
@@ -131,21 +131,21 @@ def strongest(camera: Camera) -> tuple[float, ...]:
 
 
 def in_space(camera: Camera) -> None:
-    """Input and mean in 3D side by side, seen from above and the side; protein bright, also where it is dark in the file."""
+    """Input and mean in 3D side by side, from above and the side; protein is bright, even if it is dark in the file."""
     pair = default_pair(camera.viewer.layers)
     mean = np.asarray(pair[1].data, dtype=np.float32)
     low, middle, high = np.percentile(mean, (0.1, 50, 99.9))
     sign = -1 if middle - low > high - middle else 1
     camera.dock.hide()
-    stage = Stage(camera.viewer, lambda: None)
-    stage.enter()
+    temporary = TemporaryLayers(camera.viewer, lambda: None)
+    temporary.begin()
     for layer in pair:
         density = sign * np.asarray(layer.data, dtype=np.float32)
         limits = tuple(np.percentile(density, SEEN))
-        stage.add(density, layer, f"{layer.name} in 3D", contrast_limits=limits, rendering="attenuated_mip", attenuation=0.02)
+        temporary.add(density, layer, f"{layer.name} in 3D", contrast_limits=limits, rendering="attenuated_mip", attenuation=0.02)
     camera.viewer.dims.ndisplay = 3
-    stage.side_by_side()
-    for layer in stage.props:
+    temporary.side_by_side()
+    for layer in temporary.layers:
         layer.name_overlay.visible = True
     wait(1)
     camera.viewer.reset_view()
@@ -153,19 +153,19 @@ def in_space(camera: Camera) -> None:
     lens.angles, lens.zoom = ANGLES, ZOOM * lens.zoom
     camera.shoot("volume")
     camera.viewer.dims.ndisplay = 2
-    stage.clear()
+    temporary.clear()
     camera.dock.show()
 
 
-def doubt(camera: Camera) -> None:
+def uncertainty(camera: Camera) -> None:
     """The standard deviation over the mean."""
     widget = camera.widget("Uncertainty")
     widget.controls.cover.click()
-    camera.shoot("doubt")
+    camera.shoot("uncertainty")
 
 
 def explore(camera: Camera) -> None:
-    """The plane of the patches, and what is decoded at a point of it."""
+    """The plane of the patches, and one decoded patch."""
     widget = camera.widget("Explore the latent space")
     widget.start()
     if not wait(300, lambda: widget.explorer is not None and widget.worker is None):
@@ -176,18 +176,18 @@ def explore(camera: Camera) -> None:
 
 
 def restoring(run: Path, out: Path, name: str) -> None:
-    """The inputs of a run restored anew: the form, and how training comes on."""
-    given = [path for role, path in inputs_in(record_of(run)).items() if role in ("tomogram", "half1", "half2")]
-    camera = Camera([layer_of_file(path) for path in given], out, name)
+    """The inputs of a run restored again: the form, and the progress of training."""
+    volumes = [path for role, path in inputs_in(record_of(run)).items() if role in ("tomogram", "half1", "half2")]
+    camera = Camera([layer_of_file(path) for path in volumes], out, name)
     widget = camera.widget("Restore tomogram")
     with TemporaryDirectory() as folder:
         widget.controls.output.line.setText(str(Path(folder) / "restored"))
-        widget.controls.steps.setValue(WATCHED)
-        widget.controls.settings.setText("training.validate_every=20")
+        widget.controls.settings["training.steps"].setValue(STEPS)
+        widget.controls.more.setText("training.validate_every=20")
         widget.controls.run.click()
         job = widget.job
-        if not wait(1200, lambda: not job.running or job.state().done >= WATCHED * 0.9):
-            raise SystemExit("training did not come on")
+        if not wait(1200, lambda: not job.running or job.state().done >= STEPS * 0.9):
+            raise SystemExit("training did not progress")
         widget.look()
         shown = camera.viewer.layers[-1]
         camera.viewer.dims.set_point(0, float(np.mean(shown.extent.world[:, 0])))
@@ -204,12 +204,12 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="the folder of a run of cryovae restore")
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"), help="where the pictures go")
     parser.add_argument("--name", default=None, help="how they begin; the name of the run's folder by default")
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    name = given.name or given.run.name
-    restoring(given.run, given.out, name)
-    camera = Camera(layers_at(given.run), given.out, name)
-    for part in (compare, doubt, explore):
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    name = arguments.name or arguments.run.name
+    restoring(arguments.run, arguments.out, name)
+    camera = Camera(layers_at(arguments.run), arguments.out, name)
+    for part in (compare, uncertainty, explore):
         part(camera)
     camera.viewer.close()
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Pictures of each widget of the napari plugin at work, in docs/pictures: bash pipelines/screenshots.sh [RUN ...]
+# Pictures of each widget of the napari plugin, in docs/pictures: bash pipelines/screenshots.sh [RUN ...]
 #
-# Of the run folders RUN, which need their models and samples. Without any: of the sample in data_samples, restored into
-# restored/sample first (minutes), and, where CRYOVAE_SHARED_DATA is set, of its microtubule, restored into restored/microtubule
-# (a quarter of an hour). OUT chooses another folder for the pictures.
+# RUN are run folders with their models and samples. Without any, the sample in data_samples is restored into restored/sample
+# (minutes) and, if CRYOVAE_SHARED_DATA is set, its microtubule into restored/microtubule (a quarter of an hour). OUT is another
+# folder for the pictures.
 set -euo pipefail
 EXTRAS="${EXTRAS:-napari}"
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"

@@ -1,1 +1,1 @@
-"""The napari plugin: open a run, write layers, explore the latent space. What needs no Qt is kept apart from the widgets."""
+"""The napari plugin: readers, a writer, sample data and four widgets. The ``*_model`` modules need no Qt."""

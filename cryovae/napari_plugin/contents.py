@@ -1,8 +1,9 @@
-"""Volumes and run folders as layers: what napari's readers hand on. Voxels stay on the disk until they are shown."""
+"""Volumes and run folders as layers, for napari's readers. Voxels stay on the disk until they are shown."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,10 @@ from cryovae.workflows.run_inputs import record_of, tomogram_of
 
 TILT_SUFFIXES = (".tlt", ".rawtlt")
 HALVES = {"half1": r"(half_?1|even|evn)$", "half2": r"(half_?2|odd)$"}
-SAMPLE = re.compile(r"_sample_(\d+)$")
 
 
 def layer_of_file(path: Path) -> LayerTuple:
-    """A volume as a layer; a file without a usable voxel size is shown with voxels of 1 angstrom, and says so in its name.
+    """A volume as a layer. Without a usable voxel size it is shown with 1 angstrom, which its name says.
 
     InputError as for ``read_volume``.
     """
@@ -44,79 +44,66 @@ def role_of(path: Path) -> str:
 
 
 def tilts_beside(path: Path) -> tuple[float, ...] | None:
-    """The tilt angles in a file of the same name, of halves also without their ending; None if there is none to be read."""
-    found = tilt_file_beside(path)
-    return read_tilts(found).angles if found else None
+    """The tilt angles in the tilt file beside a volume; None if there is none."""
+    file = tilt_file_beside(path)
+    return read_tilts(file).angles if file else None
 
 
 def tilt_file_beside(path: Path) -> Path | None:
-    """That file; None if there is none that can be read."""
+    """A readable tilt file with the name of a volume, for halves also without their ending; None if there is none."""
     stem = path.name.split(".")[0]
     for name in (stem, re.sub(r"_?(half_?[12]|even|evn|odd)$", "", stem, flags=re.IGNORECASE)):
         for suffix in TILT_SUFFIXES:
             file = path.with_name(name + suffix)
             if file.is_file():
-                try:
+                with suppress(InputError):
                     read_tilts(file)
-                except InputError:
-                    continue
-                return file
+                    return file
     return None
 
 
 def header_of(volume: Volume) -> dict[str, Any]:
-    """What the header says, for napari's metadata."""
+    """The header of a volume as napari's metadata."""
     keys = ("stored", "voxel_size", "origin", "labels", "notes", "mode")
     return {"header": {key: getattr(volume, key) for key in keys}}
 
 
 def layers_of_run(folder: Path) -> list[LayerTuple]:
-    """Input, mean, standard deviation and samples of a run folder, those that there are; the beam along the first axis.
+    """Input, mean, standard deviation and samples of a run folder, those that exist; the beam along the first axis.
 
     InputError if the folder holds no restored volume.
     """
     record = record_of(folder)
-    results = _results(folder, record["name"])
+    name, results = record["name"], _results(folder, record["name"])
     if not results:
         status = record.get("status", "unknown")
-        raise InputError(
-            f"{folder} holds no restored volume of {record['name']} (status: {status}): restore first, or --resume it"
-        )
+        raise InputError(f"{folder} holds no restored volume of {name} (status: {status}): restore first, or --resume it")
     volumes = {kind: read_volume(path) for kind, path in results.items()}
     size = voxel_size_of(next(iter(volumes.values())), None)
     rotated = bool(record.get("unrotated"))
     density = {kind: upright(volume.density) if rotated else volume.density for kind, volume in volumes.items()}
-    tilts = geometry_of(record["tilts"]).angles if record.get("tilts") else None
-    known: dict[str, Any] = {"run": folder, "tilts": tilts}
+    common: dict[str, Any] = {"run": folder, "tilts": geometry_of(record["tilts"]).angles if record.get("tilts") else None}
     settings = (record.get("config") or {}).get("restoration") or {}
-    tempered = f", {tempered_name(settings)}" if tempered_name(settings) else ""
-    found = []
-    limits = None
-    before = _input(folder, size)
-    if before is not None:
-        limits = contrast_limits(before)
-        source = record["inputs"].get("tomogram") or record["inputs"].get("half1") or {}
-        named = f"{record['name']} input"
-        found.append(layer_for(before, "input", named, size, path=_path(source), limits=limits, **known))
-    if "mean" in density:
-        found.append(layer_for(density["mean"], "mean", f"{record['name']} mean{tempered}", size, path=results["mean"], **known))
-    if "std" in density:
-        name = f"{record['name']} std{tempered}"
-        found.append(layer_for(density["std"], "std", name, size, path=results["std"], visible=False, **known))
+    suffix = f", {tempered_name(settings)}" if tempered_name(settings) else ""
+    layers = [
+        layer_for(density[kind], kind, f"{name} {kind}{suffix}", size, path=results[kind], visible=kind == "mean", **common)
+        for kind in ("mean", "std")
+        if kind in density
+    ]
     samples = [density[kind] for kind in sorted(density, key=_number) if kind.startswith("sample_")]
     if samples:
-        stacked = _stacked(samples)
-        name = f"{record['name']} samples{tempered}"
-        own = contrast_limits(samples[0])
-        found.append(layer_for(stacked, "samples", name, size, limits=own, visible=False, **known))
-    for _, options, _ in found:
-        if tempered and options["metadata"][KEY]["role"] != "input":
+        limits = contrast_limits(samples[0])
+        stack = _stacked(samples)
+        layers.append(layer_for(stack, "samples", f"{name} samples{suffix}", size, limits=limits, visible=False, **common))
+    for _, options, _ in layers:
+        if suffix:
             options["metadata"][KEY]["tempered"] = float(settings["temperature"])
-    return found
-
-
-def _path(source: dict[str, Any]) -> Path | None:
-    return Path(source["path"]) if source.get("path") else None
+    with suppress(InputError):
+        # Its files may be gone.
+        tomogram = tomogram_of(folder, size).density
+        source = (record["inputs"].get("tomogram") or record["inputs"].get("half1") or {}).get("path")
+        layers.insert(0, layer_for(tomogram, "input", f"{name} input", size, path=Path(source) if source else None, **common))
+    return layers
 
 
 def _number(kind: str) -> tuple[str, int]:
@@ -126,24 +113,16 @@ def _number(kind: str) -> tuple[str, int]:
 
 def _results(folder: Path, name: str) -> dict[str, Path]:
     """The restored volumes of a run by their kind: mean, std, sample_0, ..."""
-    found = {}
-    for path in sorted(folder.glob(f"{name}_*")):
-        kind = path.name.removeprefix(f"{name}_").removesuffix(path.suffix)
-        if path.suffix in (".mrc", ".zarr") and (kind in ("mean", "std") or SAMPLE.search(f"_{kind}")):
-            found[kind] = path
-    return found
-
-
-def _input(folder: Path, size: float) -> np.ndarray | None:
-    """The tomogram that was restored, None if its files are gone."""
-    try:
-        return tomogram_of(folder, size).density
-    except InputError:
-        return None
+    files = {path.name.removeprefix(f"{name}_").removesuffix(path.suffix): path for path in sorted(folder.glob(f"{name}_*"))}
+    return {
+        kind: path
+        for kind, path in files.items()
+        if path.suffix in (".mrc", ".zarr") and re.fullmatch(r"mean|std|sample_\d+", kind)
+    }
 
 
 def _stacked(samples: list[np.ndarray]) -> Any:
-    """Samples (samples, z, y, x) of which only what is shown is read."""
+    """Samples (samples, z, y, x) that are read from the disk slice by slice."""
     import dask.array as da
 
     chunks = (1, *samples[0].shape[1:])

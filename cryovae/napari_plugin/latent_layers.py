@@ -1,4 +1,4 @@
-"""The patch in hand in napari's viewer: a box about it, what is decoded in its place, and the camera on it."""
+"""The selected patch in napari's viewer: a box about it, the decoded density in its place, and the camera on it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from cryovae.napari_plugin.latent_model import shell
+from cryovae.napari_plugin.temporary_layers import camera_of
 
 BOX, DECODED = "patch in the latent space", "decoded patch"
 
 
 class PatchLayers:
-    """Two layers of a viewer, made when they are needed, and again if the user has removed them. Lengths in angstrom."""
+    """Two layers of a viewer, added when they are needed, and again if the user has removed them. Lengths in angstrom."""
 
     def __init__(self, viewer: Any) -> None:
         self.viewer = viewer
@@ -21,54 +22,53 @@ class PatchLayers:
         self._voxel_size = 1.0
 
     def put(self, corner: Sequence[float], side: int, voxel_size: float) -> None:
-        """Draw the box of a patch of ``side`` voxels from its first voxel (z, y, x) on; what is decoded moves with it."""
+        """Draw the box of a patch of ``side`` voxels from its first voxel (z, y, x) on; the decoded patch moves with it."""
         self._corner, self._voxel_size = tuple(corner), voxel_size
-        box = self._found(BOX)
+        box = self._layer(BOX)
         if box is not None and (len(box.data) != side or box.scale[0] != voxel_size):
             self.viewer.layers.remove(box)
             box = None
         if box is None:
             self._add(BOX, shell(side), colormap="yellow", contrast_limits=(0, 1), blending="additive", rendering="average")
         for name in (BOX, DECODED):
-            layer = self._found(name)
+            layer = self._layer(name)
             if layer is not None:
                 layer.translate = self._corner
 
     def show_density(self, density: np.ndarray, limits: tuple[float, float]) -> None:
-        """Show a density (z, y, x) where the patch lies, between two grey values."""
-        layer = self._found(DECODED)
+        """Show a density (z, y, x) at the patch, between two grey values."""
+        layer = self._layer(DECODED)
         if layer is not None and layer.data.shape == density.shape:
             layer.data = density
             return
         self.remove_density()
-        # Protein is dark: seen through from the side, the lowest value of a ray is what there is.
+        # Protein is dark, so a minimum projection shows it in 3D.
         self._add(DECODED, density, colormap="gray", contrast_limits=limits, rendering="minip")
-        box = self._found(BOX)
+        box = self._layer(BOX)
         if box is not None:
             self.viewer.layers.move(self.viewer.layers.index(box), len(self.viewer.layers))
 
     def remove_density(self) -> None:
-        """Take what is decoded out of the viewer."""
-        layer = self._found(DECODED)
+        """Remove the decoded patch from the viewer."""
+        layer = self._layer(DECODED)
         if layer is not None:
             self.viewer.layers.remove(layer)
 
     def go_to(self, middle: Sequence[float]) -> None:
         """Move the sliders and the camera to a place (z, y, x)."""
-        ndim = self.viewer.dims.ndim
-        for axis, at in zip(range(ndim - 3, ndim), middle, strict=True):
-            self.viewer.dims.set_point(axis, at)
-        whole = (0.0,) * (ndim - 3) + tuple(middle)
-        shown = [whole[axis] for axis in self.viewer.dims.displayed]
-        camera = self.viewer.scene.camera if hasattr(self.viewer, "scene") else self.viewer.camera
-        camera.center = (0.0,) * (3 - len(shown)) + tuple(shown)
+        dims = self.viewer.dims
+        for axis, at in zip(range(dims.ndim - 3, dims.ndim), middle, strict=True):
+            dims.set_point(axis, at)
+        place = (0.0,) * (dims.ndim - 3) + tuple(middle)
+        shown = tuple(place[axis] for axis in dims.displayed)
+        camera_of(self.viewer).center = (0.0,) * (3 - len(shown)) + shown
 
-    def _found(self, name: str) -> Any:
+    def _layer(self, name: str) -> Any:
         # By name, as the user may have removed the layer.
         return next((layer for layer in self.viewer.layers if layer.name == name), None)
 
     def _add(self, name: str, data: np.ndarray, **options: Any) -> None:
-        """A layer at the patch; what was selected stays so."""
+        """Add a layer at the patch; the selection stays."""
         active = self.viewer.layers.selection.active
         size = (self._voxel_size,) * 3
         self.viewer.add_image(data, name=name, scale=size, units=("angstrom",) * 3, translate=self._corner, **options)

@@ -1,4 +1,4 @@
-"""What the window for the latent space shows, without the window: a map, the patch in hand, and the two ends of a walk.
+"""The computations of the latent space widget, without a window: a map, the selected patch, and the two ends of a walk.
 
 Places are (z, y, x) in voxels of the tomogram with the beam along z, points are in the plane of the map.
 """
@@ -14,37 +14,53 @@ from torch import Tensor
 
 from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
+from cryovae.napari_plugin.layers import grey_range
 from cryovae.posterior.codes import Code, between, prior_code
 from cryovae.posterior.latent_map import LatentMap, Patches, mapped
 from cryovae.tiling.grid import Position
 from cryovae.workflows.run_inputs import tomogram_of, variational_model_of
 
-# Grey values outside these percentiles of some decoded patches are shown black and white.
-SHOWN = (0.5, 99.5)
 PROBED = 6
 
 
 @dataclass(frozen=True)
-class Held:
-    """A patch: its first voxel, its code, its level (1, 1, 1, 1), and its point in the plane."""
+class SelectedPatch:
+    """A patch.
+
+    Attributes:
+        position: Its first voxel (z, y, x).
+        code: Its latents.
+        mean: The patch mean (1, 1, 1, 1).
+        point: Its point in the plane.
+    """
 
     position: Position
     code: Code
-    level: Tensor
+    mean: Tensor
     point: tuple[float, float]
 
 
 @dataclass
 class Explorer:
-    """The latent space of one run. limits: the grey values between which decoded patches lie."""
+    """The latent space of one run.
+
+    Attributes:
+        run: Folder of the run.
+        patches: The patches of its tomogram.
+        plane: The map of their codes.
+        voxel_size: In angstrom.
+        limits: Grey values between which decoded patches lie.
+        selected: The selected patch.
+        ends: The patches "from" and "to" of a walk, once they are set.
+    """
 
     run: Path
     patches: Patches
     plane: LatentMap
     voxel_size: float
     limits: tuple[float, float]
-    held: Held
-    ends: dict[str, Held] = field(default_factory=dict)
+    selected: SelectedPatch
+    ends: dict[str, SelectedPatch] = field(default_factory=dict)
 
     @property
     def points(self) -> np.ndarray:
@@ -57,36 +73,36 @@ class Explorer:
         return first, second
 
     def summary(self) -> str:
-        """How many patches, and what the latents on the map say of them."""
+        """How many patches there are, and how much of their variance the latents on the map hold."""
         coarse, fine = self.plane.strides
         which = f"latents at stride {coarse}" if coarse == fine else f"latents from stride {coarse} down to {fine}"
         share = 100 * self.plane.shares[self.plane.finest]
         count = len(self.plane.positions)
-        some = f"{count} patches" if count == self.plane.of else f"{count} of {self.plane.of} patches, evenly chosen"
+        some = f"{count} patches" if count == self.plane.of else f"{count} of {self.plane.of} patches, evenly sampled,"
         size = f"{self.patches.side} voxels ({self.patches.side * self.voxel_size / 10:.3g} nm)"
         return f"{some} of {size}; {which} voxels hold {share:.0f} % of the variance of what is decoded"
 
     def nearest(self, point: Sequence[float], reach: Sequence[float]) -> int | None:
         """The patch whose point is nearest, if it is nearer than ``reach`` along both axes; None otherwise."""
-        apart = np.abs(self.points - np.asarray(point)) / np.asarray(reach)
-        found = int(apart.max(1).argmin())
-        return found if apart[found].max() <= 1 else None
+        distances = (np.abs(self.points - np.asarray(point)) / np.asarray(reach)).max(1)
+        index = int(distances.argmin())
+        return index if distances[index] <= 1 else None
 
-    def take(self, position: Position) -> Tensor:
-        """Take the patch at ``position`` in hand; what it decodes to, on the grey scale."""
-        self.held = _held(self.patches, self.plane, position)
-        return self.patches.decoded(self.held.code, self.held.level)[0]
+    def select(self, position: Position) -> Tensor:
+        """Select the patch at a position; returns what it decodes to, on the grey scale."""
+        self.selected = _patch_at(self.patches, self.plane, position)
+        return self.patches.decoded(self.selected.code, self.selected.mean)[0]
 
-    def take_about(self, place: Sequence[float]) -> Tensor:
+    def select_about(self, place: Sequence[float]) -> Tensor:
         """The same for the patch whose middle is nearest to a place. InputError if the place is outside of the tomogram."""
         if not all(-0.5 <= at < size - 0.5 for at, size in zip(place, self.patches.shape, strict=True)):
-            raise InputError("a place outside of the tomogram was picked, expected one inside it")
-        return self.take(self.patches.around(place))
+            raise InputError("a place outside of the tomogram was picked, expected one inside it: click on the tomogram")
+        return self.select(self.patches.around(place))
 
-    def decode(self, point: Sequence[float], about_held: bool) -> Tensor:
-        """The density at a point of the plane, about the patch in hand or about the mean of all patches."""
-        if about_held:
-            return self.patches.decoded(self.plane.at(point, self.held.code), self.held.level)[0]
+    def decode(self, point: Sequence[float], about_selected: bool) -> Tensor:
+        """The density at a point of the plane, about the selected patch or about the mean of all patches."""
+        if about_selected:
+            return self.patches.decoded(self.plane.at(point, self.selected.code), self.selected.mean)[0]
         return self.patches.decoded(self.plane.at(point))[0]
 
     def draw(self, like_patches: bool, temperature: float, seed: int) -> tuple[Tensor, tuple[float, float]]:
@@ -98,46 +114,50 @@ class Explorer:
         return self.patches.decoded(code)[0], _point(self.plane, code)
 
     def walk(self, share: float) -> tuple[Tensor, tuple[float, float]]:
-        """The density at ``share`` (0 to 1) of the way between the ends, and its point. InputError before both are chosen."""
+        """The density at a share (0 to 1) of the way between the ends, and its point. InputError if an end is not set."""
         if len(self.ends) < 2:
-            raise InputError("a walk with no start or no end found, expected both: take a patch, press From; another, press To")
-        first, second = self.ends["from"], self.ends["to"]
-        code = between(first.code, second.code, share)
-        return self.patches.decoded(code, (1 - share) * first.level + share * second.level)[0], _point(self.plane, code)
+            raise InputError("a walk without two ends found, expected both: select a patch, press From; select another, press To")
+        first, last = self.ends["from"], self.ends["to"]
+        code = between(first.code, last.code, share)
+        return self.patches.decoded(code, (1 - share) * first.mean + share * last.mean)[0], _point(self.plane, code)
+
+    def place(self, position: Position, offset: float = 0.0) -> tuple[float, float, float]:
+        """A voxel of a patch, ``offset`` voxels from its first along each axis, in angstrom from that of the tomogram."""
+        z, y, x = ((start + offset) * self.voxel_size for start in position)
+        return z, y, x
 
     def middle(self, position: Position) -> tuple[float, float, float]:
         """The middle of a patch in angstrom from the first voxel of the tomogram."""
-        z, y, x = ((start + (self.patches.side - 1) / 2) * self.voxel_size for start in position)
-        return z, y, x
-
-    def corner(self, position: Position) -> tuple[float, float, float]:
-        """The first voxel of a patch in angstrom from that of the tomogram."""
-        z, y, x = (start * self.voxel_size for start in position)
-        return z, y, x
+        return self.place(position, (self.patches.side - 1) / 2)
 
 
-def explored(run: Path, finest: int | None, most: int) -> Generator[tuple[int, int], None, Explorer]:
-    """Encode the patches of a run, saying (done, total) on the way. InputError as for the parts of a run."""
+def encode_run(run: Path, finest: int | None, most: int) -> Generator[tuple[int, int], None, Explorer]:
+    """Encode the patches of a run.
+
+    Args:
+        run: Folder of the run.
+        finest: Finest level of the latents on the map, None for automatic.
+        most: Number of patches, at most.
+
+    Yields:
+        Patches done and their total.
+
+    Raises:
+        InputError: The run has no model with latents, or its tomogram is gone.
+    """
     checkpoint = variational_model_of(run)
     tomogram = tomogram_of(run)
     patches = Patches(checkpoint.ladder, checkpoint.patch, prepare(tomogram, checkpoint.patch, held_out=False))
     plane = yield from mapped(patches, finest, most)
-    step = max(len(plane.positions) // PROBED, 1)
-    seen = np.concatenate([_grey(patches, position).ravel() for position in plane.positions[::step]])
-    low, high = (float(v) for v in np.percentile(seen, SHOWN))
-    limits = (low, high) if high > low else (low - 0.5, low + 0.5)
-    held = _held(patches, plane, plane.positions[len(plane.positions) // 2])
-    return Explorer(run, patches, plane, tomogram.voxel_size, limits, held)
+    positions = plane.positions[:: max(len(plane.positions) // PROBED, 1)]
+    probed = [patches.decoded(code, mean).numpy().ravel() for code, _, mean in (patches.encoded([at]) for at in positions)]
+    selected = _patch_at(patches, plane, plane.positions[len(plane.positions) // 2])
+    return Explorer(run, patches, plane, tomogram.voxel_size, grey_range(np.concatenate(probed)), selected)
 
 
-def _grey(patches: Patches, position: Position) -> np.ndarray:
-    code, _, level = patches.encoded([position])
-    return patches.decoded(code, level).numpy()
-
-
-def _held(patches: Patches, plane: LatentMap, position: Position) -> Held:
-    code, _, level = patches.encoded([position])
-    return Held(position, code, level, _point(plane, code))
+def _patch_at(patches: Patches, plane: LatentMap, position: Position) -> SelectedPatch:
+    code, _, mean = patches.encoded([position])
+    return SelectedPatch(position, code, mean, _point(plane, code))
 
 
 def _point(plane: LatentMap, code: Code) -> tuple[float, float]:
@@ -146,19 +166,19 @@ def _point(plane: LatentMap, code: Code) -> tuple[float, float]:
 
 
 def shell(side: int) -> np.ndarray:
-    """A cube (side, side, side) that is 1 on its faces and 0 within: cut along any axis it is an outline."""
+    """A cube (side, side, side) that is 1 on its faces and 0 inside: each slice of it is an outline."""
     cube = np.ones((side, side, side), dtype=np.uint8)
     cube[1:-1, 1:-1, 1:-1] = 0
     return cube
 
 
 def as_bytes(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
-    """Grey values as 0 to 255 between the limits."""
+    """Grey values as bytes, 0 at the lower limit and 255 at the upper one."""
     low, high = limits
     return np.ascontiguousarray(255 * np.clip((values - low) / (high - low), 0, 1)).astype(np.uint8)
 
 
 def three_slices(density: np.ndarray) -> dict[str, np.ndarray]:
-    """The middle slices xy, xz and yz of a (z, y, x) density, the first row of each on top as napari shows it."""
+    """The middle slices xy, xz and yz of a (z, y, x) density, their first rows on top as in napari."""
     z, y, x = (size // 2 for size in density.shape)
     return {"xy": density[z], "xz": density[:, y], "yz": density[:, :, x]}

@@ -1,4 +1,4 @@
-"""Layers as plain tuples (data, options, "image"), and how to find those of a run again. Neither Qt nor napari is needed here.
+"""Layers as plain tuples (data, options, "image"), and how to find those of a run. Neither Qt nor napari is needed here.
 
 Each carries metadata["cryovae"]: role (one of ROLES), run (folder or None), path, voxel_size in angstrom, tilts in degrees.
 """
@@ -13,8 +13,8 @@ import numpy as np
 
 ROLES = ("input", "half1", "half2", "mean", "std", "samples", "preview")
 KEY = "cryovae"
-# Grey values outside these percentiles of a slice are shown black and white.
-SHOWN = (0.5, 99.5)
+# Grey values outside these percentiles are shown black and white.
+SHOWN_PERCENTILES = (0.5, 99.5)
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 
@@ -32,13 +32,23 @@ def layer_for(
     limits: tuple[float, float] | None = None,
     **options: Any,
 ) -> LayerTuple:
-    """A layer of a density (z, y, x), or (samples, z, y, x): scaled in angstrom, its contrast taken from one slice.
+    """A layer of a density, scaled in angstrom.
 
-    limits: contrast limits, if another layer's are to be kept. header: more metadata, what else is known of its file.
+    Args:
+        density: Grey values (z, y, x) or (samples, z, y, x).
+        role: One of ROLES.
+        name: Name of the layer.
+        voxel_size: In angstrom.
+        run: Folder of the run that it belongs to.
+        path: File that it was read from.
+        tilts: Tilt angles in degrees.
+        header: More metadata of the file.
+        limits: Contrast limits; None takes them from the middle slice.
+        options: Further options of the layer.
     """
     if role not in ROLES:
         raise ValueError(f"role {role} found, expected one of {', '.join(ROLES)}")
-    about = {
+    info = {
         "role": role,
         "run": None if run is None else str(run),
         "path": None if path is None else str(path),
@@ -46,37 +56,43 @@ def layer_for(
         "tilts": None if tilts is None else [float(angle) for angle in tilts],
     }
     leading = density.ndim - 3
-    return (
-        density,
-        {
-            "name": name,
-            "scale": (1.0,) * leading + (float(voxel_size),) * 3,
-            "units": ("pixel",) * leading + ("angstrom",) * 3,
-            "contrast_limits": contrast_limits(density) if limits is None else limits,
-            "colormap": "gray",
-            "metadata": {KEY: about, **(header or {})},
-            **options,
-        },
-        "image",
-    )
+    layer_options = {
+        "name": name,
+        "scale": (1.0,) * leading + (float(voxel_size),) * 3,
+        "units": ("pixel",) * leading + ("angstrom",) * 3,
+        "contrast_limits": contrast_limits(density) if limits is None else limits,
+        "colormap": "gray",
+        "metadata": {KEY: info, **(header or {})},
+    }
+    return density, layer_options | options, "image"
 
 
 def contrast_limits(density: Any) -> tuple[float, float]:
     """Two different grey values between which the middle slice of a (..., z, y, x) density lies; only that slice is read."""
     middle = tuple(size // 2 for size in density.shape[:-2])
-    values = np.asarray(density[middle], dtype=np.float32)
-    values = values[np.isfinite(values)]
-    low, high = (float(v) for v in np.percentile(values, SHOWN)) if values.size else (0.0, 1.0)
+    return grey_range(np.asarray(density[middle], dtype=np.float32))
+
+
+def grey_range(*arrays: np.ndarray) -> tuple[float, float]:
+    """Two different grey values between which arrays lie: the widest of their ranges, between robust percentiles."""
+    finite = [values[np.isfinite(values)] for values in arrays]
+    ranges = [np.percentile(values, SHOWN_PERCENTILES) for values in finite if values.size] or [(0.0, 1.0)]
+    low, high = float(min(r[0] for r in ranges)), float(max(r[1] for r in ranges))
     return (low, high) if high > low else (low - 0.5, low + 0.5)
 
 
-def about(layer: Any) -> dict[str, Any] | None:
-    """What cryovae knows of a layer, None if it did not make it."""
-    found = layer.metadata.get(KEY)
-    return found if isinstance(found, dict) else None
+def about(layer: Any) -> dict[str, Any]:
+    """The metadata that cryovae gave a layer, empty for other layers."""
+    info = layer.metadata.get(KEY)
+    return info if isinstance(info, dict) else {}
 
 
 def of_role(layers: Iterable[Any], role: str, run: str | None = None) -> Any | None:
-    """The last layer of a role, of one run if it is given; None if there is none."""
-    found = [layer for layer in layers if (known := about(layer)) and known["role"] == role and run in (None, known["run"])]
-    return found[-1] if found else None
+    """The last layer of a role, of one run or of any; None if there is none."""
+    matching = [layer for layer in layers if about(layer).get("role") == role and run in (None, about(layer)["run"])]
+    return matching[-1] if matching else None
+
+
+def run_of(*layers: Any) -> Path | None:
+    """The folder of the run of the first layer that has one."""
+    return next((Path(about(layer)["run"]) for layer in layers if about(layer).get("run")), None)

@@ -1,4 +1,4 @@
-"""What goes wrong, in one notification of plain words; napari goes on."""
+"""Errors as one notification in plain words; napari continues."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXPECTED = (InputError, OSError, MemoryError, torch.OutOfMemoryError)
 
 
 def in_words(error: BaseException) -> str:
-    """One line on an error, and what to do about it."""
+    """An error in one line."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return MEMORY
     if isinstance(error, OSError) and error.strerror:
@@ -36,7 +36,7 @@ def show(text: str) -> None:
 
 @contextmanager
 def reporting() -> Iterator[None]:
-    """Turn what users can mend into a notification; what is our own mistake goes on to napari's error dialogue."""
+    """Turn errors that users can correct into a notification; others are raised, for napari's error dialogue."""
     try:
         yield
     except EXPECTED as error:
@@ -45,7 +45,7 @@ def reporting() -> Iterator[None]:
 
 
 def reported(function: Callable[P, None]) -> Callable[P, None]:
-    """``reporting`` around a function without a result, such as the answer to a button."""
+    """``reporting`` around a function without a result, such as the callback of a button."""
 
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:

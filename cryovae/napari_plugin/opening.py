@@ -1,4 +1,4 @@
-"""napari with a run in place: its layers, and the widgets that belong to them. What ``cryovae view`` does."""
+"""A napari window with the layers of a run and the widgets of this plugin, for ``cryovae view``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ def layers_at(path: Path) -> list[LayerTuple]:
     return layers_of_run(path) if (path / "run.json").is_file() or not path.exists() else [layer_of_file(path)]
 
 
-def opened(found: list[LayerTuple], title: str, widgets: tuple[str, ...], show: bool = True) -> Any:
-    """A napari viewer that shows layers, with the widgets of this plugin by their names docked in tabs on its right."""
+def opened(layers: list[LayerTuple], title: str, widgets: tuple[str, ...], show: bool = True) -> Any:
+    """A napari viewer with layers and widgets.
+
+    Args:
+        layers: The layers.
+        title: Title of the window.
+        widgets: Names of widgets of this plugin, docked in tabs on the right.
+        show: Whether the window is shown.
+    """
     from napari import Viewer
 
     viewer = Viewer(title=title, show=show)
-    for data, options, _ in found:
+    for data, options, _ in layers:
         viewer.add_image(data, **options)
     shown = [layer for layer in viewer.layers if layer.visible]
     if shown:

@@ -1,7 +1,8 @@
-"""Restore a tomogram from the window: a form, a run beside napari, how it is coming on, and its results as layers."""
+"""Restore a tomogram from the window: a form, a run in a process beside napari, its progress, and its results as layers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,25 +11,27 @@ from qtpy.QtCore import QTimer
 
 from cryovae.checkpoint import STATE
 from cryovae.errors import InputError
+from cryovae.evaluate.region import Box
 from cryovae.io.files import read_volume
 from cryovae.napari_plugin.contents import layers_of_run, tilt_file_beside
-from cryovae.napari_plugin.docked import Docked
-from cryovae.napari_plugin.layers import about, contrast_limits, layer_for, of_role
+from cryovae.napari_plugin.dock_widget import DockWidget
+from cryovae.napari_plugin.layers import KEY, LayerTuple, about, contrast_limits, layer_for, of_role
 from cryovae.napari_plugin.notices import reported, reporting, show
+from cryovae.napari_plugin.plots import draw_losses
+from cryovae.napari_plugin.regions import box_within, last_rectangle, voxel_in_view
 from cryovae.napari_plugin.restore_controls import Controls
 from cryovae.napari_plugin.restore_job import INTERRUPTED, Job
 from cryovae.napari_plugin.restore_model import (
-    Box,
     Request,
     arguments_of,
-    box_between,
     checked,
+    config_of,
     halves_among,
     is_volume,
     limits_of,
     voxel_size,
 )
-from cryovae.napari_plugin.stage import is_prop
+from cryovae.napari_plugin.temporary_layers import is_temporary
 from cryovae.workflows.run_folder import read_record
 from cryovae.workflows.run_inputs import record_of
 
@@ -36,69 +39,65 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 # Milliseconds between two looks at the run.
-EVERY = 500
-# Voxels along each axis that a region has at least: a patch of the quick preset.
-LEAST = 40
+INTERVAL = 500
 
 
-class RestoreWidget(Docked):
-    """The dock widget. job: the run that goes on or was the last, None before there was one."""
+class RestoreWidget(DockWidget):
+    """The dock widget.
+
+    Attributes:
+        controls: The form.
+        job: The current run, or the last one; None before there was one.
+        timer: Updates what is shown of the run.
+    """
 
     def __init__(self, napari_viewer: Viewer) -> None:
-        super().__init__()
-        self.viewer = napari_viewer
-        self.controls = Controls()
+        super().__init__(napari_viewer)
+        self.controls = c = Controls()
         self.job: Job | None = None
         self._request: Request | None = None
         self._bar: Any = None
-        self._seen: Any = None
-        self._told_gone = False
+        self._preview_time: Any = None
+        self._warned = False
         self.timer = QTimer(self)
-        self.timer.setInterval(EVERY)
+        self.timer.setInterval(INTERVAL)
         self.timer.timeout.connect(self.look)
-        c = self.controls
-        self.stack(c.choosing, c.training, c.running, c.advanced)
-        self._connect()
-        self._list()
-
-    def _connect(self) -> None:
-        c = self.controls
+        self.stack(c.tomogram, c.training, c.running, c.advanced)
         c.run.clicked.connect(lambda: self.begin())
         c.resume.clicked.connect(lambda: self.begin(resume=True))
         c.cancel.clicked.connect(lambda: self.cancel())
         c.halves.toggled.connect(lambda on: self._allow())
         c.region.toggled.connect(lambda on: self._allow())
-        c.first.currentTextChanged.connect(lambda name: self._take_over())
+        c.first.currentTextChanged.connect(lambda name: self._fill_in())
         c.output.line.textChanged.connect(lambda text: self._allow())
-        self.viewer.layers.events.inserted.connect(self._list)
-        self.viewer.layers.events.removed.connect(self._list)
+        self.listen(self._list_layers, self.viewer.layers.events.inserted, self.viewer.layers.events.removed)
+        self._list_layers()
 
-    def _list(self, event: Any = None) -> None:
-        """Offer the volumes of the viewer; a pair of halves is taken where there is one and nothing was chosen yet."""
-        volumes = [layer for layer in self.viewer.layers if is_volume(layer) and not is_prop(layer)]
-        c = self.controls
+    def _list_layers(self, event: Any = None) -> None:
+        """Offer the volumes of the viewer; at first a pair of halves is selected if there is one."""
+        volumes = [layer for layer in self.viewer.layers if is_volume(layer) and not is_temporary(layer)]
+        c, pair = self.controls, halves_among(volumes)
         first = not c.first.count()
         c.offer([layer.name for layer in volumes])
-        pair = halves_among(volumes)
         if first and pair:
             c.halves.setChecked(True)
             c.first.setCurrentText(pair[0].name)
             c.second.setCurrentText(pair[1].name)
         if first:
-            self._take_over()
-        self._miss()
+            self._fill_in()
+        self._warn_of_removed()
         self._allow()
 
-    def _miss(self) -> None:
-        """Say once that a layer of the run that goes on is gone."""
-        if self._request is None or self.job is None or not self.job.running or self._told_gone:
+    def _warn_of_removed(self) -> None:
+        """Say once that a layer of the current run was removed."""
+        if self._request is None or self.job is None or not self.job.running or self._warned:
             return
         if any(layer not in self.viewer.layers for layer in self._request.volumes):
-            self._told_gone = True
-            show(f"a layer of the run was removed: the run goes on, its results come from {self._request.output}")
+            self._warned = True
+            show(f"a layer of the run was removed: the run continues, its results come from {self._request.output}")
 
-    def _take_over(self) -> None:
-        """The tilts and the folder that go with the layer that was chosen."""
+    def _fill_in(self) -> None:
+        """Fill in the tilts and the folder that belong to the selected layer."""
         layer, c = self._layer(self.controls.first.currentText()), self.controls
         if layer is None:
             return
@@ -106,7 +105,7 @@ class RestoreWidget(Docked):
         if limits:
             c.lowest.setValue(limits[0])
             c.highest.setValue(limits[1])
-        path = (about(layer) or {}).get("path")
+        path = about(layer).get("path")
         c.tilts.line.setText(str(tilt_file_beside(Path(path)) or "") if path else "")
         if not c.output.line.text():
             c.output.line.setText(str((Path(path).parent if path else Path.cwd()) / "restored"))
@@ -121,66 +120,62 @@ class RestoreWidget(Docked):
         self.controls.allow(running, stopped)
 
     def request(self) -> Request:
-        """What the form says; InputError if no run can be begun with it."""
+        """What the form asks for. InputError if no run can begin with it."""
         c = self.controls
-        names = [c.first.currentText(), c.second.currentText()] if c.halves.isChecked() else [c.first.currentText()]
-        volumes = tuple(self._layer(name) for name in names)
-        if c.halves.isChecked() and (c.first.count() < 2 or len(set(names)) < 2):
+        names = [c.first.currentText(), c.second.currentText()][: 2 if c.halves.isChecked() else 1]
+        if c.halves.isChecked() and (c.first.count() < 2 or names[0] == names[1]):
             raise InputError("two halves chosen, but there is one layer to take them from: open the other half, or untick halves")
         if c.output.path is None:
             raise InputError("no folder for the results found, expected one: choose it under Run")
+        volumes = tuple(self._layer(name) for name in names)
+        settings = {key: box.value() for key, box in c.settings.items()}
+        settings["restoration.samples_out"] = min(settings["restoration.samples_out"], settings["restoration.samples"])
+        region = volumes[0] if c.region.isChecked() else None
         request = Request(
             volumes,
             c.output.path,
-            c.tilts.path,
-            (c.lowest.value(), c.highest.value()),
-            c.model.path,
-            c.preset.currentText(),
-            c.steps.value() or None,
-            c.samples.value(),
-            min(c.kept.value(), c.samples.value()),
-            c.seed.value(),
-            c.device.currentText(),
-            self._box(volumes[0]) if c.region.isChecked() and volumes[0] is not None else None,
-            c.settings.text(),
+            tilts=c.tilts.path,
+            limits=(c.lowest.value(), c.highest.value()),
+            model=c.model.path,
+            preset=c.preset.currentText(),
+            settings=settings,
+            more=c.more.text(),
+            seed=c.seed.value(),
+            device=c.device.currentText(),
+            box=None
+            if region is None
+            else self._box(region, config_of(c.preset.currentText(), settings, c.more.text()).training.patch),
         )
         return checked(request)
 
-    def _box(self, layer: Any) -> Box:
-        """The last rectangle of a shapes layer, or what the view shows, about the current slice, in voxels of the layer."""
-        from napari.layers import Shapes
-
-        drawn = [shapes for shapes in self.viewer.layers if isinstance(shapes, Shapes) and len(shapes.data)]
-        if drawn:
-            corners = [layer.world_to_data(drawn[-1].data_to_world(corner))[-3:] for corner in drawn[-1].data[-1]]
-            corners = [np.min(corners, axis=0), np.max(corners, axis=0)]
-        else:
-            corners = [corner[-3:] for corner in layer.corner_pixels]
-        middle = int(layer.world_to_data(self.viewer.dims.point)[-3])
-        depth = self.controls.depth.value()
-        return box_between(np.asarray(corners)[:, 1:], layer.data.shape, middle, depth, min(LEAST, *layer.data.shape))
+    def _box(self, layer: Any, patch: int) -> Box:
+        """The last rectangle of a Shapes layer, or what is in view, about the current slice; at least a patch if it fits."""
+        corners = last_rectangle(self.viewer, layer)
+        if corners is None:
+            corners = np.asarray([corner[-3:] for corner in layer.corner_pixels], dtype=float)
+        middle, depth = voxel_in_view(self.viewer, layer)[0], self.controls.depth.value()
+        corners[:, 0] = middle - depth / 2, middle + depth / 2
+        shape = layer.data.shape
+        return box_within(corners[0].tolist(), corners[1].tolist(), shape, min(patch, *shape))
 
     @reported
     def begin(self, resume: bool = False) -> None:
         """Start the run that the form asks for."""
         if self.job is not None and self.job.running:
             return
+        from napari.utils import progress
+
         request = self.request()
         job = Job(arguments_of(request, resume), request.output)
         job.begin()
-        self._request, self.job, self._seen, self._told_gone = request, job, None, False
-        self._bar = self._new_bar()
+        self._request, self.job, self._preview_time, self._warned = request, job, None, False
+        self._bar = progress(total=0, desc="cryovae: starting")
         self.controls.losses.hide()
         self.timer.start()
         self.look()
 
-    def _new_bar(self) -> Any:
-        from napari.utils import progress
-
-        return progress(total=0, desc="cryovae: starting")
-
     def cancel(self) -> None:
-        """Ask the run to save and leave; ``look`` notices that it has."""
+        """Ask the run to save its state and end."""
         if self.job is not None:
             self.job.stop()
             self.controls.state.setText("Saving the state, and stopping ...")
@@ -190,19 +185,18 @@ class RestoreWidget(Docked):
         job, request = self.job, self._request
         if job is None or request is None:
             return
-        ended = job.ended
+        code = job.ended
         if not job.stopping:
             self._show_state(job)
         losses = job.losses()
         if losses:
-            self.controls.losses.setVisible(True)
-            self.controls.losses.show_losses(losses)
+            draw_losses(self.controls.losses, losses)
         with reporting():
-            self._show_live(job, request)
-        if ended is not None:
+            self._show_preview(job, request)
+        if code is not None:
             self.timer.stop()
             self._bar.close()
-            self._end(job, request, ended)
+            self._end(job, request, code)
         self._allow()
 
     def _show_state(self, job: Job) -> None:
@@ -210,34 +204,34 @@ class RestoreWidget(Docked):
         left = f", {state.remaining} left" if state.remaining else ""
         self.controls.state.setText(f"{state.phase} {state.done} of {state.total}{left}" if state.total else f"{state.phase} ...")
         self._bar.set_description(f"cryovae: {state.phase}{left}")
-        self._bar.total = state.total
-        self._bar.n = state.done
+        self._bar.total, self._bar.n = state.total, state.done
         self._bar.refresh()
 
-    def _show_live(self, job: Job, request: Request) -> None:
-        """The layer that improves as training goes on, in its place within the tomogram."""
+    def _show_preview(self, job: Job, request: Request) -> None:
+        """The layer that improves as training continues, in its place within the tomogram."""
         path = job.live()
-        stamp = path.stat().st_mtime_ns if path else None
-        if path is None or stamp == self._seen:
+        time = path.stat().st_mtime_ns if path else None
+        if path is None or time == self._preview_time:
             return
-        self._seen = stamp
+        self._preview_time = time
         density = np.array(read_volume(path).density)
-        before = self._preview(request)
-        if before is not None and before.data.shape == density.shape:
-            before.data = density
-            before.contrast_limits = contrast_limits(density)
+        layer = self._preview(request)
+        if layer is not None and layer.data.shape == density.shape:
+            layer.data = density
+            layer.contrast_limits = contrast_limits(density)
             return
-        size = voxel_size(request.volumes[0])
-        start = record_of(request.output).get("live", (0, 0, 0))
-        data, options, _ = layer_for(density, "preview", "live preview", size, run=request.output)
-        place = [(at + a) * size for at, a in zip(self._start(request), start, strict=True)]
-        self.viewer.add_image(data, translate=place, **options)
+        live = layer_for(density, "preview", "live preview", voxel_size(request.volumes[0]), run=request.output)
+        self._add(live, request, record_of(request.output).get("live", (0, 0, 0)))
 
     def _preview(self, request: Request) -> Any | None:
         return of_role(self.viewer.layers, "preview", str(request.output))
 
-    def _start(self, request: Request) -> tuple[int, ...]:
-        return tuple(part.start for part in request.box) if request.box else (0, 0, 0)
+    def _add(self, layer: LayerTuple, request: Request, start: Sequence[int] = (0, 0, 0)) -> None:
+        """Add a layer whose first voxel is ``start`` (z, y, x) of the restored part."""
+        data, options, _ = layer
+        origin, size = request.box.start if request.box else (0, 0, 0), voxel_size(request.volumes[0])
+        place = tuple((a + b) * size for a, b in zip(origin, start, strict=True))
+        self.viewer.add_image(data, translate=(0.0,) * (data.ndim - 3) + place, **options)
 
     def _end(self, job: Job, request: Request, code: int) -> None:
         preview = self._preview(request)
@@ -248,31 +242,25 @@ class RestoreWidget(Docked):
             with reporting():
                 self._show_results(request)
             return
-        complaint = job.complaint()
-        if complaint:
-            self.controls.state.setText(complaint)
-            show(complaint)
+        error = job.error()
+        if error:
+            self.controls.state.setText(error)
+            show(error)
         else:
             resumable = code == INTERRUPTED and (request.output / STATE).exists()
-            self.controls.state.setText("Stopped; Resume goes on." if resumable else "Stopped.")
+            self.controls.state.setText("Stopped; Resume continues." if resumable else "Stopped.")
 
     def _show_results(self, request: Request) -> None:
-        """Mean, standard deviation and samples, instead of those that an earlier run in the same folder left."""
-        for layer in [found for found in self.viewer.layers if (about(found) or {}).get("run") == str(request.output)]:
+        """Mean, standard deviation and samples; they replace those of an earlier run in the same folder."""
+        for layer in [layer for layer in self.viewer.layers if about(layer).get("run") == str(request.output)]:
             self.viewer.layers.remove(layer)
-        size = voxel_size(request.volumes[0])
-        for data, options, _ in layers_of_run(request.output):
-            if options["metadata"]["cryovae"]["role"] == "input":
-                continue
-            leading = data.ndim - 3
-            place = (0.0,) * leading + tuple(at * size for at in self._start(request))
-            self.viewer.add_image(data, translate=place, **options)
+        for layer in layers_of_run(request.output):
+            if layer[1]["metadata"][KEY]["role"] != "input":
+                self._add(layer, request)
 
     def leave(self) -> None:
-        """The window or the dock is closed: the run saves and leaves, and can be resumed."""
+        """The run saves its state and ends; it can be resumed."""
         self.timer.stop()
-        self.viewer.layers.events.inserted.disconnect(self._list)
-        self.viewer.layers.events.removed.disconnect(self._list)
         if self.job is not None and self.job.running:
             self.job.stop()
             self._bar.close()

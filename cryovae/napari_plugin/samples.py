@@ -1,4 +1,4 @@
-"""Sample data: the two halves of data_samples, or, where the package was installed without them, the same made anew."""
+"""Sample data: the two halves in data_samples, or the same ones simulated if the package was installed without them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ def open_sample() -> list[LayerTuple]:
 
 
 def simulated() -> list[LayerTuple]:
-    """The same by the simulator, as data_samples/README.md tells; without files behind them."""
+    """The same from the simulator, with the settings in data_samples/README.md, without files."""
     from cryovae.simulation.simulate import SimulationConfig, simulate
 
-    made = simulate(SimulationConfig(shape=(64, 80, 72), seed=11, snr=0.3))
-    halves = {"half1": made.half1.numpy(), "half2": made.half2.numpy()}
-    return [layer_for(density, role, f"sample_{role}", VOXEL_SIZE, tilts=made.tilts.angles) for role, density in halves.items()]
+    simulation = simulate(SimulationConfig(shape=(64, 80, 72), seed=11, snr=0.3))
+    halves = {"half1": simulation.half1.numpy(), "half2": simulation.half2.numpy()}
+    return [
+        layer_for(density, role, f"sample_{role}", VOXEL_SIZE, tilts=simulation.tilts.angles) for role, density in halves.items()
+    ]

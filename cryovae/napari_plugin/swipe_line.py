@@ -1,4 +1,4 @@
-"""The line of the swipe over napari's canvas: dragged with the mouse, with the names of what lies on its two sides."""
+"""The line of the swipe on napari's canvas: it is dragged with the mouse and names the layers on its two sides."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from qtpy.QtCore import QEvent, QObject, Qt, Signal  # type: ignore[attr-defined
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QFrame, QLabel, QMainWindow, QWidget
 
-from cryovae.napari_plugin.stage import camera_of
+from cryovae.napari_plugin.temporary_layers import camera_of
 
-# Pixels of the line, and of the strip about it that can be taken hold of.
+# Pixels of the line, and of the strip on each side of it that can be dragged.
 LINE, REACH = 2, 9
 STYLE = "color: white; background: rgba(0, 0, 0, 150); padding: 2px 5px; border-radius: 3px;"
 
 
 def canvas_of(widget: QWidget) -> QWidget | None:
-    """The widget on which napari draws, in the window that a widget is docked in; None if it is docked in none."""
+    """The widget on which napari draws, in the window of a docked widget; None if it is not docked."""
     above: Any = widget
     while above is not None and not isinstance(above, QMainWindow):
         above = above.parentWidget()
@@ -25,7 +25,13 @@ def canvas_of(widget: QWidget) -> QWidget | None:
 
 
 class SwipeLine(QObject):  # type: ignore[misc]
-    """moved: the cut was dragged to a place along the horizontal axis, in the viewer's world. canvas: None draws no line."""
+    """A line across the canvas.
+
+    Attributes:
+        moved: Signal with the place along the horizontal axis, in angstrom, to which the line was dragged.
+        canvas: Widget on which napari draws; None draws no line.
+        place: Of the line along the horizontal axis, in angstrom.
+    """
 
     moved = Signal(float)
 
@@ -51,7 +57,7 @@ class SwipeLine(QObject):  # type: ignore[misc]
         self.camera.events.connect(self._place_again)
 
     def show_at(self, place: float) -> None:
-        """Move the line to a place along the horizontal axis, in the viewer's world; not in 3D, where there is no such axis."""
+        """Move the line to a place along the horizontal axis, in angstrom; it is hidden in 3D."""
         self.place = place
         flat = self.viewer.dims.ndisplay == 2 and self.canvas is not None
         for widget in (self.grip, *self.names):
@@ -80,7 +86,7 @@ class SwipeLine(QObject):  # type: ignore[misc]
         self.show_at(self.place)
 
     def eventFilter(self, watched: Any, event: Any) -> bool:
-        """Follow the mouse that holds the grip, and the canvas when it is resized."""
+        """Follow the mouse that drags the grip, and the canvas when it is resized."""
         if watched is self.grip and event.type() == QEvent.Type.MouseMove and event.buttons() & Qt.MouseButton.LeftButton:
             self.moved.emit(self.place_of(self.grip.x() + event.position().x()))
             return True
@@ -91,7 +97,7 @@ class SwipeLine(QObject):  # type: ignore[misc]
         return False
 
     def remove(self) -> None:
-        """Take the line off the canvas."""
+        """Remove the line from the canvas."""
         self.camera.events.disconnect(self._place_again)
         if self.canvas is not None:
             self.canvas.removeEventFilter(self)

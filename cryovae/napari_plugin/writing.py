@@ -1,4 +1,4 @@
-"""napari's writer: a layer as MRC or OME-Zarr, with the origin, labels and extended header of the file that it came from."""
+"""napari's writer: a layer as MRC or OME-Zarr, with the origin, labels and extended header of its source file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ANGSTROM = {"angstrom": 1.0, "nanometer": 10.0}
 
 
 def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write one image layer (z, y, x); what cannot be written is one notification, and nothing is."""
+    """Write one image layer (z, y, x); returns the paths that were written. An error gives one notification and no file."""
     written: list[str] = []
     with reporting():
         density = as_volume(data)
-        known = attributes.get("metadata", {}).get(KEY) or {}
-        source = known.get("path")
-        note = f"{known.get('role', 'layer')} from napari: {attributes.get('name', '')}"
+        info = attributes.get("metadata", {}).get(KEY) or {}
+        source = info.get("path")
+        note = f"{info.get('role', 'layer')} from napari: {attributes.get('name', '')}"
         write_volume(Path(path), density, source if source and Path(source).exists() else None, voxel_size(attributes), note)
         written.append(path)
     return written
@@ -37,9 +37,11 @@ def as_volume(data: Any) -> np.ndarray:
 
 
 def voxel_size(attributes: dict[str, Any]) -> float:
-    """Voxel size in angstrom by the scale of a layer and its units; InputError if its voxels are no cubes."""
+    """Voxel size in angstrom from the scale of a layer and its units; InputError if its voxels are not cubic."""
     scale = [float(s) for s in attributes.get("scale", (1.0,) * 3)][-3:]
     if max(scale) > 1.01 * min(scale):
-        raise InputError(f"voxels of {' x '.join(f'{s:g}' for s in scale)} found, expected cubes: set the scale of the layer")
+        raise InputError(
+            f"voxels of {' x '.join(f'{s:g}' for s in scale)} found, expected cubic voxels: set the scale of the layer"
+        )
     units = [str(unit) for unit in (attributes.get("units") or ())][-1:]
     return scale[-1] * ANGSTROM.get(units[0] if units else "angstrom", 1.0)

@@ -14,7 +14,7 @@ SIZE = "1400x900x24"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Whatever asks for a window is marked so."""
+    """Mark the tests that use a window."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents and {"window", "make_napari_viewer", "qtbot"} & set(getattr(item, "fixturenames", ())):
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def display() -> Iterator[str]:
-    """The number of a display: that of the user, or one of Xvfb that lasts as long as the tests."""
+    """The number of a display: that of the user, or one of Xvfb for all tests."""
     pytest.importorskip("napari")
     if os.environ.get("DISPLAY") and "CI" not in os.environ:
         yield os.environ["DISPLAY"]
@@ -35,8 +35,8 @@ def display() -> Iterator[str]:
     command = ["Xvfb", "-displayfd", str(write), "-screen", "0", SIZE, "+extension", "GLX", "-nolisten", "tcp"]
     server = subprocess.Popen(command, pass_fds=[write], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     os.close(write)
-    with os.fdopen(read) as answer:
-        number = answer.readline().strip()
+    with os.fdopen(read) as pipe:
+        number = pipe.readline().strip()
     assert number, "Xvfb did not start"
     yield f":{number}"
     server.terminate()
@@ -64,3 +64,11 @@ def qapp_args(window: None) -> list[str]:
 def make_viewer(window: None, make_napari_viewer):
     """napari's fixture, on that screen."""
     return make_napari_viewer
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list[str]:
+    """The notifications, which open no window."""
+    texts: list[str] = []
+    monkeypatch.setattr("cryovae.napari_plugin.notices.show", texts.append)
+    return texts

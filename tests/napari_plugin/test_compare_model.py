@@ -9,16 +9,15 @@ import pytest
 from cryovae.errors import InputError
 from cryovae.evaluate.region import Box
 from cryovae.napari_plugin.compare_model import (
-    Beyond,
-    box_between,
+    CutDensity,
     box_in_view,
     comparable,
+    compare_region,
     default_pair,
-    measured,
-    shown_range,
     voxel_at,
 )
-from cryovae.napari_plugin.layers import layer_for
+from cryovae.napari_plugin.layers import grey_range, layer_for
+from cryovae.napari_plugin.regions import box_within
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.geometry_record import recorded
 from tests.conftest import write_mrc
@@ -40,18 +39,18 @@ def noise(seed, shape=SHAPE):
 
 @pytest.mark.parametrize("index", [(4,), (slice(None), 5), (slice(None), slice(None), 10), (slice(None), slice(None), 11), ()])
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_beyond_the_cut_is_the_density_and_before_it_nothing(axis, index):
-    """In whatever slice is asked for, as numpy would cut it."""
+def test_a_cut_density_is_empty_before_the_cut(axis, index):
+    """For each index, as numpy indexes it."""
     density = noise(0)
     expected = density.copy()
     before = [slice(None)] * 3
     before[axis] = slice(0, 11)
     expected[tuple(before)] = np.nan
-    assert np.array_equal(Beyond(density, axis, 11)[index], expected[index], equal_nan=True)
-    assert np.array_equal(np.asarray(Beyond(density, axis, 11)), expected, equal_nan=True)
+    assert np.array_equal(CutDensity(density, axis, 11)[index], expected[index], equal_nan=True)
+    assert np.array_equal(np.asarray(CutDensity(density, axis, 11)), expected, equal_nan=True)
 
 
-def test_input_and_mean_of_the_last_run_are_chosen_first():
+def test_input_and_mean_of_the_last_run_are_the_default():
     layers = [
         layer(noise(i), role, run, f"{run} {role}") for i, run in enumerate(("a", "b")) for role in ("input", "mean", "std")
     ]
@@ -66,26 +65,26 @@ def test_input_and_mean_of_the_last_run_are_chosen_first():
 def test_one_outlier_does_not_set_the_contrast():
     first, second = noise(1), 3 * noise(2)
     second[0, 0, 0] = 1e6
-    low, high = shown_range(first, second)
+    low, high = grey_range(first, second)
     assert -10 < low < -6
     assert 6 < high < 10
-    assert shown_range(np.full((4, 4), 2.0)) == (1.5, 2.5)
+    assert grey_range(np.full((4, 4), 2.0)) == (1.5, 2.5)
 
 
-def test_the_region_is_what_is_in_view_as_deep_as_it_is_wide():
+def test_the_region_in_view_is_as_deep_as_it_is_wide():
     corners = np.array([[0, 30, 40], [0, 60, 80]])
     box = box_in_view(corners, (1, 2), (50, 0, 0), (100, 120, 110))
     assert box == Box((30, 30, 40), (71, 61, 81))
     sides = box_in_view(np.array([[0, 3, 4], [0, 5, 6]]), (1, 2), (2, 0, 0), (100, 120, 110)).shape
     assert sides == (16, 16, 16)
-    assert box_between((0, 0, 0), (99, 999, 999), (100, 1000, 1000)).shape == (100, 256, 256)
+    assert box_within((0, 0, 0), (100, 1000, 1000), (100, 1000, 1000), 16, 256).shape == (100, 256, 256)
     with pytest.raises(InputError, match="at least 16"):
-        box_between((0, 0, 0), (9, 9, 9), (10, 40, 40))
+        box_within((0, 0, 0), (10, 10, 10), (10, 40, 40), 16)
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A run with halves: they share a signal, restored ones more of it than given ones. The tilts are -50 to 40 degrees."""
+    """A run with halves: they share a signal, the restored ones with less noise. The tilts are -50 to 40 degrees."""
     signal = noise(10, (40, 56, 48))
     for number in (1, 2):
         write_mrc(tmp_path / f"t_half{number}.mrc", signal + 2 * noise(10 + number, signal.shape), 10.0)
@@ -99,25 +98,25 @@ def run(tmp_path):
 def test_the_fsc_of_a_region_is_that_of_the_halves_of_the_run(run):
     """White signal and noise of known power: the correlation is S / (S + N), 0.8 and 0.2, in either part."""
     pair = (layer(noise(1, (40, 56, 48)), "input", run), layer(noise(2, (40, 56, 48)), "mean", run))
-    found = measured(pair, Box((0, 4, 4), (40, 52, 44)))
-    assert found.tilts.lowest == -50
-    assert [row.name for row in found.rows] == ["restored", "untouched input"]
-    for row, expected in zip(found.rows, (0.8, 0.2), strict=True):
+    comparison = compare_region(pair, Box((0, 4, 4), (40, 52, 44)))
+    assert comparison.tilts.lowest == -50
+    assert [row.name for row in comparison.rows] == ["restored", "untouched input"]
+    for row, expected in zip(comparison.rows, (0.8, 0.2), strict=True):
         for part in (row.score.wedge, row.score.measured):
             assert np.nanmean(part.shells[6:]) == pytest.approx(expected, abs=0.06)
-    assert {name: power.shape for name, power in found.spectra.items()} == {"input": (40, 40), "mean": (40, 40)}
+    assert {name: power.shape for name, power in comparison.spectra.items()} == {"input": (40, 40), "mean": (40, 40)}
 
 
-def test_without_halves_the_two_layers_are_correlated_and_must_be_of_one_size():
+def test_without_halves_the_two_layers_are_correlated():
     first, second = noise(1, (32, 40, 36)), noise(2, (32, 40, 36))
     pair = (layer(first, "input", tilts=(-60, 60)), layer(first + second, "mean", tilts=(-60, 60)))
-    found = measured(pair, Box((0, 0, 0), (32, 40, 36)))
-    assert np.nanmean(found.rows[0].score.measured.shells[5:]) == pytest.approx(0.5**0.5, abs=0.06)
+    comparison = compare_region(pair, Box((0, 0, 0), (32, 40, 36)))
+    assert np.nanmean(comparison.rows[0].score.measured.shells[5:]) == pytest.approx(0.5**0.5, abs=0.06)
     with pytest.raises(InputError, match="one size"):
-        measured((pair[0], layer(noise(3), "mean")), Box((0, 0, 0), (16, 16, 16)))
+        compare_region((pair[0], layer(noise(3), "mean")), Box((0, 0, 0), (16, 16, 16)))
 
 
-def test_a_voxel_has_its_place_in_angstrom_and_the_values_of_its_run(run):
+def test_a_voxel_has_its_place_in_angstrom_and_its_values(run):
     shape = (40, 56, 48)
     densities = {role: noise(i, shape) for i, role in enumerate(("input", "mean", "std"))}
     samples = noise(9, (4, *shape))

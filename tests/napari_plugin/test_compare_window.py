@@ -9,19 +9,12 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
 from cryovae.napari_plugin.layers import layer_for
-from cryovae.napari_plugin.stage import camera_of, grid_of
 from cryovae.napari_plugin.swipe_line import canvas_of
+from cryovae.napari_plugin.temporary_layers import camera_of, grid_of
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.geometry_record import recorded
 
 SHAPE = (20, 40, 36)
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    texts = []
-    monkeypatch.setattr("cryovae.napari_plugin.notices.show", texts.append)
-    return texts
 
 
 @pytest.fixture
@@ -31,8 +24,8 @@ def opened(make_viewer, tmp_path, qtbot, shown):
     (tmp_path / "run.json").write_text(json.dumps(record))
     viewer = make_viewer(show=True)
     rng = np.random.default_rng(0)
-    for role, level in (("input", 1.0), ("mean", 2.0), ("std", 0.5)):
-        density = (level + 0.01 * rng.normal(size=SHAPE)).astype(np.float32)
+    for role, value in (("input", 1.0), ("mean", 2.0), ("std", 0.5)):
+        density = (value + 0.01 * rng.normal(size=SHAPE)).astype(np.float32)
         data, options, _ = layer_for(density, role, f"t {role}", 10.0, run=tmp_path, visible=role != "std")
         viewer.add_image(data, **options)
     stack = rng.normal(size=(4, *SHAPE)).astype(np.float32)
@@ -60,14 +53,14 @@ def state(viewer):
 
 
 def drag(line, to):
-    """The mouse takes hold of the line and moves to a column of the canvas."""
+    """Drag the line to a column of the canvas."""
     at = QPointF(to - line.grip.x(), 30)
     left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
     move = QMouseEvent(QEvent.Type.MouseMove, at, line.grip.mapToGlobal(at), left, left, none)
     QApplication.sendEvent(line.grip, move)
 
 
-def test_a_swipe_and_two_cells_show_both_and_leave_nothing_behind(opened, qtbot):
+def test_swipe_and_cells_show_both_and_leave_nothing_behind(opened, qtbot):
     viewer, dock, widget = opened
     controls = widget.controls
     assert (controls.one.currentText(), controls.other.currentText()) == ("t input", "t mean")
@@ -99,7 +92,7 @@ def test_a_swipe_and_two_cells_show_both_and_leave_nothing_behind(opened, qtbot)
     assert len(viewer.mouse_drag_callbacks) == callbacks - 1
 
 
-def test_the_cut_runs_across_whatever_plane_is_shown_until_a_layer_is_gone(opened, shown):
+def test_the_cut_follows_the_axes_until_a_layer_is_removed(opened, shown):
     viewer, _, widget = opened
     widget.controls.mode.button(1).click()
     viewer.dims.order = (0, 1, 3, 2)
@@ -112,7 +105,7 @@ def test_the_cut_runs_across_whatever_plane_is_shown_until_a_layer_is_gone(opene
     assert shown == []
 
 
-def test_a_region_is_measured_and_the_voxel_under_the_mouse_is_told(opened, qtbot, shown):
+def test_a_region_is_measured_and_a_clicked_voxel_described(opened, qtbot, shown):
     viewer, _, widget = opened
     widget.controls.region.setCurrentIndex(1)
     widget.controls.measure.click()
@@ -120,10 +113,10 @@ def test_a_region_is_measured_and_the_voxel_under_the_mouse_is_told(opened, qtbo
     assert "rectangle" in shown[0]
     shapes = viewer.add_shapes([[[100, 50], [100, 250], [300, 250], [300, 50]]], shape_type="rectangle")
     widget.controls.measure.click()
-    qtbot.waitUntil(lambda: widget.found is not None and widget.worker is None, timeout=15000)
-    assert widget.found.box.shape == (20, 21, 21)
-    assert widget.found.box.start[1:] == (10, 5)
-    assert len(widget.spectra.figure.axes) == 3
+    qtbot.waitUntil(lambda: widget.comparison is not None and widget.worker is None, timeout=15000)
+    assert widget.comparison.box.shape == (20, 21, 21)
+    assert widget.comparison.box.start[1:] == (10, 5)
+    assert len(widget.controls.spectra.figure.axes) == 3
     viewer.layers.remove(shapes)
     canvas = canvas_of(widget)
     qtbot.mouseMove(canvas, canvas.rect().center())
@@ -135,9 +128,9 @@ def test_a_region_is_measured_and_the_voxel_under_the_mouse_is_told(opened, qtbo
     assert z == round(viewer.dims.point[1] / 10)
     assert set(widget.voxel.values) == {"input", "mean", "std"}
     assert len(widget.voxel.samples) == 4
-    assert "Å" in widget.text.text()
+    assert "Å" in widget.controls.text.text()
     widget.controls.other.setCurrentText("t input")
     widget.controls.mode.button(1).click()
     assert len(shown) == 2
     assert widget.controls.mode.checkedId() == 0
-    assert not widget.stage.set
+    assert not widget.temporary.shown

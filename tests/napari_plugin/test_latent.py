@@ -39,7 +39,7 @@ def run(tmp_path_factory, small):
 
 @pytest.fixture(scope="module")
 def encoded(run):
-    work = latent_model.explored(run, 1, 100)
+    work = latent_model.encode_run(run, 1, 100)
     while True:
         try:
             next(work)
@@ -49,42 +49,42 @@ def encoded(run):
 
 @pytest.fixture
 def explorer(encoded):
-    """One whose ends and patch in hand are its own."""
+    """One with its own ends and selected patch."""
     return replace(encoded, ends={})
 
 
-def test_the_patch_in_hand_is_decoded_at_its_own_point(explorer):
-    own = explorer.take(explorer.plane.positions[5])
-    point = explorer.held.point
+def test_the_selected_patch_is_decoded_at_its_own_point(explorer):
+    own = explorer.select(explorer.plane.positions[5])
+    point = explorer.selected.point
     assert np.allclose(point, explorer.points[5], atol=1e-3)
-    assert torch.allclose(explorer.decode(point, about_held=True), own, atol=1e-3)
-    assert not torch.allclose(explorer.decode(point, about_held=False), own, atol=1e-3)
-    assert not torch.allclose(explorer.decode((point[0] + 2, point[1]), about_held=True), own, atol=1e-3)
+    assert torch.allclose(explorer.decode(point, about_selected=True), own, atol=1e-3)
+    assert not torch.allclose(explorer.decode(point, about_selected=False), own, atol=1e-3)
+    assert not torch.allclose(explorer.decode((point[0] + 2, point[1]), about_selected=True), own, atol=1e-3)
 
 
-def test_a_point_is_found_within_reach_and_not_beyond(explorer):
+def test_a_point_is_hit_within_reach_and_not_beyond(explorer):
     place = explorer.points[7]
     assert explorer.nearest(place + 0.01, (0.1, 0.1)) == 7
     assert explorer.nearest(place + 1e4, (0.1, 0.1)) is None
 
 
 def test_a_place_becomes_the_patch_about_it(explorer):
-    explorer.take_about((12, 20, 15))
-    assert explorer.held.position == (4, 12, 7)
+    explorer.select_about((12, 20, 15))
+    assert explorer.selected.position == (4, 12, 7)
     assert explorer.middle((4, 12, 7)) == (115.0, 195.0, 145.0)
-    assert explorer.corner((4, 12, 7)) == (40.0, 120.0, 70.0)
+    assert explorer.place((4, 12, 7)) == (40.0, 120.0, 70.0)
     with pytest.raises(InputError, match="outside"):
-        explorer.take_about((12, 20, 32))
+        explorer.select_about((12, 20, 32))
 
 
 def test_a_walk_has_two_ends_and_goes_from_one_to_the_other(explorer):
-    with pytest.raises(InputError, match="no start or no end"):
+    with pytest.raises(InputError, match="without two ends"):
         explorer.walk(0.5)
     for name, index in (("from", 2), ("to", 9)):
-        density = explorer.take(explorer.plane.positions[index])
-        explorer.ends[name] = explorer.held
-        found, point = explorer.walk(float(name == "to")) if name == "to" else (density, explorer.held.point)
-        assert torch.allclose(found, density, atol=1e-3)
+        density = explorer.select(explorer.plane.positions[index])
+        explorer.ends[name] = explorer.selected
+        walked, point = explorer.walk(float(name == "to")) if name == "to" else (density, explorer.selected.point)
+        assert torch.allclose(walked, density, atol=1e-3)
         assert np.allclose(point, explorer.points[index], atol=1e-3)
 
 
@@ -111,19 +111,11 @@ def test_a_box_cut_along_any_axis_is_an_outline():
 
 
 def test_grey_values_become_bytes_between_the_limits():
-    found = latent_model.as_bytes(np.array([[-5.0, 0.0, 1.0], [2.0, 3.0, 9.0]]), (0.0, 2.0))
-    assert found.tolist() == [[0, 0, 127], [255, 255, 255]]
+    grey = latent_model.as_bytes(np.array([[-5.0, 0.0, 1.0], [2.0, 3.0, 9.0]]), (0.0, 2.0))
+    assert grey.tolist() == [[0, 0, 127], [255, 255, 255]]
 
 
 # The window
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    """Notifications, instead of their windows."""
-    found: list[str] = []
-    monkeypatch.setattr("cryovae.napari_plugin.notices.show", found.append)
-    return found
 
 
 @pytest.fixture
@@ -146,14 +138,14 @@ def ready(widget, explorer):
 
 
 def pixels(widget):
-    return [picture.pixmap().toImage() for picture in widget.slices.pictures.values()]
+    return [picture.pixmap().toImage() for picture in widget.controls.slices.pictures.values()]
 
 
 def press(widget, qtbot, point):
     """A click in the plane, by the mouse, at a point."""
     from qtpy.QtCore import QPoint, Qt
 
-    canvas = widget.canvas
+    canvas = widget.controls.canvas
     canvas.draw()
     x, y = canvas.axes.transData.transform(point)
     ratio = canvas.device_pixel_ratio
@@ -164,14 +156,14 @@ def drag(widget, point):
     """The mouse moved with its button down; Qt's own test events carry no buttons on the way."""
     from matplotlib.backend_bases import MouseButton, MouseEvent
 
-    canvas = widget.canvas
+    canvas = widget.controls.canvas
     x, y = canvas.axes.transData.transform(point)
     event = MouseEvent("motion_notify_event", canvas, x, y, buttons=[MouseButton.LEFT])
     canvas.callbacks.process("motion_notify_event", event)
 
 
 def test_patches_are_encoded_and_shown_with_what_they_explain(widget, run, qtbot, shown):
-    """By the buttons; the first time they are broken off."""
+    """By the buttons; the first time it is cancelled."""
     ready = widget
     ready.controls.run.setCurrentText(str(run))
     ready.controls.levels.setCurrentText("stride 2 and coarser")
@@ -184,9 +176,9 @@ def test_patches_are_encoded_and_shown_with_what_they_explain(widget, run, qtbot
     ready.controls.encode.click()
     qtbot.waitUntil(lambda: ready.explorer is not None and ready.worker is None, timeout=60000)
     assert not shown
-    assert "patches of 16 voxels" in ready.state.text()
-    assert "% of variance" in ready.canvas.axes.get_xlabel()
-    assert len(ready.canvas.points.get_offsets()) == len(ready.explorer.plane.positions)
+    assert "patches of 16 voxels" in ready.controls.state.text()
+    assert "% of variance" in ready.controls.canvas.axes.get_xlabel()
+    assert len(ready.controls.canvas.points.get_offsets()) == len(ready.explorer.plane.positions)
     assert ready.controls.drawing.isEnabled()
     runs = [layer.metadata["cryovae"]["run"] for layer in ready.viewer.layers if "cryovae" in layer.metadata]
     assert str(run) in runs
@@ -199,7 +191,7 @@ def test_a_click_on_a_point_goes_to_its_patch(ready, qtbot):
     before = pixels(ready)
     press(ready, qtbot, explorer.points[alone])
     position = explorer.plane.positions[alone]
-    assert explorer.held.position == position
+    assert explorer.selected.position == position
     box = ready.viewer.layers["patch in the latent space"]
     assert np.allclose(box.translate, np.array(position) * 10)
     assert np.allclose(ready.viewer.scene.camera.center[-2:], explorer.middle(position)[-2:])
@@ -210,44 +202,44 @@ def test_a_click_on_a_point_goes_to_its_patch(ready, qtbot):
 def test_dragging_morphs_the_density_at_once(ready, qtbot):
     explorer = ready.explorer
     at_rest = pixels(ready)
-    ready.canvas.draw()
-    own = np.array(explorer.held.point)
+    ready.controls.canvas.draw()
+    own = np.array(explorer.selected.point)
     way = explorer.points[np.abs(explorer.points - own).sum(1).argmax()] - own
     for share in (0.2, 0.4, 0.6, 0.8):
         drag(ready, own + share * way)
     qtbot.waitUntil(lambda: pixels(ready) != at_rest, timeout=5000)
     expected = explorer.decode(own + 0.8 * way, True).numpy()
-    qtbot.waitUntil(lambda: np.allclose(ready.slices.shown, expected, atol=1e-3), timeout=5000)
-    assert np.allclose(np.ravel(ready.canvas.cursor.get_data()), own + 0.8 * way, atol=1e-3)
-    ready.controls.about.setCurrentIndex(1)
-    assert np.allclose(ready.slices.shown, explorer.decode(ready._target, False).numpy(), atol=1e-4)
+    qtbot.waitUntil(lambda: np.allclose(ready.controls.slices.density, expected, atol=1e-3), timeout=5000)
+    assert np.allclose(np.ravel(ready.controls.canvas.cursor.get_data()), own + 0.8 * way, atol=1e-3)
+    ready.controls.centre.setCurrentIndex(1)
+    assert np.allclose(ready.controls.slices.density, explorer.decode(ready._target, False).numpy(), atol=1e-4)
 
 
 def test_draws_differ_and_a_seed_brings_one_back(ready):
     for button in (ready.controls.prior, ready.controls.like):
         ready.controls.seed.setValue(5)
         button.click()
-        first = ready.slices.shown
+        first = ready.controls.slices.density
         button.click()
-        assert not np.allclose(first, ready.slices.shown)
+        assert not np.allclose(first, ready.controls.slices.density)
         ready.controls.seed.setValue(5)
         button.click()
-        assert np.array_equal(first, ready.slices.shown)
-    assert ready.slices.caption.text() == "drawn like the patches, temperature 1, seed 5"
+        assert np.array_equal(first, ready.controls.slices.density)
+    assert ready.controls.slices.caption.text() == "drawn like the patches, temperature 1, seed 5"
 
 
 def test_a_walk_between_two_patches(ready):
     seen = []
     for index, button in ((1, ready.controls.start), (8, ready.controls.stop)):
-        ready.take(ready.explorer.plane.positions[index])
-        seen.append(ready.slices.shown)
+        ready.select(ready.explorer.plane.positions[index])
+        seen.append(ready.controls.slices.density)
         button.click()
     ready.controls.way.setValue(50)
-    middle = ready.slices.shown
+    middle = ready.controls.slices.density
     ready.controls.way.setValue(100)
-    assert np.allclose(ready.slices.shown, seen[1], atol=1e-3)
+    assert np.allclose(ready.controls.slices.density, seen[1], atol=1e-3)
     ready.controls.way.setValue(0)
-    assert np.allclose(ready.slices.shown, seen[0], atol=1e-3)
+    assert np.allclose(ready.controls.slices.density, seen[0], atol=1e-3)
     assert not np.allclose(middle, seen[0], atol=1e-3)
     assert not np.allclose(middle, seen[1], atol=1e-3)
 
@@ -262,9 +254,9 @@ def test_a_click_in_the_viewer_takes_the_patch_there(ready, shown):
         next(work, None)
 
     click((120.0, 200.0, 150.0))
-    assert ready.explorer.held.position == (4, 12, 7)
+    assert ready.explorer.selected.position == (4, 12, 7)
     click((50.0, 80.0, 80.0), pick=False)
-    assert ready.explorer.held.position == (4, 12, 7)
+    assert ready.explorer.selected.position == (4, 12, 7)
     assert not shown
     click((120.0, 200.0, 1500.0))
     assert len(shown) == 1
@@ -272,24 +264,24 @@ def test_a_click_in_the_viewer_takes_the_patch_there(ready, shown):
 
 
 def test_the_decoded_patch_is_a_layer_where_the_patch_lies(ready):
-    ready.take(ready.explorer.plane.positions[4])
+    ready.select(ready.explorer.plane.positions[4])
     ready.controls.in_viewer.setChecked(True)
     layer = ready.viewer.layers["decoded patch"]
     assert np.allclose(layer.translate, np.array(ready.explorer.plane.positions[4]) * 10)
     before = np.array(layer.data)
     ready.draw(True)
     assert not np.allclose(ready.viewer.layers["decoded patch"].data, before)
-    ready.take(ready.explorer.plane.positions[6])
+    ready.select(ready.explorer.plane.positions[6])
     assert np.allclose(layer.translate, np.array(ready.explorer.plane.positions[6]) * 10)
     ready.controls.in_viewer.setChecked(False)
     assert "decoded patch" not in ready.viewer.layers
     ready.viewer.layers.clear()
-    ready.take(ready.explorer.plane.positions[2])
+    ready.select(ready.explorer.plane.positions[2])
     assert "patch in the latent space" in ready.viewer.layers
 
 
-def test_taken_out_of_its_dock_it_listens_no_more(widget):
-    """The cross of a napari dock lets go of the widget and does not close it."""
+def test_out_of_its_dock_it_does_not_listen(widget):
+    """Closing a napari dock releases the widget and does not close it."""
     viewer = widget.viewer
     callbacks = len(viewer.mouse_drag_callbacks)
     viewer.window.remove_dock_widget(widget)
@@ -300,8 +292,8 @@ def test_taken_out_of_its_dock_it_listens_no_more(widget):
 @pytest.mark.parametrize("kind", ["nothing", "no folder", "no latents"])
 def test_what_cannot_be_explored_is_one_notification(widget, tmp_path, qtbot, shown, kind):
     save_network(tmp_path / MODEL, NetworkCheckpoint(UNet(LadderConfig((4, 6), (1, 1), 1)), 16, 5, "deepdewedge"))
-    chosen = {"nothing": "", "no folder": str(tmp_path / "none"), "no latents": str(tmp_path)}[kind]
-    widget.controls.run.setCurrentText(chosen)
+    folder = {"nothing": "", "no folder": str(tmp_path / "none"), "no latents": str(tmp_path)}[kind]
+    widget.controls.run.setCurrentText(folder)
     widget.controls.encode.click()
     qtbot.waitUntil(lambda: len(shown) == 1 and widget.worker is None, timeout=20000)
     words = {"nothing": "no run found", "no folder": "no run.json", "no latents": "no latents"}[kind]

@@ -5,7 +5,7 @@ from cryovae.napari_plugin import layers
 
 
 class Shown:
-    """As much of a napari layer as is asked for."""
+    """The part of a napari layer that is used."""
 
     def __init__(self, tuple_):
         self.data, options, _ = tuple_
@@ -38,7 +38,7 @@ def test_an_empty_slice_has_limits_all_the_same(values):
     assert low < high
 
 
-def test_layers_are_found_by_role_and_run(tmp_path):
+def test_layers_are_selected_by_role_and_run(tmp_path):
     density = np.zeros((2, 3, 4))
     made = [
         Shown(layers.layer_for(density, "mean", "a", 1.0, run=tmp_path / "a")),
@@ -49,7 +49,7 @@ def test_layers_are_found_by_role_and_run(tmp_path):
     assert layers.of_role(made, "mean", str(tmp_path / "a")) is made[0]
     assert layers.of_role(made, "samples") is None
     made[0].metadata = {}
-    assert layers.about(made[0]) is None
+    assert layers.about(made[0]) == {}
     assert layers.of_role(made, "mean", str(tmp_path / "a")) is None
 
 

@@ -24,14 +24,6 @@ SHAPE = (6, 10, 8)
 
 
 @pytest.fixture
-def shown(monkeypatch) -> list[str]:
-    """The notifications instead of a window's."""
-    found: list[str] = []
-    monkeypatch.setattr("cryovae.napari_plugin.notices.show", found.append)
-    return found
-
-
-@pytest.fixture
 def run(tmp_path) -> Path:
     """A run folder as restore leaves it, of two halves, with two samples."""
     rng = np.random.default_rng(0)
@@ -86,19 +78,19 @@ def test_a_damaged_file_is_one_notification_and_no_layer(tmp_path, shown):
 
 
 def test_a_run_comes_as_input_mean_std_and_samples(run):
-    found = layers_of_run(run)
-    roles = [options["metadata"]["cryovae"]["role"] for _, options, _ in found]
+    layers = layers_of_run(run)
+    roles = [options["metadata"]["cryovae"]["role"] for _, options, _ in layers]
     assert roles == ["input", "mean", "std", "samples"]
-    assert [options["visible"] for _, options, _ in found if "visible" in options] == [False, False]
-    data, options, _ = found[3]
+    assert [options.get("visible", True) for _, options, _ in layers] == [True, True, False, False]
+    data, options, _ = layers[3]
     assert data.shape == (3, *SHAPE)
     for number, index in enumerate((0, 1, 10)):
         assert np.array_equal(np.asarray(data[number]), mrcfile.read(run / f"ts_sample_{index}.mrc"))
     assert options["scale"] == (1.0, 7.0, 7.0, 7.0)
     halves = [mrcfile.read(run.parent / f"ts_half{i}.mrc") for i in (1, 2)]
-    assert np.allclose(found[0][0], (halves[0] + halves[1]) / 2)
-    assert found[1][1]["metadata"]["cryovae"]["tilts"] == [-60.0, 50.0]
-    assert all(options["metadata"]["cryovae"]["run"] == str(run) for _, options, _ in found)
+    assert np.allclose(layers[0][0], (halves[0] + halves[1]) / 2)
+    assert layers[1][1]["metadata"]["cryovae"]["tilts"] == [-60.0, 50.0]
+    assert all(options["metadata"]["cryovae"]["run"] == str(run) for _, options, _ in layers)
 
 
 def test_a_run_whose_inputs_are_gone_shows_its_results(run):

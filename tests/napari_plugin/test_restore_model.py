@@ -1,4 +1,4 @@
-"""What the form of the Restore widget comes to: words of the command, regions, and refusals. No window is needed."""
+"""The form of the Restore widget as a command: its arguments, regions, and errors. No window is needed."""
 
 import json
 from types import SimpleNamespace
@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from cryovae.errors import InputError
+from cryovae.evaluate.region import Box
 from cryovae.napari_plugin.layers import layer_for
 from cryovae.napari_plugin.notices import MEMORY
+from cryovae.napari_plugin.regions import box_within
 from cryovae.napari_plugin.restore_job import Job, State
 from cryovae.napari_plugin.restore_model import (
     Request,
     arguments_of,
-    box_between,
     checked,
+    config_of,
+    describe,
     halves_among,
     is_volume,
     limits_of,
@@ -35,7 +38,7 @@ def layer(role="input", name="ts_01", path=None, shape=SHAPE, tilts=(-57.0, 0.0,
     return Image(data=data, ndim=data.ndim, **options)
 
 
-def test_volumes_and_halves_are_found():
+def test_volumes_and_halves_are_recognised():
     one, two, mean = layer("half1"), layer("half2"), layer("mean")
     assert is_volume(one)
     assert not is_volume(mean)
@@ -48,11 +51,12 @@ def test_volumes_and_halves_are_found():
 
 def test_words_are_those_of_a_shell(tmp_path):
     path = write_mrc(tmp_path / "ts_01.mrc", np.zeros(SHAPE, np.float32))
-    given = layer(path=path)
-    words = arguments_of(Request((given,), tmp_path / "out", steps=7, settings="a.b=[1, 2] c=3".replace(", ", ",")))
+    volume = layer(path=path)
+    settings = {"training.steps": 7, "restoration.samples": 8}
+    words = arguments_of(Request((volume,), tmp_path / "out", settings=settings, more="a.b=[1,2] c=3"))
     assert words[:2] == ["restore", str(path)]
     assert words[words.index("--tilt-range") + 1 :][:2] == ["-60", "60"]
-    assert words[-5:] == ["--set", "a.b=[1,2]", "--set", "c=3", "--overwrite"]
+    assert words[-7:] == ["--set", "training.steps=7", "--set", "a.b=[1,2]", "--set", "c=3", "--overwrite"]
     assert "--live" in words
     assert not (tmp_path / "out").exists()
     halves = layer("half1", path=path), layer("half2", path=path)
@@ -66,11 +70,11 @@ def test_words_are_those_of_a_shell(tmp_path):
 
 def test_a_region_and_layers_without_files_are_written(tmp_path):
     path = write_mrc(tmp_path / "ts_01.mrc", np.zeros(SHAPE, np.float32), 7.5)
-    given = layer(path=path, size=7.5)
-    box = (slice(2, 22), slice(0, 30), slice(5, 25))
-    words = arguments_of(Request((given,), tmp_path / "out", box=box))
+    volume = layer(path=path, size=7.5)
+    box = Box((2, 0, 5), (22, 30, 25))
+    words = arguments_of(Request((volume,), tmp_path / "out", box=box))
     with mrcfile.open(words[1]) as file:
-        assert np.array_equal(file.data, given.data[box])
+        assert np.array_equal(file.data, volume.data[box.slices])
         assert file.voxel_size.x == pytest.approx(7.5)
     halves = layer("half1", "a_half1"), layer("half2", "a_half2")
     words = arguments_of(Request(halves, tmp_path / "out"))
@@ -79,39 +83,41 @@ def test_a_region_and_layers_without_files_are_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("corners", "middle", "expected"),
+    ("low", "high", "expected"),
     [
-        (((3, 4), (23, 30)), 12, ((7, 17), (3, 23), (4, 30))),
-        (((23, 30), (3, 4)), 12, ((7, 17), (3, 23), (4, 30))),
-        (((-50, -9), (900, 2)), 1, ((0, 10), (0, 40), (0, 10))),
-        (((38, 31), (39, 32)), 99, ((14, 24), (30, 40), (22, 32))),
+        ((7, 3, 4), (17, 23, 30), ((7, 17), (3, 23), (4, 30))),
+        ((17, 23, 4), (7, 3, 30), ((7, 17), (3, 23), (4, 30))),
+        ((-4, -50, -9), (6, 900, 2), ((0, 10), (0, 40), (0, 10))),
+        ((94, 38, 31), (104, 39, 32), ((14, 24), (30, 40), (22, 32))),
     ],
 )
-def test_a_box_lies_in_the_volume_and_holds_a_patch(corners, middle, expected):
-    found = box_between(corners, SHAPE, middle, 10, 10)
-    assert tuple((part.start, part.stop) for part in found) == expected
+def test_a_box_lies_in_the_volume_and_holds_a_patch(low, high, expected):
+    box = box_within(low, high, SHAPE, 10)
+    assert tuple(zip(box.start, box.stop, strict=True)) == expected
 
 
 def test_a_volume_smaller_than_a_patch_has_no_box():
-    with pytest.raises(InputError, match="24 x 40 x 32 voxels found, expected 30"):
-        box_between(((0, 0), (9, 9)), SHAPE, 3, 10, 30)
+    with pytest.raises(InputError, match="24 x 40 x 32 voxels found, expected at least 30"):
+        box_within((0, 0, 0), (9, 9, 9), SHAPE, 30)
 
 
 def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path):
-    out, given, other = tmp_path / "out", layer(), layer(shape=(24, 40, 30))
+    out, volume, other = tmp_path / "out", layer(), layer(shape=(24, 40, 30))
     run = tmp_path / "run"
     run.mkdir()
-    volume = write_mrc(tmp_path / "a.mrc", np.zeros(SHAPE, np.float32), 20.0)
-    record = {"name": "a", "directory": str(tmp_path), "inputs": {"tomogram": {"path": str(volume)}}}
+    file = write_mrc(tmp_path / "a.mrc", np.zeros(SHAPE, np.float32), 20.0)
+    record = {"name": "a", "directory": str(tmp_path), "inputs": {"tomogram": {"path": str(file)}}}
     (run / "run.json").write_text(json.dumps(record))
     refused = {
         "no layer chosen": Request((None,), out),
-        "expected one shape": Request((given, other), out),
-        "the same layer": Request((given, given), out),
-        "no.tlt does not exist": Request((given,), out, tilts=tmp_path / "no.tlt"),
-        "lower one first": Request((given,), out, limits=(60.0, -60.0)),
-        "nowhere does not exist": Request((given,), out, model=tmp_path / "nowhere"),
-        "trained at 20 angstrom a voxel, the layer has 10": Request((given,), out, model=run),
+        "expected one shape": Request((volume, other), out),
+        "the same layer": Request((volume, volume), out),
+        "no.tlt does not exist": Request((volume,), out, tilts=tmp_path / "no.tlt"),
+        "lower one first": Request((volume,), out, limits=(60.0, -60.0)),
+        "nowhere does not exist": Request((volume,), out, model=tmp_path / "nowhere"),
+        "7 samples found": Request((volume,), out, settings={"restoration.samples": 7, "restoration.samples_out": 2}),
+        "unknown key": Request((volume,), out, more="training.step=9"),
+        "trained at 20 angstrom a voxel, the layer has 10": Request((volume,), out, model=run),
     }
     for words, request in refused.items():
         with pytest.raises(InputError, match=words) as error:
@@ -134,13 +140,13 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path):
         (1, "Traceback\nValueError: nine\n", False, "ValueError: nine"),
     ],
 )
-def test_an_end_is_told_in_one_line(tmp_path, monkeypatch, code, lines, stopping, words):
+def test_an_error_of_the_run_is_one_line(tmp_path, monkeypatch, code, lines, stopping, words):
     job = Job([], tmp_path)
     job.stopping = stopping
     (tmp_path / "window.log").write_text(lines)
     monkeypatch.setattr(Job, "ended", code)
-    found = job.complaint()
-    assert found is None if words is None else words in found
+    error = job.error()
+    assert error is None if words is None else words in error
 
 
 def test_progress_is_read_from_what_the_run_says(tmp_path):
@@ -153,3 +159,11 @@ def test_progress_is_read_from_what_the_run_says(tmp_path):
     assert job.losses() == {"completion": [(10, 0.5), (20, 0.4)], "held-out gain": [(20, 0.1)]}
     (tmp_path / "metrics.csv").write_text("step,loss\n10,0.7\n")
     assert job.losses() == {"loss": [(10, 0.7)]}
+
+
+def test_settings_and_their_descriptions_come_from_the_run_config():
+    assert describe("training.steps").startswith("training.steps: ")
+    assert "kept" in describe("restoration.samples_out")
+    config = config_of("quick", {"training.steps": 7, "training.batch": 3}, "training.batch=5 training.patch=48")
+    assert (config.training.steps, config.training.batch, config.training.patch) == (7, 5, 48)
+    assert config.restoration.samples == 8

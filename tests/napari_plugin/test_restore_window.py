@@ -37,10 +37,10 @@ def restoring(make_viewer, small_files, tmp_path, shown, monkeypatch):
         viewer.add_image(data, **options)
     _, widget = viewer.window.add_plugin_dock_widget("cryovae", "Restore tomogram")
     c = widget.controls
-    c.settings.setText(SETTINGS)
-    c.steps.setValue(12)
-    c.samples.setValue(2)
-    c.kept.setValue(2)
+    c.more.setText(SETTINGS)
+    c.settings["training.steps"].setValue(12)
+    c.settings["restoration.samples"].setValue(2)
+    c.settings["restoration.samples_out"].setValue(2)
     c.output.line.setText(str(tmp_path / "out"))
     return viewer, widget
 
@@ -80,7 +80,7 @@ def test_a_run_gives_what_a_shell_gives(restoring, qtbot, small_files, tmp_path,
 def test_cancelled_it_is_resumed_and_a_layer_may_go_meanwhile(restoring, qtbot, small_files, tmp_path, shown):
     viewer, widget = restoring
     c = widget.controls
-    c.steps.setValue(80)
+    c.settings["training.steps"].setValue(80)
     c.run.click()
     qtbot.waitUntil(lambda: widget.job.state().phase == "training" and widget.job.state().done > 0, timeout=60_000)
     viewer.layers.remove(viewer.layers[0])
@@ -89,7 +89,7 @@ def test_cancelled_it_is_resumed_and_a_layer_may_go_meanwhile(restoring, qtbot, 
     c.cancel.click()
     qtbot.waitUntil(lambda: ended(widget), timeout=60_000)
     assert len(shown) == 1
-    assert "Resume goes on" in c.state.text()
+    assert "Resume continues" in c.state.text()
     assert read_record(tmp_path / "out/run.json")["status"] == "stopped"
     # What was removed is chosen anew, from the same file.
     data, options, _ = layer_of_file(small_files["half1"])
@@ -103,9 +103,8 @@ def test_cancelled_it_is_resumed_and_a_layer_may_go_meanwhile(restoring, qtbot, 
 
 
 @pytest.mark.slow
-def test_a_region_is_restored_in_its_place(restoring, qtbot, tmp_path, shown, monkeypatch):
+def test_a_region_is_restored_in_its_place(restoring, qtbot, tmp_path, shown):
     viewer, widget = restoring
-    monkeypatch.setattr("cryovae.napari_plugin.restore_widget.LEAST", 16)
     c = widget.controls
     c.region.setChecked(True)
     c.depth.setValue(16)
@@ -140,7 +139,7 @@ def test_what_goes_wrong_is_one_notification(restoring, qtbot, tmp_path, shown):
 
 def test_a_closed_window_lets_the_run_save_and_leave(restoring, qtbot, tmp_path, shown):
     viewer, widget = restoring
-    widget.controls.steps.setValue(400)
+    widget.controls.settings["training.steps"].setValue(400)
     widget.controls.run.click()
     job = widget.job
     qtbot.waitUntil(lambda: job.state().phase == "training" and job.state().done > 0, timeout=60_000)

@@ -1,4 +1,4 @@
-"""Doubt without a window: how much is kept, what fades, how the loop moves, and what is said where there are no error bars."""
+"""The uncertainty without a window: how much is kept, what fades, how the loop moves, and runs without error bars."""
 
 import json
 from types import SimpleNamespace
@@ -8,7 +8,16 @@ import pytest
 
 from cryovae.errors import InputError
 from cryovae.napari_plugin.layers import layer_for
-from cryovae.napari_plugin.uncertainty_model import COLOURS, Faded, Loop, colours, means_in, partner, spread_of, std_of
+from cryovae.napari_plugin.uncertainty_model import (
+    COLOURS,
+    FadedDensity,
+    SampleLoop,
+    colours,
+    means_in,
+    partner,
+    std_of,
+    std_statistics,
+)
 
 SHAPE = (18, 26, 22)
 
@@ -24,34 +33,34 @@ def noise(seed, shape=SHAPE):
 
 def test_the_share_that_is_kept_is_that_of_the_voxels_under_the_level():
     std = np.abs(noise(0)) + 0.2
-    spread = spread_of(5 + noise(1), std)
+    statistics = std_statistics(5 + noise(1), std)
     for level in (0.3, 0.8, 1.5):
-        assert spread.kept(level) == pytest.approx(float((std <= level).mean()), abs=1e-9)
+        assert statistics.kept(level) == pytest.approx(float((std <= level).mean()), abs=1e-9)
     for share in (0.0, 0.25, 0.6, 1.0):
-        assert spread.kept(spread.level_keeping(share)) == pytest.approx(share, abs=1e-3)
-    assert spread.of_contrast(1.0) == pytest.approx(1 / 5.15, rel=0.05)
-    assert spread.background == pytest.approx(5, abs=0.05)
-    assert "60 % of the voxels kept" in spread.at(spread.level_keeping(0.6))
+        assert statistics.kept(statistics.level_keeping(share)) == pytest.approx(share, abs=1e-3)
+    assert statistics.of_contrast(1.0) == pytest.approx(1 / 5.15, rel=0.05)
+    assert statistics.background == pytest.approx(5, abs=0.05)
+    assert "60 % of the voxels kept" in statistics.at(statistics.level_keeping(0.6))
 
 
 @pytest.mark.parametrize("index", [(3,), (slice(None), 7), (slice(None), slice(None), 9), ()])
 def test_what_is_certain_stays_and_what_is_not_becomes_background(index):
     mean, std = noise(2), np.abs(noise(3))
-    seen, expected, doubt = Faded(mean, std, 7.0, level=0.5)[index], mean[index], std[index]
-    assert np.allclose(seen[doubt <= 0.5], expected[doubt <= 0.5], atol=1e-5)
-    assert np.allclose(seen[doubt >= 0.625], 7.0)
-    between = (doubt > 0.5) & (doubt < 0.625)
+    faded, expected, deviation = FadedDensity(mean, std, 7.0, level=0.5)[index], mean[index], std[index]
+    assert np.allclose(faded[deviation <= 0.5], expected[deviation <= 0.5], atol=1e-5)
+    assert np.allclose(faded[deviation >= 0.625], 7.0)
+    between = (deviation > 0.5) & (deviation < 0.625)
     assert between.any()
-    assert np.all((seen - expected)[between] * (7.0 - expected)[between] >= 0)
-    assert np.array_equal(Faded(mean, std, 7.0)[index], expected)
+    assert np.all((faded - expected)[between] * (7.0 - expected)[between] >= 0)
+    assert np.array_equal(FadedDensity(mean, std, 7.0)[index], expected)
 
 
-def test_the_loop_moves_where_the_samples_differ_and_stands_still_elsewhere():
+def test_the_loop_moves_only_where_the_samples_differ():
     """Samples about a mean, in opposite pairs, that agree in one half of the volume: the frames vary as much as they do."""
     mean, deviations = noise(4), noise(5, (6, *SHAPE))
     deviations[..., :11] = 0
     samples = np.stack([mean + sign * d for d in deviations for sign in (1, -1)])
-    loop = Loop(samples, mean, 4)
+    loop = SampleLoop(samples, mean, 4)
     assert loop.shape == (48, *SHAPE)
     frames = np.asarray(loop)
     assert np.array_equal(frames[5, 3], loop[5, 3])
@@ -63,10 +72,10 @@ def test_the_loop_moves_where_the_samples_differ_and_stands_still_elsewhere():
 
 def test_a_fading_loop_fades_every_frame_alike():
     mean, std, samples = noise(6), np.abs(noise(7)), noise(8, (4, *SHAPE))
-    faded = Faded(Loop(samples, mean, 2), std, 0.0, level=0.4)
+    faded = FadedDensity(SampleLoop(samples, mean, 2), std, 0.0, level=0.4)
     frame = faded[3, :, 5]
     assert np.all(frame[std[:, 5] > 0.5] == 0)
-    assert np.allclose(frame[std[:, 5] < 0.4], Loop(samples, mean, 2)[3, :, 5][std[:, 5] < 0.4])
+    assert np.allclose(frame[std[:, 5] < 0.4], SampleLoop(samples, mean, 2)[3, :, 5][std[:, 5] < 0.4])
 
 
 def test_std_and_samples_belong_to_the_mean_of_their_run(tmp_path):
@@ -79,16 +88,16 @@ def test_std_and_samples_belong_to_the_mean_of_their_run(tmp_path):
     assert partner(layers, second, "samples") is None
 
 
-def test_one_answer_without_error_bars_is_said_to_be_so(tmp_path):
+def test_a_run_without_error_bars_is_an_error(tmp_path):
     (tmp_path / "run.json").write_text(json.dumps({"name": "t", "config": {"objective": {"name": "deepdewedge"}}}))
     mean = layer(noise(0), "mean", tmp_path)
-    with pytest.raises(InputError, match="deepdewedge gives one answer"):
+    with pytest.raises(InputError, match="deepdewedge predicts no error bars"):
         std_of([mean], mean)
     with pytest.raises(InputError, match="0 everywhere"):
-        spread_of(noise(0), np.zeros(SHAPE))
+        std_statistics(noise(0), np.zeros(SHAPE))
 
 
-def test_colours_go_from_clear_to_opaque_red_or_are_opaque_throughout():
+def test_colours_go_from_clear_to_red_or_are_opaque():
     clear = colours(COLOURS[0])
     assert clear[0, 3] == 0
     assert clear[-1, 3] == 1

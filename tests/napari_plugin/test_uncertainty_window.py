@@ -1,21 +1,13 @@
-"""Doubt, driven as by a user: colours over the mean, the slider that fades, the loop, and a run without error bars."""
+"""The uncertainty, driven as by a user: colours over the mean, the slider that fades, the loop, and a run without error bars."""
 
 import json
 
 import numpy as np
-import pytest
 
 from cryovae.napari_plugin.layers import layer_for
 from cryovae.napari_plugin.uncertainty_model import NO_SAMPLES
 
 SHAPE = (20, 40, 36)
-
-
-@pytest.fixture
-def shown(monkeypatch):
-    texts = []
-    monkeypatch.setattr("cryovae.napari_plugin.notices.show", texts.append)
-    return texts
 
 
 def show_run(viewer, run, roles, objective="vae"):
@@ -54,7 +46,7 @@ def redness(pixels):
     return (pixels[..., 0] - pixels[..., 2]).mean()
 
 
-def test_doubt_is_coloured_faded_and_set_in_motion(make_viewer, qtbot, tmp_path, shown):
+def test_uncertainty_is_coloured_faded_and_played(make_viewer, qtbot, tmp_path, shown):
     viewer = make_viewer(show=True)
     show_run(viewer, tmp_path / "a", ("input", "mean", "std", "samples"))
     dock, widget = viewer.window.add_plugin_dock_widget("cryovae", "Uncertainty")
@@ -63,9 +55,9 @@ def test_doubt_is_coloured_faded_and_set_in_motion(make_viewer, qtbot, tmp_path,
     controls, before = widget.controls, state(viewer)
 
     controls.cover.click()
-    certain, doubtful = sides(viewer)
+    certain, uncertain = sides(viewer)
     assert redness(certain) < 10
-    assert redness(doubtful) > 60
+    assert redness(uncertain) > 60
     assert controls.legend.isVisible()
     controls.opacity.setValue(0)
     assert redness(sides(viewer)[1]) < 10
@@ -75,9 +67,9 @@ def test_doubt_is_coloured_faded_and_set_in_motion(make_viewer, qtbot, tmp_path,
     controls.fade.click()
     controls.level.setValue(500)
     assert "50 % of the voxels kept" in controls.kept.text()
-    certain, doubtful = sides(viewer)
+    certain, uncertain = sides(viewer)
     assert certain.std() > 40
-    assert doubtful.std() < 2
+    assert uncertain.std() < 2
     controls.level.setValue(1000)
     assert sides(viewer)[1].std() > 40
     controls.fade.click()
@@ -100,7 +92,7 @@ def test_doubt_is_coloured_faded_and_set_in_motion(make_viewer, qtbot, tmp_path,
     assert shown == []
 
 
-def test_what_a_run_lacks_is_said_in_plain_words(make_viewer, tmp_path, shown):
+def test_what_a_run_lacks_is_one_message(make_viewer, tmp_path, shown):
     viewer = make_viewer()
     show_run(viewer, tmp_path / "plain", ("mean",), "isonet2")
     _, widget = viewer.window.add_plugin_dock_widget("cryovae", "Uncertainty")
@@ -112,11 +104,11 @@ def test_what_a_run_lacks_is_said_in_plain_words(make_viewer, tmp_path, shown):
     show_run(viewer, tmp_path / "few", ("mean", "std"))
     widget.controls.mean.setCurrentText("few mean")
     widget.controls.play.click()
-    assert widget.controls.lack.text() == NO_SAMPLES
+    assert widget.controls.missing.text() == NO_SAMPLES
     assert not widget.controls.play.isChecked()
-    assert not widget.stage.set
+    assert not widget.temporary.shown
     widget.controls.cover.click()
     viewer.layers.remove(viewer.layers["few mean"])
-    assert not widget.stage.set
+    assert not widget.temporary.shown
     assert not widget.controls.cover.isChecked()
     assert len(shown) == 1

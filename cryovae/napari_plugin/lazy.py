@@ -1,0 +1,33 @@
+"""Arrays that are computed for the slice that is asked for, so that moving a slider costs one slice and no copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+class LazyArray:
+    """An array of float32 of which ``read`` computes the part that is indexed.
+
+    Attributes:
+        shape: Sizes of the axes.
+        ndim: Number of axes.
+        dtype: float32.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.shape, self.ndim, self.dtype = tuple(shape), len(shape), np.dtype(np.float32)
+
+    def read(self, index: tuple[Any, ...]) -> np.ndarray:
+        """The part at ``index``, which has an integer or a slice for each axis."""
+        raise NotImplementedError
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        full = index if isinstance(index, tuple) else (index,)
+        full = () if Ellipsis in full else full
+        return self.read(full + (slice(None),) * (self.ndim - len(full)))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self[...], dtype=dtype)
