@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from cryovae.aliases import current_record
 from cryovae.errors import InputError
 from cryovae.evaluate.report import as_plain, as_tensor, assess
 from cryovae.io.atomic import write_text
@@ -109,10 +110,9 @@ def find(restored: Path) -> Found:
 def _record(path: Path) -> dict[str, Any]:
     """A run.json; empty if there is none, or if it was cut short."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        return current_record(json.loads(path.read_text()))
     except (OSError, json.JSONDecodeError):
         return {}
-    return found
 
 
 def evaluate_volume(

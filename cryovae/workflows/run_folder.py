@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryovae import __version__, distributed
+from cryovae.aliases import current_columns, current_record
 from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file, write_text
 
@@ -142,7 +143,9 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        reader = csv.DictReader(file)
+        reader.fieldnames = current_columns(list(reader.fieldnames or []))
+        return list(reader)
 
 
 def checksum(path: Path) -> str:
@@ -180,7 +183,7 @@ def read_record(path: Path) -> dict[str, Any]:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return current_record(found) if isinstance(found, dict) else {}
 
 
 def process() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cryovae.aliases import current_record
 from cryovae.checkpoint import MODEL, Checkpoint, load_model, objective_of
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume
@@ -23,7 +24,7 @@ def record_of(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{folder} has no run.json: give the folder of a run, as cryovae restore and train write it")
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        found = current_record(json.loads(path.read_text()))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}): give the folder of another run") from error
     began_in = Path(found.get("directory", ""))
