@@ -14,8 +14,8 @@ def test_a_resolved_run_reads_back_as_itself(name, tmp_path):
 def test_a_toml_says_only_what_differs(tmp_path):
     path = tmp_path / "run.toml"
     path.write_text("[training]\nsteps = 7\n[restoration]\nraw = true\n")
-    found = read_config(path, preset("quick"))
-    assert (found.training.steps, found.restoration.raw, found.training.patch) == (7, True, 40)
+    config = read_config(path, preset("quick"))
+    assert (config.training.steps, config.restoration.raw, config.training.patch) == (7, True, 40)
 
 
 @pytest.mark.parametrize(
