@@ -1,4 +1,4 @@
-"""python -m cryovae."""
+"""Runs the command line: ``python -m cryovae``."""
 
 from cryovae.cli.app import app
 

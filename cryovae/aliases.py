@@ -1,4 +1,7 @@
-"""The one table through which files of version 0.1 are read: the names that it wrote, and what they are called now."""
+"""The one table through which files of version 0.1 are read: the names that it wrote, and what they are called now.
+
+To rename a setting, a weight or a column, add a row here; tests/test_aliases.py reads run folders that version 0.1 wrote.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +39,19 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             renamed.setdefault(place, {})[name] = value
         renamed.setdefault(section, {})
     return renamed
+
+
+def current_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the settings in a run.json.
+
+    Args:
+        record: what run.json holds, of any version.
+
+    Returns:
+        The same record, its settings by the names of today.
+    """
+    config = record.get("config")
+    return {**record, "config": current_settings(config)} if isinstance(config, Mapping) else dict(record)
 
 
 def current_weights(weights: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,15 +98,15 @@ def write_mrc(path: Path, density: np.ndarray, voxel_size: float = 10.0) -> Path
 
 def _written(folder: Path, halves: tuple[np.ndarray, ...], truth: np.ndarray, tilts: TiltGeometry) -> dict[str, Path]:
     """A tomogram as files: half1, half2, full, truth, tilts."""
-    found = {
+    paths = {
         "half1": write_mrc(folder / "ts_01_EVN.mrc", halves[0]),
         "half2": write_mrc(folder / "ts_01_ODD.mrc", halves[1]),
         "full": write_mrc(folder / "ts_01.mrc", (halves[0] + halves[1]) / 2),
         "truth": write_mrc(folder / "truth.mrc", truth),
         "tilts": folder / "ts_01.tlt",
     }
-    found["tilts"].write_text("\n".join(f"{a:.1f}" for a in tilts.angles) + "\n")
-    return found
+    paths["tilts"].write_text("\n".join(f"{a:.1f}" for a in tilts.angles) + "\n")
+    return paths
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from cryovae.models.ladder import FLOW, Ladder, R
 def test_a_model_comes_back_bit_for_bit_with_its_sizes_and_noise(ladder, tmp_path):
     path = tmp_path / "run/model.safetensors"
     save_model(path, Checkpoint(ladder, 16, 120, 2, {"ts_01": torch.rand(24, 4, 4)}))
-    found = load_model(path.parent)
+    loaded = load_model(path.parent)
     y = torch.randn(1, 8, 16, 12)
-    assert torch.equal(found.ladder.restore(found.ladder.encode(y, R), None), ladder.restore(ladder.encode(y, R), None))
-    assert (found.patch, found.step, found.encoders) == (16, 120, 2)
-    assert found.noise["ts_01"].shape == (24, 4, 4)
+    assert torch.equal(loaded.ladder.restore(loaded.ladder.encode(y, R), None), ladder.restore(ladder.encode(y, R), None))
+    assert (loaded.patch, loaded.step, loaded.encoders) == (16, 120, 2)
+    assert loaded.noise["ts_01"].shape == (24, 4, 4)
 
 
 def test_what_a_model_is_can_be_read_without_cryovae(ladder, tmp_path):
@@ -31,11 +31,11 @@ def test_what_a_model_is_can_be_read_without_cryovae(ladder, tmp_path):
 @pytest.mark.parametrize("encoders", [1, 2])
 def test_a_flow_posterior_comes_back_and_models_of_before_have_none(small_config, ladder, tmp_path, encoders):
     torch.manual_seed(0)
-    pushed = Ladder(replace(small_config, posterior=FLOW, flow_levels=1), encoders)
-    save_model(tmp_path / "flow.safetensors", Checkpoint(pushed, 16, 3, encoders, {}))
-    found = load_model(tmp_path / "flow.safetensors").ladder
-    assert found.config == pushed.config
-    assert found.state_dict().keys() == pushed.state_dict().keys()
+    flow = Ladder(replace(small_config, posterior=FLOW, flow_levels=1), encoders)
+    save_model(tmp_path / "flow.safetensors", Checkpoint(flow, 16, 3, encoders, {}))
+    loaded = load_model(tmp_path / "flow.safetensors").ladder
+    assert loaded.config == flow.config
+    assert loaded.state_dict().keys() == flow.state_dict().keys()
     save_model(tmp_path / "now.safetensors", Checkpoint(ladder, 16, 3, encoders, {}))
     with safe_open(tmp_path / "now.safetensors", framework="pt") as file:
         about, tensors = json.loads(file.metadata()["cryovae"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

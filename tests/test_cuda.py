@@ -36,7 +36,9 @@ def exact():
 
 
 def trainer_of(tomogram, device, objective=None, config=SMALL, sizes=SIZES):
-    objective = objective or ObjectiveConfig(completion_fraction=0.4, warmup=0.3, rotated=0.3, refill_from=0.5, refill_every=0.25)
+    objective = objective or ObjectiveConfig(
+        completion_fraction=0.4, warmup=0.3, rotated_fraction=0.3, refill_from=0.5, refill_every=0.25
+    )
 
     def refill(ladder, prepared, seed):
         return refilled(ladder, prepared, config.patch, seed, device)
@@ -60,15 +62,15 @@ def test_the_first_steps_are_those_of_a_processor(small):
 
 def test_a_run_in_bfloat16_learns_as_one_in_float32(small):
     half = TrainingConfig(**vars(SMALL) | {"precision": "auto", "steps": 60})
-    whole = TrainingConfig(**vars(SMALL) | {"steps": 60})
-    one, two = (ran(trainer_of(small, CUDA, config=config))[1] for config in (whole, half))
-    mean = [sum(r.figures["completion"] for r in found[10:24]) / 14 for found in (one, two)]
+    full = TrainingConfig(**vars(SMALL) | {"steps": 60})
+    one, two = (ran(trainer_of(small, CUDA, config=config))[1] for config in (full, half))
+    mean = [sum(r.figures["completion"] for r in reports[10:24]) / 14 for reports in (one, two)]
     assert mean[1] == pytest.approx(mean[0], abs=0.05)
 
 
 @pytest.mark.parametrize("stop_at", [3, 8])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(small, tmp_path, stop_at):
-    whole, _ = ran(trainer_of(small, CUDA))
+    uninterrupted, _ = ran(trainer_of(small, CUDA))
     first, states = trainer_of(small, CUDA), []
     with pytest.raises(Interrupted):
         first.run(lambda report: None, states.append, lambda: first.step == stop_at)
@@ -76,7 +78,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(small, tmp_path, sto
     second = trainer_of(small, CUDA)
     second.resume(load_state(tmp_path / "state.pt"))
     resumed, _ = ran(second)
-    for one, two in zip(whole.parameters(), resumed.parameters(), strict=True):
+    for one, two in zip(uninterrupted.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, two)
 
 
@@ -119,12 +121,12 @@ def test_restoring_gives_what_a_processor_gives(small, ladder, tmp_path):
 
 @pytest.mark.parametrize("sampler", [{"refine": 3}, {"sampler": REWEIGHTED, "candidates": 4}, {"sampler": LANGEVIN, "chain": 4}])
 def test_searching_runs(small, ladder, sampler):
-    found = Restorer(ladder, 16, RestoreConfig(samples=2, orientations=1, halves=False, **sampler), CUDA)(small)
-    assert found.mean.isfinite().all()
+    restored = Restorer(ladder, 16, RestoreConfig(samples=2, orientations=1, halves=False, **sampler), CUDA)(small)
+    assert restored.mean.isfinite().all()
 
 
 @pytest.mark.parametrize("objective", NAMES)
-def test_every_rival_takes_its_steps_and_answers(small, objective):
+def test_every_rival_takes_its_steps_and_restores(small, objective):
     torch.manual_seed(0)
     config = TrainingConfig(**vars(SMALL) | {"steps": 6})
     trained = Regressor(UNet(SIZES), [small], config, objective, CUDA).run()

@@ -1,1 +1,1 @@
-"""Batches of tomograms: a workflow of jobs for Snakemake, what it runs, and how far it is. Nothing scientific is here."""
+"""Batches of tomograms: a workflow of jobs for Snakemake, its steps and their states. It has no science of its own."""

@@ -1,4 +1,4 @@
-"""Runs the workflow of a batch by Snakemake, in a process of its own, and stops it with us."""
+"""Runs the workflow of a batch by Snakemake, in a process of its own that stops when this one is stopped."""
 
 from __future__ import annotations
 
@@ -16,12 +16,19 @@ from cryovae.workflows.signals import Terminated
 
 HERE = Path(__file__).parent
 SNAKEFILE, PROFILES = HERE / "Snakefile", HERE / "profiles"
-# Seconds for jobs to save and leave.
-LEAVE = 60.0
+# How long jobs may take to save and exit, in seconds.
+EXIT_SECONDS = 60.0
 
 
 def profile_folder(name: str) -> Path:
-    """A profile of ours by its name, or a folder of the user's. InputError if there is none, or no Snakemake."""
+    """The folder of a Snakemake profile.
+
+    Args:
+        name: local or slurm, or a folder of the user's own.
+
+    Raises:
+        InputError: there is no such profile, or Snakemake or its executor is not installed.
+    """
     folder = PROFILES / name if (PROFILES / name).is_dir() else Path(name)
     if not (folder / "config.yaml").is_file():
         raise InputError(f"--profile {name} found, expected local, slurm or the folder of a Snakemake profile with a config.yaml")
@@ -43,16 +50,16 @@ def local_gpus() -> list[str]:
     """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES takes."""
     import torch
 
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     count = torch.cuda.device_count()
-    named = given.split(",") if given else [str(number) for number in range(count)]
-    return named[:count]
+    names = visible.split(",") if visible else [str(number) for number in range(count)]
+    return names[:count]
 
 
 def queue_options() -> list[str]:
-    """Options for a Slurm that keeps no accounts: its queue tells what became of jobs.
+    """Options of Snakemake for a Slurm without accounting: the state of jobs is read from its queue.
 
-    Snakemake's executor asks sacct wherever that is installed, and forgets its jobs when it fails.
+    Snakemake's executor asks sacct wherever that is installed, and loses its jobs when sacct fails.
     """
     try:
         asked = subprocess.run(["sacct", "-n", "-X"], capture_output=True, check=False)
@@ -62,14 +69,20 @@ def queue_options() -> list[str]:
 
 
 def run_workflow(out: Path, profile: Path, limits: Sequence[str]) -> int:
-    """Run all that is not marked as done in ``out``, and return Snakemake's exit code.
+    """Run all steps that are not marked as done. When this process is stopped, the jobs save their state and stop.
 
-    limits: Snakemake's options of how much at once. Asked to leave, it stops the jobs and lets them save first.
+    Args:
+        out: folder of the batch.
+        profile: folder of a Snakemake profile.
+        limits: options of Snakemake for the number of jobs and their resources.
+
+    Returns:
+        The exit code of Snakemake.
     """
     (out / FOLDER / "logs").mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(out / FOLDER)]
     command += ["--workflow-profile", str(profile), "--config", f"out={out}", *limits]
-    # A session of its own: a Ctrl-C comes once, from here.
+    # In a session of its own the terminal does not send it Ctrl-C as well.
     running = subprocess.Popen(command, start_new_session=True)
     try:
         return running.wait()
@@ -82,7 +95,7 @@ def _stop(running: subprocess.Popen[bytes]) -> None:
     """Interrupt Snakemake and the jobs on this machine; on a cluster it cancels its jobs."""
     os.killpg(running.pid, signal.SIGINT)
     try:
-        running.wait(LEAVE)
+        running.wait(EXIT_SECONDS)
     except subprocess.TimeoutExpired:
         os.killpg(running.pid, signal.SIGKILL)
         running.wait()

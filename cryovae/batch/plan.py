@@ -1,4 +1,4 @@
-"""What a batch is to compute, and what of it is done: its table, its settings, the states of its steps by the run folders."""
+"""The plan of a batch: its table and settings, and by its run folders which of its steps are done."""
 
 from __future__ import annotations
 
@@ -21,16 +21,26 @@ from cryovae.workflows.run_folder import checksum, read_record, unchanged
 from cryovae.workflows.table import MODEL_FOLDER, row_state
 
 FOLDER, PLAN, CONFIG, TRUTH = "batch", "batch.json", "config.toml", "crvTruth"
-# What decides a model; a restoration depends on its own section and on the model.
+# The settings that a model depends on; a restoration depends on its own section and on the model.
 TRAINED_BY = ("ladder", "objective", "training")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """How the rows of a table are read, and by what: all but the settings of the networks, which are in config.toml.
+    """How the rows of a table are read and run: everything but the settings of the networks, which are in config.toml.
 
-    table: absolute. tilt_range: degrees, of rows without tilts. voxel_size: angstrom, over the headers. ctf: divide the contrast
-    transfer out. adjusted: options of geometry. model: one that is there already. masks: make those of rows without one.
+    Attributes:
+        table: absolute path of the table.
+        tilt_range: lowest and highest tilt in degrees of rows without tilts, or None.
+        voxel_size: in angstrom, instead of those of the headers, or None.
+        ctf: divide the contrast transfer out.
+        adjusted: options of the geometry by name.
+        unrotated: whether the beam is along the middle axis of the files; None to detect it.
+        model: a trained model or its run folder, or None to train one.
+        masks: make the masks of rows without one.
+        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        threads: CPU threads of a job, or None.
+        suffix: of the restored volumes, '.mrc' or '.zarr'.
     """
 
     table: str
@@ -48,7 +58,15 @@ class Batch:
 
 @dataclass(frozen=True)
 class Opened:
-    """A batch in its folder, with the table as it is now: rows that can be read, and by name why others cannot."""
+    """A batch in its folder, with the table as it is now.
+
+    Attributes:
+        out: the folder of the batch.
+        batch: how rows are read and run.
+        config: settings of the networks.
+        table: the rows that were read.
+        problems: name to reason of the rows that cannot be used.
+    """
 
     out: Path
     batch: Batch
@@ -58,17 +76,17 @@ class Opened:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """Rows whose files are there and can be opened; what is in them is not known yet."""
+        """The rows whose files can be opened; their voxels are not checked yet."""
         return tuple(self._masked(e) for e in self.table.entries if e.name not in self.problems)
 
     def entry(self, name: str) -> Entry:
-        """A row by its name. InputError, which says what is wrong, if it cannot be read."""
+        """A row by its name. InputError with the reason if it cannot be read."""
         if name in self.problems:
             raise InputError(self.problems[name])
         return next(entry for entry in self.entries if entry.name == name)
 
     def named(self, row: str) -> str:
-        """The name of a row, given its name or its number from 1. InputError if there is no such row."""
+        """The name of a row. row: its name, or its number from 1. InputError if there is no such row."""
         names = self.names
         if row in names:
             return row
@@ -78,7 +96,7 @@ class Opened:
 
     @property
     def names(self) -> list[str]:
-        """Of all rows, in the order of the table, as far as those that cannot be read have their own."""
+        """The names of all rows in the order of the table, of unreadable rows as far as they are known."""
         rows = {entry.name: entry.row for entry in self.table.entries}
         numbered = iter(sorted(set(range(1, len(self.table.rows) + 1)) - set(rows.values())))
         rows |= {name: next(numbered, 0) for name in self.problems if name not in rows}
@@ -86,7 +104,7 @@ class Opened:
 
     @property
     def model(self) -> Path:
-        """The model, or the folder of its run."""
+        """The model, or its run folder."""
         return Path(self.batch.model) if self.batch.model else self.out / MODEL_FOLDER
 
     @cached_property
@@ -95,31 +113,31 @@ class Opened:
         return checksum(self.model / MODEL if self.model.is_dir() else self.model)
 
     def truth(self, entry: Entry) -> Path | None:
-        """What a simulated tomogram is scored against: the table's column crvTruth."""
+        """The true density of a simulated tomogram, by the column crvTruth of the table, or None."""
         named = self.table.rows.text(TRUTH, entry.row - 1)
         return None if named is None else found(self.table.path, named)
 
     def mask(self, entry: Entry) -> Path:
-        """Where a mask that is made lies."""
+        """The path of a mask that the batch makes."""
         return self.out / entry.name / f"{entry.name}_mask.mrc"
 
     def scored(self, entry: Entry) -> bool:
-        """Whether there is something to evaluate it by: halves, or a truth."""
+        """Whether a row can be scored: by halves, or by a truth."""
         return entry.halves is not None or self.truth(entry) is not None
 
     def _masked(self, entry: Entry) -> Entry:
-        made = self.batch.masks and entry.mask is None and self.mask(entry).exists()
-        return replace(entry, mask=self.mask(entry)) if made else entry
+        has_mask = self.batch.masks and entry.mask is None and self.mask(entry).exists()
+        return replace(entry, mask=self.mask(entry)) if has_mask else entry
 
 
 def write_batch(out: Path, batch: Batch, config: RunConfig, **about: Any) -> None:
-    """Write batch.json, with what the workflow is to know ``about`` it, and config.toml."""
+    """Write batch.json and config.toml. about: further entries of batch.json, which the workflow reads."""
     save_config(out / FOLDER / CONFIG, config)
     write_text(out / FOLDER / PLAN, json.dumps({"batch": asdict(batch), **about}, indent=2) + "\n")
 
 
 def open_batch(out: Path) -> Opened:
-    """The batch of a folder. InputError if there is none, or its table can no longer be read."""
+    """Open the batch of a folder. InputError if there is none, or its table can no longer be read."""
     plan = read_record(out / FOLDER / PLAN)
     if not plan:
         raise InputError(f"{out} holds no batch: begin one with cryovae batch tomograms.star -o {out}")
@@ -133,7 +151,7 @@ def open_batch(out: Path) -> Opened:
 
 
 def opened(out: Path, batch: Batch, config: RunConfig) -> Opened:
-    """A batch with its table read. InputError if that is no table of tomograms; rows that cannot be used are set aside."""
+    """Read the table of a batch; rows that cannot be used become ``problems``. InputError if it is no table of tomograms."""
     problems: dict[str, str] = {}
     tilts = None if batch.tilt_range is None else TiltGeometry.from_range(*batch.tilt_range)
     table = read_tomograms(Path(batch.table), tilts, problems)
@@ -155,9 +173,9 @@ def opened(out: Path, batch: Batch, config: RunConfig) -> Opened:
 
 
 def model_state(batch: Opened) -> str:
-    """'done', 'missing', or 'stale': trained with other settings, or on files that have changed.
+    """The state of the model: 'done', 'missing', or 'stale', i.e. trained with other settings or on files that have changed.
 
-    Rows that were added, mended or removed since do not make a model stale: they are restored by the one that is there.
+    Rows that were added, repaired or removed since do not make a model stale: the existing model restores them.
     """
     if batch.batch.model:
         return "done"
@@ -170,7 +188,7 @@ def model_state(batch: Opened) -> str:
 
 
 def fits(batch: Opened, record: dict[str, Any]) -> bool:
-    """Whether a record of training is of the settings and of the files that are wanted now."""
+    """Whether a model was trained with the settings and on the files of the batch. record: run.json of the training."""
     wanted = json.loads(json.dumps(as_plain(batch.config)))
     same = all(record.get("config", {}).get(section) == wanted[section] for section in TRAINED_BY)
     names = set(batch.names)
@@ -179,12 +197,12 @@ def fits(batch: Opened, record: dict[str, Any]) -> bool:
 
 
 def state_of(batch: Opened, entry: Entry) -> str:
-    """Of a row, given a model that is done: 'done', 'missing' or 'stale'."""
+    """The state of a row whose model is done: 'done', 'missing' or 'stale'."""
     return row_state(batch.out / entry.name, entry, batch.config, batch.mark, batch.batch.suffix)
 
 
 def evaluated(batch: Opened, entry: Entry) -> bool:
-    """Whether its scores are there, and not older than what they score."""
+    """Whether the scores of a row exist and are newer than its restored mean and its truth."""
     scores, mean = batch.out / entry.name / "evaluation.json", batch.out / entry.name / f"{entry.name}_mean{batch.batch.suffix}"
     truth = batch.truth(entry)
     if not scores.exists() or not mean.exists():
@@ -194,7 +212,7 @@ def evaluated(batch: Opened, entry: Entry) -> bool:
 
 
 def refresh(batch: Opened) -> list[str]:
-    """Set the marks of the steps that are done, remove all others; returns what is to be done, for people to read."""
+    """Write the marks of the steps that are done, remove all others, and return the names of the steps to do."""
     marks = batch.out / FOLDER / "marks"
     marks.mkdir(parents=True, exist_ok=True)
     wanted = dict(_steps(batch))
@@ -208,7 +226,7 @@ def refresh(batch: Opened) -> list[str]:
 
 
 def _steps(batch: Opened) -> Iterator[tuple[str, bool]]:
-    """The mark of every step, and whether it is done. What stands on a step that is not done is not done either."""
+    """The mark of every step, and whether it is done. A step is not done if one that it depends on is not."""
     if batch.batch.masks:
         yield from ((f"{e.name}.masked", e.mask is not None) for e in batch.entries)
     trained = model_state(batch) == "done"

@@ -1,4 +1,4 @@
-"""How far a batch is, read from its run folders: done, running, failed and why, times, figures."""
+"""The state of a batch, read from its run folders: done, running, failed and why, times, figures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cryovae.workflows.progress import clock
 from cryovae.workflows.run_folder import read_record
 from cryovae.workflows.table import MODEL_FOLDER
 
-# A run on another machine that has logged nothing for so many seconds is taken for dead, if no queue can be asked.
-SILENT = 1800.0
-# Figures of a row and how they are headed; a row has those that its data allow.
+# A run on another machine counts as dead if it has logged nothing for so many seconds and no queue knows it.
+SILENT_SECONDS = 1800.0
+# Figures of a row and their column headings; a row has those that its data allow.
 FIGURES = {
-    "hidden_correlation": "hidden data foretold, correlation",
-    "chi2": "chi^2 of hidden data",
+    "hidden_correlation": "held-out data, correlation",
+    "chi2": "chi^2 of held-out data",
     "resolution": "halves agree to, A",
     "wedge": "truth, wedge",
     "measured": "truth, measured",
@@ -33,9 +33,14 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class Status:
-    """One step: 'done', 'running', 'failed', 'interrupted', 'broken off', 'stale' or 'waiting'.
+    """The state of one step.
 
-    why: of what is not done. seconds: that it took, or has taken so far, or None. figures: by the keys of FIGURES.
+    Attributes:
+        name: of the tomogram, or of the model's folder.
+        state: 'done', 'running', 'failed', 'interrupted', 'broken off', 'stale' or 'waiting'.
+        why: the reason why it is not done; empty if it is done.
+        seconds: how long it took, or has taken so far, or None.
+        figures: key of FIGURES to value.
     """
 
     name: str
@@ -46,22 +51,22 @@ class Status:
 
 
 def statuses(batch: Opened) -> list[Status]:
-    """The model's, unless it was given, then that of each row of the table in its order."""
+    """The state of the model, if the batch trains one, then that of each row of the table in its order."""
     trained = model_state(batch)
-    found = [] if batch.batch.model else [_judged(batch.model, MODEL_FOLDER, trained)]
+    states = [] if batch.batch.model else [_status_of(batch.model, MODEL_FOLDER, trained)]
     entries = {entry.name: entry for entry in batch.entries}
     for name in batch.names:
         where = batch.out / name
         if name in batch.problems:
-            found.append(Status(name, "failed", batch.problems[name]))
+            states.append(Status(name, "failed", batch.problems[name]))
         else:
             state = state_of(batch, entries[name]) if trained == "done" else "missing"
-            found.append(_judged(where, name, state))
-    return found
+            states.append(_status_of(where, name, state))
+    return states
 
 
-def _judged(where: Path, name: str, state: str) -> Status:
-    """What a run's record says, given what its results say: done, missing or stale."""
+def _status_of(where: Path, name: str, state: str) -> Status:
+    """The status by the record of a run. state: of its results, 'done', 'missing' or 'stale'."""
     record = read_record(where / "run.json")
     status, seconds = record.get("status"), record.get("seconds")
     if state == "done":
@@ -76,7 +81,12 @@ def _judged(where: Path, name: str, state: str) -> Status:
 
 
 def alive(record: dict[str, Any], where: Path) -> bool:
-    """Whether the process of a record still runs, as far as can be known from here."""
+    """Whether the process of a run is still running, as far as can be known on this machine.
+
+    Args:
+        record: run.json.
+        where: the run folder.
+    """
     process = record.get("process") or {}
     if process.get("host") == platform.node() and "pid" in process:
         try:
@@ -95,21 +105,21 @@ def alive(record: dict[str, Any], where: Path) -> bool:
         except OSError:
             pass
     written = [path.stat().st_mtime for path in (where / "run.log", where / "run.json") if path.exists()]
-    return bool(written) and time.time() - max(written) < SILENT
+    return bool(written) and time.time() - max(written) < SILENT_SECONDS
 
 
 def figures_of(where: Path, record: dict[str, Any]) -> dict[str, float]:
-    """What is known of a restoration, by the keys of FIGURES."""
+    """The figures of a restoration: key of FIGURES to value. where: its run folder. record: its run.json."""
     held_out = (record.get("restoration") or {}).get("held_out") or {}
     scores = read_record(where / "evaluation.json")
-    found = {"hidden_correlation": held_out.get("correlation"), "chi2": held_out.get("chi2_band")}
+    figures = {"hidden_correlation": held_out.get("correlation"), "chi2": held_out.get("chi2_band")}
     for row in scores.get("halves", []):
         if row.get("name") == "restored":
-            found["resolution"] = row["measured"]["resolution"].get("0.143")
+            figures["resolution"] = row["measured"]["resolution"].get("0.143")
     for row in scores.get("against_truth", []):
         if row.get("name") == "restored":
-            found |= {part: row[part]["band"] for part in ("wedge", "measured")}
-    return {name: float(value) for name, value in found.items() if value is not None}
+            figures |= {part: row[part]["band"] for part in ("wedge", "measured")}
+    return {name: float(value) for name, value in figures.items() if value is not None}
 
 
 def _since(record: dict[str, Any]) -> float | None:
@@ -122,7 +132,7 @@ def _since(record: dict[str, Any]) -> float | None:
 
 
 def _last_line(path: Path) -> str:
-    """The end of a log without its date."""
+    """The last line of a log without its date."""
     if not path.exists():
         return "nothing"
     with path.open("rb") as file:
@@ -131,20 +141,20 @@ def _last_line(path: Path) -> str:
     return lines[-1].split(" ", 2)[-1] if lines else "nothing"
 
 
-def table_of(found: list[Status]) -> str:
-    """The statuses as lines of text in columns, and a line that counts them."""
-    known = [name for name in FIGURES if any(name in status.figures for status in found)]
+def table_of(states: list[Status]) -> str:
+    """The states as text in columns, and a line that counts them."""
+    known = [name for name in FIGURES if any(name in status.figures for status in states)]
     head = ["name", "state", "time", *(FIGURES[name] for name in known), "why"]
-    rows = [head, *([s.name, s.state, _time(s), *(_shown(s, name) for name in known), s.why] for s in found)]
+    rows = [head, *([s.name, s.state, _time(s), *(_shown(s, name) for name in known), s.why] for s in states)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head) - 1)]
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)), row[-1]]) for row in rows]
-    return "\n".join([*(line.rstrip() for line in lines), counted(found)])
+    return "\n".join([*(line.rstrip() for line in lines), counted(states)])
 
 
-def counted(found: list[Status]) -> str:
-    """How many tomograms are in which state."""
-    states = Counter(status.state for status in found if status.name != MODEL_FOLDER)
-    return f"{sum(states.values())} tomograms: " + ", ".join(f"{n} {state}" for state, n in states.items())
+def counted(states: list[Status]) -> str:
+    """How many tomograms are in which state, as text."""
+    counts = Counter(status.state for status in states if status.name != MODEL_FOLDER)
+    return f"{sum(counts.values())} tomograms: " + ", ".join(f"{n} {state}" for state, n in counts.items())
 
 
 def _time(status: Status) -> str:
@@ -155,12 +165,12 @@ def _shown(status: Status, name: str) -> str:
     return f"{status.figures[name]:.3g}" if name in status.figures else ""
 
 
-def write_csv(path: Path, found: list[Status]) -> None:
-    """The statuses as a table for programs: seconds, figures by their keys."""
+def write_csv(path: Path, states: list[Status]) -> None:
+    """Write the states as a table for programs, with seconds and the figures by their keys."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["name", "state", "seconds", *FIGURES, "why"])
-    for s in found:
+    for s in states:
         writer.writerow(
             [s.name, s.state, "" if s.seconds is None else s.seconds, *(s.figures.get(n, "") for n in FIGURES), s.why]
         )
@@ -168,5 +178,5 @@ def write_csv(path: Path, found: list[Status]) -> None:
 
 
 def log_of(batch: Opened, name: str, kind: str) -> Path:
-    """Where a step's output lies."""
+    """The log of a step."""
     return batch.out / FOLDER / "logs" / f"{name}.{kind}.log"

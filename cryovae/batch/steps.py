@@ -1,7 +1,7 @@
-"""The steps of a batch, each a job: a mask, the model, one tomogram restored, its scores.
+"""The steps of a batch, each a job: make a mask, train the model, restore one tomogram, score it.
 
-A step that is done is passed over, one that was interrupted is resumed, one that is stale is computed anew. So it does no harm
-to run a step twice, and a job that a cluster puts into its queue again needs no other command.
+A step that is done is skipped, one that was interrupted is resumed, one that is stale is computed again. A step may therefore
+run twice, and a job that a cluster puts into its queue again needs no other command.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BAND = (0.01, 0.2)
 
 
 def train_step(batch: Opened, device: torch.device) -> None:
-    """Train one model on the rows that can be used; the others are named in its record. InputError if there is none."""
+    """Train one model on the rows that can be used; its record names the others. InputError if no row can be used."""
     with alone(batch.model):
         if model_state(batch) == "done":
             print("the model is there and fits, nothing is trained")
@@ -48,8 +48,8 @@ def train_step(batch: Opened, device: torch.device) -> None:
             raise InputError(f"none of {len(left_out)} tomograms can be used, {reasons}")
         folder = RunFolder(batch.model, batch.model.name)
         table = replace(batch.table, entries=tuple(usable))
-        whole = Tomograms([e.name for e in usable], lambda i, mapped: load_entry(usable[i], batch.batch.voxel_size, mapped))
-        tomograms = within(whole, [e.files[0] for e in usable], batch.config, device, budget_of(None))
+        loaded = Tomograms([e.name for e in usable], lambda i, mapped: load_entry(usable[i], batch.batch.voxel_size, mapped))
+        tomograms = within(loaded, [e.files[0] for e in usable], batch.config, device, budget_of(None))
         train_on(folder, tomograms, inputs_of_table(table), batch.config, device, resume=True)
         folder.save(left_out=left_out)
 
@@ -68,20 +68,20 @@ def _usable(batch: Opened) -> tuple[list[Entry], dict[str, str]]:
 
 
 def restore_step(batch: Opened, name: str, device: torch.device) -> None:
-    """Restore one row by the model. What is wrong with the row is noted in its record."""
+    """Restore one row by the model. An error in its input is noted in its record."""
     folder = RunFolder(batch.out / name, name, batch.batch.suffix)
     with alone(folder.folder), failure_noted(folder):
         entry = batch.entry(name)
         config = batch.config
         network = load_model(batch.model) if config.objective.variational else load_network(batch.model)
         if state_of(batch, entry) == "done":
-            print(f"{name}: done before, passed over")
+            print(f"{name}: done before, skipped")
             return
         restore_row(folder, entry, network, batch.model, batch.mark, config, device, True, batch.batch.voxel_size)
 
 
 def evaluate_step(batch: Opened, name: str) -> None:
-    """Score one restored row by its halves, and by its truth if there is one: evaluation.json, and its report anew."""
+    """Score one restored row by its halves, and by its truth if there is one; write evaluation.json and the report."""
     entry = batch.entry(name)
     where = batch.out / name
     with alone(where):
@@ -105,7 +105,7 @@ def mask_step(batch: Opened, name: str) -> None:
 
 @contextmanager
 def failure_noted(folder: RunFolder) -> Iterator[None]:
-    """Note what went wrong before there was a record, as with an input that cannot be read."""
+    """Note an error that was raised before there was a record, e.g. of an input that cannot be read."""
     try:
         yield
     except (InputError, OSError) as error:
@@ -115,20 +115,20 @@ def failure_noted(folder: RunFolder) -> Iterator[None]:
 
 
 def note_failure(folder: RunFolder, why: str) -> None:
-    """A record of a row that could not be begun."""
+    """Write the record of a row that could not be started."""
     folder.record = {"name": folder.name, "command": "restore", "process": process()}
     folder.save(status="failed", error=why)
 
 
 @contextmanager
 def alone(where: Path) -> Iterator[None]:
-    """Wait for another job at the same step, as when a batch was begun again while jobs of the first were in the queue."""
+    """Wait for another job at the same step, e.g. when a batch was started again while its jobs were in the queue."""
     where.mkdir(parents=True, exist_ok=True)
     with (where / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"another job is at {where}: waiting for it", file=sys.stderr, flush=True)
+            print(f"another job works in {where}: waiting for it", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError as error:
             # Some cluster file systems have no locks.
@@ -137,7 +137,7 @@ def alone(where: Path) -> Iterator[None]:
 
 
 def queue_again() -> bool:
-    """Put this Slurm job into its queue again, as it was told that its time is over; whether that went well."""
+    """Put this Slurm job into the queue again when its time is over; return whether Slurm accepted it."""
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         return False

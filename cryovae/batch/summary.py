@@ -34,10 +34,10 @@ img { max-width: 100%; height: auto; } .why { overflow-wrap: anywhere; max-width
 <h1>$title</h1>
 <p>$counts</p>
 $table
-<p class="small">Hidden data calibration_result: correlation of the answer with measured data that the model was not given, the only proof
+<p class="small">Held-out data: correlation of the prediction with measured data that were hidden from the model, the only proof
 of filling on real data. Their chi^2 is 1 where the stated uncertainty is right. Halves agree to: where the FSC of the halves,
 each restored by itself, falls below 0.143 in the measured part. Truth: correlation from 0.01 to 0.2 cycles per voxel.
-The same as <a href="summary.csv">summary.csv</a>; what was computed on the way is in <code>$folder/logs</code>.</p>
+<a href="summary.csv">summary.csv</a> has the same figures; the logs are in <code>$folder/logs</code>.</p>
 $pictures
 <p class="small">Written by cryovae $version, $date, from $source.</p>
 </body></html>
@@ -45,30 +45,30 @@ $pictures
 
 
 def write_summary(batch: Opened) -> list[Status]:
-    """Write summary.html, summary.csv and the table with the results, from the run folders as they are; returns the states."""
-    found = statuses(batch)
-    write_csv(batch.out / "summary.csv", found)
-    results = _results(batch, found)
+    """Write summary.html, summary.csv and the table with the results, from the run folders as they are; return the states."""
+    states = statuses(batch)
+    write_csv(batch.out / "summary.csv", states)
+    results = _results(batch, states)
     target = batch.out / batch.table.path.name
     if not (target.exists() and target.samefile(batch.table.path)):
         write_results(target, batch.table, results)
     text = PAGE.substitute(
         title=escape(f"Batch of {len(batch.names)} tomograms"),
-        counts=escape(counted(found)),
-        table=_table(batch, found),
-        pictures="\n".join(_picture(batch, status) for status in found if status.state == "done"),
+        counts=escape(counted(states)),
+        table=_table(batch, states),
+        pictures="\n".join(_picture(batch, status) for status in states if status.state == "done"),
         folder=FOLDER,
         version=__version__,
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         source=escape(str(batch.table.path)),
     )
     write_text(batch.out / SUMMARY, text)
-    return found
+    return states
 
 
-def _results(batch: Opened, found: list[Status]) -> list[Mapping[str, Path]]:
-    """The files of each row that is done, in the rows of the table."""
-    done = {status.name for status in found if status.state == "done"}
+def _results(batch: Opened, states: list[Status]) -> list[Mapping[str, Path]]:
+    """Kind of volume to path for each row of the table, empty for rows that are not done."""
+    done = {status.name for status in states if status.state == "done"}
     files: list[Mapping[str, Path]] = [{} for _ in range(len(batch.table.rows))]
     for entry in batch.entries:
         folder = RunFolder(batch.out / entry.name, entry.name, batch.batch.suffix)
@@ -78,10 +78,10 @@ def _results(batch: Opened, found: list[Status]) -> list[Mapping[str, Path]]:
     return files
 
 
-def _table(batch: Opened, found: list[Status]) -> str:
-    known = [name for name in FIGURES if any(name in status.figures for status in found)]
+def _table(batch: Opened, states: list[Status]) -> str:
+    known = [name for name in FIGURES if any(name in status.figures for status in states)]
     head = "".join(f"<th>{escape(text)}</th>" for text in ("tomogram", "state", "time", *(FIGURES[n] for n in known), ""))
-    return f"<table><tr>{head}</tr>{''.join(_row(batch, status, known) for status in found)}</table>"
+    return f"<table><tr>{head}</tr>{''.join(_row(batch, status, known) for status in states)}</table>"
 
 
 def _row(batch: Opened, status: Status, known: list[str]) -> str:

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryovae import __version__, distributed
-from cryovae.aliases import current_settings
+from cryovae.aliases import current_columns, current_record
 from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file, write_text
 
@@ -149,7 +149,9 @@ def read_metrics(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+        reader = csv.DictReader(file)
+        reader.fieldnames = current_columns(list(reader.fieldnames or []))
+        return list(reader)
 
 
 def metrics_of(record: Mapping[str, Any], own: Path) -> list[dict[str, str]]:
@@ -195,10 +197,7 @@ def read_record(path: Path) -> dict[str, Any]:
         record = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    if not isinstance(record, dict):
-        return {}
-    settings = record.get("config")
-    return record | {"config": current_settings(settings)} if isinstance(settings, dict) else record
+    return current_record(record) if isinstance(record, dict) else {}
 
 
 def process() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Restore from the model of a benchmark's row, and compare its standard deviation with its errors: whole, by shell, and by depth.
+"""Restore with the model of a benchmark row, and compare its standard deviation with its errors: in all, by shell, and by depth.
 
     python pipelines/benchmark/calibration.py dense_a OUT/dense_a-vae-10min-1.safetensors
 
@@ -29,7 +29,7 @@ from cryovae.restoration.restorer import Restoration, Restorer
 
 EDGES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.87)
 DEPTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 99.0)
-# The truth is given its grey scale by what was measured, within these cycles per voxel.
+# The grey scale of the truth is fitted to the measured bins between these frequencies, in cycles per voxel.
 BAND = (0.01, 0.2)
 FEW = 50
 
@@ -42,33 +42,35 @@ def main() -> None:
     parser.add_argument("--simulated", type=Path, help="folder of volumes that are not in CRYOVAE_SHARED_DATA")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--device", default="cpu")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_flush_denormal(True)
-    subject, checkpoint = load(given.data, given.simulated), load_model(given.model)
-    config = replace(preset("quick").restoration, samples=given.samples, samples_out=given.samples, halves=False)
-    found = Restorer(checkpoint.ladder, checkpoint.patch, config, torch.device(given.device))(subject.tomogram)
-    told = scores(found.mean, subject)
-    print(f"correlation: wedge {told['wedge']:.3f}, measured {told['measured']:.3f}")
-    for name, part in calibrated(found, subject).items():
+    subject, checkpoint = load(options.data, options.simulated), load_model(options.model)
+    config = replace(preset("quick").restoration, samples=options.samples, samples_out=options.samples, halves=False)
+    restoration = Restorer(checkpoint.ladder, checkpoint.patch, config, torch.device(options.device))(subject.tomogram)
+    correlations = scores(restoration.mean, subject)
+    print(f"correlation: wedge {correlations['wedge']:.3f}, measured {correlations['measured']:.3f}")
+    for name, part in calibrated(restoration, subject).items():
         print(f"{name}: rms error over std {part['rms_over_std']:.2f}, coverage {part['coverage']}")
-    held = found.held_out or {}
+    held = restoration.held_out or {}
     print("held-out bins: " + ", ".join(f"{key} {held.get(key)}" for key in ("rms_over_std", "chi2_band", "coverage", "slope")))
-    by_shell(found, subject, checkpoint.patch)
+    by_shell(restoration, subject, checkpoint.patch)
 
 
-def by_shell(found: Restoration, subject: Subject, patch: int) -> None:
+def by_shell(restoration: Restoration, subject: Subject, patch: int) -> None:
     """Print errors and variances over the power of the truth, by shell and by depth in the wedge."""
-    shape = (found.mean.shape[0], found.mean.shape[1], found.mean.shape[2])
+    shape = (restoration.mean.shape[0], restoration.mean.shape[1], restoration.mean.shape[2])
     wedge, measured = regions(shape, subject.tomogram.tilts)
     k = fourier.frequencies(shape)
     radius = k.square().sum(0).sqrt()
     deep = depth_at(depth_table(smeared_mask((patch,) * 3, subject.tomogram.tilts)), k)
-    mean, truth = (fourier.transform(v - v.mean()) for v in (found.mean, torch.as_tensor(subject.truth).float()))
+    mean, truth = (fourier.transform(v - v.mean()) for v in (restoration.mean, torch.as_tensor(subject.truth).float()))
     band = measured * ((radius > BAND[0]) & (radius < BAND[1]))
     scale = float(((mean * truth.conj()).real * band).sum() / (truth.abs().square() * band).sum())
     truth = scale * truth
     error = (mean - truth).abs().square()
-    variance = torch.stack([fourier.transform(sample - found.mean).abs().square() for sample in found.samples]).mean(0)
+    variance = torch.stack([fourier.transform(sample - restoration.mean).abs().square() for sample in restoration.samples]).mean(
+        0
+    )
     power = truth.abs().square()
     heads = [f"{name}: {'E / T':>6} {'V / T':>6} {'sqrt(E / V)':>11}" for name in ("measured", "wedge")]
     print(f"{'cycles a voxel':>16} | {heads[0]} | {heads[1]} | by depth, from {DEPTHS}")

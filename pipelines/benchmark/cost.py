@@ -45,23 +45,23 @@ def device_here() -> torch.device:
 
 
 def kind_of(row: Row) -> str:
-    """Rows of one kind take as long for a step; fixed ones are none."""
+    """The kind of a row: rows of one kind take equally long for a step. Empty for fixed rows."""
     if row.kind == "vae":
         return f"vae, {row.settings.get('objective.encoders', 2)} encoders"
     return f"unet, {row.objective}" if row.kind == "unet" else ""
 
 
 def costs_of(subject: Subject, kinds: list[Row], threads: int) -> dict[str, Cost]:
-    """What the steps of rows cost, each of another kind, by that kind."""
+    """Kind to the cost of a step, timed on one row of each kind."""
     torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
     device = device_here()
-    found = {}
+    costs = {}
     for row in kinds:
         config = override(preset("quick"), dict(row.settings))
         unet = row.kind == "unet"
-        found[kind_of(row)] = cost_of_unet(subject, row, config, device) if unet else cost_of_vae(subject, config, device)
-    return found
+        costs[kind_of(row)] = cost_of_unet(subject, row, config, device) if unet else cost_of_vae(subject, config, device)
+    return costs
 
 
 class Spent:
@@ -93,7 +93,7 @@ class Spent:
 
 
 def trainer_for(subject: Subject, config: RunConfig, device: torch.device, steps: int, completion_fraction: float) -> Trainer:
-    """Of a ladder, for so many steps, a share ``completion_fraction`` of them of completion alone."""
+    """A trainer of a ladder. steps: their number. completion_fraction: the share of them that train completion alone."""
     training = config.training
     prepared_tomograms = binned(subject.tomogram, training.patch, training.binnings, training.seed, config.objective)
     torch.manual_seed(training.seed)
@@ -112,19 +112,19 @@ def trainer_for(subject: Subject, config: RunConfig, device: torch.device, steps
 
 
 def cost_of_vae(subject: Subject, config: RunConfig, device: torch.device) -> Cost:
-    """Of a step and of a validation, with and without the bound, and of a refill."""
-    found: Cost = {}
-    for phase, completion_fraction in (("solo", 1.0), ("bound", 0.0)):
+    """Seconds of a step and of a validation, with and without the bound, and of a refill."""
+    cost: Cost = {}
+    for phase, completion_fraction in (("completion", 1.0), ("bound", 0.0)):
         trainer = trainer_for(subject, config, device, 2 * TRIAL, completion_fraction)
-        found |= _timed_vae(trainer, phase, device)
+        cost |= _timed_vae(trainer, phase, device)
     with Spent(device) as spent:
         for prepared in trainer.prepared_tomograms:
             refilled(Ladder(config.ladder, config.objective.encoders).to(device), prepared, config.training.patch, 0, device)
-    return found | {"refill": spent.seconds}
+    return cost | {"refill": spent.seconds}
 
 
 def _timed_vae(trainer: Trainer, phase: str, device: torch.device) -> dict[str, float]:
-    """Clock of a step, the first ones being a warm-up, and of a validation."""
+    """Seconds of a step, after a few to warm up, and of a validation."""
     held_out, trainer.held_out = trainer.held_out, []
     # Refills are timed by themselves: three of them among so few steps would be most of what is measured.
     trainer.refills = set()
@@ -132,23 +132,23 @@ def _timed_vae(trainer: Trainer, phase: str, device: torch.device) -> dict[str, 
         trainer.run(lambda report: None, lambda state: None, lambda: trainer.step == 2)
     with Spent(device) as steps:
         trainer.run(lambda report: None, lambda state: None)
-    found = {phase: steps.seconds / (trainer.step - 2), f"check_{phase}": 0.0}
+    seconds = {phase: steps.seconds / (trainer.step - 2), f"check_{phase}": 0.0}
     if held_out:
         with Spent(device) as check:
             validation_scores(trainer.average, held_out)
-        found[f"check_{phase}"] = check.seconds
-    return found
+        seconds[f"check_{phase}"] = check.seconds
+    return seconds
 
 
 def regressor_for(subject: Subject, row: Row, config: RunConfig, device: torch.device, steps: int) -> Regressor:
-    """Of a U-Net by the objective of a row, for so many steps."""
+    """A regressor of a U-Net by the objective of a row. steps: their number."""
     torch.manual_seed(config.training.seed)
     training = replace(config.training, steps=steps)
     return Regressor(UNet(config.ladder), [subject.tomogram], training, row.objective, device, config.objective.rotated_fraction)
 
 
 def cost_of_unet(subject: Subject, row: Row, config: RunConfig, device: torch.device) -> Cost:
-    """Of a step, and of all refills."""
+    """Seconds of a step, and of all refills."""
     trial = regressor_for(subject, row, config, device, 1000)
     trial.advance()
     with Spent(device) as step:
@@ -162,9 +162,11 @@ def cost_of_unet(subject: Subject, row: Row, config: RunConfig, device: torch.de
 
 
 def steps_within(seconds: dict[str, float], config: RunConfig, minutes: float) -> int:
-    """Training steps that fit, given the processor seconds of a step and of a validation before and in the phase of the bound."""
+    """The training steps that fit. seconds: of a step, a validation and a refill, as ``cost_of_vae`` gives them."""
     completion_fraction = config.objective.completion_fraction
-    checks = VALIDATIONS * (completion_fraction * seconds["check_solo"] + (1 - completion_fraction) * seconds["check_bound"])
-    step = completion_fraction * seconds["solo"] + (1 - completion_fraction) * seconds["bound"]
+    checks = VALIDATIONS * (
+        completion_fraction * seconds["check_completion"] + (1 - completion_fraction) * seconds["check_bound"]
+    )
+    step = completion_fraction * seconds["completion"] + (1 - completion_fraction) * seconds["bound"]
     fills = len(refill_steps(1000, config.objective.refill_from, config.objective.refill_every))
     return max(int((60 * minutes * CORES - checks - fills * seconds.get("refill", 0.0)) / step), 20)

@@ -22,9 +22,13 @@ from cryovae.tomogram import TiltGeometry, Tomogram
 
 @dataclass(frozen=True)
 class Subject:
-    """A tomogram and the truth that it is scored against, (z, y, x), both on one grey scale; the truth is never trained on.
+    """A tomogram and the truth that it is scored against. The truth is never trained on.
 
-    known: the tilts from which the truth itself was measured; None for all.
+    Attributes:
+        name: of the data set.
+        tomogram: what is restored.
+        truth: (z, y, x), on the grey scale of the tomogram.
+        known: the tilts from which the truth itself was measured; None for all.
     """
 
     name: str
@@ -88,7 +92,7 @@ def _noise(subject: Subject) -> Subject:
 
 
 def _phases(subject: Subject) -> Subject:
-    """The truth's spectrum with the phases of white noise: what no neighbourhood foretells."""
+    """The truth's spectrum with the phases of white noise: nothing nearby predicts it."""
     white = fourier.transform(torch.randn(subject.truth.shape, generator=torch.Generator().manual_seed(0)))
     spectrum = fourier.transform(subject.truth - subject.truth.mean()).abs() * white / white.abs().clamp_min(1e-12)
     spectrum[0, 0, 0] = 0

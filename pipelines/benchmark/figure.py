@@ -28,8 +28,10 @@ def draw_slices(out: Path, subject: Subject, path: Path) -> None:
     for kept in out.glob(f"{subject.name}-*.npy"):
         record = kept.with_suffix(".json")
         if record.exists():
-            found = json.loads(record.read_text())
-            rows.append((found["wedge"], f"{found['row']}, {found['minutes']:g} min: {found['wedge']:.3f}", np.load(kept)))
+            figures = json.loads(record.read_text())
+            rows.append(
+                (figures["wedge"], f"{figures['row']}, {figures['minutes']:g} min: {figures['wedge']:.3f}", np.load(kept))
+            )
     middle = subject.truth.shape[1] // 2
     pictures = [("truth", np.asarray(subject.truth[:, middle])), ("input", np.asarray(subject.tomogram.density[:, middle]))]
     pictures += [(title, values) for _, title, values in sorted(rows, key=lambda row: -row[0])]

@@ -37,10 +37,10 @@ def main() -> None:
     within = np.abs(angles) <= options.range + 0.01
     parts = {"half1": np.flatnonzero(within)[0::2], "half2": np.flatnonzero(within)[1::2], "truth": np.arange(len(angles))}
     options.out.mkdir(parents=True, exist_ok=True)
-    for name, chosen in parts.items():
+    for name, numbers in parts.items():
         shape = (DEPTH, images.shape[1], WIDTH)
-        density = weighted_back_projection(images[torch.from_numpy(chosen)], angles[chosen], shape, edge=1.0)
-        note = f"weighted back-projection, {len(chosen)} tilts"
+        density = weighted_back_projection(images[torch.from_numpy(numbers)], angles[numbers], shape, edge=1.0)
+        note = f"weighted back-projection, {len(numbers)} tilts"
         write_volume(options.out / f"haadf_{name}.mrc", density.numpy(), None, volume.voxel_size[0], note)
     write_text(options.out / "haadf.tlt", "".join(f"{a:.2f}\n" for a in angles[within]))
     write_text(options.out / "haadf_truth.tlt", "".join(f"{a:.2f}\n" for a in angles))

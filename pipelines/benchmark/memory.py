@@ -1,10 +1,10 @@
-"""Time and memory of restoring against the size of a tomogram, held in memory and by parts; a table, and a plot.
+"""Time and memory of restoring against the size of a tomogram, held in memory and streamed; a table, and a plot.
 
     python pipelines/benchmark/memory.py --sizes 64 96 128 192 --out benchmark_memory
 
-Each restoration is a process of its own, with a small ladder of random weights: how good its answer is does not matter here. By
-parts it is given --memory; held in memory it is given no limit. "apart" is the largest difference between mean (and standard
-deviation) of the two ways, over the standard deviation of the data.
+Each restoration is a process of its own, with a small ladder of random weights: how good its restoration is does not matter here.
+Streamed, it gets --memory; in memory, it gets no limit. "difference" is the largest one between the means (and the standard
+deviations) of the two ways, over the standard deviation of the data.
 """
 
 from __future__ import annotations
@@ -25,42 +25,42 @@ import matplotlib.pyplot as plt
 import mrcfile
 import numpy as np
 
-WAYS = ("in memory", "by parts")
+WAYS = ("in memory", "streamed")
 KINDS = ("mean", "std")
-# The command line, which then takes every tomogram for one that does not fit.
-PARTS = "from cryovae.cli.app import app; from cryovae.workflows import memory; memory.IN_MEMORY = 10**9; app()"
+# The command line, changed so that no tomogram fits into the memory.
+STREAMED = "from cryovae.cli.app import app; from cryovae.workflows import memory; memory.IN_MEMORY = 10**9; app()"
 
 
 def main() -> None:
     """Measure, print and plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 96, 128, 192], help="sides of cubes, in voxels")
-    parser.add_argument("--memory", default="700MB", help="budget by parts")
+    parser.add_argument("--memory", default="700MB", help="budget of a streamed restoration")
     parser.add_argument("--widths", type=int, nargs="+", default=[4, 6], help="channels of the ladder, fine to coarse")
     parser.add_argument("--patch", type=int, default=32)
     parser.add_argument("--samples", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmark_memory"))
-    given = parser.parse_args()
-    given.out.mkdir(parents=True, exist_ok=True)
-    model = untrained(given.out / "model.safetensors", given.widths, given.patch)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    model = untrained(options.out / "model.safetensors", options.widths, options.patch)
     rows: list[dict[str, float | str]] = []
     print(
-        f"{'side':>5} {'way':<10} {'s':>8} {'s per Mvoxel':>13} {'peak MB':>8} {'bytes per voxel more':>20} {'apart':>18}",
+        f"{'side':>5} {'way':<10} {'s':>8} {'s per Mvoxel':>13} {'peak MB':>8} {'bytes per voxel more':>20} {'difference':>18}",
         flush=True,
     )
-    for side in given.sizes:
-        volume = noise(given.out / f"noise_{side}.mrc", side)
+    for side in options.sizes:
+        volume = noise(options.out / f"noise_{side}.mrc", side)
         for way in WAYS:
-            rows.append({"side": side, "way": way} | measured(volume, model, way, given))
-            kept(given.out, volume.stem, way)
+            rows.append({"side": side, "way": way} | measured(volume, model, way, options))
+            kept(options.out, volume.stem, way)
             if way == WAYS[1]:
-                rows[-1] |= apart(given.out, volume)
-            told(rows)
+                rows[-1] |= difference(options.out, volume)
+            print_last(rows)
         volume.unlink()
-    (given.out / "memory.json").write_text(json.dumps(rows, indent=2) + "\n")
-    plotted(given.out / "memory.png", rows, given.memory)
+    (options.out / "memory.json").write_text(json.dumps(rows, indent=2) + "\n")
+    plotted(options.out / "memory.png", rows, options.memory)
 
 
 def untrained(path: Path, widths: list[int], patch: int) -> Path:
@@ -73,7 +73,7 @@ def untrained(path: Path, widths: list[int], patch: int) -> Path:
     torch.manual_seed(0)
     ladder = Ladder(LadderConfig(tuple(widths), (2,) * len(widths), 1))
     for parameter in ladder.parameters():
-        # A layer of zeroes would answer nothing, and all ways of restoring nothing agree.
+        # A layer of zeroes would restore nothing, and all ways of restoring nothing agree.
         if parameter.ndim > 1 and not parameter.any():
             torch.nn.init.normal_(parameter, std=0.05)
     save_model(path, Checkpoint(ladder, patch, 0, 2, {}))
@@ -90,11 +90,11 @@ def noise(path: Path, side: int) -> Path:
     return path
 
 
-def measured(volume: Path, model: Path, way: str, given: argparse.Namespace) -> dict[str, float]:
+def measured(volume: Path, model: Path, way: str, options: argparse.Namespace) -> dict[str, float]:
     """Seconds and peak bytes of one restoration."""
     line = [
         sys.executable,
-        *(("-m", "cryovae") if way == WAYS[0] else ("-c", PARTS)),
+        *(("-m", "cryovae") if way == WAYS[0] else ("-c", STREAMED)),
         "restore",
         volume,
         "--tilt-range",
@@ -103,9 +103,9 @@ def measured(volume: Path, model: Path, way: str, given: argparse.Namespace) -> 
         "--model",
         model,
     ]
-    line += ["-o", given.out / "restored", "--overwrite", "--samples", given.samples, "--set", "restoration.batch=2"]
-    line += ["--device", given.device, "--threads", given.threads]
-    line += ["--memory", given.memory if way == WAYS[1] else "1000GB"]
+    line += ["-o", options.out / "restored", "--overwrite", "--samples", options.samples, "--set", "restoration.batch=2"]
+    line += ["--device", options.device, "--threads", options.threads]
+    line += ["--memory", options.memory if way == WAYS[1] else "1000GB"]
     began = time.monotonic()
     process = subprocess.Popen([str(word) for word in line], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
@@ -118,33 +118,35 @@ def measured(volume: Path, model: Path, way: str, given: argparse.Namespace) -> 
 
 
 def kept(out: Path, stem: str, way: str) -> None:
-    """Put the volumes of a restoration aside, out of the way of the next."""
+    """Rename the volumes of a restoration, so that the next does not replace them."""
     for kind in KINDS:
         (out / "restored" / f"{stem}_{kind}.mrc").replace(out / f"{kind} {way}.mrc")
 
 
-def apart(out: Path, volume: Path) -> dict[str, float]:
-    """How far the volumes of the two ways are apart at the most, plane by plane; they are removed."""
+def difference(out: Path, volume: Path) -> dict[str, float]:
+    """The largest difference between the volumes of the two ways, plane by plane; they are removed."""
     with mrcfile.mmap(volume) as data:
         scale = float(data.data.std(dtype=np.float64))
-    found = {}
+    differences = {}
     for kind in KINDS:
         one, two = (out / f"{kind} {way}.mrc" for way in WAYS)
         with mrcfile.mmap(one) as first, mrcfile.mmap(two) as second:
-            found[f"apart_{kind}"] = max(float(np.abs(a - b).max()) for a, b in zip(first.data, second.data, strict=True)) / scale
+            differences[f"difference_{kind}"] = (
+                max(float(np.abs(a - b).max()) for a, b in zip(first.data, second.data, strict=True)) / scale
+            )
         one.unlink()
         two.unlink()
-    return found
+    return differences
 
 
-def told(rows: list[dict[str, float | str]]) -> None:
+def print_last(rows: list[dict[str, float | str]]) -> None:
     """Print the last row."""
     row = rows[-1]
     first = next(r for r in rows if r["way"] == row["way"])
     voxels, before = float(row["side"]) ** 3, float(first["side"]) ** 3
     slope = (float(row["peak"]) - float(first["peak"])) / (voxels - before) if voxels > before else float("nan")
     per = float(row["seconds"]) / voxels * 1e6
-    differ = " ".join(f"{float(row[f'apart_{kind}']):.1e}" for kind in KINDS) if "apart_mean" in row else "-"
+    differ = " ".join(f"{float(row[f'difference_{kind}']):.1e}" for kind in KINDS) if "difference_mean" in row else "-"
     figures = f"{row['seconds']:8.1f} {per:13.2f} {float(row['peak']) / 1e6:8.0f} {slope:20.1f} {differ:>18}"
     print(
         f"{row['side']:>5} {row['way']:<10} {figures}",
@@ -162,7 +164,7 @@ def plotted(path: Path, rows: list[dict[str, float | str]], budget: str) -> None
         right.plot(side, [float(row["peak"]) / 1e9 for row in own], "o-", color=colour, label=way)
     left.set(xlabel="side of a cube (voxels)", ylabel="seconds per million voxels", ylim=(0, None))
     right.set(xlabel="side of a cube (voxels)", ylabel="peak resident memory (GB)", ylim=(0, None))
-    right.set_title(f"by parts with --memory {budget}", fontsize=10)
+    right.set_title(f"streamed with --memory {budget}", fontsize=10)
     for axis in (left, right):
         axis.legend()
         axis.grid(alpha=0.3)

@@ -65,22 +65,22 @@ def main() -> None:
     parser.add_argument("--chains", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("benchmark_posterior"))
-    given = parser.parse_args()
-    torch.manual_seed(given.seed)
-    prepared = prepare(_simulated(given.seed, given.snr), given.side, given.seed, objective=OBJECTIVE)
-    m = measured(prepared, chosen(prepared, given.side, given.patches, given.seed), given.side)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    prepared = prepare(_simulated(options.seed, options.snr), options.side, options.seed, objective=OBJECTIVE)
+    m = measured(prepared, chosen(prepared, options.side, options.patches, options.seed), options.side)
     held = "held out" if prepared.held_out else "that training has seen"
-    latents = (*(0 for _ in given.widths[1:]), given.latents)
+    latents = (*(0 for _ in options.widths[1:]), options.latents)
     # Of a few patches torch is several times slower than oneDNN.
     with fast_convolutions():
-        model = _model(LadderConfig(tuple(given.widths), latents, 1), prepared, given)
-        print(f"{latents_of(model, m)} latents, {given.patches} patches of {given.side}^3, {held}", flush=True)
-        found = {name: _measured(name, model, prepared, m, given) for name in (GAUSSIAN, FLOW)}
-    _print(found)
-    given.out.mkdir(parents=True, exist_ok=True)
-    plain = {name: {k: v.tolist() if isinstance(v, Tensor) else v for k, v in one.items()} for name, one in found.items()}
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(given).items()}
-    (given.out / "posterior.json").write_text(json.dumps({"settings": settings} | plain, indent=1) + "\n")
+        model = _model(LadderConfig(tuple(options.widths), latents, 1), prepared, options)
+        print(f"{latents_of(model, m)} latents, {options.patches} patches of {options.side}^3, {held}", flush=True)
+        results = {name: _measured(name, model, prepared, m, options) for name in (GAUSSIAN, FLOW)}
+    _print(results)
+    options.out.mkdir(parents=True, exist_ok=True)
+    plain = {name: {k: v.tolist() if isinstance(v, Tensor) else v for k, v in one.items()} for name, one in results.items()}
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    (options.out / "posterior.json").write_text(json.dumps({"settings": settings} | plain, indent=1) + "\n")
 
 
 def _simulated(seed: int, snr: float) -> Tomogram:
@@ -89,17 +89,17 @@ def _simulated(seed: int, snr: float) -> Tomogram:
     return Tomogram("simulated", (half1 + half2) / 2, 10.0, made.tilts, (half1, half2))
 
 
-def _model(config: LadderConfig, prepared: PreparedTomogram, given: argparse.Namespace) -> Ladder:
+def _model(config: LadderConfig, prepared: PreparedTomogram, options: argparse.Namespace) -> Ladder:
     """A flat model with a Gaussian posterior: half of the steps without the KL, or it would collapse; the rest with all of it."""
     ladder = Ladder(config, OBJECTIVE.encoders)
-    for beta, steps in ((0.0, given.steps // 2), (1.0, given.steps - given.steps // 2)):
+    for beta, steps in ((0.0, options.steps // 2), (1.0, options.steps - options.steps // 2)):
         ladder = trained_on(
-            ladder, [prepared], given.side, given.batch, OBJECTIVE, beta, steps, given.rate, given.seed, watch=_told
+            ladder, [prepared], options.side, options.batch, OBJECTIVE, beta, steps, options.rate, options.seed, watch=_print_loss
         )
     return ladder
 
 
-def _told(step: int, loss: float) -> None:
+def _print_loss(step: int, loss: float) -> None:
     if step % 20 == 0:
         print(f"  step {step}: loss {loss:.4f} nats a coefficient", flush=True)
 
@@ -108,31 +108,33 @@ def _of_posterior(name: str) -> bool:
     return name.startswith("encoder.") or ".masked_posterior." in name
 
 
-def _measured(name: str, model: Ladder, prepared: PreparedTomogram, m: Measurement, given: argparse.Namespace) -> dict[str, Any]:
+def _measured(
+    name: str, model: Ladder, prepared: PreparedTomogram, m: Measurement, options: argparse.Namespace
+) -> dict[str, Any]:
     """Train the posterior on, decoder and prior frozen; then its bounds, (patches,) each in nats, and the evidence of a few."""
     ladder = Ladder(replace(model.config, posterior=name, flow_levels=1), OBJECTIVE.encoders)
     ladder.load_state_dict(model.state_dict(), strict=name == GAUSSIAN)
     print(f"training the {name} posterior alone", flush=True)
     began = time.perf_counter()
     ladder = trained_on(
-        ladder, [prepared], given.side, given.batch, OBJECTIVE, 1.0, given.posterior_steps, given.rate / 2, given.seed + 1,
-        frozen=lambda parameter: not _of_posterior(parameter), watch=_told,
+        ladder, [prepared], options.side, options.batch, OBJECTIVE, 1.0, options.posterior_steps, options.rate / 2,
+        options.seed + 1, frozen=lambda parameter: not _of_posterior(parameter), watch=_print_loss,
     )  # fmt: skip
-    seconds = (time.perf_counter() - began) / given.posterior_steps
+    seconds = (time.perf_counter() - began) / options.posterior_steps
     ladder.requires_grad_(False)
     before, after = [], []
     for part in groups(m):
         problem = problem_of(ladder, part, R)
-        moves = optimised(problem, given.search, seed=given.seed + 1)
-        before.append(drawn(problem, given.draws, given.seed + 3))
-        after.append(drawn(problem, given.draws, given.seed + 3, moves))
+        moves = optimised(problem, options.search, seed=options.seed + 1)
+        before.append(drawn(problem, options.draws, options.seed + 3))
+        after.append(drawn(problem, options.draws, options.seed + 3, moves))
     weights = torch.cat([terms.log_weight for terms in after], -1)
     return {
         "bound": _joined(before, lambda terms: terms.bound_mean),
-        "searched": _joined(after, lambda terms: terms.bound_mean),
+        "refined": _joined(after, lambda terms: terms.bound_mean),
         "weighted": importance_bounds(weights)[-1].bound,
         "effective": float(effective_sample_size(weights).mean()),
-        "evidence": _evidence(ladder, m, given),
+        "evidence": _evidence(ladder, m, options),
         "bins": float(problem_of(ladder, m, R).bins.mean()),
         "seconds_a_step": seconds,
     }
@@ -142,19 +144,19 @@ def _joined(parts: list[Any], of: Callable[[Any], Tensor]) -> Tensor:
     return torch.cat([of(part) for part in parts], -1)
 
 
-def _evidence(ladder: Ladder, m: Measurement, given: argparse.Namespace) -> dict[str, Any] | None:
+def _evidence(ladder: Ladder, m: Measurement, options: argparse.Namespace) -> dict[str, Any] | None:
     """In nats a patch."""
-    if not given.evidence:
+    if not options.evidence:
         return None
-    few = groups(m, given.evidence)[0]
-    found: Evidence = evidence_of(ladder, few, R, given.temperatures, given.chains, given.seed)
+    few = groups(m, options.evidence)[0]
+    evidence: Evidence = evidence_of(ladder, few, R, options.temperatures, options.chains, options.seed)
     bins = problem_of(ladder, few, R).bins.tolist()
     return {
-        "nats": [nats * n for nats, n in zip(found.nats, bins, strict=True)],
-        "errors": [error * n for error, n in zip(found.errors, bins, strict=True)],
-        "effective": found.effective,
-        "accepted": found.accepted,
-        "converged": found.converged,
+        "nats": [nats * n for nats, n in zip(evidence.nats, bins, strict=True)],
+        "errors": [error * n for error, n in zip(evidence.errors, bins, strict=True)],
+        "effective": evidence.effective,
+        "accepted": evidence.accepted,
+        "converged": evidence.converged,
     }
 
 
@@ -162,20 +164,20 @@ def _words(values: Tensor) -> str:
     return f"{float(values.mean()):.1f} +- {standard_error(values):.1f}"
 
 
-def _print(found: dict[str, dict[str, Any]]) -> None:
-    print(f"\nnats a patch of {found[GAUSSIAN]['bins']:.0f} measured coefficients; +- standard error over patches")
+def _print(results: dict[str, dict[str, Any]]) -> None:
+    print(f"\nnats a patch of {results[GAUSSIAN]['bins']:.0f} measured coefficients; +- standard error over patches")
     print(f"{'posterior':<10} {'bound':>20} {'after the search':>20} {'amortisation gap':>18} {'weighted':>20} {'s a step':>9}")
-    for name, one in found.items():
-        gap = one["searched"] - one["bound"]
-        cells = [_words(one["bound"]), _words(one["searched"]), _words(gap), _words(one["weighted"])]
+    for name, one in results.items():
+        gap = one["refined"] - one["bound"]
+        cells = [_words(one["bound"]), _words(one["refined"]), _words(gap), _words(one["weighted"])]
         print(f"{name:<10} {cells[0]:>20} {cells[1]:>20} {cells[2]:>18} {cells[3]:>20} {one['seconds_a_step']:>9.2f}")
-    gained = {key: found[FLOW][key] - found[GAUSSIAN][key] for key in ("bound", "searched")}
-    print(f"the flow gains {_words(gained['bound'])} in the bound, {_words(gained['searched'])} after the search,")
+    gained = {key: results[FLOW][key] - results[GAUSSIAN][key] for key in ("bound", "refined")}
+    print(f"the flow gains {_words(gained['bound'])} in the bound, {_words(gained['refined'])} after the search,")
     print("by which its gaps are smaller, as the evidence is the same; the search moves m and s, not what the flow makes")
-    for name, one in found.items():
+    for name, one in results.items():
         evidence = one["evidence"]
         for patch, (nats, error) in enumerate(zip(evidence["nats"], evidence["errors"], strict=True) if evidence else ()):
-            left = nats - float(one["searched"][patch])
+            left = nats - float(one["refined"][patch])
             print(f"patch {patch}, from the {name} posterior: evidence {nats:.1f} +- {error:.1f}, approximation gap {left:.1f}")
         if evidence:
             state = "converged" if evidence["converged"] else "not converged"

@@ -8,8 +8,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Row:
-    """kind: vae, unet or fixed (nothing is trained). objective: of a U-Net. settings: over the preset, as for --set. model: the
-    row whose model is applied, of as many minutes and the same seed; or none, and one is trained.
+    """A row of the benchmark.
+
+    Attributes:
+        name: of the row.
+        kind: vae, unet or fixed (nothing is trained).
+        about: what it is, for the tables.
+        objective: of a U-Net.
+        settings: over the preset, as for --set.
+        model: the row whose model is applied, of the same minutes and seed; empty to train one.
     """
 
     name: str
@@ -40,10 +47,10 @@ ABLATIONS = (
     Row(
         "fixed_mask",
         "vae",
-        "no turning, nothing dropped but 10 % of bins",
+        "no rotations, nothing dropped but 10 % of bins",
         settings={"objective.rotations": "none", "objective.hide": False, "objective.rotated_fraction": 0.0},
     ),
-    Row("turned_mask", "vae", "turned masks, no second wedge dropped", settings={"objective.hide": False}),
+    Row("rotated_mask", "vae", "rotated masks, no second wedge dropped", settings={"objective.hide": False}),
     Row("completion_only", "vae", "one path: completion alone, no bound", settings={"objective.completion_fraction": 1.0}),
     Row("long_bound", "vae", "the bound from half of the steps on", settings={"objective.completion_fraction": 0.5}),
     Row("no_tolerance", "vae", "the likelihood allows for no error of the model", settings={"objective.tolerance": 0.0}),
@@ -88,10 +95,10 @@ FAMILY = (
         "WAE, MMD, the coarsest latents being q's means",
         settings={"objective.name": "wae", "objective.stochastic": False},
     ),
-    Row("beta_0", "vae", "plain autoencoder: nothing is paid for latents", settings={"objective.beta": 0.0}),
+    Row("beta_0", "vae", "plain autoencoder: no KL", settings={"objective.beta": 0.0}),
     Row("beta_0.1", "vae", "beta 0.1", settings={"objective.beta": 0.1}),
     Row("beta_4", "vae", "beta 4", settings={"objective.beta": 4.0}),
-    Row("free_bits", "vae", "a nat a patch and channel for nothing", settings={"objective.free_bits": 1.0}),
+    Row("free_bits", "vae", "one nat per patch and channel is not penalised", settings={"objective.free_bits": 1.0}),
     Row("cyclical", "vae", "beta rises four times", settings={"objective.cycles": 4}),
     Row("balanced", "vae", "levels balanced in the warm-up", settings={"objective.balance": True}),
     Row("flow", "vae", "q through a flow on the coarse levels", settings={"ladder.posterior": "flow"}),
@@ -118,6 +125,6 @@ ROWS = {row.name: row for row in (*COMPETITION, *ABLATIONS, *FAMILY)}
 
 
 def named(names: list[str]) -> list[str]:
-    """Names of rows for names of rows and of groups, each once. KeyError for one that is neither."""
-    found = [row for name in names for row in ([r.name for r in GROUPS[name]] if name in GROUPS else [ROWS[name].name])]
-    return list(dict.fromkeys(found))
+    """The rows that names of rows and of groups stand for, each once. KeyError for a name that is neither."""
+    rows = [row for name in names for row in ([r.name for r in GROUPS[name]] if name in GROUPS else [ROWS[name].name])]
+    return list(dict.fromkeys(rows))

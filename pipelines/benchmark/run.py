@@ -95,34 +95,34 @@ def _path(options: argparse.Namespace, name: str, row: str, seed: int) -> Path:
 
 
 def _made(options: argparse.Namespace, costs: dict[str, Cost], name: str, row: str, seed: int) -> str:
-    """Make one row, unless no time is left to begin it; returns what went wrong."""
+    """Make one row, unless no time is left to begin it; return the error as text, empty if there was none."""
     path = _path(options, name, row, seed)
     if time.monotonic() - BEGAN > options.until:
         print(f"{path.name}: not begun", flush=True)
         return ""
-    made = {"data": name, "row": row, "seed": seed, "jobs": options.jobs, "command": command_of(options, name, row, seed)}
+    about = {"data": name, "row": row, "seed": seed, "jobs": options.jobs, "command": command_of(options, name, row, seed)}
     task = (load(name, options.simulated), ROWS[row], options.minutes, seed, options.threads, options.out)
     try:
         # A process for each row: what one has used must not count for the next.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-            found = alone.submit(measured, *task, costs.get(kind_of(ROWS[row]))).result()
+            figures = alone.submit(measured, *task, costs.get(kind_of(ROWS[row]))).result()
     except Exception as error:  # One row that fails leaves the others to be made.
         return f"{path.name}: {type(error).__name__}: {error}"
-    write_text(path, json.dumps(found | made, indent=1) + "\n")
-    print(f"{path.name}: wedge {found['wedge']:.3f}, measured {found['measured']:.3f}", flush=True)
+    write_text(path, json.dumps(figures | about, indent=1) + "\n")
+    print(f"{path.name}: wedge {figures['wedge']:.3f}, measured {figures['measured']:.3f}", flush=True)
     return ""
 
 
 def costs_alone(options: argparse.Namespace, tasks: list[tuple[str, str, int]]) -> dict[str, Cost]:
-    """What a step costs, by kind of row, timed with nothing else at the same time: on the first data set, for all of them."""
+    """The cost of a step by kind of row, timed with nothing else running, on the first data set."""
     kinds = {kind_of(ROWS[row]): ROWS[row] for _, row, _ in reversed(tasks) if ROWS[row].kind != "fixed" and not ROWS[row].model}
     if not kinds:
         return {}
     subject = load(options.data[0], options.simulated)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-        found = alone.submit(costs_of, subject, list(kinds.values()), options.threads).result()
-    print("; ".join(f"{kind}: " + ", ".join(f"{k} {v:.4f} s" for k, v in cost.items()) for kind, cost in found.items()))
-    return found
+        costs = alone.submit(costs_of, subject, list(kinds.values()), options.threads).result()
+    print("; ".join(f"{kind}: " + ", ".join(f"{k} {v:.4f} s" for k, v in cost.items()) for kind, cost in costs.items()))
+    return costs
 
 
 def _options() -> argparse.Namespace:
@@ -171,8 +171,8 @@ def measured(
     else:
         restored = _vae(subject, row, config, budget, about, out)
     about |= {
-        "whole_cpu_s": round(time.process_time() - began, 1),
-        "whole_s": round(time.monotonic() - clock, 1),
+        "total_cpu_s": round(time.process_time() - began, 1),
+        "total_s": round(time.monotonic() - clock, 1),
         "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
         "commit": subprocess.run(
             ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
@@ -225,8 +225,8 @@ def _vae(subject: Subject, row: Row, config: RunConfig, budget: Budget, about: d
     else:
         ladder = _trained(subject, config, budget, about)
         save_model(model, Checkpoint(ladder, config.training.patch, about["steps"], config.objective.encoders, {}))
-    if hidden := [m.to(device) for m in hidden_data(subject, config)]:
-        about |= {"foresight": vars(validation_scores(ladder, hidden)), "elbo": _bound_of(ladder, hidden, config)}
+    if patches := [m.to(device) for m in validation_patches(subject, config)]:
+        about |= {"validation": vars(validation_scores(ladder, patches)), "elbo": _bound_of(ladder, patches, config)}
     began = time.process_time()
     how = replace(config.restoration, samples_out=config.restoration.samples, halves=False)
     restoration = Restorer(ladder, config.training.patch, how, device)(subject.tomogram)
@@ -237,17 +237,17 @@ def _vae(subject: Subject, row: Row, config: RunConfig, budget: Budget, about: d
     return restoration.mean
 
 
-def _bound_of(ladder: Ladder, hidden: list[Measurement], config: RunConfig) -> float:
+def _bound_of(ladder: Ladder, patches: list[Measurement], config: RunConfig) -> float:
     """The bound on held-out patches, in nats per measured coefficient."""
     bound_of = two_encoder_bound if config.objective.encoders == 2 else one_encoder_bound
-    found = []
+    bounds = []
     with torch.no_grad():
-        for number, m in enumerate(hidden):
+        for number, m in enumerate(patches):
             m = m.to(ladder.top.device)
             bound = bound_of(ladder, m, ladder.encode(m.input_masked, R), step_generator(0, number))
             figures = numbers(bound.figures())
-            found.append(figures["log_likelihood"] - figures["kl"])
-    return sum(found) / len(found)
+            bounds.append(figures["log_likelihood"] - figures["kl"])
+    return sum(bounds) / len(bounds)
 
 
 def _trained(subject: Subject, config: RunConfig, budget: Budget, about: dict[str, Any]) -> Ladder:
@@ -267,8 +267,8 @@ def _trained(subject: Subject, config: RunConfig, budget: Budget, about: dict[st
     return ladder
 
 
-def hidden_data(subject: Subject, config: RunConfig) -> list[Measurement]:
-    """The held-out patches, the same for every row, whatever a row hides, turns, or takes for its noise."""
+def validation_patches(subject: Subject, config: RunConfig) -> list[Measurement]:
+    """The held-out patches, the same for every row, whatever its masks, rotations and noise are."""
     return held_out(prepare(subject.tomogram, config.training.patch), config.training.patch)
 
 
@@ -282,15 +282,16 @@ def _unet(subject: Subject, row: Row, config: RunConfig, budget: Budget, about: 
     about |= {"steps": steps, "train_cpu_s": round(time.process_time() - start, 1)}
     about |= {"trial_s_per_step": cost}
     about |= {"parameters": sum(p.numel() for p in network.parameters()), "passes_twice": row.objective in TWICE}
-    about["foresight"] = vars(validation_scores_of(training.answer, hidden)) if (hidden := hidden_data(subject, config)) else None
+    patches = validation_patches(subject, config)
+    about["validation"] = vars(validation_scores_of(training.answer, patches)) if patches else None
     began = time.process_time()
-    found = regressed(network, subject.tomogram, config.training.patch, row.objective, device)
+    restored = regressed(network, subject.tomogram, config.training.patch, row.objective, device)
     about |= {"restore_cpu_s": round(time.process_time() - began, 1)}
-    # The better of the two by what was measured, as the truth says: rivals get their best.
-    kinds = {"raw": found.mean, "data-consistent": found.consistent}
+    # Rivals get the better of the two, by the correlation of the measured part with the truth.
+    kinds = {"raw": restored.mean, "data-consistent": restored.consistent}
     figures = {kind: scores(density, subject)["measured"] for kind, density in kinds.items()}
     best = max(figures, key=lambda kind: figures[kind])
-    about |= {"answer": best, "measured_by_answer": figures}
+    about |= {"density": best, "measured_by_density": figures}
     return kinds[best]
 
 

@@ -1,4 +1,4 @@
-"""What a row is worth: correlation with the truth by part, shell and cone, error bars, and how sharp its samples are."""
+"""The scores of a row: correlation with the truth by part, shell and cone, error bars, and how sharp its samples are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryovae.evaluate.fsc import CONES, angle_to_beam, centred_spectrum, regions
 from cryovae.physics.wedge import volume_mask
 from cryovae.restoration.restorer import Restoration
 
-# Of the power of a measured bin, what is taken for nothing.
+# The share of the power of a measured bin under which a bin counts as empty.
 EMPTY = 1e-9
 SHELLS = ((0.01, 0.05), (0.05, 0.1), (0.1, 0.15), (0.15, 0.2), (0.2, 0.3))
 
@@ -64,25 +64,25 @@ def scores(restored: torch.Tensor, subject: Subject) -> dict[str, Any]:
     }
 
 
-def sharpness(one: torch.Tensor, answer: torch.Tensor, subject: Subject) -> list[float]:
+def sharpness(one: torch.Tensor, mean: torch.Tensor, subject: Subject) -> list[float]:
     """Power of one sample in the wedge over that of the truth, by shell; the truth on the grey scale of what was measured."""
     truth = subject.truth
     wedge, seen = regions((truth.shape[0], truth.shape[1], truth.shape[2]), subject.tomogram.tilts)
     radius = fourier.radius(truth.shape)
-    x, s, y = (centred_spectrum(v) for v in (answer, one, truth))
+    x, s, y = (centred_spectrum(v) for v in (mean, one, truth))
     band = seen * ((radius > 0.01) & (radius < 0.2))
     scale = float(((x * y.conj()).real * band).sum() / (y.abs().square() * band).sum().clamp_min(1e-30))
-    found = []
+    ratios = []
     for low, high in SHELLS:
         part = wedge * ((radius > low) & (radius <= high))
         power = scale**2 * float((y.abs().square() * part).sum())
-        found.append(float((s.abs().square() * part).sum()) / max(power, 1e-30))
-    return found
+        ratios.append(float((s.abs().square() * part).sum()) / max(power, 1e-30))
+    return ratios
 
 
-def calibrated(found: Restoration, subject: Subject) -> dict[str, Any]:
-    """Whether the standard deviation is as large as the error, whole and by part."""
-    parts = calibration_by_part(found.mean, found.std, subject.truth, subject.tomogram.tilts, found.samples)
+def calibrated(restoration: Restoration, subject: Subject) -> dict[str, Any]:
+    """Error over standard deviation, and coverage: in all and by part."""
+    parts = calibration_by_part(restoration.mean, restoration.std, subject.truth, subject.tomogram.tilts, restoration.samples)
     return {
         name: {"rms_over_std": part.error_ratio, "coverage": {f"{k:g}": v for k, v in part.coverage.items()}}
         for name, part in parts.items()

@@ -46,24 +46,24 @@ PEAK_SIDE, PEAK_TIMES = {"cpu": 1536, "cuda": 8192}, 8
 
 def main() -> None:
     """Parse and run."""
-    given = _options()
+    options = _options()
     torch.set_flush_denormal(True)
-    device = torch.device(given.device)
-    if given.shape:
-        time_restore(given.preset, device, tuple(given.shape), given.samples)
+    device = torch.device(options.device)
+    if options.shape:
+        time_restore(options.preset, device, tuple(options.shape), options.samples)
         return
-    print(f"{_named(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads, preset {given.preset}")
-    if given.compare:
-        time_variants(given.preset, device, given.rounds, VARIANTS[given.compare])
+    print(f"{_named(device)}, torch {torch.__version__}, {torch.get_num_threads()} threads, preset {options.preset}")
+    if options.compare:
+        time_variants(options.preset, device, options.rounds, VARIANTS[options.compare])
         return
     kind = torch.bfloat16 if halved("auto", device) else torch.float32
     peak = matrix_peak(device, kind)
     print(f"matrix product, {str(kind).removeprefix('torch.')}: {peak / 1e9:.0f} GFLOP/s")
-    time_training(given.preset, device, given.rounds, peak)
-    for size in given.sizes:
+    time_training(options.preset, device, options.rounds, peak)
+    for size in options.sizes:
         # A process of its own: memory is measured as a peak.
-        words = ["--shape", *[str(size)] * 3, "--samples", str(given.samples), "--preset", given.preset]
-        subprocess.run([sys.executable, __file__, *words, "--device", given.device], check=True)
+        words = ["--shape", *[str(size)] * 3, "--samples", str(options.samples), "--preset", options.preset]
+        subprocess.run([sys.executable, __file__, *words, "--device", options.device], check=True)
 
 
 def _options() -> argparse.Namespace:
@@ -130,14 +130,14 @@ def time_training(name: str, device: torch.device, rounds: int, peak: float) -> 
         with FlopCounterMode(display=False) as counter:
             steps(trainer, 1)
         start = _clock(device)
-        found = [report.seconds for report in steps(trainer, rounds)]
+        timings = [report.seconds for report in steps(trainer, rounds)]
         seconds = (_clock(device) - start) / rounds
         voxels = batch * side**3 / seconds
         work = counter.get_total_flops()
         print(f"{phase}: {1 / seconds:.3g} steps/s, {voxels:.3g} voxels/s", end="")
         print(f", {work / 1e9:.0f} GFLOP a step, {100 * work / seconds / peak:.0f} % of the peak")
-        total = sum(sum(s.values()) for s in found)
-        print("  wall time: " + ", ".join(f"{p} {100 * sum(s.get(p, 0.0) for s in found) / total:.1f} %" for p in PARTS))
+        total = sum(sum(s.values()) for s in timings)
+        print("  wall time: " + ", ".join(f"{p} {100 * sum(s.get(p, 0.0) for s in timings) / total:.1f} %" for p in PARTS))
         print("  operations: " + ", ".join(f"{k} {100 * share:.1f} %" for k, share in kinds(trainer, device).items()))
         if completion_fraction == 1:
             alone = statistics.median(networks_alone(trainer, device, rounds))
@@ -145,16 +145,16 @@ def time_training(name: str, device: torch.device, rounds: int, peak: float) -> 
 
 
 def networks_alone(trainer: Trainer, device: torch.device, rounds: int) -> list[float]:
-    """Seconds for the networks of a completion step, there and back: nothing drawn, turned, transformed or updated."""
+    """Seconds for the networks of a completion step, forward and backward: nothing is drawn, rotated, transformed or updated."""
     ladder, config = trainer.ladder, trainer.config
-    given = torch.randn(config.batch, *[config.patch] * 3, device=device)
-    found = []
+    patches = torch.randn(config.batch, *[config.patch] * 3, device=device)
+    seconds = []
     for _ in range(rounds):
         ladder.zero_grad(set_to_none=True)
         start = _clock(device)
-        ladder.restore(ladder.encode(given, R), None).sum().backward()  # type: ignore[no-untyped-call]
-        found.append(_clock(device) - start)
-    return found
+        ladder.restore(ladder.encode(patches, R), None).sum().backward()  # type: ignore[no-untyped-call]
+        seconds.append(_clock(device) - start)
+    return seconds
 
 
 def kinds(trainer: Trainer, device: torch.device) -> dict[str, float]:
@@ -168,8 +168,8 @@ def kinds(trainer: Trainer, device: torch.device) -> dict[str, float]:
         kind = "FFT" if "fft" in key else "convolution" if "conv" in key or "gemm" in key or "xmma" in key else "rest"
         kind = "copies" if "memcpy" in key else kind
         spent[kind] += event.self_device_time_total if on_gpu else event.self_cpu_time_total
-    whole = max(sum(spent.values()), 1e-9)
-    return {kind: t / whole for kind, t in spent.items()}
+    total = max(sum(spent.values()), 1e-9)
+    return {kind: t / total for kind, t in spent.items()}
 
 
 def _laid_out(layout: torch.memory_format) -> Callable[[Ladder], None]:
@@ -206,7 +206,7 @@ def time_variants(name: str, device: torch.device, rounds: int, variants: dict[s
             for variant, trainer in trainers.items():
                 spent[variant] += [sum(report.seconds.values()) for report in steps(trainer, 1)]
         ratio = statistics.median(a / b for a, b in zip(*spent.values(), strict=True))
-        words = ", ".join(f"{variant} {statistics.median(found):.2f} s a step" for variant, found in spent.items())
+        words = ", ".join(f"{variant} {statistics.median(seconds):.2f} s a step" for variant, seconds in spent.items())
         print(f"{phase}: {words}, ratio {ratio:.2f} (median of {rounds} pairs)")
 
 

@@ -32,11 +32,11 @@ COLUMNS = (
 
 
 def rows_in(out: Path) -> dict[str, list[list[dict[str, Any]]]]:
-    """Finished rows by data set; those that differ in nothing but the seed stand together. Best first."""
+    """Data set to its finished rows, best first; rows that differ in the seed alone are one group."""
     groups: dict[tuple[str, str, float, str], list[dict[str, Any]]] = defaultdict(list)
     for path in sorted(out.glob("*.json")):
-        found = json.loads(path.read_text())
-        groups[found["data"], found["row"], found["minutes"], found["device"]].append(found)
+        record = json.loads(path.read_text())
+        groups[record["data"], record["row"], record["minutes"], record["device"]].append(record)
     tables: dict[str, list[list[dict[str, Any]]]] = defaultdict(list)
     for (data, *_), group in groups.items():
         tables[data].append(group)
@@ -66,7 +66,7 @@ def cells(group: list[dict[str, Any]]) -> list[str]:
         r["rms_wedge"], r["cover_wedge"] = wedge.get("rms_over_std"), wedge.get("coverage", {}).get("0.9")
         # Of one sample, 0.05 to 0.2 cycles per voxel: a mean of shells, as low ones hold most of the power.
         r["sharp"] = mean(r["sharpness"][1:4]) if r.get("sharpness") else None
-        r["held_out_correlation"] = (r.get("foresight") or {}).get("correlation")
+        r["held_out_correlation"] = (r.get("validation") or {}).get("correlation")
     first = group[0]
     trained = "steps" in first
     return [
@@ -113,12 +113,12 @@ class Line:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What another sitting replaces: the same row of as many minutes on the same device."""
+        """What identifies a row: its name, minutes and device. A later run of the same row replaces it."""
         return self.cells["row"], self.cells["min"], self.cells["on"]
 
     @property
     def wedge(self) -> float:
-        """What tables are sorted by."""
+        """The correlation in the wedge, by which tables are sorted."""
         return float(self.cells["wedge"].split()[0])
 
 
@@ -188,5 +188,5 @@ def _how(group: list[dict[str, Any]]) -> str:
     figures = f"[{shells}] ({cones})" if cones else f"[{shells}]"
     return (
         f"- `{first['row']}` {figures}: {first['about']}; `{first['command']}`, seed {seeds}, commit {first['commit']}, "
-        f"torch {first['torch']} on {first['device']}, {first['whole_s']:.0f} s of the clock"
+        f"torch {first['torch']} on {first['device']}, {first['total_s']:.0f} s of the clock"
     )

@@ -15,12 +15,12 @@ def test_the_template_documents_every_setting_at_its_usual_value():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("settings", "said"),
     [({"partiton": "gpu"}, "did you mean 'partition'"), ({"cpus": "8"}, "expected int"), ({"modules": "cuda"}, "list of texts")],
 )
-def test_what_is_not_understood_is_refused(given, said):
+def test_what_is_not_understood_is_refused(settings, said):
     with pytest.raises(InputError, match=said):
-        site_of(given, "site.toml")
+        site_of(settings, "site.toml")
 
 
 def test_what_a_job_asks_for(tmp_path):

@@ -83,10 +83,10 @@ def slurm():
         pytest.skip(f"no Slurm: {why}")
     # Not in pytest's folders: the path of a socket may be no longer than 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="slurm"))
-    found = LocalSlurm(folder)
+    started = LocalSlurm(folder)
     try:
-        found.start()
-        yield found
+        started.start()
+        yield started
     finally:
-        found.stop()
+        started.stop()
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""kill -9 at random moments: what has its final name is whole at any time, and --resume brings every run to its end."""
+"""kill -9 at random moments: what has its final name is complete at any time, and --resume brings every run to its end."""
 
 import json
 import multiprocessing
@@ -36,7 +36,7 @@ def _run(words):
     app(words)
 
 
-def _whole(path: Path) -> None:
+def _check_complete(path: Path) -> None:
     """Fails if a file that has its final name is not all there."""
     readers = {
         ".json": lambda: json.loads(path.read_text()),
@@ -57,18 +57,19 @@ def _check(folder: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         for path in folder.rglob("*") if folder.exists() else []:
-            # What has no final name yet begins with a dot; the shelf is for the run alone.
-            hidden = any(part.startswith(".") or part == "shelf" for part in path.relative_to(folder).parts)
-            if path.is_file() and not hidden:
-                _whole(path)
+            # What has no final name yet begins with a dot; arrays in a sub-folder are for the run alone.
+            parts = path.relative_to(folder).parts
+            temporary = len(parts) > 1 or parts[0].startswith(".")
+            if path.is_file() and not temporary:
+                _check_complete(path)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_killed_at_any_moment_it_resumes_to_the_same_end(tmp_path):
     table = make_set(tmp_path, steps=30, minutes=0.005)
-    given = ["--tilt-range", "-60", "60", "--preset", "quick", "--config", str(table.with_name("tiny.toml")), "--device", "cpu"]
-    words = ["restore", str(tmp_path / "TS_2.mrc"), *given, "--threads", "1", "--resume", "-o"]
+    options = ["--tilt-range", "-60", "60", "--preset", "quick", "--config", str(table.with_name("tiny.toml")), "--device", "cpu"]
+    words = ["restore", str(tmp_path / "TS_2.mrc"), *options, "--threads", "1", "--resume", "-o"]
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
 
@@ -107,8 +108,8 @@ def test_killed_at_any_moment_it_resumes_to_the_same_end(tmp_path):
         _same(folder, tmp_path / "whole")
 
 
-def _same(folder: Path, whole: Path) -> None:
-    weights, expected = load_file(folder / "model.safetensors"), load_file(whole / "model.safetensors")
+def _same(folder: Path, reference: Path) -> None:
+    weights, expected = load_file(folder / "model.safetensors"), load_file(reference / "model.safetensors")
     assert all(np.array_equal(weights[name], expected[name]) for name in expected)
     for kind in ("mean", "std"):
-        assert np.array_equal(mrcfile.read(folder / f"TS_2_{kind}.mrc"), mrcfile.read(whole / f"TS_2_{kind}.mrc"))
+        assert np.array_equal(mrcfile.read(folder / f"TS_2_{kind}.mrc"), mrcfile.read(reference / f"TS_2_{kind}.mrc"))

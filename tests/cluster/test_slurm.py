@@ -31,8 +31,8 @@ def words(tomograms, tmp_path_factory):
     profile = tmp_path_factory.mktemp("profile")
     text = (PROFILES / "slurm/config.yaml").read_text()
     (profile / "config.yaml").write_text(text.replace("status-checks: 20", "status-checks: 1"))
-    given = ["--profile", profile, "--site", tomograms.with_name("site.toml"), "--config", tomograms.with_name("tiny.toml")]
-    return [tomograms, "-o", tomograms.with_name("out"), *given, "--preset", "quick"]
+    options = ["--profile", profile, "--site", tomograms.with_name("site.toml"), "--config", tomograms.with_name("tiny.toml")]
+    return [tomograms, "-o", tomograms.with_name("out"), *options, "--preset", "quick"]
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +75,14 @@ def test_two_gpus_give_two_jobs_at_a_time_each_with_its_own(first, slurm, tomogr
         process = _record(out / name)["process"]
         about = slurm.job(process["slurm_job_id"])
         jobs[name] = (about["StartTime"], about["EndTime"], process["cuda_visible_devices"])
-    distributed_command = [
+    simultaneous = [
         (one, other)
         for one, (began, ended, _) in jobs.items()
         for other, (start, end, _) in jobs.items()
         if one < other and began < end and start < ended
     ]
-    assert distributed_command, jobs
-    assert all(jobs[one][2] != jobs[other][2] for one, other in distributed_command), jobs
+    assert simultaneous, jobs
+    assert all(jobs[one][2] != jobs[other][2] for one, other in simultaneous), jobs
     assert {gpu for _, _, gpu in jobs.values()} == {"0", "1"}
 
 

@@ -43,21 +43,21 @@ def folder(tmp_path: Path, simulation) -> Path:
 
 @pytest.mark.parametrize("row", list(rows.ROWS))
 def test_every_row_can_be_made(row: str) -> None:
-    found = rows.ROWS[row]
-    config = override(preset("quick"), dict(found.settings))
-    assert found.kind in ("vae", "unet", "fixed")
-    if found.kind == "unet":
-        assert found.objective in NAMES
+    made = rows.ROWS[row]
+    config = override(preset("quick"), dict(made.settings))
+    assert made.kind in ("vae", "unet", "fixed")
+    if made.kind == "unet":
+        assert made.objective in NAMES
     Ladder(config.ladder)
 
 
-def test_the_control_turns_about_the_beam_and_in_no_other_way(tomogram) -> None:
+def test_the_control_rotates_about_the_beam_and_in_no_other_way(tomogram) -> None:
     config = override(preset("quick"), dict(rows.ROWS["rotations_beam"].settings))
-    assert config.objective.rotated == 0
+    assert config.objective.rotated_fraction == 0
     prepared = prepare(tomogram, 16, objective=config.objective)
     beam = torch.tensor([1.0, 0.0, 0.0])
     assert all(torch.equal(g.matrix @ beam, beam) for g in prepared.orientations.rotations)
-    # Within 30 degrees of the beam, less the soft edge of a small patch, no such turn measures anything.
+    # Within 30 degrees of the beam, less the soft edge of a small patch, no such rotation measures anything.
     k, radius = fourier.frequencies((16, 16, 16)), fourier.radius((16, 16, 16))
     cone = (k[0].abs() > 0.95 * radius) & (radius > 0.25)
     assert cone.any()
@@ -71,22 +71,22 @@ def test_rows_with_24_rotations_have_those_that_keep_the_wedge(tomogram) -> None
     assert set(symmetry_rotations(tomogram.tilts)) <= set(orientations)
 
 
-def test_a_fixed_mask_neither_turns_nor_hides_the_wedge(tomogram) -> None:
+def test_a_fixed_mask_neither_rotates_nor_hides_the_wedge(tomogram) -> None:
     config = override(preset("quick"), dict(rows.ROWS["fixed_mask"].settings))
     tables = prepare(tomogram, 16, objective=config.objective).orientations
     assert len(tables.rotations) == 1
-    assert config.objective.rotated == 0
+    assert config.objective.rotated_fraction == 0
     assert tables.input_mask.min() == 1
 
 
 def test_simpler_noise_has_the_same_power_and_less_detail(tomogram) -> None:
-    found = estimate_noise(tomogram.density, tomogram.halves, tomogram.tilts)
-    radial, white = found.simplified("radial").table, found.simplified("white").table
-    assert torch.allclose(radial.mean((1, 2)), found.table.mean((1, 2)))
+    noise = estimate_noise(tomogram.density, tomogram.halves, tomogram.tilts)
+    radial, white = noise.simplified("radial").table, noise.simplified("white").table
+    assert torch.allclose(radial.mean((1, 2)), noise.table.mean((1, 2)))
     assert radial.std((1, 2)).max() < 1e-6
     assert white.unique().numel() == 1
-    assert found.table.min() <= white.max() <= found.table.max()
-    assert found.simplified("angular") is found
+    assert noise.table.min() <= white.max() <= noise.table.max()
+    assert noise.simplified("angular") is noise
 
 
 def test_nulls_have_the_noise_of_the_data_and_nothing_in_their_wedge(folder: Path) -> None:
@@ -104,8 +104,8 @@ def test_nulls_have_the_noise_of_the_data_and_nothing_in_their_wedge(folder: Pat
     assert abs(agreement) < 0.05
     # Bin by bin the halves share no power either: one noise is no copy of the other.
     powers = [fourier.transform(torch.from_numpy(half)).abs().square()[seen > 0] for half in halves]
-    whole = torch.stack([sum(powers), fourier.transform(torch.from_numpy(measured[0])).abs().square()[seen > 0]])
-    assert torch.isfinite(whole).all()
+    both = torch.stack([sum(powers), fourier.transform(torch.from_numpy(measured[0])).abs().square()[seen > 0]])
+    assert torch.isfinite(both).all()
     assert (torch.minimum(*powers) / torch.maximum(*powers)).mean() > 0.2
 
 
@@ -113,16 +113,16 @@ def test_figures_are_those_of_evaluate(folder: Path) -> None:
     subject = data.load("made", folder)
     rng = torch.Generator().manual_seed(0)
     density = subject.truth + 2 * subject.truth.std() * torch.randn(subject.truth.shape, generator=rng)
-    found, expected = scoring.scores(density, subject), score(density, subject.truth, subject.tomogram.tilts)
-    assert found["measured"] == pytest.approx(expected.measured.band, abs=1e-4)
-    assert found["wedge"] == pytest.approx(expected.wedge.band, abs=1e-4)
+    figures, expected = scoring.scores(density, subject), score(density, subject.truth, subject.tomogram.tilts)
+    assert figures["measured"] == pytest.approx(expected.measured.band, abs=1e-4)
+    assert figures["wedge"] == pytest.approx(expected.wedge.band, abs=1e-4)
 
 
 def test_groups_stand_for_their_rows() -> None:
-    found = rows.named(["vae", "family", "clipping"])
-    assert found[0] == "vae"
-    assert {"wae_mmd", "flow", "langevin", "cryogen1", "cryogen2", "clipping"} < set(found)
-    assert len(found) == len(set(found))
+    names = rows.named(["vae", "family", "clipping"])
+    assert names[0] == "vae"
+    assert {"wae_mmd", "flow", "langevin", "cryogen1", "cryogen2", "clipping"} < set(names)
+    assert len(names) == len(set(names))
     assert all(row.model in rows.ROWS for row in rows.ROWS.values() if row.model)
 
 
@@ -136,9 +136,9 @@ def test_a_truth_is_as_sharp_as_itself_whatever_its_grey_scale(folder: Path) -> 
     truth = torch.as_tensor(subject.truth)
     assert scoring.sharpness(3 * truth, 3 * truth, subject) == pytest.approx([1.0] * len(scoring.SHELLS), rel=1e-3)
     blurred = fourier.filtered(truth, (fourier.radius(truth.shape) < 0.1).float())
-    found = scoring.sharpness(blurred, truth, subject)
-    assert found[0] == pytest.approx(1.0, rel=1e-3)
-    assert max(found[2:]) < 1e-3
+    ratios = scoring.sharpness(blurred, truth, subject)
+    assert ratios[0] == pytest.approx(1.0, rel=1e-3)
+    assert max(ratios[2:]) < 1e-3
 
 
 def test_one_picture_shows_all_rows(folder: Path, tmp_path: Path) -> None:
@@ -152,9 +152,9 @@ def test_one_picture_shows_all_rows(folder: Path, tmp_path: Path) -> None:
 
 def test_an_empty_wedge_correlates_with_nothing(folder: Path) -> None:
     subject = data.load("made", folder)
-    found = scoring.scores(torch.from_numpy(subject.tomogram.density), subject)
-    assert found["wedge"] == 0
-    assert found["measured"] > 0.5
+    figures = scoring.scores(torch.from_numpy(subject.tomogram.density), subject)
+    assert figures["wedge"] == 0
+    assert figures["measured"] > 0.5
 
 
 def test_the_standard_error_is_how_far_chance_correlates(folder: Path) -> None:
@@ -172,16 +172,16 @@ def test_the_standard_error_is_how_far_chance_correlates(folder: Path) -> None:
 
 def test_shell_wiener_fills_nothing_and_denoises(folder: Path) -> None:
     subject = data.load("made", folder)
-    found = run.shell_wiener(subject)
-    mask = volume_mask(found.shape, subject.tomogram.tilts)
-    assert fourier.transform(found).abs()[mask == 0].max() < 1e-3
+    filtered = run.shell_wiener(subject)
+    mask = volume_mask(filtered.shape, subject.tomogram.tilts)
+    assert fourier.transform(filtered).abs()[mask == 0].max() < 1e-3
     before = scoring.scores(torch.from_numpy(subject.tomogram.density), subject)["measured"]
-    assert scoring.scores(found, subject)["measured"] > before
+    assert scoring.scores(filtered, subject)["measured"] > before
 
 
 def test_steps_fill_the_budget() -> None:
     config = override(preset("quick"), {"objective.completion_fraction": 0.5, "objective.refill_from": 1.0})
-    seconds = {"solo": 1.0, "bound": 3.0, "check_solo": 2.0, "check_bound": 4.0}
+    seconds = {"completion": 1.0, "bound": 3.0, "check_completion": 2.0, "check_bound": 4.0}
     steps = cost.steps_within(seconds, config, 10.0)
     spent = steps * 2.0 + cost.VALIDATIONS * 3.0
     assert 0.99 * 1200 < spent <= 1200
@@ -190,7 +190,7 @@ def test_steps_fill_the_budget() -> None:
 def test_results_keep_what_was_written_around_the_tables(tmp_path: Path) -> None:
     figures = {"wedge": 0.5, "measured": 0.9, "wedge_by_shell": [0.5], "cone_30": 0.4, "steps": 7, "train_cpu_s": 100.0}
     figures |= {"cones": {"0-30": {"wedge": 0.4, "measured": None}}, "restore_cpu_s": 3.0, "peak_memory_gb": 0.5}
-    about = {"about": "a row", "threads": 1, "commit": "abc", "torch": "2", "device": "cpu", "whole_s": 3.0, "minutes": 1.0}
+    about = {"about": "a row", "threads": 1, "commit": "abc", "torch": "2", "device": "cpu", "total_s": 3.0, "minutes": 1.0}
     made = figures | about | {"command": "python x"}
     for seed in (1, 2):
         record = made | {"data": "set", "row": "vae", "seed": seed, "wedge": 0.5 + 0.01 * seed}
@@ -217,16 +217,16 @@ def test_rows_of_other_sittings_stay_in_the_tables(tmp_path: Path) -> None:
     old += "| untouched | - | 0.100 | 0.3 |\n\nhow:\n\n- `vae` long ago\n- `vae` shorter\n- `untouched` made\n\n"
     results.write_text(f"before\n<!-- tables -->\n{old}<!-- tables -->\nafter\n")
     record = {"data": "set", "row": "vae", "minutes": 1.0, "seed": 1, "wedge": 0.5, "wedge_by_shell": [0.5], "steps": 7}
-    record |= {"about": "anew", "command": "python x", "commit": "abc", "torch": "2", "device": "cpu", "whole_s": 3.0}
+    record |= {"about": "anew", "command": "python x", "commit": "abc", "torch": "2", "device": "cpu", "total_s": 3.0}
     (tmp_path / "set-vae-1min-1.json").write_text(json.dumps(record))
     table.write_results(tmp_path, results)
-    found = table.written(results.read_text().split("<!-- tables -->")[1])["set"]
-    assert list(found) == [("vae", "30", "CPU"), ("vae", "1", "CPU"), ("untouched", "-", "-")]
-    assert found["vae", "30", "CPU"].cells["GB"] == "1.5"
-    assert found["vae", "30", "CPU"].cells["steps"] == "-"
-    assert found["vae", "30", "CPU"].how == "- `vae` long ago"
-    assert found["vae", "1", "CPU"].cells["wedge"] == "0.500"
-    assert "anew" in found["vae", "1", "CPU"].how
+    kept = table.written(results.read_text().split("<!-- tables -->")[1])["set"]
+    assert list(kept) == [("vae", "30", "CPU"), ("vae", "1", "CPU"), ("untouched", "-", "-")]
+    assert kept["vae", "30", "CPU"].cells["GB"] == "1.5"
+    assert kept["vae", "30", "CPU"].cells["steps"] == "-"
+    assert kept["vae", "30", "CPU"].how == "- `vae` long ago"
+    assert kept["vae", "1", "CPU"].cells["wedge"] == "0.500"
+    assert "anew" in kept["vae", "1", "CPU"].how
 
 
 def test_rows_of_one_kind_cost_the_same_and_fixed_ones_nothing() -> None:
