@@ -17,7 +17,7 @@ from cryovae.evaluate.diagnosis.diagnose import Diagnosis, Figure
 from cryovae.evaluate.diagnosis.information import LevelNats
 from cryovae.evaluate.diagnosis.place import Plane
 from cryovae.io.atomic import whole_file
-from cryovae.posterior.activity import LEAST_VARIANCE
+from cryovae.posterior.activity import MIN_ACTIVE_VARIANCE
 
 COLOURS = {"q": "tab:blue", "r": "tab:orange"}
 
@@ -45,7 +45,7 @@ def _bounds(axis: Any, found: Diagnosis) -> None:
     rows: list[tuple[str, Figure, str]] = [("Gaussian of the\nsame spectrum", found.gaussian, "black")]
     rows += [("bound of r", found.r.bound, COLOURS["r"])]
     rows += [("bound of q", found.q.bound, COLOURS["q"])] if found.q else []
-    rows += [("after the search", found.gaps.posterior_tiles, "tab:green")]
+    rows += [("after the search", found.gaps.refined, "tab:green")]
     rows += [(f"{most} weighted\ndraws{state}", found.gaps.importance[most], "tab:purple")]
     if found.gaps.evidence is not None:
         nats = found.gaps.evidence.nats
@@ -88,7 +88,7 @@ def _channels(axis: Any, levels: Sequence[LevelNats], role: str) -> None:
     for level in levels:
         nats = (level.kl.double().sum((0, 2, 3, 4)) / len(level.kl)).numpy()
         order = np.argsort(nats)[::-1]
-        active = (level.variance.numpy() > LEAST_VARIANCE)[order]
+        active = (level.variance.numpy() > MIN_ACTIVE_VARIANCE)[order]
         at = start + np.arange(len(nats))
         axis.bar(at[active], nats[order][active], color=COLOURS[role])
         axis.bar(at[~active], nats[order][~active], color="lightgray", edgecolor="gray")
@@ -106,7 +106,7 @@ def _information(axis: Any, found: Diagnosis) -> None:
     for number, (role, parts) in enumerate(found.levels.items()):
         at = np.arange(len(parts)) + 0.2 * (number - (len(found.levels) - 1) / 2)
         low = np.array([max(part.minibatch, 1e-2) for part in parts])
-        high = np.array([max(part.most, 1e-2) for part in parts])
+        high = np.array([max(part.upper_bound, 1e-2) for part in parts])
         axis.vlines(at, np.minimum(low, high), high, color=COLOURS[role], linewidth=6, alpha=0.5, label=role)
         axis.plot(at, low, "^", color=COLOURS[role])
         axis.plot(at, high, "v", color=COLOURS[role])

@@ -16,7 +16,8 @@ from cryovae.errors import InputError
 from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
 from cryovae.posterior.codes import Code, between, decoded, prior_code
-from cryovae.posterior.latent_map import LatentMap, Patches, mapped, side_of
+from cryovae.posterior.latent_map import LatentMap, Patches, mapped
+from cryovae.posterior.tiles import side_of
 from cryovae.report.contact_sheet import contact_sheet
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.progress import Watch
@@ -47,7 +48,7 @@ def sample_run(
     sheet = _free(output, name, count, overwrite)
     if source == PRIOR:
         size = voxel_size_in(run, voxel_size)
-        side = side_of(checkpoint.ladder, checkpoint.patch)
+        side = side_of(checkpoint.ladder.config, checkpoint.patch)
         ladder = checkpoint.ladder.to(device)
         code = prior_code(ladder, side, count, temperature, seed)
         densities = [decoded(ladder, [part[i : i + BATCH] for part in code]).cpu() for i in range(0, count, BATCH)]

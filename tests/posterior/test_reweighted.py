@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from cryovae.posterior.reweighted import Candidates, candidates
-from tests.evaluate.diagnosis.toy import LinearGaussian
-from tests.posterior.test_langevin import correlated, exact
+from tests.helpers.linear_gaussian import LinearGaussian, correlated, tempered_posterior
 
 COUNT = 40_000
 
@@ -22,7 +21,7 @@ def _drawn(toy, count, shift, widen, temperature=1.0):
 def test_the_mean_is_that_of_the_posterior_though_candidates_are_off(temperature):
     toy = correlated()
     found = _drawn(toy, COUNT, 0.2, 0.7, temperature)
-    expected = toy.w @ exact(toy, temperature)[0]
+    expected = toy.w @ tempered_posterior(toy, temperature)[0]
     # What is averaged is decoded.
     assert torch.allclose(found.mean()[0], expected, atol=0.02)
     assert not torch.allclose(found.densities.mean(0)[0], expected, atol=0.02)

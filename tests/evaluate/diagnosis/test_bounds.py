@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from cryovae.evaluate.diagnosis.ais import annealed
-from cryovae.evaluate.diagnosis.small import drawn_codes, ends
+from cryovae.evaluate.diagnosis.small import drawn_codes, log_densities
 from cryovae.models.distributions import DiagonalGaussian, kl_divergence
 from cryovae.posterior.importance import effective_sample_size, importance_bounds
 from cryovae.posterior.problem import drawn
 from cryovae.posterior.refinement import optimised
-from tests.evaluate.diagnosis.toy import LinearGaussian
+from tests.helpers.linear_gaussian import LinearGaussian
 
 COUNT = 4096
 TOY = LinearGaussian()
@@ -42,7 +42,7 @@ def test_the_bound_is_the_evidence_at_its_optimum():
 
 @pytest.mark.parametrize(("shift", "widen"), [(0.5, 0.0), (0.0, 1.0), (-0.4, -1.0)])
 def test_the_bound_lies_below_elsewhere_by_the_divergence_to_the_exact_posterior(shift, widen):
-    q, exact = (toy.posterior(0, None, None) for toy in (TOY.problem(shift, widen), TOY.problem()))
+    q, exact = TOY.q(shift, widen), TOY.q()
     found = drawn(MANY.problem(shift, widen), 1, 0)
     below = TOY.evidence() - _mean(found.bound_mean)
     assert (below > 0).all()
@@ -84,7 +84,7 @@ def test_annealing_finds_the_evidence_of_a_gaussian_to_a_tenth_of_a_nat(prior):
     start = torch.randn(start.shape, generator=generator, dtype=start.dtype) if prior else start
 
     def both(flat):
-        first, last = ends(problem, {0: flat.view(*flat.shape, 1, 1, 1)})
+        first, last = log_densities(problem, {0: flat.view(*flat.shape, 1, 1, 1)})
         return (-0.5 * flat.square().sum(1) if prior else first), last
 
     found = annealed(start, both, 40, generator, step=0.3)
