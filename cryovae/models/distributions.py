@@ -91,7 +91,7 @@ def soft_clamp(x: Tensor, limit: float) -> Tensor:
 
 
 def relative_to(prior: DiagonalGaussian, shift: Tensor, log_scale: Tensor) -> DiagonalGaussian:
-    """The prior shifted by ``shift`` of its standard deviations and widened by ``log_scale`` (Vahdat, Kautz 2020, NVAE, eq. 3)."""
+    """The prior shifted by ``shift`` standard deviations and widened by ``log_scale`` (Vahdat, Kautz 2020, NVAE, eq. 3)."""
     width = torch.exp(0.5 * prior.log_variance)
     mean = prior.mean + width * soft_clamp(shift, SHIFT_LIMIT)
     return DiagonalGaussian(mean, prior.log_variance + soft_clamp(log_scale, LOG_VARIANCE_LIMIT))

@@ -38,7 +38,7 @@ class ObjectiveConfig:
     """Settings of the objective.
 
     Attributes:
-        name: 'vae'; 'wae', which regularises the coarsest latents of a batch jointly (objectives/aggregate.py); or a deterministic
+        name: 'vae'; 'wae', which regularises a batch's coarsest latents jointly (objectives/aggregate.py); or a deterministic
             network with one of the losses in objectives/deterministic.py. All other fields apply to 'vae' and 'wae'.
         encoders: 2 for q and r (posterior matching); 1 for the simpler baseline in which r alone is the posterior.
         completion_fraction: Share of the steps, at the start, that train the completion term alone.

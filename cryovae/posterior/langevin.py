@@ -10,8 +10,8 @@ first half of a chain is discarded; in it the step size is adapted to an accepta
 In the second half it falls to LAST of that by a fixed schedule, so that pi is invariant. Without the acceptance test the chains
 would have a bias of order eta.
 
-Step, schedule, chains and score of the published sampler are not available. This is a reconstruction with the score of the trained
-ladder. At T = 1 pi is the Bayes posterior; any other T is a tempered one.
+Step, schedule, chains and score of the published sampler are not available. This is a reconstruction with the score of the
+trained ladder. At T = 1 pi is the Bayes posterior; any other T is a tempered one.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     c_i = A (e_i - <e>),        x(c) = G( <e> + A^T c )        or, about a patch,        x(c) = G( e_i + A^T (c - c_i) )
 
 e are codes in units of the prior (``codes``): whole grids of latents, not averages over a patch. An average says how much of
-something there is but not where, and decodes to a patch that is the same everywhere. In return, a particle and the same particle a
-few voxels away are different points. Latents finer than those of the map are the prior's mean given the coarser ones, or those of
-the patch.
+something there is but not where, and decodes to a patch that is the same everywhere. In return, a particle and the same particle
+a few voxels away are different points. Latents finer than those of the map are the prior's mean given the coarser ones, or those
+of the patch.
 
 The coarsest latents alone may explain almost nothing of a patch. The map therefore uses as many levels, from the coarsest, as
 explain the share MIN_SHARE of the variance of the decoded densities, and reports the shares.
@@ -77,7 +77,7 @@ class Patches:
         return code, density, level
 
     def decoded(self, code: Code, level: Tensor | float = 0.0) -> Tensor:
-        """Densities (batch, z, y, x) of codes on the grey scale of the tomogram, in main memory; level: standardised patch means."""
+        """Densities (batch, z, y, x) of codes on the tomogram's grey scale, in main memory; level: standardised patch means."""
         density = decoded(self.ladder, [part.to(self.device) for part in code])
         density = density + (level.to(self.device) if isinstance(level, Tensor) else level)
         return (density * self.prepared.scale + self.prepared.mean).cpu()
@@ -121,7 +121,7 @@ class LatentMap:
         return (flattened(code, self.finest) - self.mean) @ self.axes.T
 
     def at(self, point: Sequence[float], patch: Code | None = None) -> Code:
-        """The code at a point of the plane: relative to the mean of all patches, or to a patch, whose own point gives its own code."""
+        """The code at a point of the plane, relative to the mean of all patches or to a patch, whose own point is its code."""
         place = torch.tensor([list(point)], dtype=self.mean.dtype)
         if patch is None:
             return unflattened(self.mean + place @ self.axes, self.shapes, self.finest)

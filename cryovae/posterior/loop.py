@@ -16,7 +16,7 @@ MIN_SAMPLES = 4
 
 
 def loop_weights(samples: int, between: int) -> np.ndarray:
-    """Weights (frames, samples) of a loop with ``between`` frames from one sample to the next; one frame with fewer than MIN_SAMPLES."""
+    """Weights (frames, samples) of a loop with ``between`` frames from one sample to the next; 1 below MIN_SAMPLES."""
     order = [*range(0, samples, 2), *range(1, samples, 2)]
     steps = between if samples >= MIN_SAMPLES else 1
     weights = np.zeros((samples * steps, samples))

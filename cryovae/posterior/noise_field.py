@@ -1,8 +1,8 @@
 """N(0, I) for latents, indexed by absolute position: two tiles that share a latent share its noise.
 
-Averaging overlapping tiles then averages one sample with itself and does not reduce the standard deviation. The numbers are a hash
-of (seed, sample, level, channel, z, y, x) passed through the Box-Muller transform. Nothing is stored, and the numbers are the same
-on every device except for rounding in the transform.
+Averaging overlapping tiles then averages one sample with itself and does not reduce the standard deviation. The numbers are a
+hash of (seed, sample, level, channel, z, y, x) passed through the Box-Muller transform. Nothing is stored, and the numbers are
+the same on every device except for rounding in the transform.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
     r(z | u)  ->  r*(z | u, y)                          refinement (refinement.py), as many steps as early stopping allows
               ->  x = G(z), z ~ r*  |  sum_k w_k G(z_k)  |  Langevin chains from r*
 
-For each tile and each rotation g that keeps the wedge, the features of g u are those of an ordinary restoration, and the r of each
-level is moved. The density decoded from the means is the tile's mean, and samples use the same noise as without (noise_field.py).
-The bound scores all measured bins of the tile with mask and sigma^2 rotated by g; voxels outside the volume are not scored. A tile
-is finished in one go, so a volume is held for each sample. Noise, candidates and steps of chains are indexed by absolute position,
-so overlapping tiles share them. Each tile decides on its own which steps are accepted and which candidates count; where tiles
-differ, the blended samples vary a little less than those of a tile.
+For each tile and each rotation g that keeps the wedge, the features of g u are those of an ordinary restoration, and the r of
+each level is moved. The density decoded from the means is the tile's mean, and samples use the same noise as without
+(noise_field.py). The bound scores all measured bins of the tile with mask and sigma^2 rotated by g; voxels outside the volume are
+not scored. A tile is finished in one go, so a volume is held for each sample. Noise, candidates and steps of chains are indexed
+by absolute position, so overlapping tiles share them. Each tile decides on its own which steps are accepted and which candidates
+count; where tiles differ, the blended samples vary a little less than those of a tile.
 """
 
 from __future__ import annotations

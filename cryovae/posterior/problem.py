@@ -3,7 +3,7 @@
     L   = log p(y | G(z)) - sum_l KL( q(z_l | z_>l) || p(z_l | z_>l) )          z ~ q, the KL in closed form, or from z for a flow
     w   = log p(y | G(z)) + sum_l log p(z_l | z_>l) - log q(z_l | z_>l)         of the same z
 
-Both have the ELBO as their mean. L has less variance; w is the log-weight of importance weighting.
+Both have the ELBO as their mean. w is the log-weight of importance weighting.
 """
 
 from __future__ import annotations

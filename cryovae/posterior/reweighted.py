@@ -4,11 +4,11 @@
     w_k  ~  exp( -E(z_k) / gamma ) p(z_k) / q(z_k | y),     sum_k w_k = 1,    gamma = T sigma^2,   E / gamma = -log p(y | x_k) / T
     x    =  sum_k w_k x_k                                       1 / sum_k w_k^2: the effective sample size
 
-The published loss is not available. It is known that candidates of a reference distribution are reweighted by the Boltzmann factor
-of the cost of entropic transport, pi* ~ exp(-c / gamma), and averaged. This is a reconstruction: the reference is the amortised
-posterior, corrected by its density, the potential is constant, and the cost is the misfit of measured bins. At T = 1, where gamma
-is the noise variance, the target is the Bayes posterior; any other T is a tempered one. With the 10^4 to 10^6 coefficients of a
-patch, log-weights scatter by hundreds of nats and one candidate dominates.
+The published loss is not available. It is known that candidates of a reference distribution are reweighted by the Boltzmann
+factor of the cost of entropic transport, pi* ~ exp(-c / gamma), and averaged. This is a reconstruction: the reference is the
+amortised posterior, corrected by its density, the potential is constant, and the cost is the misfit of measured bins. At T = 1,
+where gamma is the noise variance, the target is the Bayes posterior; any other T is a tempered one. With the 10^4 to 10^6
+coefficients of a patch, log-weights scatter by hundreds of nats and one candidate dominates.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Candidates:
         return torch.einsum("kb,kb...->b...", self.weights.to(self.densities), self.densities)
 
     def drawn(self, quantiles: Tensor) -> Tensor:
-        """Candidates drawn by their weights, (count, batch, z, y, x): those at ``quantiles`` (count,) in [0, 1) of the summed weights.
+        """Candidates (count, batch, z, y, x) drawn by weight, at ``quantiles`` (count,) in [0, 1) of the summed weights.
 
         All tiles share the quantiles, as candidates of the same number share their noise.
         """

@@ -51,8 +51,8 @@ class SearchConfig:
             )
         if self.candidates < 2 or not 4 <= self.chain < LONGEST or self.orientations < 1:
             raise InputError(
-                f"candidates {self.candidates}, chain {self.chain} and orientations {self.orientations} found, expected candidates from 2, a "
-                f"chain of 4 to {LONGEST - 1} steps, orientations from 1"
+                f"candidates {self.candidates}, chain {self.chain} and orientations {self.orientations} found, expected "
+                f"candidates from 2, a chain of 4 to {LONGEST - 1} steps, orientations from 1"
             )
 
     @property

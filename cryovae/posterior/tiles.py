@@ -28,7 +28,7 @@ GPU_VOXELS = 2**21
 
 
 def side_of(config: LadderConfig, patch: int) -> int:
-    """Side of the tiles for patches of ``patch`` voxels: its half is a multiple of the coarsest stride, so tiles share latents."""
+    """Side of the tiles for a ``patch``, in voxels: its half is a multiple of the coarsest stride, so tiles share latents."""
     return int(-(-patch // (2 * config.stride)) * 2 * config.stride)
 
 
@@ -70,7 +70,7 @@ class TilePredictor:
 
     @torch.no_grad()
     def predict(self, data: Tensor, tilts: TiltGeometry, orientations: int = 1) -> Tensor:
-        """x decoded from r's means for a standardised (z, y, x) volume, the mean over up to ``orientations`` that keep the wedge."""
+        """x decoded from r's means for a standardised (z, y, x) volume, averaged over ``orientations`` that keep the wedge."""
         grid = self.grid(tuple(data.shape))
         blender = Blender(grid, data.device)
         rotations = symmetry_rotations(tilts)[:orientations]

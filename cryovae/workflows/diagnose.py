@@ -128,11 +128,11 @@ def print_diagnosis(diagnosis: Diagnosis, about: str, said: list[str]) -> None:
             )
         console.print(table)
     print(
-        "rate: nats per measured coefficient. by the mean: the part of the nats per patch that is due to the distance of the mean "
-        "from the\nprior's; the rest is due to the smaller width. information: nats per patch, between the minibatch estimate, at "
-        "most the logarithm of\nthe number of patches ('full': all patches are distinguished), and the KL to one fitted Gaussian a "
-        "channel. shuffled: the loss from\ngiving each patch the latents of another at that level, in nats per coefficient: of the "
-        "measured ones for q, of those hidden from r for r.\n"
+        "rate: nats per measured coefficient. by the mean: the part of the nats per patch that is due to the distance of the "
+        "mean from the\nprior's; the rest is due to the smaller width. information: nats per patch, between the minibatch "
+        "estimate, at most the logarithm of\nthe number of patches ('full': all patches are distinguished), and the KL to one "
+        "fitted Gaussian a channel. shuffled: the loss from\ngiving each patch the latents of another at that level, in nats per "
+        "coefficient: of the measured ones for q, of those hidden from r for r.\n"
     )
     for line in said:
         print(textwrap.fill(line, 118, initial_indent="- ", subsequent_indent="  "))

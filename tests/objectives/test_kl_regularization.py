@@ -105,7 +105,7 @@ def test_balance_is_for_the_warm_up_alone():
 
 
 @pytest.mark.parametrize("bound_of", [one_encoder_bound, two_encoder_bound])
-def test_what_is_reported_is_the_bound_whatever_is_charged(ladder, measurement, bound_of):
+def test_the_bound_is_reported_whatever_the_regularisation(ladder, measurement, bound_of):
     features = ladder.encode(measurement.input_masked, R)
     plain, mended = (
         bound_of(ladder, measurement, features, step_generator(0, 0), kl_regularization)

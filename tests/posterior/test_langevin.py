@@ -26,21 +26,21 @@ def walked(toy, temperature, steps=STEPS, shift=0.4):
 def test_chains_have_the_mean_and_covariance_of_the_posterior(temperature):
     """At the step to which they anneal, whatever it is: an unadjusted chain of such steps would be too wide."""
     toy = correlated(CHAINS)
-    found = walked(toy, temperature)
+    steps = walked(toy, temperature)
     mean, covariance = tempered_posterior(toy, temperature)
-    z = found[-1].state.codes[0].flatten(1)
+    z = steps[-1].state.codes[0].flatten(1)
     error = covariance.diagonal().sqrt() / CHAINS**0.5
     assert ((z.mean(0) - mean).abs() < 4.5 * error).all()
     assert torch.allclose(torch.cov(z.T), covariance, atol=0.12 * float(covariance.diagonal().max()))
-    kept = torch.stack([step.accepted for step in found if step.kept])
+    kept = torch.stack([step.accepted for step in steps if step.kept])
     # The step falls by half over those that are kept, so that more are accepted than at the one that was fitted.
     assert TARGET_ACCEPTANCE - 0.05 < float(kept.mean()) < 0.95
 
 
 def test_a_step_that_falls_short_of_the_posterior_is_seen_to_climb():
     """Started far off, the log-density still rises: what the record of a restoration warns of."""
-    found = walked(correlated(400), 1.0, steps=8, shift=25.0)
-    values = torch.stack([step.state.value.mean() for step in found if step.kept])
+    steps = walked(correlated(400), 1.0, steps=8, shift=25.0)
+    values = torch.stack([step.state.value.mean() for step in steps if step.kept])
     assert float(values[-1] - values[0]) > 1.0
 
 

@@ -36,7 +36,7 @@ def test_without_a_search_mean_and_samples_are_those_of_a_restoration(ladder, sm
     "settings",
     [{"refine": 3}, {"sampler": "reweighted", "candidates": 4, "temperature": 3.0}, {"sampler": "langevin", "chain": 4}],
 )
-def test_a_restoration_says_what_was_searched(ladder, small, settings):
+def test_a_restoration_reports_its_search(ladder, small, settings):
     restored = Restorer(ladder, SIDE, RestoreConfig(samples=2, samples_out=2, orientations=1, halves=False, **settings))(small)
     assert restored.search is not None
     assert torch.isfinite(restored.mean).all()

@@ -1,7 +1,7 @@
 """Annealed importance sampling: the evidence of a small model.
 
     log f_t = (1 - b_t) log f_0 + b_t log f_T,    b_0 = 0, b_T = 1
-    log w   = sum_t (b_t - b_t-1) ( log f_T - log f_0 )(z_t-1),        z_t from z_t-1 by Hamiltonian moves that leave f_t invariant
+    log w   = sum_t (b_t - b_t-1) ( log f_T - log f_0 )(z_t-1),        z_t from z_t-1 by moves that leave f_t invariant
     E w     = Z_T / Z_0                                                (Neal 2001; for decoders Wu et al. 2017)
 
 f_0 is normalised and can be drawn from: the posterior of an encoder, or the prior. f_T = p(y | G(z)) p(z), so that Z_T = p(y).

@@ -2,9 +2,9 @@
 
     F y(k) ~ N(0, S(|k|) + sigma^2(k)),    S = < |F y|^2 - sigma^2 > over measured bins of patches, by shell, not below 0
 
-It is the stationary Gaussian process, periodic on the patch, plus the noise. Its bins are independent: the log-likelihood is a sum
-over the measured bins, and it predicts nothing about the other bins. A restored density x is compared with it on target bins as
-N(F x, E(|k|) + sigma^2(k)), with the spectrum E of its error estimated as S is: only the mean differs.
+It is the stationary Gaussian process, periodic on the patch, plus the noise. Its bins are independent: the log-likelihood is a
+sum over the measured bins, and it predicts nothing about the other bins. A restored density x is compared with it on target bins
+as N(F x, E(|k|) + sigma^2(k)), with the spectrum E of its error estimated as S is: only the mean differs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _excess(m: Measurement, density: Tensor, mask: Tensor) -> Tensor:
 
 
 def gaussian_log_likelihood(m: Measurement, spectrum: Tensor, target: bool = False, restored: Tensor | None = None) -> Tensor:
-    """Log-likelihood in nats, (batch,), of all measured bins or of the ``target`` bins; spectrum: S by shell, or E of ``restored``."""
+    """Log-likelihood in nats, (batch,), of the measured or the ``target`` bins; spectrum: S by shell, or E of ``restored``."""
     prior = spectrum.to(m.data.device)[shell_of(m.data.shape[-3:]).to(m.data.device)]
     mask = m.target_mask if target else m.mask
     mean = torch.zeros_like(m.data) if restored is None else restored

@@ -8,7 +8,8 @@ For any fixed s, E KL(q || s) is at least the mutual information I(y; z_l). The 
 bound, except for the fit of s. The minibatch estimate is a lower bound (Oord et al. 2018; Hoffman, Johnson 2016); if it equals
 log N it only says that the patches can be told from each other.
 
-A channel is active if the variance of its posterior mean over patches and positions exceeds 0.01 of the prior's (Burda et al. 2016).
+A channel is active if the variance of its posterior mean over patches and positions exceeds 0.01 of the prior's (Burda et al.
+2016).
 """
 
 from __future__ import annotations
@@ -109,13 +110,13 @@ def fitted_information(q: Posterior, z: Tensor) -> float:
 
 
 def minibatch_information(z: Tensor, posteriors: Iterable[Posterior]) -> float:
-    """The minibatch estimate in nats per patch; z: a draw for each patch; posteriors: first the own ones, then those of others."""
+    """The minibatch estimate in nats per patch; z: a draw for each patch; posteriors: the own ones, then those of others."""
     densities = torch.stack([q.log_prob(z).double().sum((1, 2, 3, 4)) for q in posteriors])
     return float((densities[0] - torch.logsumexp(densities, 0) + log(len(densities))).mean())
 
 
 def by_position(levels: list[LevelNats], side: int, of_mean: bool = False) -> Tensor:
-    """Nats per voxel of all levels, (batch, z, y, x), each latent spread over its voxels; of_mean: only the part due to the means."""
+    """Nats per voxel of all levels, (batch, z, y, x); of_mean: only the part due to the means."""
     total = torch.zeros(len(levels[0].kl), side, side, side)
     for nats in levels:
         stride = 2**nats.level

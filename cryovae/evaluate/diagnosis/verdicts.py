@@ -16,10 +16,10 @@ LARGE_GAP = 0.03
 TWO_ENCODERS = (
     "how to read this: this model restores the density decoded from r's means. These, the decoder and the prior are trained by "
     "completion, on measured bins that are hidden from r. q is trained later, by the bound with fixed decoder and prior, and the "
-    "widths of r after q. So the bound of q shows how well q fits a model that was not made for it, noise included. The prior was "
-    "trained only as a part of that mean, and posteriors start narrower than it: most of the rate is due to their smaller width, "
-    "which is similar for all patches ('by the mean' is the rest). This is a choice of design, not a fault. The quality of the "
-    "restored density is shown by the held-out prediction."
+    "widths of r after q. So the bound of q shows how well q fits a model that was not made for it, noise included. The prior "
+    "was trained only as a part of that mean, and posteriors start narrower than it: most of the rate is due to their smaller "
+    "width, which is similar for all patches ('by the mean' is the rest). This is a choice of design, not a fault. The quality "
+    "of the restored density is shown by the held-out prediction."
 )
 ONE_ENCODER = "how to read this: r alone is the posterior, and the model is trained by the bound."
 
@@ -41,7 +41,7 @@ def _gaussian(diagnosis: Diagnosis, encoders: int) -> str:
     line = f"Gaussian of the same spectrum: {name} {comparison} (difference {figures}): as a density of patches, the model has "
     line += "learned nothing beyond the power spectrum."
     if encoders == 2:
-        line += " With two encoders the bound trains neither decoder nor prior: judge the restored density by the held-out prediction."
+        line += " With two encoders the bound trains neither decoder nor prior: see the held-out prediction instead."
     return line
 
 
@@ -49,7 +49,7 @@ def _held_out_prediction(diagnosis: Diagnosis) -> str:
     gain = diagnosis.held_out_prediction
     line = (
         f"held-out prediction: the restored density predicts measured bins that are hidden from r {gain.mean:+.4f} +- "
-        f"{gain.error:.4f} nats per hidden coefficient better than the Gaussian of the same spectrum, in which bins are independent"
+        f"{gain.error:.4f} nats per hidden coefficient better than the Gaussian of the same spectrum, whose bins are independent"
     )
     if gain.mean > 2 * gain.error:
         return line + ": this is what the model has learned."
@@ -71,20 +71,20 @@ def _level(level: LevelNats, masked_level: LevelNats, diagnosis: Diagnosis, enco
     if unused and is_unused(masked_level, diagnosis, "r"):
         return (
             f"{where}: collapsed: no channel of {channels} is active, the means account for {level.rate_of_mean:.3g} of "
-            f"{level.rate:.0f} nats per patch, and the latents of another patch lose {loss.mean:.1e} +- {loss.error:.0e} nats per "
-            f"coefficient. {advice(encoders)}"
+            f"{level.rate:.0f} nats per patch, and the latents of another patch lose {loss.mean:.1e} +- {loss.error:.0e} nats "
+            f"per coefficient. {advice(encoders)}"
         )
     if unused:
         return (
             f"{where}: r uses it ({masked_level.active} active channels; the latents of another patch lose {loss.mean:.4f} nats "
-            f"per hidden coefficient), q does not (no channel of {channels} active): not collapsed, as the restored density needs "
-            "it. To train q more, give the bound more steps (--set objective.completion_fraction=0.6) or each channel free nats "
-            "(objective.free_bits=10)."
+            f"per hidden coefficient), q does not (no channel of {channels} active): not collapsed, as the restored density "
+            "needs it. To train q more, give the bound more steps (--set objective.completion_fraction=0.6) or each channel free "
+            "nats (objective.free_bits=10)."
         )
     if masked_level.active == 0:
         return (
-            f"{where}: close to collapse: no channel of r varies by a tenth of the prior's width, but the latents of another patch "
-            f"lose {loss.mean:.4f} nats per coefficient. {advice(encoders)}"
+            f"{where}: close to collapse: no channel of r varies by a tenth of the prior's width, but the latents of another "
+            f"patch lose {loss.mean:.4f} nats per coefficient. {advice(encoders)}"
         )
     return None
 
@@ -100,20 +100,21 @@ def advice(encoders: int) -> str:
     if encoders == 2:
         return (
             "This is not due to the KL, which r's means never pay: finer levels hold all that completion needs. The restored "
-            "density needs no change. For a smaller model remove the level (0 in ladder.latents); to use it, narrow the finer ones."
+            "density needs no change. Remove the level for a smaller model (0 in ladder.latents), or narrow the finer ones."
         )
     return (
-        "Possible changes: a longer warm-up of the KL (--set objective.warmup=0.3), several cycles (objective.cycles=4), weights by "
-        "the nats of each level during the warm-up (objective.balance=true), free nats for each channel (objective.free_bits=10), a "
-        "smaller --beta, or fewer channels on finer levels. If it stays unused, remove the level (0 in ladder.latents)."
+        "Possible changes: a longer warm-up of the KL (--set objective.warmup=0.3), several cycles (objective.cycles=4), weights "
+        "by the nats of each level during the warm-up (objective.balance=true), free nats for each channel "
+        "(objective.free_bits=10), a smaller --beta, or fewer channels on finer levels. If it stays unused, "
+        "remove the level (0 in ladder.latents)."
     )
 
 
 def _amortisation(diagnosis: Diagnosis) -> str:
     gap = diagnosis.gaps.amortisation
     return (
-        f"amortisation gap: {gap.mean:.4f} +- {gap.error:.4f} nats per coefficient ({gap.mean * diagnosis.bins:.4g} nats per patch) "
-        "are gained by refining the posterior of each patch with frozen weights; this is a lower bound, as the refinement is short."
+        f"amortisation gap: {gap.mean:.4f} +- {gap.error:.4f} nats per coefficient ({gap.mean * diagnosis.bins:.4g} nats per "
+        "patch) are gained by refining the posterior of each patch with frozen weights; a lower bound, as refinement is short."
         + (" The gap is large: the encoder is far from optimal for this bound." if gap.mean > LARGE_GAP else "")
     )
 
@@ -136,8 +137,9 @@ def _approximation(diagnosis: Diagnosis) -> str:
     mean = sum(evidence.nats) / len(evidence.nats)
     state = "converged" if evidence.converged else "not converged"
     return (
-        f"{line}. Annealed importance sampling: evidence {mean:.4f}, {mean - gaps.refined.mean:+.4f} nats per coefficient from the "
-        f"bound after refinement, effective chains {evidence.effective:.1f}, {evidence.accepted:.0%} of moves accepted, {state}."
+        f"{line}. Annealed importance sampling: evidence {mean:.4f}, {mean - gaps.refined.mean:+.4f} nats per coefficient from "
+        f"the bound after refinement, effective chains {evidence.effective:.1f}, {evidence.accepted:.0%} of moves "
+        f"accepted, {state}."
     )
 
 

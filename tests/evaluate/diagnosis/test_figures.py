@@ -41,30 +41,30 @@ def test_the_gaussian_is_that_of_a_dense_covariance():
     signal = torch.rand(int(shell_of(shape).max()) + 1, dtype=torch.float64)
     noise = 0.3 + fourier.radius(shape).double()
     y = torch.randn(2, *shape, dtype=torch.float64)
-    whole = torch.ones_like(noise).expand(2, -1, -1, -1)
-    m = Measurement(y, y, y, whole, whole, noise.expand(2, -1, -1, -1))
+    all_bins = torch.ones_like(noise).expand(2, -1, -1, -1)
+    m = Measurement(y, y, y, all_bins, all_bins, noise.expand(2, -1, -1, -1))
     eye = torch.eye(count, dtype=torch.float64).view(count, *shape)
     covariance = fourier.filtered(eye, signal[shell_of(shape)] + noise).reshape(count, count)
     dense = torch.distributions.MultivariateNormal(torch.zeros(count, dtype=torch.float64), (covariance + covariance.T) / 2)
     assert torch.allclose(gaussian_log_likelihood(m, signal), dense.log_prob(y.flatten(1)), atol=1e-8)
 
 
-def test_the_spectrum_of_a_stationary_signal_is_found():
+def test_the_spectrum_of_a_stationary_signal_is_estimated():
     shape = (12, 12, 12)
     shell = shell_of(shape)
     torch.manual_seed(0)
     power = torch.exp(-torch.arange(float(shell.max()) + 1) / 3)
     clean = fourier.filtered(torch.randn(200, *shape), power[shell].sqrt())
     y = clean + 0.5 * torch.randn(200, *shape)
-    whole = torch.ones(200, *shell.shape)
-    m = Measurement(y, y, y, whole, whole, 0.25 * whole)
-    found = signal_power(m)
-    assert torch.allclose(found[1:7], power[1:7], rtol=0.1, atol=0.01)
-    # An answer that knows half of the signal leaves a quarter of its power, and foretells more than the spectrum alone.
+    all_bins = torch.ones(200, *shell.shape)
+    m = Measurement(y, y, y, all_bins, all_bins, 0.25 * all_bins)
+    spectrum = signal_power(m)
+    assert torch.allclose(spectrum[1:7], power[1:7], rtol=0.1, atol=0.01)
+    # A density with half of the signal leaves a quarter of its power, and predicts more than the spectrum alone.
     error = error_power(m, 0.5 * clean)
     assert torch.allclose(error[1:7], 0.25 * power[1:7], rtol=0.2, atol=0.01)
-    knowing, unknowing = gaussian_log_likelihood(m, error, True, 0.5 * clean), gaussian_log_likelihood(m, found, True)
-    assert float((knowing - unknowing).mean()) > 10
+    by_density, by_spectrum = gaussian_log_likelihood(m, error, True, 0.5 * clean), gaussian_log_likelihood(m, spectrum, True)
+    assert float((by_density - by_spectrum).mean()) > 10
 
 
 def test_information_is_none_without_data_and_full_where_patches_differ():
@@ -87,10 +87,10 @@ def test_the_nats_are_those_of_the_bound_wherever_they_are_added_up(ladder, meas
     assert 3 * levels[0].rate == pytest.approx(bound.kl[0].item(), rel=1e-4)
     assert all(bool((level.kl_of_mean <= level.kl + 1e-4).all()) for level in levels)
     assert float(by_position(levels, SIDE).sum()) == pytest.approx(3 * sum(level.rate for level in levels), rel=1e-4)
-    found = bound_on(ladder, measurement, Q, DiagnosisConfig(draws=3))
-    assert found.bound.mean == pytest.approx(-found.distortion.mean - found.rate.mean, rel=1e-5)
-    assert found == bound_on(ladder, measurement, Q, DiagnosisConfig(draws=3))
-    assert sum(found.rates.values()) == pytest.approx(found.rate.mean, rel=1e-5)
+    split = bound_on(ladder, measurement, Q, DiagnosisConfig(draws=3))
+    assert split.bound.mean == pytest.approx(-split.distortion.mean - split.rate.mean, rel=1e-5)
+    assert split == bound_on(ladder, measurement, Q, DiagnosisConfig(draws=3))
+    assert sum(split.rates.values()) == pytest.approx(split.rate.mean, rel=1e-5)
 
 
 @pytest.mark.parametrize("role", [Q, R])

@@ -38,9 +38,9 @@ def _with_flow(toy):
 @torch.no_grad()
 def test_weights_find_the_evidence_and_the_bound_lies_below():
     toy = LinearGaussian()
-    found = drawn(_with_flow(toy.repeated(COUNT)), 1, 0)
-    assert torch.allclose(found.bound[0].double(), found.log_weight[0], atol=1e-4)
-    weights = found.log_weight.view(COUNT, -1)
+    terms = drawn(_with_flow(toy.repeated(COUNT)), 1, 0)
+    assert torch.allclose(terms.bound[0].double(), terms.log_weight[0], atol=1e-4)
+    weights = terms.log_weight.view(COUNT, -1)
     below = toy.evidence() - weights.mean(0)
     assert (below > 0.05).all()
     assert torch.allclose(importance_bounds(weights)[-1].bound.double(), toy.evidence(), atol=0.1)
@@ -60,8 +60,8 @@ def test_annealing_from_it_finds_the_evidence_too():
     problem, generator = _with_flow(toy), torch.Generator().manual_seed(1)
     with torch.no_grad():
         start = drawn_codes(problem, generator)[0].flatten(1)
-    found = annealed(start, lambda flat: log_densities(problem, {0: flat.view(*flat.shape, 1, 1, 1)}), 20, generator, step=0.3)
-    assert found.evidence == pytest.approx(float(toy.evidence()[0]), abs=0.1)
+    result = annealed(start, lambda flat: log_densities(problem, {0: flat.view(*flat.shape, 1, 1, 1)}), 20, generator, step=0.3)
+    assert result.evidence == pytest.approx(float(toy.evidence()[0]), abs=0.1)
 
 
 def test_a_whole_diagnosis_of_a_small_model_with_a_flow(small, small_config):
@@ -74,11 +74,11 @@ def test_a_whole_diagnosis_of_a_small_model_with_a_flow(small, small_config):
     prepared = prepare(small, SIDE)
     m = measurement_of(prepared, select_patches(prepared, SIDE, 2, 0), SIDE)
     settings = DiagnosisConfig(draws=4, steps=3, temperatures=3, chains=3)
-    found = diagnose(ladder, m, signal_power(m), signal_power(m), 1, settings)
-    assert found.gaps.evidence is not None
-    assert found.r.bound.mean == pytest.approx(-found.r.distortion.mean - found.r.rate.mean, rel=1e-5)
-    assert any("approximation gap" in line for line in verdicts(found, 1))
+    diagnosis = diagnose(ladder, m, signal_power(m), signal_power(m), 1, settings)
+    assert diagnosis.gaps.evidence is not None
+    assert diagnosis.r.bound.mean == pytest.approx(-diagnosis.r.distortion.mean - diagnosis.r.rate.mean, rel=1e-5)
+    assert any("approximation gap" in line for line in verdicts(diagnosis, 1))
     # What a level costs is the same by channel and place as in the sum.
     (level,) = nats_by_level(ladder, m, R)
     assert level.kl.shape == (2, 4, 4, 4, 4)
-    assert level.rate == pytest.approx(found.r.rates[2] * found.bins, rel=0.1)
+    assert level.rate == pytest.approx(diagnosis.r.rates[2] * diagnosis.bins, rel=0.1)
