@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cryovae.api import load_model, read_tomogram, restore, save, simulate, train
     from cryovae.checkpoint import Checkpoint
     from cryovae.errors import InputError
-    from cryovae.evaluate.report import Assessment
+    from cryovae.evaluate.assessment import Assessment
     from cryovae.restoration.restorer import Restoration
     from cryovae.tomogram import TiltGeometry, Tomogram
 
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _TYPES = {
-    "Assessment": "cryovae.evaluate.report",
+    "Assessment": "cryovae.evaluate.assessment",
     "Checkpoint": "cryovae.checkpoint",
     "InputError": "cryovae.errors",
     "Restoration": "cryovae.restoration.restorer",

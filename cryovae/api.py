@@ -20,8 +20,8 @@ from cryovae.checkpoint import load_model as read_checkpoint
 from cryovae.config import RunConfig, override
 from cryovae.config import preset as settings_of_preset
 from cryovae.errors import InputError
+from cryovae.evaluate.assessment import Assessment, as_tensor, assess
 from cryovae.evaluate.fsc import BAND
-from cryovae.evaluate.report import Assessment, as_tensor, assess
 from cryovae.io.files import read_volume, write_volume
 from cryovae.io.load import load_tomogram
 from cryovae.io.orientation import as_stored, upright
@@ -32,8 +32,8 @@ from cryovae.simulation.simulate import simulate as simulate_halves
 from cryovae.tomogram import TiltGeometry, Tomogram
 from cryovae.workflows.orientation import is_unrotated
 from cryovae.workflows.progress import Watch
+from cryovae.workflows.restoration import train_on
 from cryovae.workflows.run_folder import RunFolder
-from cryovae.workflows.table import train_on
 
 __all__ = ["evaluate", "load_model", "read_tomogram", "restore", "save", "simulate", "train"]
 

@@ -1,7 +1,7 @@
-"""Diagonal Gaussians over latents, what any posterior has to offer, and the divergences between them.
+"""Distributions over latents, and the divergences between them.
 
 KL( N(m, s^2) || N(n, t^2) ) = 1/2 sum ( ((m - n)^2 + s^2) / t^2 - 1 - ln s^2 / t^2 )
-KL( q || p ) = E log q(z) - log p(z),  z ~ q                                       by one draw, where q is no Gaussian
+KL( q || p ) = E log q(z) - log p(z),  z ~ q                                estimated from one draw if q is not Gaussian
 """
 
 from __future__ import annotations
@@ -16,18 +16,36 @@ SHIFT_LIMIT, LOG_VARIANCE_LIMIT = 10.0, 7.0
 
 
 class Posterior(Protocol):
-    """A distribution over the latents of a level, (batch, channels, z, y, x): a DiagonalGaussian, or one that a flow pushed."""
+    """A distribution over the latents of one level, (batch, channels, z, y, x): a DiagonalGaussian or a FlowPosterior."""
 
     @property
     def mean(self) -> Tensor: ...
 
+    @property
+    def base(self) -> DiagonalGaussian: ...
+
     def sample(self, noise: Tensor) -> Tensor: ...
 
-    def log_densities(self, z: Tensor) -> Tensor: ...
+    def log_prob(self, z: Tensor) -> Tensor: ...
 
     def detach(self) -> Posterior: ...
 
-    def moved(self, shift: Tensor, widen: Tensor) -> Posterior: ...
+    def moved(self, move: Move) -> Posterior: ...
+
+    def within(self, prior: DiagonalGaussian) -> Posterior: ...
+
+
+@dataclass(frozen=True)
+class Move:
+    """A change of the posterior of one level; both fields are shaped as its mean, (batch, channels, z, y, x).
+
+    Attributes:
+        shift: Shift of the mean, in standard deviations of the posterior.
+        widen: Change of the log-variance.
+    """
+
+    shift: Tensor
+    widen: Tensor
 
 
 @dataclass(frozen=True)
@@ -37,25 +55,30 @@ class DiagonalGaussian:
     mean: Tensor
     log_variance: Tensor
 
+    @property
+    def base(self) -> DiagonalGaussian:
+        """Itself; the Gaussian that a flow transforms in a FlowPosterior."""
+        return self
+
     def sample(self, noise: Tensor) -> Tensor:
-        """mean + s * noise: differentiable in mean and variance; noise is N(0, I) of the same shape."""
+        """mean + s * noise, differentiable in mean and variance; noise is N(0, I) of the same shape."""
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def detach(self) -> DiagonalGaussian:
-        """The same distribution, without gradients."""
+        """The same distribution without gradients."""
         return DiagonalGaussian(self.mean.detach(), self.log_variance.detach())
 
-    def log_densities(self, z: Tensor) -> Tensor:
-        """log q(z) of each latent less 1/2 log 2 pi, (batch, channels, z, y, x)."""
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z) of each latent, (batch, channels, z, y, x), without the constant -1/2 log 2 pi."""
         return -0.5 * (standardised(z, self).square() + self.log_variance)
 
-    def moved(self, shift: Tensor, widen: Tensor) -> DiagonalGaussian:
-        """Moved by ``shift`` of its standard deviations, and widened by ``widen`` in its log-variance."""
+    def moved(self, move: Move) -> DiagonalGaussian:
+        """The distribution shifted and widened by ``move``."""
         width = torch.exp(0.5 * self.log_variance)
-        return DiagonalGaussian(self.mean + width * shift, self.log_variance + widen)
+        return DiagonalGaussian(self.mean + width * move.shift, self.log_variance + move.widen)
 
     def within(self, prior: DiagonalGaussian) -> DiagonalGaussian:
-        """The same mean, and no wider than ``prior``."""
+        """The same mean, no wider than ``prior``."""
         return DiagonalGaussian(self.mean, torch.minimum(self.log_variance, prior.log_variance))
 
     def __getitem__(self, rows: slice) -> DiagonalGaussian:
@@ -63,12 +86,12 @@ class DiagonalGaussian:
 
 
 def soft_clamp(x: Tensor, limit: float) -> Tensor:
-    """x for small |x|, levelling off smoothly at +-limit."""
+    """x for small |x|, saturating smoothly at +-limit."""
     return limit * torch.tanh(x / limit)
 
 
 def relative_to(prior: DiagonalGaussian, shift: Tensor, log_scale: Tensor) -> DiagonalGaussian:
-    """The prior moved by ``shift`` of its standard deviations and widened by ``log_scale`` (NVAE, eq. 3)."""
+    """The prior shifted by ``shift`` standard deviations and widened by ``log_scale`` (Vahdat, Kautz 2020, NVAE, eq. 3)."""
     width = torch.exp(0.5 * prior.log_variance)
     mean = prior.mean + width * soft_clamp(shift, SHIFT_LIMIT)
     return DiagonalGaussian(mean, prior.log_variance + soft_clamp(log_scale, LOG_VARIANCE_LIMIT))
@@ -89,17 +112,17 @@ def elementwise_kl(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
 
 
 def divergence(q: Posterior, p: DiagonalGaussian, z: Tensor) -> Tensor:
-    """KL(q || p) in nats, (batch,): in closed form, or where q is no Gaussian by z, a draw of q."""
+    """KL(q || p) in nats, (batch,): in closed form, or estimated from z, a draw of q, if q is not Gaussian."""
     return kl_divergence(q, p) if isinstance(q, DiagonalGaussian) else elementwise_divergence(q, p, z).sum((1, 2, 3, 4))
 
 
 def elementwise_divergence(q: Posterior, p: DiagonalGaussian, z: Tensor) -> Tensor:
-    """As ``divergence``, of each latent: (batch, channels, z, y, x)."""
+    """``divergence`` of each latent, (batch, channels, z, y, x)."""
     if isinstance(q, DiagonalGaussian):
         return elementwise_kl(q, p)
-    return q.log_densities(z).float() - p.log_densities(z).float()
+    return q.log_prob(z).float() - p.log_prob(z).float()
 
 
 def standardised(z: Tensor, p: DiagonalGaussian) -> Tensor:
-    """z in standard deviations of p, about its mean."""
+    """(z - mean) / standard deviation of p."""
     return (z - p.mean) * torch.exp(-0.5 * p.log_variance)

@@ -1,12 +1,12 @@
-"""A posterior that is no Gaussian: noise goes through a normalising flow before it is scaled and shifted.
+"""A posterior that is not Gaussian: noise passes through a normalising flow before it is scaled and shifted.
 
     z = m + s u,    u = T(e),    e ~ N(0, I)
     log q(z) = log N(e; 0, I) - log |det dT/de| - sum log s
 
 T is a chain of couplings (RealNVP; Dinh, Sohl-Dickstein, Bengio 2017): in each, half of the channels are scaled and shifted by
-what convolutions make of the other half and of the features, so that latents of one place and of its neighbours may depend on
-each other, which a diagonal Gaussian cannot say. Which half is a matter of channels, not of places: like any convolution T moves
-with its input, so that tiles that overlap agree. It starts as the identity. The transforms are zuko's.
+a convolutional network of the other half and of the features. Latents of one position and of its neighbours can therefore depend
+on each other, which a diagonal Gaussian cannot express. The halves are split by channel, not by position, so T is translation
+equivariant and overlapping tiles agree. T starts as the identity. The transforms are those of zuko.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from cryovae.errors import InputError
-from cryovae.models.distributions import DiagonalGaussian, standardised
+from cryovae.models.distributions import DiagonalGaussian, Move, standardised
 from cryovae.models.layers import convolution, zeroed
 
 COUPLINGS = 4
 
 
 def zuko_transforms() -> ModuleType:
-    """zuko.transforms. InputError if zuko is not installed.
+    """The module zuko.transforms; importing zuko disables the argument checks of torch.distributions, which are restored here.
 
-    Its import switches off the argument checks of all of torch.distributions, for whoever uses them: they are put back.
+    Raises:
+        InputError: zuko is not installed.
     """
     checks = Distribution._validate_args
     try:
@@ -46,7 +47,7 @@ def zuko_transforms() -> ModuleType:
 
 
 class CouplingFlow(nn.Module):
-    """features (batch, width, z, y, x) to the transform T of latents, channels last: (batch, z, y, x, latents) to the same."""
+    """Features (batch, width, z, y, x) to a transform T of latents with channels last, (batch, z, y, x, latents)."""
 
     def __init__(self, width: int, latents: int) -> None:
         super().__init__()
@@ -61,49 +62,60 @@ class CouplingFlow(nn.Module):
 
     def forward(self, features: Tensor) -> Any:
         masks = [getattr(self, f"kept{number}") for number in range(len(self.nets))]
-        given = [partial(_given, net, nnf.silu(features)) for net in self.nets]
+        couplings = [partial(_affine, net, nnf.silu(features)) for net in self.nets]
         transforms = zuko_transforms()
-        return transforms.ComposedTransform(*map(transforms.CouplingTransform, given, masks))
+        return transforms.ComposedTransform(*map(transforms.CouplingTransform, couplings, masks))
 
 
-def _given(net: nn.Module, features: Tensor, fixed: Tensor) -> Any:
-    """The transform of the other channels, given those that stay as they are, (batch, z, y, x, channels)."""
+def _affine(net: nn.Module, features: Tensor, fixed: Tensor) -> Any:
+    """The transform of half of the channels, conditioned on the ``fixed`` half, (batch, z, y, x, channels)."""
     transforms = zuko_transforms()
-    found = net(torch.cat((fixed.movedim(-1, 1), features), 1)).movedim(1, -1).to(fixed.dtype)
-    return transforms.DependentTransform(transforms.MonotonicAffineTransform(*found.chunk(2, -1)), 1)
+    parameters = net(torch.cat((fixed.movedim(-1, 1), features), 1)).movedim(1, -1).to(fixed.dtype)
+    return transforms.DependentTransform(transforms.MonotonicAffineTransform(*parameters.chunk(2, -1)), 1)
 
 
 @dataclass(frozen=True)
 class FlowPosterior:
-    """The distribution of z = m + s T(e). base: N(m, s^2), what z would be without the flow. still: it gets no gradients."""
+    """The distribution of z = m + s T(e).
+
+    Attributes:
+        base: N(m, s^2), the distribution of z if T is the identity.
+        transform: T, a zuko transform of latents with channels last.
+        detached: Whether gradients are off.
+    """
 
     base: DiagonalGaussian
     transform: Any
-    still: bool = False
+    detached: bool = False
 
     @cached_property
     def mean(self) -> Tensor:
-        """Where e = 0 goes, which stands for the mean: of a Gaussian it is."""
+        """The image of e = 0, which stands for the mean; for a Gaussian it is the mean."""
         return self.sample(torch.zeros_like(self.base.mean))
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Noise N(0, I) to latents, (batch, channels, z, y, x), differentiable in all parameters."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.still):
+        """Latents (batch, channels, z, y, x) from N(0, I) noise of that shape, differentiable in all parameters."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detached):
             return self.base.sample(self.transform(noise.movedim(1, -1)).movedim(-1, 1))
 
-    def log_densities(self, z: Tensor) -> Tensor:
-        """log q(z) less 1/2 log 2 pi a latent, (batch, channels, z, y, x): its sum is exact, and what the flow stretches at
-        a place is shared evenly among the channels there.
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log q(z) without -1/2 log 2 pi for each latent, (batch, channels, z, y, x).
+
+        The sum is exact. The log-determinant at a position is shared evenly among the channels there.
         """
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.still):
-            noise, stretched = self.transform.inv.call_and_ladj(standardised(z, self.base).movedim(1, -1))
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detached):
+            noise, log_determinant = self.transform.inv.call_and_ladj(standardised(z, self.base).movedim(1, -1))
             square = noise.movedim(-1, 1).square()
-            return stretched.unsqueeze(1) / z.shape[1] - 0.5 * (square + self.base.log_variance)
+            return log_determinant.unsqueeze(1) / z.shape[1] - 0.5 * (square + self.base.log_variance)
 
     def detach(self) -> FlowPosterior:
-        """The same distribution, without gradients."""
-        return replace(self, base=self.base.detach(), still=True)
+        """The same distribution without gradients."""
+        return replace(self, base=self.base.detach(), detached=True)
 
-    def moved(self, shift: Tensor, widen: Tensor) -> FlowPosterior:
-        """Moved by ``shift`` in units of s, and widened by ``widen`` in ln s^2; T is what it was."""
-        return replace(self, base=self.base.moved(shift, widen))
+    def moved(self, move: Move) -> FlowPosterior:
+        """The base moved; T stays the same."""
+        return replace(self, base=self.base.moved(move))
+
+    def within(self, prior: DiagonalGaussian) -> FlowPosterior:
+        """Itself: the width of a flow posterior is not limited."""
+        return self

@@ -1,16 +1,23 @@
-"""The ladder VAE: spatial latents from coarse to fine, a learned prior, and two encoders over the same states.
+"""The ladder VAE: spatial latents from coarse to fine, a learned prior, and two encoders that share one decoder.
 
-    z_L .. z_1 ~ p(z_L) prod p(z_l | z_>l),        x = G(z)
+    p(z) = p(z_L) prod_l p(z_l | z_>l),        x = G(z)
 
-The decoder's state h_l is a function of z_>l alone, so there is no path from the input to x but through z. From h_l come
-the prior p(z_l | z_>l), and, with the features of what an encoder saw, the posterior q and the partial posterior r.
+Symbols, used in all modules:
+
+    y   measured patch, with noise and missing wedge          x   decoded (restored) density
+    v   the patch as q sees it, all that was measured         u   the patch as r sees it, with the canonical wedge removed
+    z   latents; z_l at stride 2^l, l = 0 is the finest       e   latents in units of the prior, z = m + s e ("code")
+    q   q(z | v), full posterior                              r   r(z | u), masked posterior
+
+The decoder state h_l is a function of z_>l alone: there is no path from the input to x except through z. The prior
+p(z_l | z_>l) is computed from h_l; the posteriors are computed from h_l and the features of an encoder.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -20,29 +27,38 @@ from torch import Tensor, nn
 from cryovae.errors import InputError
 from cryovae.models.distributions import (
     DiagonalGaussian,
+    Move,
     Posterior,
     divergence,
     elementwise_divergence,
     relative_to,
     soft_clamp,
+    standardised,
 )
 from cryovae.models.encoder import Encoder
 from cryovae.models.flow import CouplingFlow, FlowPosterior
 from cryovae.models.layers import Blocks, convolution, zeroed
 
-# Where the log-variances of q and r start, against the prior's; and how far the prior's may go from 0. Unbounded, a large
-# state widens the prior, which widens the samples, which enlarges the state: it ran off to infinity within 150 steps.
+# Initial log-variance of q and r relative to the prior, and the limit of the prior's own log-variance. Without the limit a large
+# state widens the prior, which widens the samples, which enlarges the state: it diverged within 150 steps.
 FIRST_LOG_VARIANCE, PRIOR_LIMIT = -2.5, 2.0
 Q, R = 0, 1
 GAUSSIAN, FLOW = "gaussian", "flow"
 
+# One entry for each level, 0 the finest: noise or codes, (batch, channels, z / 2^l, y / 2^l, x / 2^l).
+ByLevel = Sequence[Tensor | None] | Mapping[int, Tensor | None]
+
 
 @dataclass(frozen=True)
 class LadderConfig:
-    """Sizes of the ladder: channels at strides 1, 2, 4, ..., latent channels at the same, residual blocks a level.
+    """Sizes of the ladder.
 
-    Without latent channels a level has blocks alone; with latents on one level only the ladder is a flat VAE.
-    posterior: 'gaussian', or 'flow': pushed by a flow on the ``flow_levels`` coarsest levels with latents (models/flow.py).
+    Attributes:
+        widths: Channels at strides 1, 2, 4, ...
+        latents: Latent channels at the same strides; 0 for a level without latents. With one level of latents it is a flat VAE.
+        blocks: Residual blocks of each level.
+        posterior: 'gaussian', or 'flow' for a normalising flow (models/flow.py).
+        flow_levels: Number of levels with a flow, the coarsest ones that have latents.
     """
 
     widths: tuple[int, ...] = (32, 64, 128, 256, 256)
@@ -60,15 +76,15 @@ class LadderConfig:
             raise InputError(f"latents {list(self.latents)} found, expected counts from 0, and latents on one level at least")
         if self.posterior not in (GAUSSIAN, FLOW):
             raise InputError(f"posterior '{self.posterior}' found, expected {GAUSSIAN} or {FLOW}")
-        if self.posterior == FLOW and (self.flow_levels < 1 or min(self.latents[level] for level in self.pushed) < 2):
+        if self.posterior == FLOW and (self.flow_levels < 1 or min(self.latents[level] for level in self.flow_indices) < 2):
             raise InputError(
                 f"posterior {FLOW} on {self.flow_levels} levels with latents {list(self.latents)} found, expected 1 level or "
                 "more with 2 latents or more each: half of them are moved by the other half"
             )
 
     @property
-    def pushed(self) -> list[int]:
-        """The levels whose posterior goes through a flow."""
+    def flow_indices(self) -> list[int]:
+        """The levels whose posterior has a flow."""
         stochastic = [level for level, latents in enumerate(self.latents) if latents]
         return stochastic[-self.flow_levels :] if self.posterior == FLOW else []
 
@@ -80,38 +96,142 @@ class LadderConfig:
 
 @dataclass(frozen=True)
 class LevelOutput:
-    """One level of a pass down the ladder: the prior over z_l, the distribution that z_l was taken from, and z_l."""
+    """One level of a pass down the ladder.
 
+    Attributes:
+        level: Number of the level, 0 the finest.
+        prior: p(z_l | z_>l).
+        posterior: The distribution of the pass at this level: q, r, or the prior itself.
+        latent: z_l, (batch, channels, z, y, x).
+        noise: The N(0, I) noise that z_l was made from; None if it is a mean or was given.
+        state: The decoder state h_l, (batch, width, z, y, x), if it was asked for.
+    """
+
+    level: int
     prior: DiagonalGaussian
-    chosen: Posterior
+    posterior: Posterior
     latent: Tensor
+    noise: Tensor | None = None
+    state: Tensor | None = None
 
     def kl(self) -> Tensor:
-        """KL(chosen || prior) in nats, (batch,)."""
-        return divergence(self.chosen, self.prior, self.latent)
+        """KL(posterior || prior) in nats, (batch,)."""
+        return divergence(self.posterior, self.prior, self.latent)
 
     def nats(self) -> Tensor:
-        """The same of each latent, (batch, channels, z, y, x)."""
-        return elementwise_divergence(self.chosen, self.prior, self.latent)
+        """KL(posterior || prior) of each latent, (batch, channels, z, y, x)."""
+        return elementwise_divergence(self.posterior, self.prior, self.latent)
+
+    def code(self) -> Tensor:
+        """The latents in units of the prior, e = (z - m) / s, (batch, channels, z, y, x)."""
+        return standardised(self.latent, self.prior)
+
+    def log_ratio(self) -> Tensor:
+        """log p(z) - log q(z) of each latent; from the noise of a Gaussian q, which is exact even if q is narrow."""
+        if self.noise is None or not isinstance(self.posterior, DiagonalGaussian):
+            return self.prior.log_prob(self.latent) - self.posterior.log_prob(self.latent)
+        return 0.5 * (self.noise.square() + self.posterior.log_variance - self.code().square() - self.prior.log_variance)
 
 
-Choice = Callable[[int, DiagonalGaussian, Tensor], tuple[Posterior, Tensor]]
+@dataclass(frozen=True)
+class LadderPass:
+    """A pass down the ladder.
+
+    Attributes:
+        density: x, (batch, z, y, x).
+        levels: The levels that have latents, coarse to fine.
+    """
+
+    density: Tensor
+    levels: tuple[LevelOutput, ...]
+
+
+@dataclass(frozen=True)
+class LadderDistribution:
+    """The prior p(z), or a posterior q(z | v) or r(z | u), over the latents of all levels.
+
+    Attributes:
+        ladder: The model.
+        shape: (z, y, x) of the densities.
+        batch: Number of patches.
+        features: Features of the encoder, fine to coarse; None for the prior.
+        role: Q or R: the encoder whose heads are used.
+        moves: Move of the posterior of each level, or None.
+        within_prior: Limit the width of each Gaussian level to that of the prior.
+    """
+
+    ladder: Ladder
+    shape: Sequence[int]
+    batch: int
+    features: Sequence[Tensor] | None = None
+    role: int = R
+    moves: Mapping[int, Move] | None = None
+    within_prior: bool = False
+
+    def moved(self, moves: Mapping[int, Move] | None) -> LadderDistribution:
+        """The same posterior with the ``moves`` of its levels."""
+        return replace(self, moves=moves)
+
+    def mean(self) -> LadderPass:
+        """A pass with the mean of each level as its latents."""
+        return self._top_down([None] * len(self.ladder.levels))
+
+    def sample(self, noise: ByLevel, keep_states: bool = False) -> LadderPass:
+        """A pass with z_l drawn by N(0, I) ``noise`` of level l; the mean where the noise is None."""
+        return self._top_down(noise, keep_states=keep_states)
+
+    def at(self, codes: ByLevel) -> LadderPass:
+        """A pass with z_l given in units of the prior; the code of the level's mean where it is None."""
+        return self._top_down(codes, are_codes=True)
+
+    def draw_noise(self, generator: torch.Generator) -> list[Tensor]:
+        """N(0, I) of each level, fine to coarse, drawn from coarse to fine."""
+        return self.ladder.draw_noise(self.shape, self.batch, generator)
+
+    def at_level(self, level: int, state: Tensor, prior: DiagonalGaussian) -> Posterior:
+        """The distribution of z_l for a decoder state and the prior of that state."""
+        if self.features is None:
+            return prior
+        block = self.ladder.level(level)
+        with self.ladder.autocast():
+            posterior = (block.masked_posterior if self.role == R else block.posterior)(state, self.features[level], prior)
+            posterior = posterior if self.moves is None else posterior.moved(self.moves[level])
+            return posterior.within(prior) if self.within_prior else posterior
+
+    def _top_down(self, noise: ByLevel, are_codes: bool = False, keep_states: bool = False) -> LadderPass:
+        ladder = self.ladder
+        outputs: list[LevelOutput] = []
+        with ladder.autocast():
+            state = ladder.initial_state(self.shape, self.batch)
+            for level in range(len(ladder.levels) - 1, -1, -1):
+                block, state = ladder.level(level), ladder.upsampled(state, level)
+                latent: Tensor | None = None
+                if block.latents:
+                    prior = block.prior_of(state)
+                    posterior, e = self.at_level(level, state, prior), noise[level]
+                    if are_codes:
+                        latent, e = prior.sample(standardised(posterior.mean, prior) if e is None else e), None
+                    else:
+                        latent = posterior.mean if e is None else posterior.sample(e)
+                    outputs.append(LevelOutput(level, prior, posterior, latent, e, state if keep_states else None))
+                state = block(state, latent)
+            return LadderPass(ladder.decoded(state), tuple(outputs))
 
 
 class Head(nn.Module):
-    """State and features to a posterior over z_l, relative to the prior; starts at its mean, and narrower.
+    """State and features to a posterior over z_l, relative to the prior.
 
-    Started as wide as the prior, a latent would be all noise, and the decoder would learn to ignore it before it carries
-    anything.
+    It starts at the mean of the prior and narrower. With the prior's width, latents would be pure noise at first and the decoder
+    would learn to ignore them.
     """
 
-    def __init__(self, width: int, latents: int, kernel: int, pushed: bool) -> None:
+    def __init__(self, width: int, latents: int, kernel: int, has_flow: bool) -> None:
         super().__init__()
         self.merge = convolution(2 * width, width, kernel)
         self.shift = zeroed(convolution(width, latents, 1))
         self.scale = zeroed(convolution(width, latents, kernel))
         nn.init.constant_(self.scale.bias, FIRST_LOG_VARIANCE)  # type: ignore[arg-type]
-        self.flow = CouplingFlow(width, latents) if pushed else None
+        self.flow = CouplingFlow(width, latents) if has_flow else None
 
     def forward(self, state: Tensor, features: Tensor, prior: DiagonalGaussian) -> Posterior:
         merged = nnf.silu(self.merge(nnf.silu(torch.cat((state, features), 1))))
@@ -123,19 +243,20 @@ class Head(nn.Module):
 
 
 class Level(nn.Module):
-    """One stride of the decoder: state, latent if there is one, blocks. pushed: Q or R, whose posterior goes through a flow."""
+    """One level of the decoder: its latents, if any, enter the state, then residual blocks. flow_role: whose head has a flow."""
 
-    def __init__(self, width: int, latents: int, blocks: int, kernel: int, pushed: int | None = None) -> None:
+    def __init__(self, width: int, latents: int, blocks: int, kernel: int, flow_role: int | None = None) -> None:
         super().__init__()
         self.latents = latents
         if latents:
             self.prior = zeroed(convolution(width, 2 * latents, 1))
-            self.posterior = Head(width, latents, kernel, pushed == Q)
-            self.masked_posterior = Head(width, latents, kernel, pushed == R)
+            self.posterior = Head(width, latents, kernel, flow_role == Q)
+            self.masked_posterior = Head(width, latents, kernel, flow_role == R)
             self.enter = convolution(latents, width, 1)
         self.blocks = Blocks(width, blocks)
 
-    def prior_given(self, state: Tensor) -> DiagonalGaussian:
+    def prior_of(self, state: Tensor) -> DiagonalGaussian:
+        """p(z_l | z_>l) for the state of z_>l."""
         mean, log_variance = self.prior(nnf.silu(state)).float().chunk(2, 1)
         return DiagonalGaussian(mean, soft_clamp(log_variance, PRIOR_LIMIT))
 
@@ -146,11 +267,14 @@ class Level(nn.Module):
 class Ladder(nn.Module):
     """The generative model p(z), x = G(z), and its encoders. Densities are (batch, z, y, x), sides multiples of ``stride``.
 
-    encoders: 2 for q and r, 1 where r alone is the posterior. It says which of them a flow pushes, if one does: the one that
-    the bound trains. With two, r stays Gaussian, as its mean is what completion made it.
+    Attributes:
+        config: Sizes.
+        mixed: Run convolutions in bfloat16. Weights, means, log-variances, latents and densities are float32 in any case.
 
-    ``mixed``: whether convolutions run in bfloat16. Means, log-variances, latents and densities are float32 in any case, and so
-    are the weights.
+    Args:
+        config: Sizes.
+        encoders: 2 for q and r, 1 if r alone is the posterior. The bound trains q, or r if it is alone, and a flow belongs to
+            that one. With two encoders r stays Gaussian, as its mean is trained by completion.
     """
 
     mixed = False
@@ -158,11 +282,11 @@ class Ladder(nn.Module):
     def __init__(self, config: LadderConfig, encoders: int = 2) -> None:
         super().__init__()
         self.config = config
-        pushed = R if encoders == 1 else Q
+        flow_role = R if encoders == 1 else Q
         widths = config.widths
         self.encoder = Encoder(widths, config.blocks)
         self.levels = nn.ModuleList(
-            Level(width, latents, config.blocks, 1 if index == 0 else 3, pushed if index in config.pushed else None)
+            Level(width, latents, config.blocks, 1 if index == 0 else 3, flow_role if index in config.flow_indices else None)
             for index, (width, latents) in enumerate(zip(widths, config.latents, strict=True))
         )
         self.up = nn.ModuleList(convolution(coarse, fine, 1) for fine, coarse in itertools.pairwise(widths))
@@ -171,18 +295,54 @@ class Ladder(nn.Module):
         with torch.no_grad():
             self.out.weight.mul_(0.02)
 
-    def level(self, index: int) -> Level:
-        """The level at stride 2^index."""
-        return cast(Level, self.levels[index])
+    def encode(self, density: Tensor, role: int) -> list[Tensor]:
+        """Features of the encoder Q or R, fine to coarse."""
+        with self.autocast():
+            return list(self.encoder(density, torch.full((len(density),), role, device=density.device)))
+
+    def prior(self, shape: Sequence[int], batch: int) -> LadderDistribution:
+        """p(z) for ``batch`` densities of ``shape``."""
+        return LadderDistribution(self, shape, batch)
+
+    def posterior(self, features: Sequence[Tensor], role: int) -> LadderDistribution:
+        """q(z | v) or r(z | u) from the features of the encoder Q or R."""
+        return LadderDistribution(self, features[0].shape[-3:], len(features[0]), features, role)
+
+    def restore(self, features: list[Tensor], noise: ByLevel | None) -> Tensor:
+        """x (batch, z, y, x) decoded from r: a sample for N(0, I) ``noise`` by level, or from the means of r without noise.
+
+        Samples are drawn no wider than p(z_l | z_>l), as seeing a part of a patch cannot make its latents less certain. Matching
+        can make r wider, by 1000 in variance, where the means of q and r differ; the decoder has never seen such latents.
+        """
+        r = self.posterior(features, R)
+        return (r.mean() if noise is None else replace(r, within_prior=True).sample(noise)).density
+
+    def restore_pair(self, features: list[Tensor], noise: Sequence[Tensor]) -> Tensor:
+        """Two samples with opposite noise, (2, batch, z, y, x), in one pass."""
+        twice = [torch.cat((f, f)) for f in features]
+        opposite = [torch.cat((e, -e)) for e in noise]
+        return self.restore(twice, opposite).unflatten(0, (2, len(features[0])))
+
+    def latent_shapes(self, shape: Sequence[int]) -> list[tuple[int, int, int, int]]:
+        """(channels, z, y, x) of the latents for densities of ``shape``, fine to coarse."""
+        return [
+            (latents, shape[0] >> level, shape[1] >> level, shape[2] >> level)
+            for level, latents in enumerate(self.config.latents)
+        ]
+
+    def draw_noise(self, shape: Sequence[int], batch: int, generator: torch.Generator) -> list[Tensor]:
+        """N(0, I) for ``batch`` densities of ``shape``, fine to coarse, drawn from coarse to fine."""
+        shapes = reversed(self.latent_shapes(shape))
+        return [torch.randn((batch, *latent), generator=generator).to(self.top.device) for latent in shapes][::-1]
 
     def init_q_from_r(self) -> None:
-        """Let q start from what r has learned: the same head, the same role. From then on each learns for itself."""
+        """Copy the heads and the role of r to q, which then learns on its own."""
         with torch.no_grad():
             self.encoder.role[Q] = self.encoder.role[R]
         for index in self._stochastic():
-            # A flow has only one of them.
+            # Only one of the two heads has a flow.
             self.level(index).posterior.load_state_dict(
-                self.level(index).masked_posterior.state_dict(), index not in self.config.pushed
+                self.level(index).masked_posterior.state_dict(), index not in self.config.flow_indices
             )
 
     def posterior_parameters(self) -> list[nn.Parameter]:
@@ -190,71 +350,32 @@ class Ladder(nn.Module):
         return [p for index in self._stochastic() for p in self.level(index).posterior.parameters()]
 
     def spread_parameters(self) -> list[nn.Parameter]:
-        """What says how sure r is, which posterior matching trains; the rest of r's heads says where it lies."""
+        """The parameters of r's widths, which posterior matching trains; the rest of r's heads sets its means."""
         return [p for index in self._stochastic() for p in self.level(index).masked_posterior.scale.parameters()]
 
     def _stochastic(self) -> list[int]:
         """The levels that have latents, fine to coarse."""
         return [index for index, latents in enumerate(self.config.latents) if latents]
 
-    def latent_shapes(self, shape: Sequence[int]) -> list[tuple[int, int, int, int]]:
-        """(channels, z, y, x) of the latents, fine to coarse, for densities of ``shape``."""
-        return [
-            (latents, shape[0] >> level, shape[1] >> level, shape[2] >> level)
-            for level, latents in enumerate(self.config.latents)
-        ]
+    def level(self, index: int) -> Level:
+        """The level at stride 2^index."""
+        return cast(Level, self.levels[index])
 
-    def top_down(self, shape: Sequence[int], batch: int, choose: Choice) -> tuple[Tensor, list[LevelOutput]]:
-        """Go down the ladder: at each level ``choose(level, prior, state)`` gives a distribution and z_l.
+    def initial_state(self, shape: Sequence[int], batch: int) -> Tensor:
+        """The state at the coarsest level, (batch, width, z, y, x), the same everywhere."""
+        side = [size >> (len(self.levels) - 1) for size in shape]
+        return self.top.view(1, -1, 1, 1, 1).expand(batch, -1, *side)
 
-        Returns x (batch, *shape) and the rungs, coarse to fine.
-        """
-        with self._autocast():
-            return self._top_down(shape, batch, choose)
+    def upsampled(self, state: Tensor, level: int) -> Tensor:
+        """The state of the next coarser level on the grid of ``level``; the coarsest level keeps its initial state."""
+        if level == len(self.levels) - 1:
+            return state
+        return nnf.interpolate(self.up[level](state), scale_factor=2.0, mode="nearest")
 
-    def _top_down(self, shape: Sequence[int], batch: int, choose: Choice) -> tuple[Tensor, list[LevelOutput]]:
-        coarsest = len(self.levels) - 1
-        side = [size >> coarsest for size in shape]
-        state = self.top.view(1, -1, 1, 1, 1).expand(batch, -1, *side)
-        outputs: list[LevelOutput] = []
-        for level in range(coarsest, -1, -1):
-            block = self.level(level)
-            if level < coarsest:
-                state = nnf.interpolate(self.up[level](state), scale_factor=2.0, mode="nearest")
-            latent = None
-            if block.latents:
-                prior = block.prior_given(state)
-                chosen, latent = choose(level, prior, state)
-                outputs.append(LevelOutput(prior, chosen, latent))
-            state = block(state, latent)
-        return self.out(nnf.silu(state)).squeeze(1).float(), outputs
+    def decoded(self, state: Tensor) -> Tensor:
+        """The state after the finest level to x, (batch, z, y, x)."""
+        return cast(Tensor, self.out(nnf.silu(state)).squeeze(1).float())
 
-    def encode(self, density: Tensor, role: int) -> list[Tensor]:
-        """Features fine to coarse, for the encoder Q or R."""
-        with self._autocast():
-            return list(self.encoder(density, torch.full((len(density),), role, device=density.device)))
-
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """Convolutions in bfloat16 if the ladder is ``mixed``."""
         return torch.autocast(self.top.device.type, torch.bfloat16, enabled=self.mixed)
-
-    def restore(self, features: list[Tensor], noise: Sequence[Tensor] | None) -> Tensor:
-        """x (batch, z, y, x) decoded from r: a sample, given N(0, I) ``noise`` fine to coarse, or without it r's means.
-
-        A sample is drawn no wider than p(z_l | z_>l) is: who has seen a part of a patch knows no less than who has seen nothing.
-        Matching may have found r wider, by 1000 in variance, where q's means lie far from r's; drawn so wide, latents are none
-        that the decoder has met, and there its samples are garbage.
-        """
-
-        def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
-            r = self.level(level).masked_posterior(state, features[level], prior)
-            if noise is None:
-                return r, r.mean
-            return r, (r.within(prior) if isinstance(r, DiagonalGaussian) else r).sample(noise[level])
-
-        return self.top_down(features[0].shape[-3:], len(features[0]), choose)[0]
-
-    def restore_pair(self, features: list[Tensor], noise: Sequence[Tensor]) -> Tensor:
-        """Two samples of opposite noise, (2, batch, z, y, x), in one pass."""
-        twice = [torch.cat((f, f)) for f in features]
-        opposite = [torch.cat((e, -e)) for e in noise]
-        return self.restore(twice, opposite).unflatten(0, (2, len(features[0])))

@@ -1,22 +1,37 @@
-"""In which numbers networks run: all else, sums and transforms above all, stays in float32."""
+"""The precision of convolutions. Sums and Fourier transforms are always float32."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from cryovae.errors import InputError
+from cryovae.models.ladder import Ladder
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def checked(precision: str) -> None:
-    """InputError for a precision that there is not."""
+    """InputError for an unknown precision."""
     if precision not in PRECISIONS:
         raise InputError(f"precision '{precision}' found, expected {', '.join(PRECISIONS)}")
 
 
 def halved(precision: str, device: torch.device) -> bool:
-    """Whether convolutions are to run in bfloat16 on a device: if told, or for 'auto' on a GPU that is made for it."""
+    """Whether convolutions run in bfloat16 on a device: if asked for, or with 'auto' on a GPU with native bfloat16."""
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bfloat16"
+
+
+@contextmanager
+def precision_of(ladder: Ladder, mixed: bool) -> Iterator[None]:
+    """Run the convolutions of a ladder in bfloat16 (``mixed``) or float32, and restore its own setting afterwards."""
+    before = ladder.mixed
+    ladder.mixed = mixed
+    try:
+        yield
+    finally:
+        ladder.mixed = before

@@ -1,4 +1,4 @@
-"""How far the aggregated posterior of the coarsest level lies from the prior: what a Wasserstein autoencoder charges.
+"""How far the aggregated posterior of the coarsest level lies from the prior: the penalty of a Wasserstein autoencoder.
 
     mmd^2 = E k(z, z') + E k(p, p') - 2 E k(z, p),      k(a, b) = sum_s C_s / ( C_s + |a - b|^2 ),  C_s = 2 d s
     sliced = E_w ( sort(w . z) - sort(w . p) )^2                                                    w uniform on the sphere
@@ -26,27 +26,27 @@ from cryovae.models.ladder import LevelOutput
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 DIRECTIONS = 64
-# Vectors at most; the kernel has the square of it.
-MOST = 1024
-# Of transport, in standard deviations of a latent: detail below it is not matched.
+# Vectors at most: memory and time of the kernel grow with the square.
+MAX_VECTORS = 1024
+# Blur of the transport, in standard deviations of a latent: finer detail is not matched.
 BLUR = 0.1
 
 
 def aggregated(output: LevelOutput, distance: str, generator: torch.Generator | None = None) -> Tensor:
     """The distance between a level's latents and as many draws from its prior, times the number of vectors."""
     noise = torch.randn(output.prior.mean.shape, generator=generator).to(output.latent.device)
-    chosen, drawn = (_vectors(z) for z in (output.latent, output.prior.sample(noise)))
-    if len(chosen) > MOST:
-        some = torch.randperm(len(chosen), generator=generator)[:MOST].to(chosen.device)
-        chosen, drawn = chosen[some], drawn[some]
+    latents, drawn = (_vectors(z) for z in (output.latent, output.prior.sample(noise)))
+    if len(latents) > MAX_VECTORS:
+        some = torch.randperm(len(latents), generator=generator)[:MAX_VECTORS].to(latents.device)
+        latents, drawn = latents[some], drawn[some]
     if distance == "mmd":
-        found = mmd(chosen, drawn)
+        value = mmd(latents, drawn)
     elif distance == "sinkhorn":
-        found = sinkhorn(chosen, drawn)
+        value = sinkhorn(latents, drawn)
     else:
-        ways = torch.randn(DIRECTIONS, chosen.shape[1], generator=generator).to(chosen.device)
-        found = sliced(chosen, drawn, ways)
-    return found * output.latent[:, 0].numel()
+        directions = torch.randn(DIRECTIONS, latents.shape[1], generator=generator).to(latents.device)
+        value = sliced(latents, drawn, directions)
+    return value * output.latent[:, 0].numel()
 
 
 def _vectors(latent: Tensor) -> Tensor:
@@ -62,12 +62,12 @@ def mmd(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _kernel(a: Tensor, b: Tensor) -> Tensor:
-    apart = (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
-    total = torch.zeros_like(apart)
+    squared_distance = (a.square().sum(1)[:, None] + b.square().sum(1) - 2 * a @ b.T).clamp_min(0)
+    total = torch.zeros_like(squared_distance)
     for scale in SCALES:
         c = 2 * a.shape[1] * scale
-        total = total + c / (c + apart)
-    # |a - a|^2 is rounded, and the diagonal has to be what is taken off.
+        total = total + c / (c + squared_distance)
+    # |a - a|^2 is rounded; the diagonal must be exactly what mmd subtracts.
     return total.diagonal_scatter(torch.full_like(total.diagonal(), len(SCALES))) if a is b else total
 
 

@@ -1,28 +1,29 @@
-"""The bound, and the terms that teach the partial encoder.
+"""The bound, and the terms that train the masked posterior r.
 
     bound       E_q(z|v) log p(v | G(z)) - beta sum_l KL( q(z_l | z_>l, v) || p(z_l | z_>l) )       all measured bins
     matching    sum_l KL( stopgrad q(z_l | z_>l, v) || r(z_l | z_>l, u) )                            z_>l from q, r's mean fixed
-    completion  - log p( hidden bins of v | G(z) )                                                   z: r's means
+    completion  - log p( target bins of v | G(z) )                                                   z: the means of r
 
-The bound prices noise with an unconditional prior. Matching makes r as wide as q scatters about it, over what u leaves open (the
-tower property: Posterior Matching, Strauss and Oliva 2022): s_r^2 = < s_q^2 + (mu_q - mu_r)^2 >. Completion trains what is
-answered at test, what is decoded from r's means, on bins that r was not input_mask: nothing can be copied there. How sure the model
-is has no part in it.
-Everything is a sum in nats; losses are divided by the number of measured coefficients, of all ranks where there are several.
+The bound prices noise with an unconditional prior. Matching sets the width of r to the scatter of q about it, over what u does
+not determine (the tower property: Posterior Matching, Strauss and Oliva 2022): s_r^2 = < s_q^2 + (mu_q - mu_r)^2 >. Completion
+trains what is restored at test time, the density decoded from r's means, on measured bins that are not part of u: they cannot be
+copied. The widths of the posteriors have no part in it.
+All terms are sums in nats; losses are divided by the number of measured coefficients, of all processes if there are several.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from cryovae import distributed
 from cryovae.data.measurement import Measurement
-from cryovae.models.distributions import DiagonalGaussian, Posterior, divergence
-from cryovae.models.ladder import Choice, Ladder, Q
+from cryovae.models.distributions import DiagonalGaussian, divergence
+from cryovae.models.ladder import Ladder, LadderDistribution, LadderPass, LevelOutput, Q, R
 from cryovae.objectives.kl_regularization import KLRegularization, regularized_kl
 from cryovae.physics.likelihood import log_likelihood, scored_bins
 from cryovae.physics.rotation import rotate
@@ -34,23 +35,32 @@ DIVERGENCES = ("mmd", "sliced", "sinkhorn")
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What is optimised.
+    """Settings of the objective.
 
-    name: 'vae'; 'wae', which charges for the coarsest latents of a batch together (objectives/aggregate.py); or a deterministic
-    network by one of the losses in objectives/deterministic.py; all else here is the vae's and the wae's.
-    divergence: of the wae, 'mmd', 'sliced' or 'sinkhorn', times divergence_weight, in nats a place. stochastic: whether its
-    coarsest latents are drawn from q or are its means; then there is no bound: the KL reported there is of q as wide as it began.
-    encoders: 2 for q and r (posterior matching), 1 for the simpler baseline in which r alone is the posterior.
-    completion_fraction: share of the steps at the start in which the completion term is trained alone.
-    beta: weight of the KL after the warm-up; 1 is the ELBO. warmup: share of the steps, after solo, over which it rises from 0.
-    Against collapse (objectives/remedies.py): cycles: how often it rises, the warm-up divided among them. free_bits: nats a patch
-    that a group of free_group channels has for nothing. balance: in the warm-up, charge levels by their nats a latent.
-    drop: share of bins hidden from r on top of the wedge.
-    rotated: share of patches turned by a random rotation of SO(3) rather than of the cube.
-    tolerance: variance of the model's own error that the likelihood allows for, as a share of the signal's power by shell.
-    refill_from, refill_every: shares of the steps; from when and how often the input's own wedge is refilled; 1 is never.
-    For ablations, rotations: 'useful' are the cube rotations that bring measured data into the wedge, 'all' the 24, 'beam'
-    those about the beam, 'none'; hide: whether the canonical wedge is kept from r; noise: sigma^2 'angular', 'radial' or 'white'.
+    Attributes:
+        name: 'vae'; 'wae', which regularises a batch's coarsest latents jointly (objectives/aggregate.py); or a deterministic
+            network with one of the losses in objectives/deterministic.py. All other fields apply to 'vae' and 'wae'.
+        encoders: 2 for q and r (posterior matching); 1 for the simpler baseline in which r alone is the posterior.
+        completion_fraction: Share of the steps, at the start, that train the completion term alone.
+        beta: Weight of the KL after the warm-up; 1 is the ELBO.
+        warmup: Share of the steps, after those of completion alone, over which the weight of the KL rises from 0.
+        cycles: Number of times that the weight rises during the warm-up (against collapse, objectives/kl_regularization.py).
+        free_bits: Nats of KL that a group of channels has for free, for each patch.
+        free_group: Channels of such a group.
+        balance: During the warm-up, weight the KL of each level by its nats for each latent.
+        divergence: Of the wae: 'mmd', 'sliced' or 'sinkhorn'.
+        divergence_weight: Weight of the divergence, in nats for each position.
+        stochastic: Of the wae: draw its coarsest latents from q, or use the means. With means there is no bound, and the reported
+            KL is that of q with its initial width.
+        drop: Share of bins hidden from r in addition to the wedge.
+        rotated_fraction: Share of patches rotated by a random rotation of SO(3) instead of one of the cube.
+        tolerance: Variance of the model's own error in the likelihood, as a share of the signal power by shell.
+        refill_from: Share of the steps after which the own wedge of the input is refilled; 1 is never.
+        refill_every: Share of the steps between refills.
+        rotations: 'useful' for the cube rotations that bring measured data into the wedge, 'all' for the 24, 'beam' for those
+            about the beam, 'none' (ablations).
+        hide: Remove the canonical wedge from the input of r (ablation).
+        noise: sigma^2 'angular', 'radial' or 'white' (ablation).
     """
 
     name: str = "vae"
@@ -80,7 +90,7 @@ class ObjectiveConfig:
         return self.name in (VAE, WAE)
 
     def kl_regularization(self, beta: float) -> KLRegularization:
-        """Those at work in a step whose weight of the KL is ``beta``."""
+        """The regularisation in a step with the weight ``beta`` of the KL."""
         aggregate = self.divergence if self.name == WAE else ""
         balance = self.balance and beta < self.beta
         return KLRegularization(self.free_bits, self.free_group, balance, aggregate, self.divergence_weight, not self.stochastic)
@@ -88,9 +98,14 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class Bound:
-    """The bound of one batch and its matching term, in nats summed over the batch; bins: measured coefficients.
+    """The bound of one batch and its matching term, in nats summed over the batch.
 
-    regularized_kl: what the loss takes for the sum of the KL where a remedy against collapse is at work, and nothing else does.
+    Attributes:
+        log_likelihood: Of all measured bins.
+        kl: By level, coarse to fine.
+        matching: The matching term.
+        bins: Number of measured coefficients.
+        regularized_kl: What the loss uses instead of the sum of ``kl``, or None. Reported figures never use it.
     """
 
     log_likelihood: Tensor
@@ -100,12 +115,12 @@ class Bound:
     regularized_kl: Tensor | None = None
 
     def loss(self, beta: float) -> Tensor:
-        """What is minimised, in nats per measured coefficient."""
+        """The loss in nats per measured coefficient."""
         kl = torch.stack(self.kl).sum() if self.regularized_kl is None else self.regularized_kl
         return (self.matching - self.log_likelihood + beta * kl) / self.bins
 
     def figures(self) -> dict[str, Tensor]:
-        """Log-likelihood and KL apart, in nats per measured coefficient; the KL also by level, coarse to fine."""
+        """Log-likelihood, KL, KL by level and matching, in nats per measured coefficient."""
         named = {f"kl_{len(self.kl) - 1 - output}": kl / self.bins for output, kl in enumerate(self.kl)}
         return {
             "log_likelihood": self.log_likelihood / self.bins,
@@ -116,25 +131,31 @@ class Bound:
 
 @dataclass(frozen=True)
 class Completion:
-    """Log-likelihood of the hidden bins of one batch, in nats summed over the batch; bins: measured, target_mask: hidden ones."""
+    """The completion term of one batch.
+
+    Attributes:
+        log_likelihood: Of the target bins, in nats summed over the batch.
+        bins: Number of measured coefficients.
+        target_bins: Number of target coefficients.
+    """
 
     log_likelihood: Tensor
     bins: Tensor
-    target_mask: Tensor
+    target_bins: Tensor
 
     def loss(self) -> Tensor:
-        """What is minimised, in nats per measured coefficient, on the scale of the bound."""
+        """The loss in nats per measured coefficient, on the scale of the bound."""
         return -self.log_likelihood / self.bins
 
     def figures(self) -> dict[str, Tensor]:
-        """In nats per hidden coefficient."""
-        return {"completion": self.log_likelihood / self.target_mask.clamp_min(1.0)}
+        """In nats per target coefficient."""
+        return {"completion": self.log_likelihood / self.target_bins.clamp_min(1.0)}
 
 
 def numbers(figures: Mapping[str, Tensor]) -> dict[str, float]:
-    """Figures as numbers, read from where they lie all at once: each reading waits for a GPU."""
-    found = torch.stack([value.detach().double() for value in figures.values()]).tolist()
-    return dict(zip(figures, found, strict=True))
+    """Figures as numbers, copied in one transfer, as each transfer waits for the GPU."""
+    values = torch.stack([value.detach().double() for value in figures.values()]).tolist()
+    return dict(zip(figures, values, strict=True))
 
 
 def _score(density: Tensor, m: Measurement, mask: Tensor) -> Tensor:
@@ -143,22 +164,27 @@ def _score(density: Tensor, m: Measurement, mask: Tensor) -> Tensor:
     return log_likelihood(density, m.data, mask, m.scored_variance, m.support, m.mask).sum()
 
 
-def _noise_like(x: Tensor, generator: torch.Generator) -> Tensor:
-    """White noise, drawn where ``x`` lies; of several ranks each takes its part of what one would draw for the batches of all."""
-    input_full = len(x) * distributed.count()
-    if x.device.type != "cpu":
-        seed = int(torch.randint(2**62, (), generator=generator))
-        generator = torch.Generator(x.device).manual_seed(seed)
-    return torch.randn((input_full, *x.shape[1:]), generator=generator, device=x.device)[distributed.own(input_full)]
+def _noise(ladder: Ladder, m: Measurement, generator: torch.Generator) -> list[Tensor | None]:
+    """N(0, I) by level, drawn from coarse to fine; a process takes its rows of the noise for the batches of all processes."""
+    rows, device = len(m.data) * distributed.count(), ladder.top.device
+    noise: list[Tensor | None] = [None] * len(ladder.levels)
+    for level, shape in reversed(list(enumerate(ladder.latent_shapes(m.data.shape[-3:])))):
+        if not shape[0]:
+            continue
+        source = generator
+        if device.type != "cpu":
+            source = torch.Generator(device).manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        noise[level] = torch.randn((rows, *shape), generator=source, device=device)[distributed.own(rows)]
+    return noise
 
 
 def _bins(mask: Tensor, m: Measurement) -> Tensor:
-    """Scored coefficients of the batch, those of all ranks distributed_command: losses of ranks then add up to that of all."""
+    """Scored coefficients of the batches of all processes, so that the losses of processes add up."""
     return distributed.summed(scored_bins(mask, m.data.shape, m.support).sum())
 
 
 def completion(ladder: Ladder, m: Measurement, features: list[Tensor]) -> Completion:
-    """Score the hidden bins by what r's means are decoded to; ``features``: r's of u."""
+    """Score the target bins by the density decoded from r's means; ``features``: those of r for u."""
     density = ladder.restore(features, None)
     return Completion(_score(density, m, m.target_mask), _bins(m.mask, m), _bins(m.target_mask, m))
 
@@ -170,28 +196,29 @@ def two_encoder_bound(
     generator: torch.Generator,
     kl_regularization: KLRegularization = NONE,
 ) -> Bound:
-    """The bound of q, and r matched to q; ``masked_features``: r's features of u, through which matching sends no gradient.
+    """The bound of q, and r matched to q; ``masked_features``: r's features of u, which get no gradient from matching.
 
-    Matching moves r's widths alone. Could it move what q shares with r, both would run after each other for ever; could it
-    move r's means, it would undo what completion has found to foretell best.
+    Matching trains r's widths alone. If it trained what q and r share, each would follow the other without end; if it trained r's
+    means, it would undo completion.
     """
-    input_full = ladder.encode(m.input_full, Q)
-    matching: list[Tensor] = []
+    noise = _noise(ladder, m, generator)
+    if kl_regularization.certain:
+        noise[max(level for level, latents in enumerate(ladder.config.latents) if latents)] = None
+    sampled = ladder.posterior(ladder.encode(m.input_full, Q), Q).sample(noise, keep_states=True)
+    r = ladder.posterior([f.detach() for f in masked_features], R)
+    with ladder.autocast():
+        matching = [_matching(output, r) for output in sampled.levels]
+    return _bound(sampled, m, matching, kl_regularization, generator)
 
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
-        block = ladder.level(level)
-        q = block.posterior(state, input_full[level], prior)
-        r = block.masked_posterior(state.detach(), masked_features[level].detach(), prior.detach())
-        z = q.sample(_noise_like(prior.mean, generator))
-        spread = DiagonalGaussian(r.mean.detach(), r.log_variance)
-        if kl_regularization.certain and not matching:
-            # The coarsest: r is to be as wide as q's means lie about its own.
-            matching.append(-spread.log_densities(q.mean.detach()).sum())
-            return q, q.mean
-        matching.append(divergence(q.detach(), spread, z.detach()).sum())
-        return q, z
 
-    return _bound(ladder, m, choose, matching, kl_regularization, generator)
+def _matching(output: LevelOutput, masked: LadderDistribution) -> Tensor:
+    """The matching term of one level; for a q without width r's own becomes the distance of the means."""
+    q, state = output.posterior, cast(Tensor, output.state)
+    r = masked.at_level(output.level, state.detach(), output.prior.detach())
+    width = DiagonalGaussian(r.mean.detach(), r.base.log_variance)
+    if output.noise is None:
+        return -width.log_prob(q.mean.detach()).sum()
+    return divergence(q.detach(), width, output.latent.detach()).sum()
 
 
 def one_encoder_bound(
@@ -201,28 +228,22 @@ def one_encoder_bound(
     generator: torch.Generator,
     kl_regularization: KLRegularization = NONE,
 ) -> Bound:
-    """The simpler baseline: r given u is the posterior, and all measured bins are scored. Its error bars ignore the wedge."""
-
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
-        r = ladder.level(level).masked_posterior(state, masked_features[level], prior)
-        return r, r.sample(_noise_like(prior.mean, generator))
-
-    return _bound(ladder, m, choose, [], kl_regularization, generator)
+    """The simpler baseline: r(z | u) is the posterior, and all measured bins are scored. Its error bars ignore the wedge."""
+    sampled = ladder.posterior(masked_features, R).sample(_noise(ladder, m, generator))
+    return _bound(sampled, m, [], kl_regularization, generator)
 
 
 def _bound(
-    ladder: Ladder,
+    sampled: LadderPass,
     m: Measurement,
-    choose: Choice,
     matching: list[Tensor],
     kl_regularization: KLRegularization,
     generator: torch.Generator,
 ) -> Bound:
-    density, outputs = ladder.top_down(m.data.shape[-3:], len(m.data), choose)
     return Bound(
-        log_likelihood=_score(density, m, m.mask),
-        kl=tuple(output.kl().sum() for output in outputs),
-        matching=torch.stack(matching).sum() if matching else density.new_zeros(()),
+        log_likelihood=_score(sampled.density, m, m.mask),
+        kl=tuple(output.kl().sum() for output in sampled.levels),
+        matching=torch.stack(matching).sum() if matching else sampled.density.new_zeros(()),
         bins=_bins(m.mask, m),
-        regularized_kl=regularized_kl(outputs, kl_regularization, generator) if kl_regularization.any else None,
+        regularized_kl=regularized_kl(sampled.levels, kl_regularization, generator) if kl_regularization.any else None,
     )

@@ -1,11 +1,11 @@
-"""Remedies for latents that collapse to the prior: what the loss charges for the KL in place of its plain sum.
+"""Regularisation of the KL against latents that collapse to the prior: what the loss uses instead of the sum of the KL.
 
     free bits    sum_g max( lambda, KL_g )        g: groups of channels of a level, KL_g the mean over the batch
     balance      sum_l gamma_l KL_l               gamma_l ~ KL_l / n_l, of mean 1, without gradient; n_l: latents of level l
 
-Free bits (Kingma et al. 2016, IAF) charge nothing more for a group that costs less than lambda, so that nothing drives it to the
-prior. Balance (Vahdat, Kautz 2020, NVAE) charges a level by the nats that a latent of it has: one that says little pays little;
-for the warm-up alone, as with other weights than 1 there is no bound. Both change the loss and never what is reported of it.
+Free bits (Kingma et al. 2016, IAF): a group below lambda has no gradient, so nothing drives it to the prior. Balance (Vahdat,
+Kautz 2020, NVAE) weights a level by its nats for each latent, so a level with little information is penalised little. It is used
+during the warm-up alone, as there is no bound with weights other than 1. Both change the loss and no reported figure.
 """
 
 from __future__ import annotations
@@ -19,15 +19,21 @@ from torch import Tensor
 from cryovae.models.ladder import LevelOutput
 from cryovae.objectives.aggregate import aggregated
 
-# Nats a latent that are added to every level before they are compared, so that all may be zero.
-LEAST = 1e-6
+# Nats per latent that are added to every level before levels are compared, so that all may be zero.
+MIN_NATS = 1e-6
 
 
 @dataclass(frozen=True)
 class KLRegularization:
-    """free_bits: nats a patch that each group of ``group`` channels has for nothing. balance: levels by their nats a latent.
-    aggregate: the distance that is charged instead on the coarsest level, times ``weight`` (aggregate.py), or none. certain: its
-    latents are q's means, and not drawn.
+    """Regularisation of the KL.
+
+    Attributes:
+        free_bits: Nats per patch that a group of channels has for free.
+        group: Channels of a group.
+        balance: Weight levels by their nats for each latent.
+        aggregate: Distance that replaces the KL of the coarsest level (aggregate.py), or '' for none.
+        weight: Weight of that distance.
+        certain: The latents of the coarsest level are q's means and not drawn.
     """
 
     free_bits: float = 0.0
@@ -46,7 +52,7 @@ class KLRegularization:
 def regularized_kl(
     outputs: Sequence[LevelOutput], kl_regularization: KLRegularization, generator: torch.Generator | None = None
 ) -> Tensor:
-    """What the loss charges for the KL of a batch, in nats summed over it; outputs: coarse to fine. generator: of draws from p."""
+    """The regularised KL in nats, summed over the batch; outputs: coarse to fine; generator: of draws from the prior."""
     if kl_regularization.aggregate:
         finer = [output.kl().sum() for output in outputs[1:]]
         return torch.stack(
@@ -57,11 +63,11 @@ def regularized_kl(
     if not kl_regularization.balance:
         return levels.sum()
     sizes = levels.new_tensor([output.prior.mean[0].numel() for output in outputs])
-    dear = torch.stack([nats.sum().abs() / len(nats) for nats in by_channel]).detach() / sizes + LEAST
-    return (levels * dear / dear.mean()).sum()
+    weights = torch.stack([nats.sum().abs() / len(nats) for nats in by_channel]).detach() / sizes + MIN_NATS
+    return (levels * weights / weights.mean()).sum()
 
 
 def _above_free(by_channel: Tensor, kl_regularization: KLRegularization) -> Tensor:
-    """Nats (batch, channels) to what is charged for each group of channels, summed over the batch."""
+    """Nats (batch, channels) to the regularised KL of each group of channels, summed over the batch."""
     groups = torch.stack([part.sum() for part in by_channel.split(kl_regularization.group, 1)])
     return groups.clamp_min(kl_regularization.free_bits * len(by_channel)) if kl_regularization.free_bits else groups

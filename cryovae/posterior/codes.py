@@ -1,10 +1,10 @@
-"""Patches as points of the latent space, in units of the prior: from densities to codes and back.
+"""Codes: the latents of patches in units of the prior, from densities to codes and back.
 
     z_l = m_l(z_>l) + s_l(z_>l) e_l,        x = G(z),        e = (e_1 .. e_L) the code of x
 
 m and s are the prior's mean and standard deviation, so that e ~ N(0, I) under the prior, and e_l = 0 is the prior's mean given
-the coarser latents. A patch u has the code of r's means, e_l = (mu_r - m_l) / s_l, and its code decodes to what r's means do. The
-units matter where only some of a code is changed: finer latents then follow the prior that the coarser ones give.
+the coarser latents. The code of a patch u is that of r's means, e_l = (mu_r - m_l) / s_l, and it decodes to the same density. The
+units matter if only a part of a code is changed: finer latents then follow the prior of the changed coarser ones.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from cryovae.models.distributions import DiagonalGaussian, Posterior
 from cryovae.models.ladder import Ladder, R
 
 # Latents fine to coarse, level l (batch, channels, z / 2^l, y / 2^l, x / 2^l); a level without latents has no channels.
@@ -27,33 +26,25 @@ Code = list[Tensor]
 
 @torch.no_grad()
 def encoded(ladder: Ladder, tiles: Tensor) -> tuple[Code, Tensor]:
-    """Codes of tiles (batch, z, y, x) as r sees them, wedge and level taken out, and the densities they are decoded to."""
-    features = ladder.encode(tiles, R)
+    """Codes of tiles (batch, z, y, x), wedge and patch mean removed, and the densities (batch, z, y, x) that they decode to."""
+    restored = ladder.posterior(ladder.encode(tiles, R), R).mean()
     code = [tiles.new_zeros(len(tiles), *shape) for shape in ladder.latent_shapes(tiles.shape[-3:])]
-
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
-        r = ladder.level(level).masked_posterior(state, features[level], prior)
-        code[level] = (r.mean - prior.mean) * torch.exp(-0.5 * prior.log_variance)
-        return r, r.mean
-
-    return code, ladder.top_down(tiles.shape[-3:], len(tiles), choose)[0]
+    for output in restored.levels:
+        code[output.level] = output.code()
+    return code, restored.density
 
 
 @torch.no_grad()
 def decoded(ladder: Ladder, code: Code) -> Tensor:
-    """x (batch, z, y, x) of codes; one patch at a time is as fast as the processor allows."""
-
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
-        return prior, prior.sample(code[level])
-
+    """x (batch, z, y, x) of codes; the time is proportional to the number of patches."""
     with one_thread(), fast_convolutions():
-        return ladder.top_down(code[0].shape[-3:], len(code[0]), choose)[0]
+        return ladder.prior(code[0].shape[-3:], len(code[0])).at(code).density
 
 
 def prior_code(ladder: Ladder, side: int, count: int, temperature: float, seed: int) -> Code:
     """Codes of ``count`` patches of ``side`` voxels drawn from the prior; temperature: their standard deviation, 1 is p(z).
 
-    Drawn coarse to fine one patch after the other, so that the first of 8 are the first of 4, on any device.
+    Patches are drawn one after the other, coarse to fine, so that the first 4 of 8 are the 4 of a smaller draw, on any device.
     """
     generator = torch.Generator().manual_seed(seed)
     device = ladder.top.device
@@ -63,12 +54,12 @@ def prior_code(ladder: Ladder, side: int, count: int, temperature: float, seed: 
 
 
 def between(first: Code, second: Code, share: float) -> Code:
-    """The code at ``share`` (0 to 1) of the way from one patch to another, level by level along the sphere.
+    """The code at ``share`` (0 to 1) of the way from one patch to another, by spherical interpolation of each level.
 
     e = |e| ( sin((1 - t) a) e_0 / |e_0| + sin(t a) e_1 / |e_1| ) / sin a,        |e| = (1 - t) |e_0| + t |e_1|
 
-    a is the angle between the two (Shoemake 1985; for latents White 2016, arXiv 1609.04468). Two patches are all but orthogonal,
-    so that halfway along a straight line sqrt(1/2) of the length is left, and the contrast of what is decoded sinks with it.
+    a is the angle between the two (Shoemake 1985; for latents White 2016, arXiv 1609.04468). The codes of two patches are almost
+    orthogonal: halfway along a straight line only sqrt(1/2) of the length is left, and the decoded contrast drops with it.
     """
     return [_along(a, b, share) for a, b in zip(first, second, strict=True)]
 
@@ -82,7 +73,7 @@ def _along(first: Tensor, second: Tensor, share: float) -> Tensor:
     angle = torch.arccos((ends[0] * ends[1]).sum((1, 2, 3, 4), keepdim=True).clamp(-1, 1))
     length = (1 - share) * one + share * two
     round_ = (torch.sin((1 - share) * angle) * ends[0] + torch.sin(share * angle) * ends[1]) * length / torch.sin(angle)
-    # Along one line, or from the prior's mean, there is no arc; at the ends nothing may be rounded.
+    # There is no arc along one line or from the prior's mean; the ends must be exact.
     usable = (angle > 1e-3) & (angle < torch.pi - 1e-3) & (one > 0) & (two > 0)
     return straight if share in (0, 1) else torch.where(usable, round_, straight)
 
@@ -90,8 +81,8 @@ def _along(first: Tensor, second: Tensor, share: float) -> Tensor:
 class _OneDnn(TorchFunctionMode):
     """Sends 3D convolutions to oneDNN.
 
-    torch takes a plain implementation for one patch of few channels, by the product of its sizes: 70 ms instead of 7 for a
-    convolution of 16 channels at 32^3.
+    torch uses a plain implementation for a single patch with few channels: 70 ms instead of 7 for a convolution of 16 channels
+    at 32^3.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -104,7 +95,7 @@ class _OneDnn(TorchFunctionMode):
 
 @contextmanager
 def fast_convolutions() -> Iterator[None]:
-    """Convolutions by oneDNN where torch was built with it, even of a single patch; without gradients."""
+    """Convolutions by oneDNN, also of a single patch, if torch was built with it; without gradients."""
     if not torch.backends.mkldnn.is_available():
         yield
         return
@@ -114,7 +105,7 @@ def fast_convolutions() -> Iterator[None]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One processor thread: for a single patch, and beside a training, several wait for each other longer than they work."""
+    """One processor thread: with a single patch, or during training, several threads mostly wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

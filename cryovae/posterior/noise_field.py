@@ -1,8 +1,8 @@
-"""N(0, I) for latents, indexed by absolute place: any two tiles that share a latent share its noise.
+"""N(0, I) for latents, indexed by absolute position: two tiles that share a latent share its noise.
 
-Averaging overlapping tiles then averages one sample with itself, and does not shrink the standard deviation. The numbers
-are a hash of (seed, sample, level, channel, z, y, x) through Box and Muller's transform, so nothing is stored, and they are the
-same on every device but for the rounding of that transform.
+Averaging overlapping tiles then averages one sample with itself and does not reduce the standard deviation. The numbers are a
+hash of (seed, sample, level, channel, z, y, x) passed through the Box-Muller transform. Nothing is stored, and the numbers are
+the same on every device except for rounding in the transform.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 def _mix(x: Tensor) -> Tensor:
-    """A 32-bit integer hash (lowbias32), on int32, whose products wrap; shifts bring ones into negative numbers: taken out."""
+    """The 32-bit hash lowbias32 on int32, whose products wrap around; the masks remove the sign bits that shifts bring in."""
     x = x ^ ((x >> 16) & 0xFFFF)
     x = x * _signed(0x7FEB352D)
     x = x ^ ((x >> 15) & 0x1FFFF)
@@ -24,7 +24,7 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _signed(word: int) -> int:
-    """The low 32 bits of a number, as int32 holds them."""
+    """The low 32 bits of a number as a signed integer."""
     return (word & 0xFFFFFFFF) - 2**32 * ((word >> 31) & 1)
 
 
@@ -48,10 +48,10 @@ class NoiseField:
         starts = torch.tensor([[0, *(start // stride for start in position)] for position in positions]).to(self.device)
         key = int(_mix(self._key + _word(0x51ED270B * (level + 1))))
         hashed = torch.full((len(positions),), key, dtype=torch.int32, device=self.device)
-        # Channels come in pairs: one hash gives the radius and the angle of Box and Muller's two numbers.
+        # Channels come in pairs: one hash gives the radius and the angle of the two numbers of the Box-Muller transform.
         for axis, size in enumerate((-(-shape[0] // 2), *shape[1:])):
-            place = (starts[:, axis, None] + torch.arange(size, device=self.device)).to(torch.int32)
-            index = _mix(place * _signed(0x27D4EB2F) + axis).view(len(positions), *[1] * axis, size)
+            coordinate = (starts[:, axis, None] + torch.arange(size, device=self.device)).to(torch.int32)
+            index = _mix(coordinate * _signed(0x27D4EB2F) + axis).view(len(positions), *[1] * axis, size)
             hashed = _mix(hashed[..., None] ^ index)
         radius = (-2 * torch.log(_uniform(hashed))).sqrt_()
         angle = _uniform(_mix(hashed + _signed(0x68E31DA4))).mul_(2 * pi)

@@ -1,16 +1,14 @@
-"""A ladder applied to a whole volume, tile by tile, where each tile is searched for and not answered at once.
+"""A ladder applied to a volume tile by tile, with a posterior that is refined or sampled for each tile on its own.
 
-    r(z | u)  ->  r*(z | u, y)                          moved by steps of its own (refined.py), as many as the guard allows
-              ->  x = G(z), z ~ r*  |  sum_k w_k G(z_k)  |  chains of Langevin steps from r*
+    r(z | u)  ->  r*(z | u, y)                          refinement (refinement.py), as many steps as early stopping allows
+              ->  x = G(z), z ~ r*  |  sum_k w_k G(z_k)  |  Langevin chains from r*
 
-Where a refined posterior enters: for each tile, in each orientation g that keeps the wedge, r's features of g u are what they are
-in an ordinary restoration; on the way down the ladder each level's r is moved, given the state above it; what is decoded from the
-means is that tile's part of the answer, and samples are drawn with the same noise as without (noise_field.py). The bound that is
-raised scores all measured bins of the tile, with the prior of the ladder and the noise of the prepared: the likelihood has the
-mask and sigma^2 turned by g. What lies past the volume is scored nowhere. So everything is done for a tile at once, and a volume
-is held for each sample. Noise, candidates and steps of chains are indexed by absolute place, so that tiles that overlap share
-them; which steps are accepted and which candidates count, each tile decides for itself, and where tiles disagree the blended
-samples differ a little less than the samples of a tile.
+For each tile and each rotation g that keeps the wedge, the features of g u are those of an ordinary restoration, and the r of
+each level is moved. The density decoded from the means is the tile's mean, and samples use the same noise as without
+(noise_field.py). The bound scores all measured bins of the tile with mask and sigma^2 rotated by g; voxels outside the volume are
+not scored. A tile is finished in one go, so a volume is held for each sample. Noise, candidates and steps of chains are indexed
+by absolute position, so overlapping tiles share them. Each tile decides on its own which steps are accepted and which candidates
+count; where tiles differ, the blended samples vary a little less than those of a tile.
 """
 
 from __future__ import annotations
@@ -25,32 +23,42 @@ from torch import Tensor
 
 from cryovae import fourier
 from cryovae.data.measurement import Measurement
-from cryovae.models.ladder import Ladder, R
+from cryovae.models.ladder import Ladder, LadderDistribution, R
 from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.rotation import CubeRotation, rotated_frequencies, symmetry_rotations
 from cryovae.physics.wedge import patch_mask, smeared_mask
-from cryovae.posterior.langevin import begun, chains, target
+from cryovae.posterior.langevin import chains, start, target
 from cryovae.posterior.noise_field import NoiseField
-from cryovae.posterior.problem import Moves, Problem, decoded, drawn, problem_of
-from cryovae.posterior.refinement import JUDGED_BY, optimised
+from cryovae.posterior.problem import Moves, Problem, drawn, problem_of
+from cryovae.posterior.refinement import CHECK_DRAWS, optimised
 from cryovae.posterior.reweighted import candidates
-from cryovae.posterior.search import AMORTISED, LANGEVIN, LONGEST, REWEIGHTED, SearchConfig, Tally
+from cryovae.posterior.search import AMORTISED, LANGEVIN, LONGEST, REWEIGHTED, SearchConfig, SearchRecord
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.tiling.batching import Batches, fitting, free_on
-from cryovae.tiling.grid import Blender, Position, cut, inside, levels
+from cryovae.tiling.grid import Blender, Position, cut, inside
+from cryovae.tiling.grid import levels as patch_means
 from cryovae.tomogram import TiltGeometry
 
 # Gradients hold every layer: tiles take this many times the memory of a pair of samples.
 HELD = 6
-# Where the numbers of noise fields of candidates and of chains begin, past those of samples.
+# First numbers of the noise fields of candidates and of chains, beyond those of samples.
 CANDIDATE, CHAIN = 10**4, 10**6
+# Mean (batch, z, y, x) of tiles, and their samples by number.
+MeanAndSamples = tuple[Tensor, dict[int, Tensor]]
 
 
 @dataclass(frozen=True)
-class Found:
-    """answer: (z, y, x); samples: likewise; figures: of the search. opposite: whether samples 2k and 2k + 1 are of one noise."""
+class PosteriorVolumes:
+    """Mean and samples of a volume.
 
-    answer: Tensor
+    Attributes:
+        mean: (z, y, x).
+        samples: Volumes as ``mean``.
+        figures: Figures of the search for the record of a restoration.
+        opposite: Whether samples 2k and 2k + 1 have opposite noise.
+    """
+
+    mean: Tensor
     samples: list[Tensor]
     figures: dict[str, object]
     opposite: bool
@@ -64,8 +72,40 @@ class Found:
         return (self.samples[0] - self.samples[1]) / (2 if self.opposite else 2**0.5)
 
 
+@dataclass(frozen=True)
+class RotatedTiles:
+    """The inference problem of tiles in one orientation.
+
+    Attributes:
+        problem: The tiles, rotated.
+        moves: Moves of their posterior, or None.
+        positions: First voxels of the tiles.
+        rotation: The orientation.
+        number: Its number.
+        samples: Numbers of the samples drawn in it.
+    """
+
+    problem: Problem
+    moves: Moves | None
+    positions: Sequence[Position]
+    rotation: CubeRotation
+    number: int
+    samples: list[int]
+
+    @property
+    def posterior(self) -> LadderDistribution:
+        """The posterior of the tiles, refined if there are moves."""
+        return self.problem.posterior.moved(self.moves)
+
+
 class PosteriorTiles:
-    """Tiles of a volume searched for. predictor: whose ladder, tiles and noise are used. allowed: steps of refinement."""
+    """Refines and samples the posterior of each tile of a volume.
+
+    Args:
+        predictor: Ladder, tiles and noise.
+        config: Settings.
+        allowed: Steps of refinement.
+    """
 
     def __init__(self, predictor: TilePredictor, config: SearchConfig, allowed: int) -> None:
         self.predictor, self.config, self.allowed = predictor, config, allowed
@@ -73,60 +113,77 @@ class PosteriorTiles:
         self.batches = Batches(size)
 
     def orientations(self, tilts: TiltGeometry) -> Sequence[CubeRotation]:
-        """The orientations in which tiles are searched."""
+        """The rotations that keep the wedge, as many as the settings ask for."""
         return symmetry_rotations(tilts)[: self.config.orientations]
 
-    def busy(self, tilts: TiltGeometry, samples: int) -> list[int]:
-        """Those that have something to do, by number: chains are run for samples alone."""
+    def active_orientations(self, tilts: TiltGeometry, samples: int) -> list[int]:
+        """Numbers of the orientations that are used: chains are only run for samples."""
         count = len(self.orientations(tilts))
         return [t for t in range(count) if self.config.sampler != LANGEVIN or t < samples // 2]
 
     @torch.no_grad()
-    def over(self, data: Tensor, tilts: TiltGeometry, noise: NoiseSpectrum, samples: int, excess: float = 1.0) -> Found:
-        """The answer to a standardised volume (z, y, x), and ``samples``, an even number.
+    def over(
+        self, data: Tensor, tilts: TiltGeometry, noise: NoiseSpectrum, samples: int, excess: float = 1.0
+    ) -> PosteriorVolumes:
+        """Mean and samples of a volume.
 
-        excess: variance of the volume's noise over ``noise``.
+        Args:
+            data: Standardised volume, (z, y, x).
+            tilts: Its tilt geometry.
+            noise: Noise spectrum.
+            samples: Number of samples, even.
+            excess: Variance of the volume's noise over ``noise``.
         """
-        grid = self.predictor.grid(tuple(data.shape))
-        answer, drawn_ = Blender(grid), [Blender(grid) for _ in range(samples)]
-        busy, tally, side = self.busy(tilts, samples), Tally(), self.predictor.side
+        grid, record = self.predictor.grid(tuple(data.shape)), SearchRecord()
+        mean, sampled = Blender(grid), [Blender(grid) for _ in range(samples)]
+        active, side = self.active_orientations(tilts, samples), self.predictor.side
 
-        def work(positions: Sequence[Position]) -> list[tuple[Tensor, dict[int, Tensor]]]:
+        def of_batch(positions: Sequence[Position]) -> list[MeanAndSamples]:
             tiles = torch.stack([cut(data, position, side) for position in positions]).to(self.predictor.device)
             support = torch.stack([inside(position, side, tuple(data.shape)) for position in positions]).to(tiles)
-            return [self._of_orientation(tiles, support, positions, tilts, (noise, excess), t, samples, tally) for t in busy]
+            level = patch_means(tiles)
+            rotated = (
+                self._rotated(tiles - level, support, positions, tilts, (noise, excess), number, samples, record)
+                for number in active
+            )
+            return [self._restored(one, level, record) for one in rotated]
 
         with frozen(self.predictor.ladder):
-            for positions, found in self.batches.over(list(grid), work):
-                for mean, sampled in found:
+            for positions, restored in self.batches.over(list(grid), of_batch):
+                for tile_mean, tile_samples in restored:
                     for row, position in enumerate(positions):
-                        answer.add(position, mean[row] / len(busy))
-                        for number, density in sampled.items():
-                            drawn_[number].add(position, density[row])
+                        mean.add(position, tile_mean[row] / len(active))
+                        for number, density in tile_samples.items():
+                            sampled[number].add(position, density[row])
                     self.predictor.advance(len(positions))
-        figures = tally.figures(self.config, self.allowed)
-        return Found(answer.blended(), [one.blended() for one in drawn_], figures, self.config.sampler == AMORTISED)
+        figures = record.figures(self.config, self.allowed)
+        return PosteriorVolumes(mean.blended(), [one.blended() for one in sampled], figures, self.config.sampler == AMORTISED)
 
-    def _of_orientation(
+    def _rotated(
         self,
         tiles: Tensor,
         support: Tensor,
         positions: Sequence[Position],
         tilts: TiltGeometry,
         noise: tuple[NoiseSpectrum, float],
-        t: int,
+        number: int,
         samples: int,
-        tally: Tally,
-    ) -> tuple[Tensor, dict[int, Tensor]]:
-        """The answer (batch, z, y, x) of tiles in one orientation, and the samples, by number, that are drawn in it."""
+        record: SearchRecord,
+    ) -> RotatedTiles:
+        """Tiles in orientation ``number``, their posterior refined."""
         orientations = self.orientations(tilts)
-        rotation, level = orientations[t], levels(tiles)
-        problem = self._problem(rotation(tiles - level), rotation(support), tilts, rotation, noise)
-        place = Place(positions, rotation, [n for n in range(samples) if (n // 2) % len(orientations) == t], t)
-        moves = self._refined(problem, tally) if self.allowed else None
+        rotation = orientations[number]
+        problem = self._problem(rotation(tiles), rotation(support), tilts, rotation, noise)
+        moves = self._refined(problem, record) if self.allowed else None
+        own = [n for n in range(samples) if (n // 2) % len(orientations) == number]
+        return RotatedTiles(problem, moves, positions, rotation, number, own)
+
+    def _restored(self, tiles: RotatedTiles, level: Tensor, record: SearchRecord) -> MeanAndSamples:
+        """Mean and samples of tiles in one orientation, rotated back, with their patch means."""
         sampler = {AMORTISED: self._amortised, REWEIGHTED: self._reweighted, LANGEVIN: self._langevin}[self.config.sampler]
-        answer, sampled = sampler(problem, moves, place, tally)
-        return rotation.inverse(answer) + level, {n: rotation.inverse(x) + level for n, x in sampled.items()}
+        mean, samples = sampler(tiles, record)
+        inverse = tiles.rotation.inverse
+        return inverse(mean) + level, {n: inverse(x) + level for n, x in samples.items()}
 
     def _problem(
         self, data: Tensor, support: Tensor, tilts: TiltGeometry, rotation: CubeRotation, noise: tuple[NoiseSpectrum, float]
@@ -136,7 +193,6 @@ class PosteriorTiles:
         mask = patch_mask(shape, tilts, rotation.matrix).to(data)
         variance = excess * spectrum(rotated_frequencies(fourier.frequencies(shape), rotation.matrix)).to(data)
         rows = (len(data), *mask.shape)
-        input_full = bool((support == 1).all())
         m = Measurement(
             input_full=data,
             input_masked=fourier.filtered(data, input_mask),
@@ -144,81 +200,72 @@ class PosteriorTiles:
             mask=mask.expand(rows),
             target_mask=torch.zeros_like(mask).expand(rows),
             variance=variance.expand(rows),
-            support=None if input_full else support,
+            support=None if bool((support == 1).all()) else support,
         )
         return problem_of(self.predictor.ladder, m, R)
 
-    def _refined(self, problem: Problem, tally: Tally) -> Moves:
-        """The moves of the posterior; what they gain is found with random numbers that the search did not use."""
+    def _refined(self, problem: Problem, record: SearchRecord) -> Moves:
+        """The moves of the posterior; their gain is estimated with random numbers that refinement did not use."""
         began, seed = time.monotonic(), self.predictor.seed
         moves = optimised(problem, self.config.refine, seed=seed, stop=self.allowed)
-        tally.seconds += time.monotonic() - began
-        before, after = (drawn(problem, JUDGED_BY, seed + 2, found).bound_mean for found in (None, moves))
-        tally.gains.extend(((after - before) / problem.bins.double()).tolist())
+        record.seconds += time.monotonic() - began
+        before, after = (drawn(problem, CHECK_DRAWS, seed + 2, each).bound_mean for each in (None, moves))
+        record.gains.extend(((after - before) / problem.bins.double()).tolist())
         return moves
 
-    def _amortised(self, problem: Problem, moves: Moves | None, place: Place, tally: Tally) -> tuple[Tensor, dict[int, Tensor]]:
-        found = {}
-        for n in place.samples:
-            noise = self._noise(place, n // 2)
-            found[n] = decoded(problem, moves, noise if n % 2 == 0 else [-e for e in noise])
-        return decoded(problem, moves), found
+    def _amortised(self, tiles: RotatedTiles, record: SearchRecord) -> MeanAndSamples:
+        samples = {}
+        for n in tiles.samples:
+            noise = self._noise(tiles, n // 2)
+            samples[n] = tiles.posterior.sample(noise if n % 2 == 0 else [-e for e in noise]).density
+        return tiles.posterior.mean().density, samples
 
-    def _reweighted(self, problem: Problem, moves: Moves | None, place: Place, tally: Tally) -> tuple[Tensor, dict[int, Tensor]]:
+    def _reweighted(self, tiles: RotatedTiles, record: SearchRecord) -> MeanAndSamples:
         config = self.config
-        numbers = [CANDIDATE + place.orientation_number * config.candidates + k for k in range(config.candidates)]
-        found = candidates(problem, [self._noise(place, number) for number in numbers], config.temperature, moves)
-        tally.effective.extend(found.effective.tolist())
-        generator = torch.Generator().manual_seed(self.predictor.seed * 7919 + place.orientation_number)
-        places = torch.rand(len(place.samples), generator=generator)
-        return found.mean(), dict(zip(place.samples, found.drawn(places), strict=True)) if place.samples else {}
+        noises = [self._noise(tiles, CANDIDATE + tiles.number * config.candidates + k) for k in range(config.candidates)]
+        weighted = candidates(tiles.problem, noises, config.temperature, tiles.moves)
+        record.effective.extend(weighted.effective.tolist())
+        generator = torch.Generator().manual_seed(self.predictor.seed * 7919 + tiles.number)
+        quantiles = torch.rand(len(tiles.samples), generator=generator)
+        samples = dict(zip(tiles.samples, weighted.drawn(quantiles), strict=True)) if tiles.samples else {}
+        return weighted.mean(), samples
 
-    def _langevin(self, problem: Problem, moves: Moves | None, place: Place, tally: Tally) -> tuple[Tensor, dict[int, Tensor]]:
-        config = self.config
+    def _langevin(self, tiles: RotatedTiles, record: SearchRecord) -> MeanAndSamples:
+        config, problem = self.config, tiles.problem
         total, count = torch.zeros(()), 0
-        found: dict[int, Tensor] = {}
-        for n in place.samples:
-            codes, scale = begun(problem, self._noise(place, CHAIN + n * LONGEST), config.temperature, moves)
+        samples: dict[int, Tensor] = {}
+        for n in tiles.samples:
+            first = CHAIN + n * LONGEST
+            codes, scale = start(problem, self._noise(tiles, first), config.temperature, tiles.moves)
             generator = torch.Generator().manual_seed(self.predictor.seed * 7919 + n)
 
-            def noise(number: int, n: int = n, level_numbers: Sequence[int] = tuple(codes)) -> dict[int, Tensor]:
-                parts = self._noise(place, CHAIN + n * LONGEST + 1 + number)
-                return {level: parts[level] for level in level_numbers}
+            def noise(step: int, first: int = first, levels: Sequence[int] = tuple(codes)) -> dict[int, Tensor]:
+                parts = self._noise(tiles, first + 1 + step)
+                return {level: parts[level] for level in levels}
 
             kept = []
             for step in chains(target(problem, config.temperature), codes, scale, config.chain, noise, generator):
                 if step.kept:
                     total, count = total.to(step.state.decoded) + step.state.decoded, count + 1
                     kept.append((step.state.value, step.accepted, step.size))
-                found[n] = step.state.decoded
+                samples[n] = step.state.decoded
+            values, accepted, sizes = (torch.stack(parts) for parts in zip(*kept, strict=True))
             half = len(kept) // 2
-            values = torch.stack([value for value, _, _ in kept])
-            tally.climbs.extend(((values[half:].mean(0) - values[:half].mean(0)) / problem.bins).tolist())
-            tally.accepted.extend(torch.stack([share for _, share, _ in kept]).mean(0).tolist())
-            tally.sizes.extend(torch.stack([size for _, _, size in kept]).mean(0).tolist())
-        return total / count, found
+            record.climbs.extend(((values[half:].mean(0) - values[:half].mean(0)) / problem.bins).tolist())
+            record.accepted.extend(accepted.mean(0).tolist())
+            record.sizes.extend(sizes.mean(0).tolist())
+        return total / count, samples
 
-    def _noise(self, place: Place, number: int) -> list[Tensor]:
-        """N(0, I) fine to coarse for tiles, (batch, channels, z, y, x) each, in the orientation in which they are."""
-        ladder, side = self.predictor.ladder, self.predictor.side
-        noise = NoiseField(self.predictor.seed, number, self.predictor.device)
-        shapes = list(enumerate(ladder.latent_shapes((side, side, side))))
-        return [place.rotation(noise.tiles(place.positions, shape, level)) for level, shape in shapes]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Which tiles: positions, their orientation and its number, and the numbers of the samples that are drawn there."""
-
-    positions: Sequence[Position]
-    rotation: CubeRotation
-    samples: list[int]
-    orientation_number: int
+    def _noise(self, tiles: RotatedTiles, number: int) -> list[Tensor]:
+        """N(0, I) of rotated tiles, fine to coarse, (batch, channels, z, y, x) each."""
+        field = NoiseField(self.predictor.seed, number, self.predictor.device)
+        shapes = self.predictor.ladder.latent_shapes((self.predictor.side,) * 3)
+        return [tiles.rotation(field.tiles(tiles.positions, shape, level)) for level, shape in enumerate(shapes)]
 
 
 @contextmanager
 def frozen(ladder: Ladder) -> Iterator[None]:
-    """Weights that get no gradients within."""
+    """Switch off the gradients of the weights, and restore them afterwards."""
     learning = [p for p in ladder.parameters() if p.requires_grad]
     for p in learning:
         p.requires_grad_(False)

@@ -1,11 +1,11 @@
-"""Semi-amortised inference: the posterior of each patch moved by steps of its own, from where the encoder put it.
+"""Semi-amortised inference: gradient steps on the posterior of each patch, starting from that of the encoder.
 
-    q*  =  argmax over shift, widen of L[ q moved ]          means and log-variances free for each latent, weights frozen
-    gap =  L[q*] - L[q]                                      the amortisation gap: what the encoder loses by answering at once
+    q*  =  argmax over shift, widen of L[ q moved ]          mean and log-variance of each latent are free, weights are frozen
+    gap =  L[q*] - L[q]                                      the amortisation gap: the loss from inference in one pass
 
-(Kim et al., Semi-amortized variational autoencoders, 2018, less its steps in training; Cremer, Li, Duvenaud 2018 for the gap.)
-The bound L is the exact one of the measured bins. q* starts at q, so that the gap is not below 0 but for the scatter of what it
-is estimated from: the search, the choice of its best step, and the report each have random numbers of their own.
+(Kim et al., Semi-amortized variational autoencoders, 2018, without its steps in training; Cremer, Li, Duvenaud 2018 for the gap.)
+L is the exact bound of the measured bins. q* starts at q, so the gap is not negative except for the variance of its estimate: the
+optimisation, the choice of the best step and the reported gap use different random numbers.
 """
 
 from __future__ import annotations
@@ -16,37 +16,30 @@ from math import cos, pi
 import torch
 from torch import Tensor
 
-from cryovae.models.distributions import DiagonalGaussian, Posterior
-from cryovae.posterior.problem import Move, Moves, Problem, drawn, terms
+from cryovae.models.distributions import Move
+from cryovae.posterior.problem import Moves, Problem, drawn, terms
 
-# Of the steps after which the best is looked for, and the draws by which it is.
-CHECKS, JUDGED_BY = 5, 4
+# Number of checks for the best step, and draws for each of them.
+CHECKS, CHECK_DRAWS = 5, 4
 RATE = 0.05
 
 
+@torch.no_grad()
 def unmoved(problem: Problem) -> Moves:
-    """The posterior as it is."""
-    with torch.no_grad():
-        means: dict[int, Tensor] = {}
-
-        def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
-            q = problem.posterior(level, prior, state)
-            means[level] = q.mean
-            return q, q.mean
-
-        problem.top_down(choose)
-    return {level: Move(torch.zeros_like(mean), torch.zeros_like(mean)) for level, mean in means.items()}
+    """Moves of zero, for the posterior as the encoder gives it."""
+    levels = problem.posterior.mean().levels
+    return {o.level: Move(torch.zeros_like(o.latent), torch.zeros_like(o.latent)) for o in levels}
 
 
 def is_check(step: int, steps: int) -> bool:
-    """Whether the best is looked for after this step, counted from 1."""
+    """Whether the bound is checked after this step, counted from 1."""
     return step % max(1, steps // CHECKS) == 0 or step == steps
 
 
-def trail(problem: Problem, steps: int, rate: float = RATE, seed: int = 0) -> Iterator[tuple[int, Moves]]:
-    """Adam's steps on the moves of the posterior that raise the bound of each patch; the number of each, from 1, and the moves.
+def refinement_steps(problem: Problem, steps: int, rate: float = RATE, seed: int = 0) -> Iterator[tuple[int, Moves]]:
+    """Adam steps on the moves of the posterior that raise the bound of each patch; yields the step, from 1, and the moves.
 
-    The weights of a model must be frozen by the caller. What is yielded changes with the next step.
+    The caller must freeze the weights of the model. The yielded moves are changed in place by the next step.
     """
     moves = unmoved(problem)
     free = [part.requires_grad_(True) for move in moves.values() for part in (move.shift, move.widen)]
@@ -70,33 +63,39 @@ def optimised(
     watch: Callable[[int], None] = lambda step: None,
     stop: int | None = None,
 ) -> Moves:
-    """The moves that raise the bound of each patch; of each patch the best of a few checks, the start among them.
+    """The moves that raise the bound of each patch, the best of a few checks and of the start.
 
-    watch: is told the number of each step. stop: leave off after this many of the ``steps``, by which the rate falls.
+    Args:
+        problem: The patches.
+        steps: Steps over which the learning rate decays.
+        rate: Initial learning rate.
+        seed: Of the random numbers.
+        watch: Called with the number of each step.
+        stop: Stop after this step, or after ``steps`` if None.
     """
     best = unmoved(problem)
-    reached = _judged(problem, best, seed)
-    for step, moves in trail(problem, steps, rate, seed):
+    best_bound = _bound(problem, best, seed)
+    for step, moves in refinement_steps(problem, steps, rate, seed):
         if is_check(step, steps) or step == stop:
-            now = _judged(problem, moves, seed)
-            best = _better(now > reached, moves, best)
-            reached = torch.maximum(now, reached)
+            bound = _bound(problem, moves, seed)
+            best = _better(bound > best_bound, moves, best)
+            best_bound = torch.maximum(bound, best_bound)
         watch(step)
         if step == stop:
             break
     return best
 
 
-def _judged(problem: Problem, moves: Moves, seed: int) -> Tensor:
-    return drawn(problem, JUDGED_BY, seed + 1, moves).bound_mean
+def _bound(problem: Problem, moves: Moves, seed: int) -> Tensor:
+    return drawn(problem, CHECK_DRAWS, seed + 1, moves).bound_mean
 
 
 def _better(rows: Tensor, new: Moves, old: Moves) -> Moves:
-    chosen = rows.view(-1, 1, 1, 1, 1)
+    rows = rows.view(-1, 1, 1, 1, 1)
     return {
         level: Move(
-            torch.where(chosen, new[level].shift.detach(), old[level].shift),
-            torch.where(chosen, new[level].widen.detach(), old[level].widen),
+            torch.where(rows, new[level].shift.detach(), old[level].shift),
+            torch.where(rows, new[level].widen.detach(), old[level].widen),
         )
         for level in old
     }

@@ -1,4 +1,4 @@
-"""How tiles are searched for, and what is known of a search: settings, and the figures of all tiles together."""
+"""Settings of the search for the posterior of each tile, and the figures of a search."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cryovae.errors import InputError
-from cryovae.posterior.importance import LEAST
+from cryovae.posterior.importance import MIN_EFFECTIVE
 
 AMORTISED, REWEIGHTED, LANGEVIN = "amortised", "reweighted", "langevin"
 SAMPLERS = (AMORTISED, REWEIGHTED, LANGEVIN)
-# Steps that a chain may have at the most.
+# Upper limit of the steps of a chain.
 LONGEST = 10**5
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """What is done for a tile.
+    """Settings for each tile.
 
-    refine: steps on the posterior of each. sampler: one of SAMPLERS. temperature: T, of the likelihood; 1 is the Bayes posterior.
-    candidates: that are reweighted, for each orientation. chain: Langevin steps of each sample. orientations: orientations at the most.
-    InputError for what makes no sense.
+    Attributes:
+        refine: Refinement steps.
+        sampler: One of SAMPLERS.
+        temperature: T of the likelihood; 1 is the Bayes posterior.
+        candidates: Reweighted candidates in each orientation.
+        chain: Langevin steps of each sample.
+        orientations: Number of orientations at most.
+
+    Raises:
+        InputError: A setting is out of range.
     """
 
     refine: int = 0
@@ -39,29 +46,38 @@ class SearchConfig:
             raise InputError(f"--temperature {self.temperature:g} found, expected more than 0; 1 is the posterior")
         if self.temperature != 1 and self.sampler == AMORTISED:
             raise InputError(
-                f"--temperature {self.temperature:g} found with the amortised sampler, which knows its training's alone: pass "
+                f"--temperature {self.temperature:g} found with the amortised sampler, which is trained for temperature 1: pass "
                 f"--sampler {REWEIGHTED} or {LANGEVIN}"
             )
         if self.candidates < 2 or not 4 <= self.chain < LONGEST or self.orientations < 1:
             raise InputError(
-                f"candidates {self.candidates}, chain {self.chain} and turns {self.orientations} found, expected candidates from 2, a "
-                f"chain of 4 to {LONGEST - 1} steps, turns from 1"
+                f"candidates {self.candidates}, chain {self.chain} and orientations {self.orientations} found, expected "
+                f"candidates from 2, a chain of 4 to {LONGEST - 1} steps, orientations from 1"
             )
 
     @property
     def any(self) -> bool:
-        """Whether there is anything to do beyond what the encoder answers at once."""
+        """Whether anything is done beyond one pass of the encoder."""
         return self.refine > 0 or self.sampler != AMORTISED
 
     @property
     def tempered(self) -> bool:
-        """Whether what is drawn is another than the Bayes posterior."""
+        """Whether samples are from another distribution than the Bayes posterior."""
         return self.temperature != 1
 
 
 @dataclass
-class Tally:
-    """What is known of the tiles searched so far, a number for each tile and orientation."""
+class SearchRecord:
+    """Figures of the tiles so far, a number for each tile and orientation.
+
+    Attributes:
+        gains: Gain of the bound by refinement, in nats per measured coefficient.
+        seconds: Time of refinement.
+        effective: Effective sample sizes.
+        accepted: Shares of accepted Langevin steps.
+        sizes: Mean step sizes of the kept half of a chain.
+        climbs: Rise of log pi over the kept half, in nats per measured coefficient.
+    """
 
     gains: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -71,35 +87,35 @@ class Tally:
     climbs: list[float] = field(default_factory=list)
 
     def figures(self, config: SearchConfig, steps: int) -> dict[str, object]:
-        """For the record of a restoration."""
-        found: dict[str, object] = {"sampler": config.sampler, "temperature": config.temperature, "tempered": config.tempered}
+        """The figures for the record of a restoration."""
+        figures: dict[str, object] = {"sampler": config.sampler, "temperature": config.temperature, "tempered": config.tempered}
         if self.gains:
             gain = _mean(self.gains)
-            found["refined"] = {
+            figures["refined"] = {
                 "steps": steps,
                 "gain_nats_per_coefficient": gain,
                 "seconds": round(self.seconds, 1),
                 "gain_nats_per_coefficient_per_second_of_tile": gain / max(self.seconds / len(self.gains), 1e-9),
             }
         if self.effective:
-            few = sum(size < LEAST for size in self.effective) / len(self.effective)
-            found["effective_sample_size"] = {
+            few = sum(size < MIN_EFFECTIVE for size in self.effective) / len(self.effective)
+            figures["effective_sample_size"] = {
                 "of": config.candidates,
                 "mean": _mean(self.effective),
                 "least": min(self.effective),
                 "most": max(self.effective),
-                f"share_below_{LEAST:g}": few,
+                f"share_below_{MIN_EFFECTIVE:g}": few,
             }
         if self.accepted:
-            found["langevin"] = {
+            figures["langevin"] = {
                 "steps": config.chain,
                 "accepted": _mean(self.accepted),
                 "step": _mean(self.sizes),
-                # How often a chain goes through what P takes for the width of the posterior: a rate of size / 2 a step.
+                # Relaxation times of the posterior in a chain, for a relaxation rate of size / 2 a step.
                 "relaxations": 0.5 * config.chain * _mean(self.accepted) * _mean(self.sizes),
                 "climb_nats_per_coefficient": _mean(self.climbs),
             }
-        return found
+        return figures
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Canvas
 from cryovae.evaluate.diagnosis.diagnose import Diagnosis, Figure
 from cryovae.evaluate.diagnosis.information import LevelNats
 from cryovae.evaluate.diagnosis.place import Plane
-from cryovae.posterior.activity import LEAST_VARIANCE
+from cryovae.posterior.activity import MIN_ACTIVE_VARIANCE
 from cryovae.report.pictures import save_figure
 
 COLOURS = {"q": "tab:blue", "r": "tab:orange"}
@@ -48,7 +48,7 @@ def _bounds(axis: Any, diagnosis: Diagnosis) -> None:
     rows: list[tuple[str, Figure, str]] = [("Gaussian of the\nsame spectrum", diagnosis.gaussian, "black")]
     rows += [("bound of r", diagnosis.r.bound, COLOURS["r"])]
     rows += [("bound of q", diagnosis.q.bound, COLOURS["q"])] if diagnosis.q else []
-    rows += [("after the search", diagnosis.gaps.posterior_tiles, "tab:green")]
+    rows += [("after the search", diagnosis.gaps.refined, "tab:green")]
     rows += [(f"{draws} weighted\ndraws{state}", diagnosis.gaps.importance[draws], "tab:purple")]
     if diagnosis.gaps.evidence is not None:
         nats = diagnosis.gaps.evidence.nats
@@ -91,7 +91,7 @@ def _channels(axis: Any, levels: Sequence[LevelNats], role: str) -> None:
     for level in levels:
         nats = (level.kl.double().sum((0, 2, 3, 4)) / len(level.kl)).numpy()
         order = np.argsort(nats)[::-1]
-        active = (level.variance.numpy() > LEAST_VARIANCE)[order]
+        active = (level.variance.numpy() > MIN_ACTIVE_VARIANCE)[order]
         at = start + np.arange(len(nats))
         axis.bar(at[active], nats[order][active], color=COLOURS[role])
         axis.bar(at[~active], nats[order][~active], color="lightgray", edgecolor="gray")
@@ -109,7 +109,7 @@ def _information(axis: Any, diagnosis: Diagnosis) -> None:
     for number, (role, parts) in enumerate(diagnosis.levels.items()):
         at = np.arange(len(parts)) + 0.2 * (number - (len(diagnosis.levels) - 1) / 2)
         low = np.array([max(part.minibatch, 1e-2) for part in parts])
-        high = np.array([max(part.most, 1e-2) for part in parts])
+        high = np.array([max(part.upper_bound, 1e-2) for part in parts])
         axis.vlines(at, np.minimum(low, high), high, color=COLOURS[role], linewidth=6, alpha=0.5, label=role)
         axis.plot(at, low, "^", color=COLOURS[role])
         axis.plot(at, high, "v", color=COLOURS[role])

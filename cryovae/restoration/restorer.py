@@ -149,7 +149,7 @@ class Restorer:
         prepared = replace(prepared, density=prepared.density.to(where))
         data = prepared.density
         found = None if posterior_tiles is None else posterior_tiles.over(data, tilts, prepared.noise, config.samples)
-        raw = predict(data, tilts, ORIENTATIONS) if found is None else found.answer
+        raw = predict(data, tilts, ORIENTATIONS) if found is None else found.mean
         moments = SampleMoments(tomogram.shape, where)
         answer: DataConsistencyFilters | None = None
         kept: list[Tensor] = []
@@ -208,7 +208,7 @@ class Restorer:
             posterior_tiles.allowed,
         )
         found = fewer.over(part, prepared.tilts, prepared.noise, self._half_samples(), excess=2.0)
-        return answer.mean(found.answer, part)
+        return answer.mean(found.mean, part)
 
     def _half_samples(self) -> int:
         """Samples behind the answer to a half: chains alone need any."""
@@ -218,7 +218,7 @@ class Restorer:
         """Tiles in all: of the samples' pairs, of the answer's orientations, and of those of the halves."""
         orientations = len(symmetry_rotations(prepared.tilts))
         if posterior_tiles is not None:
-            most = len(posterior_tiles.busy(prepared.tilts, self.config.samples))
+            most = len(posterior_tiles.active_orientations(prepared.tilts, self.config.samples))
             each = 1 if self.config.sampler == LANGEVIN else min(most, HALF_ORIENTATIONS)
             return (most + parts * each) * len(self.predictor.grid(tuple(prepared.density.shape)))
         passes = self.config.samples // 2 + min(orientations, ORIENTATIONS) + parts * min(orientations, HALF_ORIENTATIONS)

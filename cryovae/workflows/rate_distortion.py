@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 
 from cryovae.errors import InputError
 from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig, Split, bound_on
-from cryovae.evaluate.diagnosis.patches import chosen, measured
+from cryovae.evaluate.diagnosis.patches import measurement_of, select_patches
 from cryovae.evaluate.diagnosis.rate_distortion import trained_on
 from cryovae.io.atomic import whole_file, write_text
 from cryovae.models.ladder import Q, R
@@ -83,7 +83,9 @@ def _point(opened: Diagnosed, beta: float, patches: int, steps: int, draws: int,
             ladder, [opened.prepared], side, config.training.batch, config.objective, beta, steps, config.training.learning_rate,
             seed, opened.fills, config.training.clip, lambda step, loss: progress.update(step, f"loss {loss:.3f}"),
         )  # fmt: skip
-    m = measured(opened.prepared, chosen(opened.prepared, side, patches, seed), side, ladder if opened.fills else None).to(device)
+    m = measurement_of(
+        opened.prepared, select_patches(opened.prepared, side, patches, seed), side, ladder if opened.fills else None
+    ).to(device)
     role = Q if opened.checkpoint.encoders == 2 else R
     return bound_on(moved, m, role, DiagnosisConfig(draws=draws, seed=seed))
 

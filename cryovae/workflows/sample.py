@@ -16,7 +16,8 @@ from cryovae.errors import InputError
 from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
 from cryovae.posterior.codes import Code, between, decoded, prior_code
-from cryovae.posterior.latent_map import LatentMap, Patches, mapped, side_of
+from cryovae.posterior.latent_map import LatentMap, Patches, mapped
+from cryovae.posterior.tiles import side_of
 from cryovae.report.pictures import contact_sheet
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.progress import Watch
@@ -47,11 +48,11 @@ def sample_run(
     sheet = _free(output, name, count, overwrite)
     if source == PRIOR:
         size = voxel_size_in(run, voxel_size)
-        side = side_of(checkpoint.ladder, checkpoint.patch)
+        side = side_of(checkpoint.ladder.config, checkpoint.patch)
         ladder = checkpoint.ladder.to(device)
         code = prior_code(ladder, side, count, temperature, seed)
         densities = [decoded(ladder, [part[i : i + BATCH] for part in code]).cpu() for i in range(0, count, BATCH)]
-        note, unit, lying = f"drawn from the prior, temperature {temperature:g}, seed {seed}", "standard deviations", False
+        note, unit, unrotated = f"drawn from the prior, temperature {temperature:g}, seed {seed}", "standard deviations", False
         if checkpoint.encoders == 2:
             print(
                 "the prior of a model with two encoders is not trained to be like its patches, and draws from it are texture: "
@@ -60,13 +61,13 @@ def sample_run(
             )
     else:
         tomogram = tomogram_of(run, voxel_size)
-        size, lying = tomogram.voxel_size, tomogram.unrotated
+        size, unrotated = tomogram.voxel_size, tomogram.unrotated
         patches, plane = _map(checkpoint, tomogram, device)
         code = plane.drawn(count, temperature, seed)
         densities = [patches.decoded([part[i : i + BATCH] for part in code]) for i in range(0, count, BATCH)]
         note = f"drawn from the Gaussian of {len(plane.positions)} patches, temperature {temperature:g}, seed {seed}"
         unit = "grey levels"
-    _write(output, name, torch.cat(densities), size, note, unit, lying)
+    _write(output, name, torch.cat(densities), size, note, unit, unrotated)
     return sheet
 
 
@@ -116,8 +117,8 @@ def _map(checkpoint: Checkpoint, tomogram: Tomogram, device: torch.device) -> tu
             try:
                 done, total = next(work)
             except StopIteration as end:
-                found: LatentMap = end.value
-                return patches, found
+                latent_map: LatentMap = end.value
+                return patches, latent_map
             progress.update(done, total=total)
 
 
@@ -134,9 +135,9 @@ def _free(output: Path, name: str, count: int, overwrite: bool) -> Path:
     return paths[0]
 
 
-def _write(output: Path, name: str, densities: Tensor, voxel_size: float, note: str, unit: str, lying: bool) -> None:
+def _write(output: Path, name: str, densities: Tensor, voxel_size: float, note: str, unit: str, unrotated: bool) -> None:
     """One MRC file for each (z, y, x) density, and a sheet of their slices."""
     for number, density in enumerate(densities.numpy()):
-        stored = as_stored(density) if lying else density
+        stored = as_stored(density) if unrotated else density
         write_volume(_path(output, name, number), np.ascontiguousarray(stored), None, voxel_size, note)
     contact_sheet(output / f"{name}.png", densities.numpy(), voxel_size, f"{name}: {note}", unit)

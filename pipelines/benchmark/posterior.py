@@ -28,7 +28,7 @@ from torch import Tensor
 
 from cryovae.data.measurement import Measurement
 from cryovae.data.prepare import PreparedTomogram, prepare
-from cryovae.evaluate.diagnosis.patches import chosen, groups, measured
+from cryovae.evaluate.diagnosis.patches import groups, measurement_of, select_patches
 from cryovae.evaluate.diagnosis.rate_distortion import trained_on
 from cryovae.evaluate.diagnosis.small import Evidence, evidence_of, latents_of
 from cryovae.models.ladder import FLOW, GAUSSIAN, Ladder, LadderConfig, R
@@ -68,7 +68,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.manual_seed(options.seed)
     prepared = prepare(_simulated(options.seed, options.snr), options.side, options.seed, objective=OBJECTIVE)
-    m = measured(prepared, chosen(prepared, options.side, options.patches, options.seed), options.side)
+    m = measurement_of(prepared, select_patches(prepared, options.side, options.patches, options.seed), options.side)
     held = "held out" if prepared.held_out else "that training has seen"
     latents = (*(0 for _ in options.widths[1:]), options.latents)
     # Of a few patches torch is several times slower than oneDNN.

@@ -137,11 +137,10 @@ def test_the_charge_grows_with_the_distance(small):
     ladder = Ladder(LadderConfig((4, 6, 8), (2, 3, 4), 1))
 
     def charge(shift, distance):
-        def choose(level, prior, state):
-            return prior, prior.sample(torch.randn(prior.mean.shape, generator=torch.Generator().manual_seed(level))) + shift
-
-        _, outputs = ladder.top_down((16, 16, 16), 4, choose)
-        return float(aggregated(outputs[0], distance, torch.Generator().manual_seed(9)).detach())
+        prior = ladder.prior((16, 16, 16), 4)
+        output = prior.sample(prior.draw_noise(torch.Generator().manual_seed(2))).levels[0]
+        output = replace(output, latent=output.latent + shift)
+        return float(aggregated(output, distance, torch.Generator().manual_seed(9)).detach())
 
     for distance in ("mmd", "sliced"):
         near, far, farther = (charge(shift, distance) for shift in (0.0, 1.0, 3.0))

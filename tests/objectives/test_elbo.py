@@ -22,8 +22,8 @@ def measurement(tomogram):
 
 
 def test_figures_are_in_nats_per_measured_coefficient(ladder, measurement):
-    partial = ladder.encode(measurement.input_masked, R)
-    bound = two_encoder_bound(ladder, measurement, partial, step_generator(0, 0))
+    features = ladder.encode(measurement.input_masked, R)
+    bound = two_encoder_bound(ladder, measurement, features, step_generator(0, 0))
     figures = numbers(bound.figures())
     total = bound.log_likelihood - torch.stack(bound.kl).sum() - bound.matching
     assert bound.loss(beta=1.0).item() == pytest.approx(-total.item() / bound.bins.item(), rel=1e-5)
@@ -31,28 +31,28 @@ def test_figures_are_in_nats_per_measured_coefficient(ladder, measurement):
     assert min(figures[f"kl_{level}"] for level in range(3)) > 0
 
 
-def test_completion_is_the_likelihood_of_the_hidden_bins(ladder, measurement):
+def test_completion_is_the_likelihood_of_the_target_bins(ladder, measurement):
     features = ladder.encode(measurement.input_masked, R)
-    found = completion(ladder, measurement, features)
+    completed = completion(ladder, measurement, features)
     density = ladder.restore(features, None)
     expected = log_likelihood(density, measurement.data, measurement.target_mask, measurement.variance).sum()
-    assert torch.allclose(found.log_likelihood, expected)
+    assert torch.allclose(completed.log_likelihood, expected)
 
 
-def test_completion_does_not_reward_copying_what_r_was_given(ladder, measurement):
-    """Changing the data in the bins that r was given changes nothing in what is scored."""
+def test_completion_does_not_reward_copying_the_input_of_r(ladder, measurement):
+    """Changing the data in the bins of r's input changes no score."""
     from cryovae import fourier
 
-    given = measurement.mask * (measurement.target_mask == 0)
-    noisy = replace(measurement, data=measurement.data + fourier.filtered(torch.randn_like(measurement.data), given))
+    input_bins = measurement.mask * (measurement.target_mask == 0)
+    noisy = replace(measurement, data=measurement.data + fourier.filtered(torch.randn_like(measurement.data), input_bins))
     features = ladder.encode(measurement.input_masked, R)
     one, two = (completion(ladder, m, features).log_likelihood for m in (measurement, noisy))
     assert torch.allclose(one, two, rtol=1e-4)
 
 
 def test_matching_moves_how_wide_r_is_and_not_where_it_lies(ladder, measurement):
-    partial = ladder.encode(measurement.input_masked, R)
-    bound = two_encoder_bound(ladder, measurement, partial, step_generator(0, 0))
+    features = ladder.encode(measurement.input_masked, R)
+    bound = two_encoder_bound(ladder, measurement, features, step_generator(0, 0))
     bound.matching.backward()
     own = {
         id(p)
@@ -66,15 +66,15 @@ def test_matching_moves_how_wide_r_is_and_not_where_it_lies(ladder, measurement)
 
 
 def test_one_encoder_is_a_switch_of_the_same_ladder(ladder, measurement):
-    partial = ladder.encode(measurement.input_masked, R)
-    bound = one_encoder_bound(ladder, measurement, partial, step_generator(0, 0))
+    features = ladder.encode(measurement.input_masked, R)
+    bound = one_encoder_bound(ladder, measurement, features, step_generator(0, 0))
     assert bound.matching == 0
     bound.loss(1.0).backward()
     assert all(p.grad is None for p in ladder.posterior_parameters())
     assert all(level.masked_posterior.shift.weight.grad.any() for level in ladder.levels)
 
 
-def test_freely_turned_patches_have_a_bound_too(ladder, tomogram):
+def test_freely_rotated_patches_have_a_bound_too(ladder, tomogram):
     m = freely_rotated(prepare(tomogram, SIDE), [(5, 6, 7)], [random_rotation(np.random.default_rng(3))], SIDE, None)
     bound = two_encoder_bound(ladder, m, ladder.encode(m.input_masked, R), step_generator(0, 0))
     bound.loss(1.0).backward()
@@ -86,26 +86,26 @@ def test_freely_turned_patches_have_a_bound_too(ladder, tomogram):
 def test_the_bound_trains_the_flow_and_matching_does_not(small_config, measurement, encoders, bound_of):
     torch.manual_seed(0)
     ladder = Ladder(replace(small_config, posterior=FLOW), encoders)
-    partial = ladder.encode(measurement.input_masked, R)
-    bound = bound_of(ladder, measurement, partial, step_generator(0, 0))
+    features = ladder.encode(measurement.input_masked, R)
+    bound = bound_of(ladder, measurement, features, step_generator(0, 0))
     flows = [p for name, p in ladder.named_parameters() if name.endswith(".2.weight") and ".flow." in name]
     assert len(flows) == 8
     if encoders == 2:
         bound.matching.backward(retain_graph=True)
         assert all(p.grad is None for p in flows)
-        # r is taught by the draw where q has no closed form.
+        # r is trained from the draw if q has no closed form.
         assert all(level.masked_posterior.scale.weight.grad.any() for level in ladder.levels[1:])
     bound.loss(1.0).backward()
     assert all(p.grad.any() for p in flows)
 
 
-def test_foresight_of_nothing_gains_nothing(ladder, measurement):
+def test_predicting_nothing_gains_nothing(ladder, measurement):
     with torch.no_grad():
         ladder.out.weight.zero_()
         ladder.out.bias.zero_()
-    found = validation_scores(ladder, [measurement])
-    assert found.gain == pytest.approx(0, abs=1e-6)
-    assert found.correlation == pytest.approx(0, abs=1e-6)
+    scores = validation_scores(ladder, [measurement])
+    assert scores.gain == pytest.approx(0, abs=1e-6)
+    assert scores.correlation == pytest.approx(0, abs=1e-6)
 
 
 def test_beta_reaches_exactly_one_and_stays():

@@ -1,4 +1,4 @@
-"""Remedies change what the loss charges, each as its formula says, and never what is reported."""
+"""KL regularisation changes the loss by its formula, and never the reported figures."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -20,16 +20,16 @@ SIDE = 16
 SHAPES = ((3, 2, 1, 2), (5, 4, 2, 4))
 
 
-def _rungs(scales, shapes=SHAPES):
+def _levels(scales, shapes=SHAPES):
     """Two levels, a batch of two, posteriors off the prior by ``scales``."""
     torch.manual_seed(0)
-    found = []
+    outputs = []
     for scale, shape in zip(scales, shapes, strict=True):
         prior = DiagonalGaussian(torch.randn(2, *shape), 0.3 * torch.randn(2, *shape))
         moved = scale * torch.randn(2, *shape)
-        chosen = DiagonalGaussian((prior.mean + moved).requires_grad_(), prior.log_variance + moved.abs())
-        found.append(LevelOutput(prior, chosen, chosen.mean))
-    return found
+        q = DiagonalGaussian((prior.mean + moved).requires_grad_(), prior.log_variance + moved.abs())
+        outputs.append(LevelOutput(1 - len(outputs), prior, q, q.mean))
+    return outputs
 
 
 @pytest.fixture(scope="module")
@@ -38,15 +38,15 @@ def measurement(small):
 
 
 def test_nothing_asked_for_is_the_plain_sum():
-    outputs = _rungs((1.0, 0.5))
-    plain = sum(kl_divergence(output.chosen, output.prior).sum() for output in outputs)
+    outputs = _levels((1.0, 0.5))
+    plain = sum(kl_divergence(output.posterior, output.prior).sum() for output in outputs)
     assert regularized_kl(outputs, KLRegularization()).item() == pytest.approx(plain.item(), rel=1e-6)
     assert not KLRegularization().any
     assert RunConfig().objective.kl_regularization(0.5) == KLRegularization()
 
 
 def test_free_bits_are_free_by_group_of_channels():
-    outputs = _rungs((0.8, 0.3))
+    outputs = _levels((0.8, 0.3))
     free = 1.5
     expected = 0.0
     for output in outputs:
@@ -59,15 +59,15 @@ def test_free_bits_are_free_by_group_of_channels():
 def test_below_its_free_bits_a_level_is_not_driven_to_the_prior_and_above_it_is():
     """Gradient descent on the KL alone ends at what is free, or where a channel began if that is less, not at nothing."""
     for free in (0.0, 3.0):
-        outputs = _rungs((1.0, 1.0))
+        outputs = _levels((1.0, 1.0))
         begun = _nats_by_channel(outputs)
-        optimiser = torch.optim.SGD([output.chosen.mean for output in outputs], lr=0.05)
+        optimiser = torch.optim.SGD([output.posterior.mean for output in outputs], lr=0.05)
         for _ in range(120):
             optimiser.zero_grad()
             regularized_kl(outputs, KLRegularization(free)).backward()
             optimiser.step()
         # The widths are left as they are, and cost what they cost.
-        least = _nats_by_channel([replace(r, chosen=replace(r.chosen, mean=r.prior.mean)) for r in outputs])
+        least = _nats_by_channel([replace(r, posterior=replace(r.posterior, mean=r.prior.mean)) for r in outputs])
         expected = torch.maximum(least, begun.clamp_max(free))
         assert torch.allclose(_nats_by_channel(outputs), expected, atol=0.3)
         assert bool((begun > expected + 1).any())
@@ -78,24 +78,24 @@ def _nats_by_channel(outputs):
 
 
 def test_balance_charges_a_level_by_its_nats_a_latent_with_weights_of_mean_one():
-    outputs = _rungs((1.0, 0.1))
+    outputs = _levels((1.0, 0.1))
     raw = [output.nats().sum().item() for output in outputs]
     each = [nats / output.prior.mean.numel() for nats, output in zip(raw, outputs, strict=True)]
     weights = [2 * e / sum(each) for e in each]
-    found = regularized_kl(outputs, KLRegularization(balance=True))
-    assert found.item() == pytest.approx(sum(w * n for w, n in zip(weights, raw, strict=True)), rel=1e-3)
+    total = regularized_kl(outputs, KLRegularization(balance=True))
+    assert total.item() == pytest.approx(sum(w * n for w, n in zip(weights, raw, strict=True)), rel=1e-3)
     assert weights[1] < 0.1
-    found.backward()
-    unweighted = torch.autograd.grad(outputs[1].nats().sum(), outputs[1].chosen.mean)[0]
-    assert torch.allclose(outputs[1].chosen.mean.grad, weights[1] * unweighted, rtol=1e-2, atol=1e-5)
+    total.backward()
+    unweighted = torch.autograd.grad(outputs[1].nats().sum(), outputs[1].posterior.mean)[0]
+    assert torch.allclose(outputs[1].posterior.mean.grad, weights[1] * unweighted, rtol=1e-2, atol=1e-5)
 
 
 def test_balance_stands_with_a_level_that_says_nothing():
-    outputs = _rungs((0.0, 0.0))
-    found = regularized_kl(outputs, KLRegularization(balance=True))
-    found.backward()
-    assert found.item() == pytest.approx(0, abs=1e-5)
-    assert torch.isfinite(outputs[0].chosen.mean.grad).all()
+    outputs = _levels((0.0, 0.0))
+    total = regularized_kl(outputs, KLRegularization(balance=True))
+    total.backward()
+    assert total.item() == pytest.approx(0, abs=1e-5)
+    assert torch.isfinite(outputs[0].posterior.mean.grad).all()
 
 
 def test_balance_is_for_the_warm_up_alone():
@@ -105,10 +105,10 @@ def test_balance_is_for_the_warm_up_alone():
 
 
 @pytest.mark.parametrize("bound_of", [one_encoder_bound, two_encoder_bound])
-def test_what_is_reported_is_the_bound_whatever_is_charged(ladder, measurement, bound_of):
-    partial = ladder.encode(measurement.input_masked, R)
+def test_the_bound_is_reported_whatever_the_regularisation(ladder, measurement, bound_of):
+    features = ladder.encode(measurement.input_masked, R)
     plain, mended = (
-        bound_of(ladder, measurement, partial, step_generator(0, 0), kl_regularization)
+        bound_of(ladder, measurement, features, step_generator(0, 0), kl_regularization)
         for kl_regularization in (KLRegularization(), KLRegularization(1e5, 2, True))
     )
     assert numbers(plain.figures()) == numbers(mended.figures())

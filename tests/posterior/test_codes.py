@@ -22,14 +22,11 @@ def test_a_code_decodes_to_what_rs_means_do(ladder, tiles):
     assert [tuple(part.shape[1:]) for part in code] == ladder.latent_shapes(SHAPE)
 
 
-def test_a_code_of_nought_is_the_priors_mean(ladder):
-    def mean(level, prior, state):
-        return prior, prior.mean
-
-    nought = [torch.zeros(1, *shape) for shape in ladder.latent_shapes(SHAPE)]
+def test_a_code_of_zeros_is_the_priors_mean(ladder):
+    zeros = [torch.zeros(1, *shape) for shape in ladder.latent_shapes(SHAPE)]
     with torch.no_grad():
-        expected = ladder.top_down(SHAPE, 1, mean)[0]
-    assert torch.allclose(decoded(ladder, nought), expected, atol=1e-6)
+        expected = ladder.prior(SHAPE, 1).mean().density
+    assert torch.allclose(decoded(ladder, zeros), expected, atol=1e-6)
 
 
 def test_a_ladder_with_a_level_without_latents_has_codes_too(tiles):
@@ -44,9 +41,9 @@ def test_a_ladder_with_a_level_without_latents_has_codes_too(tiles):
 def test_one_patch_decodes_as_it_does_among_others(ladder):
     """One alone goes another way through the convolutions, for its speed."""
     code = prior_code(ladder, 8, 3, 1.0, 5)
-    distributed_command = decoded(ladder, code)
+    all_at_once = decoded(ladder, code)
     alone = torch.cat([decoded(ladder, [part[i : i + 1] for part in code]) for i in range(3)])
-    assert torch.allclose(alone, distributed_command, atol=1e-5)
+    assert torch.allclose(alone, all_at_once, atol=1e-5)
 
 
 def test_draws_repeat_with_their_seed_and_differ_with_another(ladder):
@@ -85,9 +82,9 @@ def test_rows_and_codes_hold_the_same(ladder, tiles):
     rows = flattened(code, 1)
     assert rows.shape == (2, 3 * 4 * 8 * 6 + 4 * 2 * 4 * 3)
     assert torch.equal(rows[:, :96], code[2].flatten(1)), "coarse first"
-    back = unflattened(rows, ladder.latent_shapes(SHAPE), 1)
-    assert torch.equal(back[1], code[1])
-    assert not back[0].any(), "finer than the rows: the prior's mean"
+    code_again = unflattened(rows, ladder.latent_shapes(SHAPE), 1)
+    assert torch.equal(code_again[1], code[1])
+    assert not code_again[0].any(), "finer than the rows: the prior's mean"
     assert torch.equal(unflattened(rows, ladder.latent_shapes(SHAPE), 1, code)[0], code[0])
 
 

@@ -5,24 +5,10 @@ import copy
 import pytest
 import torch
 
-from cryovae.posterior.langevin import ACCEPTED, begun, chains, target
-from tests.evaluate.diagnosis.toy import NOISE, LinearGaussian
+from cryovae.posterior.langevin import TARGET_ACCEPTANCE, chains, start, target
+from tests.helpers.linear_gaussian import correlated, tempered_posterior
 
 CHAINS, STEPS = 4000, 60
-
-
-def correlated(count=1):
-    """One patch ``count`` times, W's columns not at right angles: the encoder's posterior is off, in mean and covariance."""
-    toy = LinearGaussian(batch=1)
-    toy.w = toy.w @ torch.tensor([[1.0, 0.6, 0.0], [0.0, 1.0, -0.5], [0.0, 0.0, 1.0]], dtype=torch.float64)
-    return toy.repeated(count)
-
-
-def exact(toy, temperature=1.0):
-    """Mean (latents,) and covariance of the posterior at a temperature of the likelihood, and the log evidence at 1."""
-    precision = torch.eye(toy.w.shape[1], dtype=torch.float64) + toy.w.T @ toy.w / NOISE**2 / temperature
-    covariance = torch.linalg.inv(precision)
-    return covariance @ toy.w.T @ toy.y[0] / NOISE**2 / temperature, covariance
 
 
 def walked(toy, temperature, steps=STEPS, shift=0.4):
@@ -32,7 +18,7 @@ def walked(toy, temperature, steps=STEPS, shift=0.4):
     def noise(_):
         return {0: torch.randn(len(toy.y), 3, 1, 1, 1, generator=generator, dtype=torch.float64)}
 
-    codes, scale = begun(problem, [noise(0)[0]], temperature)
+    codes, scale = start(problem, [noise(0)[0]], temperature)
     return list(chains(target(problem, temperature), codes, scale, steps, noise, generator, first=0.5))
 
 
@@ -40,21 +26,21 @@ def walked(toy, temperature, steps=STEPS, shift=0.4):
 def test_chains_have_the_mean_and_covariance_of_the_posterior(temperature):
     """At the step to which they anneal, whatever it is: an unadjusted chain of such steps would be too wide."""
     toy = correlated(CHAINS)
-    found = walked(toy, temperature)
-    mean, covariance = exact(toy, temperature)
-    z = found[-1].state.codes[0].flatten(1)
+    steps = walked(toy, temperature)
+    mean, covariance = tempered_posterior(toy, temperature)
+    z = steps[-1].state.codes[0].flatten(1)
     error = covariance.diagonal().sqrt() / CHAINS**0.5
     assert ((z.mean(0) - mean).abs() < 4.5 * error).all()
     assert torch.allclose(torch.cov(z.T), covariance, atol=0.12 * float(covariance.diagonal().max()))
-    kept = torch.stack([step.accepted for step in found if step.kept])
+    kept = torch.stack([step.accepted for step in steps if step.kept])
     # The step falls by half over those that are kept, so that more are accepted than at the one that was fitted.
-    assert ACCEPTED - 0.05 < float(kept.mean()) < 0.95
+    assert TARGET_ACCEPTANCE - 0.05 < float(kept.mean()) < 0.95
 
 
 def test_a_step_that_falls_short_of_the_posterior_is_seen_to_climb():
     """Started far off, the log-density still rises: what the record of a restoration warns of."""
-    found = walked(correlated(400), 1.0, steps=8, shift=25.0)
-    values = torch.stack([step.state.value.mean() for step in found if step.kept])
+    steps = walked(correlated(400), 1.0, steps=8, shift=25.0)
+    values = torch.stack([step.state.value.mean() for step in steps if step.kept])
     assert float(values[-1] - values[0]) > 1.0
 
 

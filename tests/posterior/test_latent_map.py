@@ -7,19 +7,19 @@ import torch
 from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
 from cryovae.posterior.codes import decoded
-from cryovae.posterior.latent_map import LatentMap, Patches, mapped, principal_axes, shares_decoded, side_of
+from cryovae.posterior.latent_map import LatentMap, Patches, mapped, principal_axes, shares_decoded
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.tiling.grid import Blender
 from cryovae.tomogram import Tomogram
 
 
 def drained(work):
-    told = []
+    progress = []
     while True:
         try:
-            told.append(next(work))
+            progress.append(next(work))
         except StopIteration as end:
-            return end.value, told
+            return end.value, progress
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def plane(patches) -> LatentMap:
 
 
 def test_the_patches_are_those_of_a_restoration(patches):
-    """Blended, what their codes decode to is r's answer for the whole tomogram."""
+    """Blended, what their codes decode to is the restored tomogram."""
     data, tilts = patches.prepared.density, patches.prepared.tilts
     predictor = TilePredictor(patches.ladder, 16, 2, 0, torch.device("cpu"), lambda tiles: None)
     grid = predictor.grid(tuple(data.shape))
@@ -47,8 +47,9 @@ def test_the_patches_are_those_of_a_restoration(patches):
 
 
 @pytest.mark.parametrize("patch", [8, 16, 20, 40])
-def test_the_side_is_that_of_restoring(ladder, patch):
-    assert side_of(ladder, patch) == TilePredictor(ladder, patch, 1, 0, torch.device("cpu"), lambda tiles: None).side
+def test_the_side_is_that_of_restoring(ladder, small, patch):
+    patches = Patches(ladder, patch, prepare(small, 16, held_out=False))
+    assert patches.side == TilePredictor(ladder, patch, 1, 0, torch.device("cpu"), lambda tiles: None).side
 
 
 def test_axes_are_orthonormal_and_the_shares_sorted(plane):
@@ -114,17 +115,17 @@ def test_the_map_takes_the_levels_that_say_something(patches):
     shares = shares_decoded(patches, patches.grid()[:4])
     assert shares[0] == 1
     assert shares[2] < 0.25
-    found = drained(mapped(patches))[0]
-    assert found.finest < 2
-    assert found.shares[found.finest] >= 0.25
-    assert found.strides == (4, 2**found.finest)
+    plane = drained(mapped(patches))[0]
+    assert plane.finest < 2
+    assert plane.shares[plane.finest] >= 0.25
+    assert plane.strides == (4, 2**plane.finest)
 
 
 def test_a_larger_tomogram_is_mapped_by_some_of_its_patches(patches):
-    found, told = drained(mapped(patches, finest=2, most=5))
-    assert len(found.positions) == 5 == len(set(found.positions))
-    assert found.of == len(patches.grid()) > 5
-    assert told[-1] == (5, 5)
+    plane, progress = drained(mapped(patches, finest=2, most=5))
+    assert len(plane.positions) == 5 == len(set(plane.positions))
+    assert plane.of == len(patches.grid()) > 5
+    assert progress[-1] == (5, 5)
 
 
 def test_tomograms_of_two_patches_and_levels_that_are_none_are_refused(ladder, small, patches):
@@ -138,9 +139,9 @@ def test_tomograms_of_two_patches_and_levels_that_are_none_are_refused(ladder, s
 def test_densities_are_on_the_grey_scale_of_the_tomogram(ladder, small):
     scaled = Tomogram("s", small.density * 50 + 1000, 10.0, small.tilts)
     plain = Tomogram("p", np.asarray(small.density), 10.0, small.tilts)
-    found = []
+    densities = []
     for tomogram in (plain, scaled):
         made = Patches(ladder, 16, prepare(tomogram, 16, held_out=False))
         code, _, level = made.encoded([(4, 8, 8)])
-        found.append(made.decoded(code, level))
-    assert torch.allclose(found[1], found[0] * 50 + 1000, atol=0.1)
+        densities.append(made.decoded(code, level))
+    assert torch.allclose(densities[1], densities[0] * 50 + 1000, atol=0.1)

@@ -25,5 +25,5 @@ def test_opposite_samples_are_never_mixed_and_steps_are_even():
     assert np.allclose(steps, steps[0])
 
 
-def test_two_opposite_samples_are_shown_in_turn():
+def test_two_opposite_samples_alternate():
     assert np.array_equal(loop_weights(2, 8), np.eye(2))

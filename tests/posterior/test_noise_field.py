@@ -47,11 +47,11 @@ def lowbias32(x):
 def test_signed_numbers_are_hashed_as_unsigned_ones():
     words = np.random.default_rng(0).integers(0, 2**32, 10_000, dtype=np.uint32)
     words[:3] = 0, 2**31, 2**32 - 1
-    found = _mix(torch.from_numpy(words.view(np.int32)))
-    assert np.array_equal(found.numpy().view(np.uint32), lowbias32(words))
+    mixed = _mix(torch.from_numpy(words.view(np.int32)))
+    assert np.array_equal(mixed.numpy().view(np.uint32), lowbias32(words))
 
 
-def test_tiles_together_are_those_one_by_one():
+def test_tiles_in_a_batch_are_those_one_by_one():
     field = NoiseField(5, 2)
     positions = [(0, 16, 48), (1024, 8, 0)]
     for level, channels in ((0, 3), (3, 4)):

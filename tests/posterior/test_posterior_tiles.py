@@ -1,4 +1,4 @@
-"""Tiles that are searched for: the same as answered where nothing is searched, and of the posterior that is sampled."""
+"""Posteriors of tiles: an ordinary restoration if nothing is searched, else samples of the searched posterior."""
 
 import pytest
 import torch
@@ -24,11 +24,11 @@ def _posterior_tiles(ladder, small, **settings):
     )
 
 
-def test_nothing_searched_is_the_ordinary_answer_and_the_ordinary_samples(ladder, small):
-    found, predictor, prepared = _posterior_tiles(ladder, small, orientations=2)
+def test_without_a_search_mean_and_samples_are_those_of_a_restoration(ladder, small):
+    volumes, predictor, prepared = _posterior_tiles(ladder, small, orientations=2)
     data, tilts = prepared.density, prepared.tilts
-    assert torch.allclose(found.answer, predictor.predict(data, tilts, 2), atol=1e-4)
-    for mine, theirs in zip(found.samples, predictor.pair(data, tilts, 0), strict=True):
+    assert torch.allclose(volumes.mean, predictor.predict(data, tilts, 2), atol=1e-4)
+    for mine, theirs in zip(volumes.samples, predictor.pair(data, tilts, 0), strict=True):
         assert torch.allclose(mine, theirs, atol=1e-4)
 
 
@@ -36,7 +36,7 @@ def test_nothing_searched_is_the_ordinary_answer_and_the_ordinary_samples(ladder
     "settings",
     [{"refine": 3}, {"sampler": "reweighted", "candidates": 4, "temperature": 3.0}, {"sampler": "langevin", "chain": 4}],
 )
-def test_a_restoration_says_what_was_searched(ladder, small, settings):
+def test_a_restoration_reports_its_search(ladder, small, settings):
     restored = Restorer(ladder, SIDE, RestoreConfig(samples=2, samples_out=2, orientations=1, halves=False, **settings))(small)
     assert restored.search is not None
     assert torch.isfinite(restored.mean).all()

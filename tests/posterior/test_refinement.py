@@ -1,4 +1,4 @@
-"""Refinement raises the bound, and stops where hidden bins pay for it."""
+"""Refinement raises the bound, and stops if the prediction of held-out bins gets worse."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from cryovae.data.prepare import prepare
 from cryovae.data.sampling import held_out
 from cryovae.models.ladder import Ladder, LadderConfig, R
 from cryovae.physics.likelihood import scored_bins
-from cryovae.posterior.early_stopping import EarlyStopping, early_stopping, guard_of
+from cryovae.posterior.early_stopping import EarlyStopping, early_stopping, early_stopping_of
 from cryovae.posterior.posterior_tiles import frozen
 from cryovae.posterior.problem import drawn, problem_of
 from cryovae.posterior.refinement import optimised
@@ -40,26 +40,26 @@ def test_the_bound_of_every_patch_rises_and_the_weights_stay(toy, small):
     before = {name: p.clone() for name, p in toy.state_dict().items()}
     with frozen(toy):
         moves = optimised(problem, STEPS)
-        first, last = (drawn(problem, 16, 99, found).bound_mean for found in (None, moves))
+        first, last = (drawn(problem, 16, 99, each).bound_mean for each in (None, moves))
     assert (last > first + 1.0).all()
     assert all(p.requires_grad and p.grad is None for p in toy.parameters())
     assert all(torch.equal(before[name], p) for name, p in toy.state_dict().items())
 
 
-def test_what_is_allowed_never_foretells_hidden_bins_worse_than_the_encoder(toy, small):
-    """Hidden bins have no part in the refinement: with other data there, the steps are the same."""
+def test_allowed_steps_never_predict_target_bins_worse_than_the_encoder(toy, small):
+    """Target bins have no part in the refinement: with other bins there, the steps are the same."""
     m = _rotated(small)
     assert float(scored_bins(m.target_mask, m.data.shape).sum()) > 0
     with frozen(toy):
-        guard = guard_of(toy, [m], STEPS, 0)
-        other = guard_of(toy, [replace(m, target_mask=m.mask)], STEPS, 0)
-    assert guard.steps[0] == 0
-    assert guard.steps[-1] == STEPS
-    assert guard.hidden[0] == 0
-    assert guard.gain >= 0
-    assert guard.hidden[guard.steps.index(guard.allowed)] == max(guard.hidden)
-    assert guard.bound[-1] > 0
-    assert guard.bound == pytest.approx(other.bound)
+        stopping = early_stopping_of(toy, [m], STEPS, 0)
+        other = early_stopping_of(toy, [replace(m, target_mask=m.mask)], STEPS, 0)
+    assert stopping.steps[0] == 0
+    assert stopping.steps[-1] == STEPS
+    assert stopping.held_out[0] == 0
+    assert stopping.gain >= 0
+    assert stopping.held_out[stopping.steps.index(stopping.allowed)] == max(stopping.held_out)
+    assert stopping.bound[-1] > 0
+    assert stopping.bound == pytest.approx(other.bound)
 
 
 def test_refinement_is_refused_where_hidden_bins_get_worse_from_the_first():
@@ -70,7 +70,7 @@ def test_refinement_is_refused_where_hidden_bins_get_worse_from_the_first():
     assert EarlyStopping((0, 10, 20), (0.0, 0.0, 0.0), (0.0, 0.3, 0.4), 4).allowed == 0
 
 
-def test_no_wedge_no_guard(toy, small):
+def test_without_a_wedge_there_is_no_early_stopping(toy, small):
     prepared = prepare(small, SIDE)
-    whole = replace(prepared, tilts=type(small.tilts).from_range(-90, 90))
-    assert early_stopping(toy, whole, SIDE, 2, 0, torch.device("cpu")) is None
+    full = replace(prepared, tilts=type(small.tilts).from_range(-90, 90))
+    assert early_stopping(toy, full, SIDE, 2, 0, torch.device("cpu")) is None

@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 @pytest.fixture(autouse=True)
 def _little(monkeypatch):
     """A corner of the plane, and a few patches for the spectra."""
-    monkeypatch.setattr("cryovae.evaluate.diagnosis.place.MOST", 2)
-    monkeypatch.setattr("cryovae.evaluate.diagnosis.patches.SPECTRUM", 4)
+    monkeypatch.setattr("cryovae.evaluate.diagnosis.place.MAX_TILES", 2)
+    monkeypatch.setattr("cryovae.evaluate.diagnosis.patches.SPECTRUM_PATCHES", 4)
 
 
 @pytest.fixture
@@ -36,24 +36,24 @@ def test_the_figures_are_printed_and_written(run):
     result = diagnose(run, *QUICK, "--steps", 2, "--draws", 4, "--temperatures", 1)
     assert result.exit_code == 0, result.output
     assert all(word in result.stdout for word in ("bound of q", "bound of r", "Gaussian of the same spectrum", "TRAINED ON"))
-    found = json.loads((run / "diagnosis.json").read_text())
+    record = json.loads((run / "diagnosis.json").read_text())
     assert (run / "diagnosis.png").stat().st_size > 0
-    assert found["q"]["bound"]["mean"] == pytest.approx(-found["q"]["distortion"]["mean"] - found["q"]["rate"]["mean"])
-    assert [level["stride"] for level in found["levels"]["q"]] == [4, 2, 1]
-    assert [len(level["nats_by_channel"]) for level in found["levels"]["r"]] == [4, 3, 2]
+    assert record["q"]["bound"]["mean"] == pytest.approx(-record["q"]["distortion"]["mean"] - record["q"]["rate"]["mean"])
+    assert [level["stride"] for level in record["levels"]["q"]] == [4, 2, 1]
+    assert [len(level["nats_by_channel"]) for level in record["levels"]["r"]] == [4, 3, 2]
     # 16^3 with three small levels is small enough for annealing.
-    assert len(found["gaps"]["evidence"]["nats"]) == 2
+    assert len(record["gaps"]["evidence"]["nats"]) == 2
     refused(diagnose(run, *QUICK), "is there already", "--overwrite")
 
 
-def test_an_untrained_model_is_told_that_it_has_learned_nothing(tmp_path, small, monkeypatch):
-    monkeypatch.setattr("cryovae.evaluate.diagnosis.small.MOST", 0)
+def test_an_untrained_model_is_reported_to_have_learned_nothing(tmp_path, small, monkeypatch):
+    monkeypatch.setattr("cryovae.evaluate.diagnosis.small.MAX_LATENTS", 0)
     torch.manual_seed(0)
     run = make_run(tmp_path / "run", tmp_path, Ladder(LadderConfig((4, 6, 8), (2, 0, 4), 1)), small)
     result = diagnose(run, *QUICK, "--steps", 1, "--draws", 2, "--temperatures", 1)
     assert result.exit_code == 0, result.output
     said = " ".join(result.stdout.split())
-    assert "learned nothing that the power spectrum does not say" in said
+    assert "learned nothing beyond the power spectrum" in said
     assert "level at stride 4: collapsed" in said
     assert "level at stride 1: collapsed" in said
     assert "stride 2:" not in said

@@ -35,7 +35,7 @@ def test_a_flow_is_trained_kept_and_sampled(small_files: dict[str, Path], tmp_pa
     assert result.returncode == 0, result.stderr
     assert 'posterior = "flow"' in (run / "config.toml").read_text()
     checkpoint = load_model(run)
-    assert checkpoint.ladder.config.pushed == [1, 2]
+    assert checkpoint.ladder.config.flow_indices == [1, 2]
     flows = [p for name, p in checkpoint.ladder.named_parameters() if ".flow." in name]
     # The last convolutions of a flow start at zero: the bound has moved them.
     assert all(p.any() for p in flows)

@@ -141,18 +141,18 @@ def test_a_run_that_used_another_folders_model_finds_it(run, tmp_path, ladder, s
 
 
 def test_the_tomogram_of_a_run_is_that_which_was_restored(run, small, tmp_path, ladder):
-    found = tomogram_of(run)
-    assert np.allclose(found.density, small.density, atol=1e-6)
-    assert found.tilts == small.tilts
+    tomogram = tomogram_of(run)
+    assert np.allclose(tomogram.density, small.density, atol=1e-6)
+    assert tomogram.tilts == small.tilts
     assert voxel_size_in(run) == 10
     rotated = replace(small, halves=tuple(as_stored(half) for half in small.halves))
     (tmp_path / "b").mkdir()
     other = make_run(tmp_path / "turned", tmp_path / "b", ladder, rotated, unrotated=True)
-    lying = tomogram_of(other)
-    assert np.allclose(lying.density, small.density, atol=1e-6)
+    unrotated_tomogram = tomogram_of(other)
+    assert np.allclose(unrotated_tomogram.density, small.density, atol=1e-6)
     stored = as_stored(small.density)
     place = (5, 7, 9)
-    z, y, x = (int(v) for v in place_upright(place, lying))
+    z, y, x = (int(v) for v in place_upright(place, unrotated_tomogram))
     assert stored[place] == small.density[z, y, x]
 
 

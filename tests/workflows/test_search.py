@@ -58,7 +58,7 @@ def test_a_tempered_restoration_says_so_wherever_it_is_seen(small_files: dict[st
     assert "tempered" not in layers["input"]["metadata"]["cryovae"]
 
 
-def test_what_cannot_be_searched_is_one_line(small_files: dict[str, Path], tmp_path: Path) -> None:
+def test_an_impossible_search_is_refused_in_one_line(small_files: dict[str, Path], tmp_path: Path) -> None:
     words = ["restore", small_files["full"], "--tilts", small_files["tilts"], "-o", tmp_path / "out"]
     refused(cryovae(*words, "--sampler", "gibbs"), "sampler 'gibbs'", "langevin")
     refused(cryovae(*words, "--temperature", "2"), "--temperature 2", "--sampler reweighted")

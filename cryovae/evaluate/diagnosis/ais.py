@@ -1,7 +1,7 @@
-"""Annealed importance sampling: the evidence of a model small enough to walk in.
+"""Annealed importance sampling: the evidence of a small model.
 
     log f_t = (1 - b_t) log f_0 + b_t log f_T,    b_0 = 0, b_T = 1
-    log w   = sum_t (b_t - b_t-1) ( log f_T - log f_0 )(z_t-1),        z_t from z_t-1 by Hamiltonian moves that leave f_t as it is
+    log w   = sum_t (b_t - b_t-1) ( log f_T - log f_0 )(z_t-1),        z_t from z_t-1 by moves that leave f_t invariant
     E w     = Z_T / Z_0                                                (Neal 2001; for decoders Wu et al. 2017)
 
 f_0 is normalised and can be drawn from: the posterior of an encoder, or the prior. f_T = p(y | G(z)) p(z), so that Z_T = p(y).
@@ -16,92 +16,105 @@ from math import log
 import torch
 from torch import Tensor
 
-from cryovae.posterior.importance import LEAST, effective_sample_size
+from cryovae.posterior.importance import MIN_EFFECTIVE, effective_sample_size
 
 # Points (chains, D) to log f_0 and log f_T, (chains,) each.
-Ends = Callable[[Tensor], tuple[Tensor, Tensor]]
-ACCEPTED = 0.65
+LogDensities = Callable[[Tensor], tuple[Tensor, Tensor]]
+TARGET_ACCEPTANCE = 0.65
 
 
 @dataclass(frozen=True)
 class Annealed:
-    """log_weights: (chains,). accepted: the share of moves. evidence and its standard error in nats, ESS of the chains."""
+    """The result of annealed importance sampling.
+
+    Attributes:
+        log_weights: (chains,), in nats.
+        accepted: Share of accepted moves.
+    """
 
     log_weights: Tensor
     accepted: float
 
     @property
     def evidence(self) -> float:
-        """log of the mean weight."""
+        """log of the mean weight, in nats."""
         return float(torch.logsumexp(self.log_weights, 0)) - log(len(self.log_weights))
 
     @property
     def error(self) -> float:
-        """The relative standard error of the mean weight, which is that of its log where it is small."""
+        """The relative standard error of the mean weight, in nats; that of its log if it is small."""
         weights = torch.exp(self.log_weights - self.log_weights.max())
         return float(weights.std() / weights.mean() / len(weights) ** 0.5)
 
     @property
     def effective(self) -> float:
-        """How many of the chains count."""
+        """Effective number of chains."""
         return float(effective_sample_size(self.log_weights[:, None]))
 
     @property
     def converged(self) -> bool:
-        """Whether enough of them count."""
-        return self.effective >= LEAST
+        """Whether the effective number of chains suffices."""
+        return self.effective >= MIN_EFFECTIVE
 
 
 def annealed(
     start: Tensor,
-    ends: Ends,
+    densities: LogDensities,
     temperatures: int,
     generator: torch.Generator,
     step: float = 0.1,
     leapfrogs: int = 10,
     watch: Callable[[int], None] = lambda temperature: None,
 ) -> Annealed:
-    """Walk from f_0 to f_T. start: (chains, D), drawn from f_0, and f_0 normalised. step: of the first move; it is adapted to an
-    acceptance of ACCEPTED. The temperatures lie closest at both ends, by a sigmoid.
+    """Anneal from f_0 to f_T at temperatures spaced by a sigmoid, densest at both ends.
+
+    Args:
+        start: Draws from f_0, (chains, D).
+        densities: log f_0 and log f_T; f_0 must be normalised.
+        temperatures: Number of temperatures.
+        generator: Of the moves.
+        step: Step size of the first move; it is adapted to an acceptance of TARGET_ACCEPTANCE.
+        leapfrogs: Leapfrog steps of a move.
+        watch: Called with the number of each temperature.
     """
-    place = torch.linspace(-4, 4, temperatures + 1, dtype=torch.float64).sigmoid()
-    schedule = ((place - place[0]) / (place[-1] - place[0])).tolist()
+    sigmoid = torch.linspace(-4, 4, temperatures + 1, dtype=torch.float64).sigmoid()
+    schedule = ((sigmoid - sigmoid[0]) / (sigmoid[-1] - sigmoid[0])).tolist()
     z, log_weights, accepted = start, torch.zeros(len(start), dtype=torch.float64), 0.0
     for number in range(1, temperatures + 1):
         before, now = schedule[number - 1], schedule[number]
         with torch.no_grad():
-            first, last = ends(z)
+            first, last = densities(z)
         log_weights += (now - before) * (last - first).double().cpu()
-        z, share = hamiltonian(z, lambda at, b=now: _between(ends, at, b), step, leapfrogs, generator)  # type: ignore[misc]
+        z, share = hamiltonian(z, lambda at, b=now: _between(densities, at, b), step, leapfrogs, generator)  # type: ignore[misc]
         accepted += share / temperatures
-        step = min(max(step * (1.02 if share > ACCEPTED else 0.98), 1e-5), 2.0)
+        step = min(max(step * (1.02 if share > TARGET_ACCEPTANCE else 0.98), 1e-5), 2.0)
         watch(number)
     return Annealed(log_weights, accepted)
 
 
-def _between(ends: Ends, at: Tensor, share: float) -> Tensor:
-    first, last = ends(at)
+def _between(densities: LogDensities, at: Tensor, share: float) -> Tensor:
+    first, last = densities(at)
     return (1 - share) * first + share * last
 
 
 def hamiltonian(
     z: Tensor, log_density: Callable[[Tensor], Tensor], step: float, leapfrogs: int, generator: torch.Generator
 ) -> tuple[Tensor, float]:
-    """One Hamiltonian move of each chain (chains, D), accepted or not, and the share accepted; it leaves the density as it is."""
+    """One Hamiltonian move of each chain (chains, D), accepted or not, and the accepted share; the density is invariant."""
     momentum = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
-    # Of differing length, or chains could run round closed orbits of a Gaussian together.
+    # Step sizes vary, as chains of one size could follow closed orbits of a Gaussian.
     step = step * float(0.8 + 0.4 * torch.rand((), generator=generator))
-    began, slope = _slope(log_density, z)
+    value_before, slope = _slope(log_density, z)
     at, speed = z, momentum
     for _ in range(leapfrogs):
         speed = speed + 0.5 * step * slope
         at = at + step * speed
         value, slope = _slope(log_density, at)
         speed = speed + 0.5 * step * slope
-    gain = value - began + 0.5 * (momentum.square().sum(1) - speed.square().sum(1))
-    drawn = torch.rand(len(z), generator=generator, dtype=torch.float64).log().to(gain)
-    taken = drawn < gain
-    return torch.where(taken[:, None], at, z), float(taken.double().mean())
+    gain = value - value_before + 0.5 * (momentum.square().sum(1) - speed.square().sum(1))
+    uniform = torch.rand(len(z), generator=generator, dtype=torch.float64).log().to(gain)
+    accepted = uniform < gain
+    return torch.where(accepted[:, None], at, z), float(accepted.double().mean())
 
 
 def _slope(log_density: Callable[[Tensor], Tensor], z: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""The whole diagnosis of a model on some patches: the bounds of q and r, their gaps, where the nats lie, and a Gaussian."""
+"""The diagnosis of a model on some patches: the bounds of q and r, their gaps, the nats by level, and a Gaussian model."""
 
 from __future__ import annotations
 
@@ -18,18 +18,24 @@ from cryovae.evaluate.diagnosis.shuffled import shuffle_losses
 from cryovae.evaluate.diagnosis.small import Evidence, evidence_of, small_enough
 from cryovae.models.ladder import Ladder, Q, R
 from cryovae.physics.likelihood import scored_bins
-from cryovae.posterior.importance import LEAST, effective_sample_size, importance_bounds, standard_error
+from cryovae.posterior.importance import MIN_EFFECTIVE, effective_sample_size, importance_bounds, standard_error
 from cryovae.posterior.problem import Terms, drawn, problem_of
 from cryovae.posterior.refinement import optimised
 
-# Done so far, of so many, and what is under way.
+# Called with the number of steps done, their total, and the current task.
 Watch = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class DiagnosisConfig:
-    """How much is done. draws: of the posterior, for each bound, and at most in an importance-weighted one. steps: of the search
-    for the best posterior of a patch. temperatures, chains: of annealed importance sampling, where the model is small enough.
+    """Effort of a diagnosis.
+
+    Attributes:
+        draws: Draws of the posterior for each bound, and the most in an importance-weighted one.
+        steps: Refinement steps of the posterior of each patch.
+        temperatures: Of annealed importance sampling, if the model is small enough.
+        chains: Of annealed importance sampling.
+        seed: Of the random numbers.
     """
 
     draws: int = 16
@@ -49,7 +55,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Split:
-    """A bound apart, in nats a measured coefficient; rates: of each level by its number, 0 the finest."""
+    """A bound and its terms, in nats per measured coefficient; ``rates`` by level, 0 the finest."""
 
     bound: Figure
     distortion: Figure
@@ -59,12 +65,19 @@ class Split:
 
 @dataclass(frozen=True)
 class Gaps:
-    """In nats a measured coefficient. amortisation: of q, the bound after the search less that before. importance: L_K by K, and
-    approximation the last of them less the bound after the search; effective: sample size of the draws, the mean over patches.
+    """The gaps of the posterior, in nats per measured coefficient.
+
+    Attributes:
+        amortisation: The bound after refinement minus the bound before.
+        refined: The bound after refinement.
+        importance: L_K by K.
+        approximation: The L_K of most draws minus the bound after refinement.
+        effective: Effective sample size of the draws, the mean over patches.
+        evidence: By annealed importance sampling, or None for a large model.
     """
 
     amortisation: Figure
-    posterior_tiles: Figure
+    refined: Figure
     importance: dict[int, Figure]
     approximation: Figure
     effective: float
@@ -72,15 +85,26 @@ class Gaps:
 
     @property
     def converged(self) -> bool:
-        """Whether the importance-weighted bound stands on enough draws."""
-        return self.effective >= LEAST
+        """Whether the effective sample size suffices."""
+        return self.effective >= MIN_EFFECTIVE
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All figures, in nats a coefficient. patches: how many; bins: measured coefficients a patch. gaussian: the log-likelihood of
-    the Gaussian of the same spectrum; beyond: the bound less it. calibration_result: of the coefficients hidden from r, the
-    log-likelihood by what r's means decode to, with its error by shell, less that of the Gaussian.
+    """All figures, in nats per coefficient.
+
+    Attributes:
+        patches: Number of patches.
+        bins: Measured coefficients of a patch.
+        q: The bound of q, or None if r alone is the posterior.
+        r: The bound of r.
+        gaps: The gaps of q, or of r if it is alone.
+        levels: Rate and information by level, for 'q' and 'r'.
+        shuffled: Losses by the shuffling of latents by level, for 'q' and 'r'.
+        gaussian: Log-likelihood of the Gaussian of the same spectrum.
+        beyond: The bound minus ``gaussian``.
+        held_out_prediction: Log-likelihood of the target bins by the restored density, with the spectrum of its error, minus that
+            by the Gaussian, per target coefficient.
     """
 
     patches: int
@@ -92,7 +116,7 @@ class Diagnosis:
     shuffled: dict[str, dict[int, Figure]] = field(repr=False)
     gaussian: Figure
     beyond: Figure
-    calibration_result: Figure
+    held_out_prediction: Figure
 
 
 def diagnose(
@@ -104,29 +128,35 @@ def diagnose(
     config: DiagnosisConfig,
     watch: Watch = lambda *_: None,
 ) -> Diagnosis:
-    """Diagnose a model on the patches of a measurement; signal: the spectrum of the Gaussian, S by shell (``signal_power``).
+    """Diagnose a model. Two patches at a time are in memory with their gradients.
 
-    encoders: 2 where q is the posterior, 1 where r alone is. error: the spectrum of the error of r's answer (``error_power``).
-    Two patches at a time are in memory with their gradients.
+    Args:
+        ladder: The model.
+        m: The patches.
+        signal: Spectrum of the Gaussian by shell (``signal_power``).
+        error: Spectrum of the error of the restored density by shell (``error_power``).
+        encoders: 2 if q is the posterior, 1 if r alone is.
+        config: Effort.
+        watch: Called on progress.
     """
     ladder = ladder.eval().requires_grad_(False)
     main = Q if encoders == 2 else R
     bins = scored_bins(m.mask, m.data.shape, m.support).cpu().double()
     total = len(groups(m)) * (config.steps + 2) + 4
-    numbers = _numbers(ladder)
+    stochastic = _stochastic(ladder)
     draws = {role: _draws(ladder, m, role, config) for role in ([Q, R] if main == Q else [R])}
-    bounds = {role: _split(found, bins, numbers) for role, found in draws.items()}
+    bounds = {role: _split(terms, bins, stochastic) for role, terms in draws.items()}
     watch(2, total, "bounds")
     names = {Q: "q", R: "r"}
     levels = {names[role]: nats_by_level(ladder, m, role, config.seed) for role in bounds}
     watch(3, total, "information")
     shuffled = {names[role]: _figures(shuffle_losses(ladder, m, role)) for role in bounds}
     watch(4, total, "shuffled")
-    gaps = _gaps(ladder, m, main, config, lambda done: watch(4 + done, total, "searching each patch's own posterior"))
+    gaps = _gaps(ladder, m, main, config, lambda done: watch(4 + done, total, "refining posteriors"))
     reference = gaussian_log_likelihood(m, signal).cpu().double() / bins
-    target_mask = scored_bins(m.target_mask, m.data.shape, m.support).cpu().double().clamp_min(1)
-    unknowing = gaussian_log_likelihood(m, signal, target_mask=True).cpu().double() / target_mask
-    knowing = gaussian_log_likelihood(m, error, target_mask=True, answer=predict(ladder, m)).cpu().double() / target_mask
+    target_bins = scored_bins(m.target_mask, m.data.shape, m.support).cpu().double().clamp_min(1)
+    by_gaussian = gaussian_log_likelihood(m, signal, target=True).cpu().double() / target_bins
+    by_restored = gaussian_log_likelihood(m, error, target=True, restored=predict(ladder, m)).cpu().double() / target_bins
     return Diagnosis(
         patches=len(m.data),
         bins=float(bins.mean()),
@@ -137,18 +167,18 @@ def diagnose(
         shuffled=shuffled,
         gaussian=_figure(reference),
         beyond=_figure(draws[main].bound_mean.cpu() / bins - reference),
-        calibration_result=_figure(knowing - unknowing),
+        held_out_prediction=_figure(by_restored - by_gaussian),
     )
 
 
 def bound_on(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig) -> Split:
-    """Rate and distortion of q or r alone."""
+    """The bound of q or r alone."""
     ladder = ladder.eval().requires_grad_(False)
     bins = scored_bins(m.mask, m.data.shape, m.support).cpu().double()
-    return _split(_draws(ladder, m, role, config), bins, _numbers(ladder))
+    return _split(_draws(ladder, m, role, config), bins, _stochastic(ladder))
 
 
-def _numbers(ladder: Ladder) -> list[int]:
+def _stochastic(ladder: Ladder) -> list[int]:
     """Levels with latents, coarse to fine."""
     return [level for level, latents in reversed(list(enumerate(ladder.config.latents))) if latents]
 
@@ -158,7 +188,7 @@ def _draws(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig) -
 
 
 def _joined(parts: list[Terms]) -> Terms:
-    """Draws of single patches as draws of all."""
+    """The draws of groups of patches as draws of all patches."""
     return Terms(
         torch.cat([p.log_likelihood for p in parts], -1),
         torch.cat([p.kl for p in parts], -1),
@@ -174,39 +204,39 @@ def _figures(values: dict[int, Tensor]) -> dict[int, Figure]:
     return {level: _figure(part) for level, part in values.items()}
 
 
-def _split(found: Terms, bins: Tensor, numbers: Sequence[int]) -> Split:
-    kl = found.kl.double().mean(1).cpu() / bins
-    likelihood = found.log_likelihood.double().mean(0).cpu() / bins
+def _split(terms: Terms, bins: Tensor, levels: Sequence[int]) -> Split:
+    kl = terms.kl.double().mean(1).cpu() / bins
+    likelihood = terms.log_likelihood.double().mean(0).cpu() / bins
     return Split(
         _figure(likelihood - kl.sum(0)),
         _figure(-likelihood),
         _figure(kl.sum(0)),
-        {level: float(part.mean()) for level, part in zip(numbers, kl, strict=True)},
+        {level: float(part.mean()) for level, part in zip(levels, kl, strict=True)},
     )
 
 
 def _gaps(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig, watch: Callable[[int], None]) -> Gaps:
-    """Patch by patch: search, then the bounds before and after from the same random numbers, which the search has not seen."""
+    """Refine, then compute the bounds before and after with the same random numbers, which refinement did not use."""
     before, after = [], []
     for number, part in enumerate(groups(m)):
         problem = problem_of(ladder, part, role)
-        began = number * (config.steps + 2)
-        moves = optimised(problem, config.steps, seed=config.seed + 1, watch=partial(_later, watch, began))
+        offset = number * (config.steps + 2)
+        moves = optimised(problem, config.steps, seed=config.seed + 1, watch=partial(_later, watch, offset))
         before.append(drawn(problem, config.draws, config.seed + 3))
         after.append(drawn(problem, config.draws, config.seed + 3, moves))
-        watch(began + config.steps + 2)
+        watch(offset + config.steps + 2)
     bins = scored_bins(m.mask, m.data.shape, m.support).cpu().double()
     first, last = _joined(before), _joined(after)
-    posterior_tiles = last.bound_mean.cpu() / bins
+    refined = last.bound_mean.cpu() / bins
     weighted = {w.draws: w.bound.cpu() / bins for w in importance_bounds(last.log_weight)}
     evidence = None
     if small_enough(ladder, m):
         evidence = evidence_of(ladder, m, role, config.temperatures, config.chains, config.seed)
     return Gaps(
-        amortisation=_figure(posterior_tiles - first.bound_mean.cpu() / bins),
-        posterior_tiles=_figure(posterior_tiles),
+        amortisation=_figure(refined - first.bound_mean.cpu() / bins),
+        refined=_figure(refined),
         importance=_figures(weighted),
-        approximation=_figure(weighted[max(weighted)] - posterior_tiles),
+        approximation=_figure(weighted[max(weighted)] - refined),
         effective=float(effective_sample_size(last.log_weight).mean()),
         evidence=evidence,
     )
@@ -214,18 +244,18 @@ def _gaps(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig, wa
 
 @torch.no_grad()
 def predict(ladder: Ladder, m: Measurement) -> Tensor:
-    """What r's means are decoded to, (batch, z, y, x)."""
+    """The restored densities, decoded from r's means, (batch, z, y, x)."""
     return torch.cat([ladder.restore(ladder.encode(part.input_masked, R), None) for part in groups(m)])
 
 
-def _later(watch: Callable[[int], None], began: int, step: int) -> None:
-    watch(began + step)
+def _later(watch: Callable[[int], None], offset: int, step: int) -> None:
+    watch(offset + step)
 
 
-def as_plain(found: Diagnosis) -> dict[str, Any]:
-    """The figures as JSON can hold them; of the levels what is one number or one a channel."""
-    plain = asdict(replace(found, levels={}))
-    plain["gaps"]["converged"] = found.gaps.converged
+def as_plain(diagnosis: Diagnosis) -> dict[str, Any]:
+    """The figures for JSON; of the levels, the numbers by level and by channel."""
+    plain = asdict(replace(diagnosis, levels={}))
+    plain["gaps"]["converged"] = diagnosis.gaps.converged
     plain["levels"] = {
         role: [
             {
@@ -238,10 +268,10 @@ def as_plain(found: Diagnosis) -> dict[str, Any]:
                 "channels": len(part.variance),
                 "variance_of_mean": part.variance.tolist(),
                 "information_at_least": part.minibatch,
-                "information_at_most": part.most,
+                "information_at_most": part.upper_bound,
             }
             for part in parts
         ]
-        for role, parts in found.levels.items()
+        for role, parts in diagnosis.levels.items()
     }
     return plain

@@ -1,7 +1,7 @@
 """The evidence of models that are small enough for annealed importance sampling: one level of latents, or few of them.
 
-Latents are taken in units of the prior, z = m + s e, so that log p(e) is N(0, I) whatever the coarser levels are; chains start
-from the posterior of the encoder, which is far nearer than the prior.
+Latents are taken in units of the prior, z = m + s e, so that p(e) is N(0, I) whatever the coarser levels are. Chains start from
+the posterior of the encoder, which is much closer than the prior.
 """
 
 from __future__ import annotations
@@ -13,19 +13,26 @@ import torch
 from torch import Tensor
 
 from cryovae.data.measurement import Measurement
-from cryovae.evaluate.diagnosis.ais import Ends, annealed
-from cryovae.evaluate.diagnosis.patches import repeated, rows
-from cryovae.models.distributions import DiagonalGaussian, Posterior, standardised
+from cryovae.evaluate.diagnosis.ais import LogDensities, annealed
+from cryovae.evaluate.diagnosis.patches import repeated
 from cryovae.models.ladder import Ladder
 from cryovae.posterior.problem import Problem, problem_of
 
-# Latents of a patch, above which a chain would have to be longer than a training.
-MOST = 20_000
+# Latents of a patch at most; with more, a chain would take longer than a training.
+MAX_LATENTS = 20_000
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """log p(y) in nats a measured coefficient, by patch, with errors; the smallest ESS of the chains; whether it is enough."""
+    """The evidence of some patches.
+
+    Attributes:
+        nats: log p(y) of each patch, in nats per measured coefficient.
+        errors: Their standard errors.
+        effective: The smallest effective number of chains.
+        accepted: Mean share of accepted moves.
+        converged: Whether ``effective`` suffices for all patches.
+    """
 
     nats: list[float]
     errors: list[float]
@@ -35,71 +42,54 @@ class Evidence:
 
 
 def latents_of(ladder: Ladder, m: Measurement) -> int:
-    """How many latents a patch has."""
+    """Number of latents of a patch."""
     return sum(prod(shape) for shape in ladder.latent_shapes(m.data.shape[-3:]))
 
 
 def small_enough(ladder: Ladder, m: Measurement) -> bool:
-    """Whether chains can walk through the latents of a patch."""
-    return latents_of(ladder, m) <= MOST
+    """Whether annealed importance sampling is feasible."""
+    return latents_of(ladder, m) <= MAX_LATENTS
 
 
 def evidence_of(ladder: Ladder, m: Measurement, role: int, temperatures: int, chains: int, seed: int) -> Evidence:
-    """By patch, ``chains`` of them at a time in memory."""
-    found = []
-    bins = []
+    """The evidence patch by patch, with ``chains`` chains for each."""
+    results, bins = [], []
     for number in range(len(m.data)):
-        one = repeated(rows(m, slice(number, number + 1)), chains)
-        problem = problem_of(ladder, one, role)
+        problem = problem_of(ladder, repeated(m.rows(slice(number, number + 1)), chains), role)
         generator = torch.Generator().manual_seed(seed + number)
         start = drawn_codes(problem, generator)
         shapes = {level: part.shape[1:] for level, part in start.items()}
         flat = torch.cat([part.flatten(1) for part in start.values()], 1)
-        found.append(annealed(flat, _walked(problem, shapes), temperatures, generator))
+        results.append(annealed(flat, _of_flat_codes(problem, shapes), temperatures, generator))
         bins.append(float(problem.bins[0]))
     return Evidence(
-        [one.evidence / count for one, count in zip(found, bins, strict=True)],
-        [one.error / count for one, count in zip(found, bins, strict=True)],
-        min(one.effective for one in found),
-        sum(one.accepted for one in found) / len(found),
-        all(one.converged for one in found),
+        [one.evidence / count for one, count in zip(results, bins, strict=True)],
+        [one.error / count for one, count in zip(results, bins, strict=True)],
+        min(one.effective for one in results),
+        sum(one.accepted for one in results) / len(results),
+        all(one.converged for one in results),
     )
 
 
 @torch.no_grad()
 def drawn_codes(problem: Problem, generator: torch.Generator) -> dict[int, Tensor]:
     """A draw of the posterior in units of the prior, by level, coarse to fine."""
-    codes: dict[int, Tensor] = {}
-
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
-        q = problem.posterior(level, prior, state)
-        z = q.sample(torch.randn(prior.mean.shape, generator=generator, dtype=prior.mean.dtype).to(prior.mean.device))
-        codes[level] = standardised(z, prior)
-        return q, z
-
-    problem.top_down(choose)
-    return codes
+    sampled = problem.posterior.sample(problem.posterior.draw_noise(generator))
+    return {output.level: output.code() for output in sampled.levels}
 
 
-def ends(problem: Problem, codes: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
-    """log q(e) and log p(e) + log p(y | G(e)), (batch,) each, less the same constant of 1/2 log 2 pi a latent."""
-    posterior: list[Tensor] = []
-    prior_of: list[Tensor] = []
-
-    def choose(level: int, prior: DiagonalGaussian, state: Tensor) -> tuple[Posterior, Tensor]:
-        q, z = problem.posterior(level, prior, state), prior.sample(codes[level])
-        # A density of e: what the change of units from z to e costs is the width of the prior.
-        posterior.append((q.log_densities(z) + 0.5 * prior.log_variance).sum((1, 2, 3, 4)))
-        prior_of.append(-0.5 * codes[level].square().sum((1, 2, 3, 4)))
-        return q, z
-
-    density, _ = problem.top_down(choose)
-    return torch.stack(posterior).sum(0), torch.stack(prior_of).sum(0) + problem.score(density)
+def log_densities(problem: Problem, codes: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
+    """log q(e) and log p(e) + log p(y | G(e)), (batch,) each, without the same constant of 1/2 log 2 pi a latent."""
+    decoded = problem.posterior.at(codes)
+    # q(e) = q(z) s, with the width s of the prior.
+    log_q = [(o.posterior.log_prob(o.latent) + 0.5 * o.prior.log_variance).sum((1, 2, 3, 4)) for o in decoded.levels]
+    log_p = [-0.5 * codes[o.level].square().sum((1, 2, 3, 4)) for o in decoded.levels]
+    return torch.stack(log_q).sum(0), torch.stack(log_p).sum(0) + problem.score(decoded.density)
 
 
-def _walked(problem: Problem, shapes: dict[int, torch.Size]) -> Ends:
+def _of_flat_codes(problem: Problem, shapes: dict[int, torch.Size]) -> LogDensities:
     def at(flat: Tensor) -> tuple[Tensor, Tensor]:
         parts = flat.split([prod(shape) for shape in shapes.values()], 1)
-        return ends(problem, {level: part.unflatten(1, shapes[level]) for level, part in zip(shapes, parts, strict=True)})
+        return log_densities(problem, {n: part.unflatten(1, shapes[n]) for n, part in zip(shapes, parts, strict=True)})
 
     return at

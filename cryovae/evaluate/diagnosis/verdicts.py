@@ -1,4 +1,4 @@
-"""The diagnosis in words: what the figures say, what is wrong, and what mends it. A choice of design is not called a disease."""
+"""The diagnosis in words: what the figures show, what is wrong, and how to improve it."""
 
 from __future__ import annotations
 
@@ -7,144 +7,144 @@ from math import log
 from cryovae.evaluate.diagnosis.diagnose import Diagnosis
 from cryovae.evaluate.diagnosis.information import LevelNats
 
-# A level without an active channel says nothing if to take another patch's costs less than this, in nats a coefficient, or less
-# than twice its standard error.
-MISSED = 1e-3
-# Nats a coefficient above which an amortisation gap is called large.
-LARGE = 0.03
+# A level without an active channel is unused if shuffling its latents loses less than this, in nats per coefficient, or less than
+# twice the standard error of the loss.
+MIN_SHUFFLE_LOSS = 1e-3
+# Nats per coefficient above which a gap is called large.
+LARGE_GAP = 0.03
 
 TWO_ENCODERS = (
-    "how to read this: the answer of this model is what r's means decode to. They, the decoder and the prior are trained by "
-    "completion, on bins that r was not given. q comes late and is trained by the bound with decoder and prior fixed, and r's "
-    "widths after q. So the bound of q tells how well q has found its way in a model that was not made for it, noise included. "
-    "The prior was trained as a part of that mean and never as a prior, and posteriors start narrower than it: most of the rate "
-    "is the price of being narrow, much the same for all patches ('by the mean' is the rest). That is a choice of design, not a "
-    "fault. Whether the answer is any good stands under 'hidden bins'."
+    "how to read this: this model restores the density decoded from r's means. These, the decoder and the prior are trained by "
+    "completion, on measured bins that are hidden from r. q is trained later, by the bound with fixed decoder and prior, and the "
+    "widths of r after q. So the bound of q shows how well q fits a model that was not made for it, noise included. The prior "
+    "was trained only as a part of that mean, and posteriors start narrower than it: most of the rate is due to their smaller "
+    "width, which is similar for all patches ('by the mean' is the rest). This is a choice of design, not a fault. The quality "
+    "of the restored density is shown by the held-out prediction."
 )
-ONE_ENCODER = "how to read this: r alone is the posterior, and the bound is what trained the model."
+ONE_ENCODER = "how to read this: r alone is the posterior, and the model is trained by the bound."
 
 
-def verdicts(found: Diagnosis, encoders: int) -> list[str]:
-    """Sentences, each of one matter."""
-    said = [TWO_ENCODERS if encoders == 2 else ONE_ENCODER, _gaussian(found, encoders), _hidden(found)]
-    said += _levels(found, encoders)
-    return [*said, _amortisation(found), _approximation(found)]
+def verdicts(diagnosis: Diagnosis, encoders: int) -> list[str]:
+    """Sentences about a diagnosis, one for each subject; encoders: 2 for q and r, 1 for r alone."""
+    intro = TWO_ENCODERS if encoders == 2 else ONE_ENCODER
+    lines = [intro, _gaussian(diagnosis, encoders), _held_out_prediction(diagnosis), *_levels(diagnosis, encoders)]
+    return [*lines, _amortisation(diagnosis), _approximation(diagnosis)]
 
 
-def _gaussian(found: Diagnosis, encoders: int) -> str:
-    beyond = found.beyond
-    figures = f"{beyond.mean:+.4f} +- {beyond.error:.4f} nats a measured coefficient"
+def _gaussian(diagnosis: Diagnosis, encoders: int) -> str:
+    beyond = diagnosis.beyond
+    figures = f"{beyond.mean:+.4f} +- {beyond.error:.4f} nats per measured coefficient"
     name = "the bound of q" if encoders == 2 else "the bound"
     if beyond.mean > 2 * beyond.error:
-        return f"Gaussian of the same spectrum: beaten by {name}, {figures}"
-    worse = "is not beaten" if beyond.mean > -2 * beyond.error else "is better than this model"
-    line = f"Gaussian of the same spectrum: it {worse} ({name} less its log-likelihood: {figures}): as a density of patches the "
-    line += "model has learned nothing that the power spectrum does not say."
+        return f"Gaussian of the same spectrum: {name} is better, by {figures}"
+    comparison = "is not better than it" if beyond.mean > -2 * beyond.error else "is worse"
+    line = f"Gaussian of the same spectrum: {name} {comparison} (difference {figures}): as a density of patches, the model has "
+    line += "learned nothing beyond the power spectrum."
     if encoders == 2:
-        line += " With two encoders the bound trained neither decoder nor prior: judge the answer by the hidden bins."
+        line += " With two encoders the bound trains neither decoder nor prior: see the held-out prediction instead."
     return line
 
 
-def _hidden(found: Diagnosis) -> str:
-    gain = found.calibration_result
+def _held_out_prediction(diagnosis: Diagnosis) -> str:
+    gain = diagnosis.held_out_prediction
     line = (
-        f"hidden bins: measured, and not given to r. What r's means decode to foretells them {gain.mean:+.4f} +- "
-        f"{gain.error:.4f} nats a hidden coefficient better than the Gaussian of the same spectrum, to which one bin says "
-        "nothing of another"
+        f"held-out prediction: the restored density predicts measured bins that are hidden from r {gain.mean:+.4f} +- "
+        f"{gain.error:.4f} nats per hidden coefficient better than the Gaussian of the same spectrum, whose bins are independent"
     )
     if gain.mean > 2 * gain.error:
-        return line + ": that is what the model has learned."
-    return line + ": nothing. It has not learned to fill a wedge: train longer, or look whether there is signal to learn from."
+        return line + ": this is what the model has learned."
+    return line + ": no gain. The model has not learned to fill the wedge: train longer, or check that the data contain signal."
 
 
-def _levels(found: Diagnosis, encoders: int) -> list[str]:
+def _levels(diagnosis: Diagnosis, encoders: int) -> list[str]:
     main = "q" if encoders == 2 else "r"
-    pairs = zip(found.levels[main], found.levels["r"], strict=True)
-    said = [line for level, masked_level in pairs if (line := _level(level, masked_level, found, encoders))]
-    return said or ["no level has collapsed: some channels of each move with the patch."]
+    pairs = zip(diagnosis.levels[main], diagnosis.levels["r"], strict=True)
+    lines = [line for level, masked_level in pairs if (line := _level(level, masked_level, diagnosis, encoders))]
+    return lines or ["no level has collapsed: each has channels that depend on the patch."]
 
 
-def _level(level: LevelNats, masked_level: LevelNats, found: Diagnosis, encoders: int) -> str | None:
+def _level(level: LevelNats, masked_level: LevelNats, diagnosis: Diagnosis, encoders: int) -> str | None:
     main = "q" if encoders == 2 else "r"
     where, channels = f"level at stride {2**level.level}", len(level.variance)
-    if is_silent(level, found, main) and is_silent(masked_level, found, "r"):
-        lost = found.shuffled["r"][level.level]
-        figures = (
-            f"no channel of {channels} is active, of {level.rate:.0f} nats a patch the mean accounts for "
-            f"{level.rate_of_mean:.3g}, and another patch's latents cost {lost.mean:.1e} +- {lost.error:.0e} nats a coefficient"
-        )
-        return f"{where}: collapsed: {figures}. {remedy(encoders)}"
-    if is_silent(level, found, main):
+    loss = diagnosis.shuffled["r"][level.level]
+    unused = is_unused(level, diagnosis, main)
+    if unused and is_unused(masked_level, diagnosis, "r"):
         return (
-            f"{where}: q does not use it (no channel of {channels} active), r does ({masked_level.active} active, another patch's "
-            f"latents cost {found.shuffled['r'][level.level].mean:.4f} nats a hidden coefficient): not collapsed, as the answer "
-            "needs it. q has not learned it: --set objective.completion_fraction=0.6 gives the bound more of the training, "
-            "objective.free_bits=10 gives each channel that many nats a patch for nothing."
+            f"{where}: collapsed: no channel of {channels} is active, the means account for {level.rate_of_mean:.3g} of "
+            f"{level.rate:.0f} nats per patch, and the latents of another patch lose {loss.mean:.1e} +- {loss.error:.0e} nats "
+            f"per coefficient. {advice(encoders)}"
+        )
+    if unused:
+        return (
+            f"{where}: r uses it ({masked_level.active} active channels; the latents of another patch lose {loss.mean:.4f} nats "
+            f"per hidden coefficient), q does not (no channel of {channels} active): not collapsed, as the restored density "
+            "needs it. To train q more, give the bound more steps (--set objective.completion_fraction=0.6) or each channel free "
+            "nats (objective.free_bits=10)."
         )
     if masked_level.active == 0:
         return (
-            f"{where}: close to collapse: no channel of r moves by a tenth of the prior's width, though another patch's latents "
-            f"cost {found.shuffled['r'][level.level].mean:.4f} nats a coefficient. {remedy(encoders)}"
+            f"{where}: close to collapse: no channel of r varies by a tenth of the prior's width, but the latents of another "
+            f"patch lose {loss.mean:.4f} nats per coefficient. {advice(encoders)}"
         )
     return None
 
 
-def is_silent(level: LevelNats, found: Diagnosis, role: str) -> bool:
-    """Whether a level says nothing of a patch: no channel is active, and it costs nothing to take another patch's."""
-    lost = found.shuffled[role][level.level]
-    return level.active == 0 and not lost.mean > max(MISSED, 2 * lost.error)
+def is_unused(level: LevelNats, diagnosis: Diagnosis, role: str) -> bool:
+    """Whether a level says nothing about a patch: no channel is active, and shuffling its latents loses nothing."""
+    loss = diagnosis.shuffled[role][level.level]
+    return level.active == 0 and not loss.mean > max(MIN_SHUFFLE_LOSS, 2 * loss.error)
 
 
-def remedy(encoders: int) -> str:
-    """What brings a collapsed level back."""
+def advice(encoders: int) -> str:
+    """How to make a model use a collapsed level."""
     if encoders == 2:
         return (
-            "No KL emptied it, as r's mean never paid one: finer levels say all that completion asks for. Remedy: none is needed "
-            "for the answer; for a smaller model take the level away (0 in ladder.latents), or narrow the finer ones to use it."
+            "This is not due to the KL, which r's means never pay: finer levels hold all that completion needs. The restored "
+            "density needs no change. Remove the level for a smaller model (0 in ladder.latents), or narrow the finer ones."
         )
     return (
-        "Remedy: a longer warm-up of the KL (--set objective.warmup=0.3), one in cycles (objective.cycles=4), levels charged by "
-        "their nats a latent while it lasts (objective.balance=true), nats that each channel has for nothing "
-        "(objective.free_bits=10), a smaller --beta, or fewer channels on finer levels; if it stays silent take the level away "
-        "(0 in ladder.latents)."
+        "Possible changes: a longer warm-up of the KL (--set objective.warmup=0.3), several cycles (objective.cycles=4), weights "
+        "by the nats of each level during the warm-up (objective.balance=true), free nats for each channel "
+        "(objective.free_bits=10), a smaller --beta, or fewer channels on finer levels. If it stays unused, "
+        "remove the level (0 in ladder.latents)."
     )
 
 
-def _amortisation(found: Diagnosis) -> str:
-    gap = found.gaps.amortisation
+def _amortisation(diagnosis: Diagnosis) -> str:
+    gap = diagnosis.gaps.amortisation
     return (
-        f"amortisation gap: {gap.mean:.4f} +- {gap.error:.4f} nats a coefficient ({gap.mean * found.bins:.4g} nats a patch) are "
-        "gained by searching for each patch's own posterior, weights frozen; at least so much, as the search is short."
-        + (" That is a lot: the encoder is far from trained for this bound." if gap.mean > LARGE else "")
+        f"amortisation gap: {gap.mean:.4f} +- {gap.error:.4f} nats per coefficient ({gap.mean * diagnosis.bins:.4g} nats per "
+        "patch) are gained by refining the posterior of each patch with frozen weights; a lower bound, as refinement is short."
+        + (" The gap is large: the encoder is far from optimal for this bound." if gap.mean > LARGE_GAP else "")
     )
 
 
-def _approximation(found: Diagnosis) -> str:
-    gaps = found.gaps
-    most = max(gaps.importance)
+def _approximation(diagnosis: Diagnosis) -> str:
+    gaps = diagnosis.gaps
+    draws = max(gaps.importance)
     line = (
-        f"approximation gap: the importance-weighted bound of {most} draws is {gaps.approximation.mean:+.4f} +- "
-        f"{gaps.approximation.error:.4f} nats a coefficient from the bound after the search, effective sample size "
-        f"{gaps.effective:.1f} of {most}"
+        f"approximation gap: the importance-weighted bound of {draws} draws differs by {gaps.approximation.mean:+.4f} +- "
+        f"{gaps.approximation.error:.4f} nats per coefficient from the bound after refinement, effective sample size "
+        f"{gaps.effective:.1f} of {draws}"
     )
-    if gaps.approximation.mean > LARGE:
-        line += ": large, a flow on the coarse levels may narrow it (--posterior flow)"
+    if gaps.approximation.mean > LARGE_GAP:
+        line += ": large, a flow on the coarse levels may reduce it (--posterior flow)"
     if not gaps.converged:
-        line += ": not converged, the gap is at least that, and how much more these draws cannot tell"
+        line += ": not converged, so this is a lower bound of the gap"
     evidence = gaps.evidence
     if evidence is None:
         return line + ". Too many latents for annealed importance sampling."
     mean = sum(evidence.nats) / len(evidence.nats)
     state = "converged" if evidence.converged else "not converged"
     return (
-        line
-        + f". Annealed importance sampling: evidence {mean:.4f}, {mean - gaps.posterior_tiles.mean:+.4f} nats a coefficient from the "
-        f"bound after the search, effective chains {evidence.effective:.1f}, {evidence.accepted:.0%} of moves accepted, {state}."
+        f"{line}. Annealed importance sampling: evidence {mean:.4f}, {mean - gaps.refined.mean:+.4f} nats per coefficient from "
+        f"the bound after refinement, effective chains {evidence.effective:.1f}, {evidence.accepted:.0%} of moves "
+        f"accepted, {state}."
     )
 
 
 def information_words(level: LevelNats, patches: int) -> str:
-    """The two bounds of what a level says of its patch, in nats a patch."""
+    """The two bounds of the information of a level about its patch, in nats per patch."""
     low = min(level.minibatch, log(patches))
     full = low > log(patches) - 0.01
-    return f"{low:.2f}{' (full)' if full else ''} to {level.most:.4g}"
+    return f"{low:.2f}{' (full)' if full else ''} to {level.upper_bound:.4g}"

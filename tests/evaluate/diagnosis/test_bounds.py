@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from cryovae.evaluate.diagnosis.ais import annealed
-from cryovae.evaluate.diagnosis.small import drawn_codes, ends
+from cryovae.evaluate.diagnosis.small import drawn_codes, log_densities
 from cryovae.models.distributions import DiagonalGaussian, kl_divergence
 from cryovae.posterior.importance import effective_sample_size, importance_bounds
 from cryovae.posterior.problem import drawn
 from cryovae.posterior.refinement import optimised
-from tests.evaluate.diagnosis.toy import LinearGaussian
+from tests.helpers.linear_gaussian import LinearGaussian
 
 COUNT = 4096
 TOY = LinearGaussian()
@@ -34,20 +34,20 @@ def test_kl_has_the_known_value_and_that_of_monte_carlo():
 
 
 def test_the_bound_is_the_evidence_at_its_optimum():
-    found = drawn(MANY.problem(), 1, 0)
-    assert torch.allclose(_mean(found.bound_mean), TOY.evidence(), atol=0.1)
+    terms = drawn(MANY.problem(), 1, 0)
+    assert torch.allclose(_mean(terms.bound_mean), TOY.evidence(), atol=0.1)
     # One draw is enough for the weights: with the exact posterior each is the evidence.
-    assert torch.allclose(found.log_weight[0], MANY.evidence(), atol=1e-9)
+    assert torch.allclose(terms.log_weight[0], MANY.evidence(), atol=1e-9)
 
 
 @pytest.mark.parametrize(("shift", "widen"), [(0.5, 0.0), (0.0, 1.0), (-0.4, -1.0)])
 def test_the_bound_lies_below_elsewhere_by_the_divergence_to_the_exact_posterior(shift, widen):
-    q, exact = (toy.posterior(0, None, None) for toy in (TOY.problem(shift, widen), TOY.problem()))
-    found = drawn(MANY.problem(shift, widen), 1, 0)
-    below = TOY.evidence() - _mean(found.bound_mean)
+    q, exact = TOY.q(shift, widen), TOY.q()
+    terms = drawn(MANY.problem(shift, widen), 1, 0)
+    below = TOY.evidence() - _mean(terms.bound_mean)
     assert (below > 0).all()
     assert torch.allclose(below, kl_divergence(q, exact).double(), atol=0.2)
-    assert torch.allclose(_mean(found.log_weight[0]), _mean(found.bound_mean), atol=0.3)
+    assert torch.allclose(_mean(terms.log_weight[0]), _mean(terms.bound_mean), atol=0.3)
 
 
 def test_the_importance_bound_grows_with_k_and_reaches_the_evidence():
@@ -84,10 +84,10 @@ def test_annealing_finds_the_evidence_of_a_gaussian_to_a_tenth_of_a_nat(prior):
     start = torch.randn(start.shape, generator=generator, dtype=start.dtype) if prior else start
 
     def both(flat):
-        first, last = ends(problem, {0: flat.view(*flat.shape, 1, 1, 1)})
+        first, last = log_densities(problem, {0: flat.view(*flat.shape, 1, 1, 1)})
         return (-0.5 * flat.square().sum(1) if prior else first), last
 
-    found = annealed(start, both, 40, generator, step=0.3)
-    assert found.evidence == pytest.approx(float(toy.evidence()[0]), abs=0.1)
-    assert found.converged
-    assert 0.3 < found.accepted <= 1
+    result = annealed(start, both, 40, generator, step=0.3)
+    assert result.evidence == pytest.approx(float(toy.evidence()[0]), abs=0.1)
+    assert result.converged
+    assert 0.3 < result.accepted <= 1

@@ -12,8 +12,8 @@ from cryovae.data.prepare import prepare
 from cryovae.data.sampling import step_generator
 from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig, bound_on
 from cryovae.evaluate.diagnosis.gaussian import error_power, gaussian_log_likelihood, shell_of, signal_power
-from cryovae.evaluate.diagnosis.information import by_place, fitted_information, minibatch_information, nats_by_level
-from cryovae.evaluate.diagnosis.patches import chosen, measured
+from cryovae.evaluate.diagnosis.information import by_position, fitted_information, minibatch_information, nats_by_level
+from cryovae.evaluate.diagnosis.patches import measurement_of, select_patches
 from cryovae.evaluate.diagnosis.rate_distortion import trained_on
 from cryovae.evaluate.diagnosis.shuffled import shuffle_losses
 from cryovae.models.distributions import DiagonalGaussian
@@ -31,7 +31,7 @@ def prepared(small):
 
 @pytest.fixture
 def measurement(prepared):
-    return measured(prepared, chosen(prepared, SIDE, 3, 0), SIDE)
+    return measurement_of(prepared, select_patches(prepared, SIDE, 3, 0), SIDE)
 
 
 def test_the_gaussian_is_that_of_a_dense_covariance():
@@ -41,30 +41,30 @@ def test_the_gaussian_is_that_of_a_dense_covariance():
     signal = torch.rand(int(shell_of(shape).max()) + 1, dtype=torch.float64)
     noise = 0.3 + fourier.radius(shape).double()
     y = torch.randn(2, *shape, dtype=torch.float64)
-    whole = torch.ones_like(noise).expand(2, -1, -1, -1)
-    m = Measurement(y, y, y, whole, whole, noise.expand(2, -1, -1, -1))
+    all_bins = torch.ones_like(noise).expand(2, -1, -1, -1)
+    m = Measurement(y, y, y, all_bins, all_bins, noise.expand(2, -1, -1, -1))
     eye = torch.eye(count, dtype=torch.float64).view(count, *shape)
     covariance = fourier.filtered(eye, signal[shell_of(shape)] + noise).reshape(count, count)
     dense = torch.distributions.MultivariateNormal(torch.zeros(count, dtype=torch.float64), (covariance + covariance.T) / 2)
     assert torch.allclose(gaussian_log_likelihood(m, signal), dense.log_prob(y.flatten(1)), atol=1e-8)
 
 
-def test_the_spectrum_of_a_stationary_signal_is_found():
+def test_the_spectrum_of_a_stationary_signal_is_estimated():
     shape = (12, 12, 12)
     shell = shell_of(shape)
     torch.manual_seed(0)
     power = torch.exp(-torch.arange(float(shell.max()) + 1) / 3)
     clean = fourier.filtered(torch.randn(200, *shape), power[shell].sqrt())
     y = clean + 0.5 * torch.randn(200, *shape)
-    whole = torch.ones(200, *shell.shape)
-    m = Measurement(y, y, y, whole, whole, 0.25 * whole)
-    found = signal_power(m)
-    assert torch.allclose(found[1:7], power[1:7], rtol=0.1, atol=0.01)
-    # An answer that knows half of the signal leaves a quarter of its power, and foretells more than the spectrum alone.
+    all_bins = torch.ones(200, *shell.shape)
+    m = Measurement(y, y, y, all_bins, all_bins, 0.25 * all_bins)
+    spectrum = signal_power(m)
+    assert torch.allclose(spectrum[1:7], power[1:7], rtol=0.1, atol=0.01)
+    # A density with half of the signal leaves a quarter of its power, and predicts more than the spectrum alone.
     error = error_power(m, 0.5 * clean)
     assert torch.allclose(error[1:7], 0.25 * power[1:7], rtol=0.2, atol=0.01)
-    knowing, unknowing = gaussian_log_likelihood(m, error, True, 0.5 * clean), gaussian_log_likelihood(m, found, True)
-    assert float((knowing - unknowing).mean()) > 10
+    by_density, by_spectrum = gaussian_log_likelihood(m, error, True, 0.5 * clean), gaussian_log_likelihood(m, spectrum, True)
+    assert float((by_density - by_spectrum).mean()) > 10
 
 
 def test_information_is_none_without_data_and_full_where_patches_differ():
@@ -85,12 +85,12 @@ def test_the_nats_are_those_of_the_bound_wherever_they_are_added_up(ladder, meas
     assert [2**level.level for level in levels] == [4, 2, 1]
     # The coarsest is given no draw; finer ones depend on it.
     assert 3 * levels[0].rate == pytest.approx(bound.kl[0].item(), rel=1e-4)
-    assert all(bool((level.moved <= level.kl + 1e-4).all()) for level in levels)
-    assert float(by_place(levels, SIDE).sum()) == pytest.approx(3 * sum(level.rate for level in levels), rel=1e-4)
-    found = bound_on(ladder, measurement, Q, DiagnosisConfig(draws=3))
-    assert found.bound.mean == pytest.approx(-found.distortion.mean - found.rate.mean, rel=1e-5)
-    assert found == bound_on(ladder, measurement, Q, DiagnosisConfig(draws=3))
-    assert sum(found.rates.values()) == pytest.approx(found.rate.mean, rel=1e-5)
+    assert all(bool((level.kl_of_mean <= level.kl + 1e-4).all()) for level in levels)
+    assert float(by_position(levels, SIDE).sum()) == pytest.approx(3 * sum(level.rate for level in levels), rel=1e-4)
+    split = bound_on(ladder, measurement, Q, DiagnosisConfig(draws=3))
+    assert split.bound.mean == pytest.approx(-split.distortion.mean - split.rate.mean, rel=1e-5)
+    assert split == bound_on(ladder, measurement, Q, DiagnosisConfig(draws=3))
+    assert sum(split.rates.values()) == pytest.approx(split.rate.mean, rel=1e-5)
 
 
 @pytest.mark.parametrize("role", [Q, R])
@@ -107,16 +107,16 @@ def test_shuffling_a_level_that_is_the_prior_costs_nothing(ladder, measurement, 
 def test_held_out_patches_are_taken_where_there_are_any(tomogram):
     prepared = prepare(tomogram, SIDE)
     assert prepared.held_out
-    found = chosen(prepared, SIDE, 4, 0)
-    assert found.held_out
-    assert set(found.positions) <= set(prepared.held_out)
-    assert len(set(found.orientations)) == 4
-    without = chosen(replace(prepared, held_out=()), SIDE, 4, 0)
+    selection = select_patches(prepared, SIDE, 4, 0)
+    assert selection.held_out
+    assert set(selection.positions) <= set(prepared.held_out)
+    assert len(set(selection.rotation_indices)) == 4
+    without = select_patches(replace(prepared, held_out=()), SIDE, 4, 0)
     assert not without.held_out
 
 
 def test_what_is_filled_is_the_wedge_alone(ladder, prepared):
-    plain, full = (measured(prepared, chosen(prepared, SIDE, 2, 0), SIDE, by) for by in (None, ladder))
+    plain, full = (measurement_of(prepared, select_patches(prepared, SIDE, 2, 0), SIDE, by) for by in (None, ladder))
     change = fourier.transform(full.input_full - plain.input_full).abs()
     assert float((change * (plain.mask == 1)).max()) < 1e-4
     assert float((change * (plain.mask == 0)).max()) > 0.01
@@ -149,4 +149,4 @@ def test_with_a_wedge_it_is_a_dense_gaussian_over_what_was_measured(tilts):
     inner = basis.T @ covariance @ basis
     dense = torch.distributions.MultivariateNormal(torch.zeros(len(inner), dtype=torch.float64), (inner + inner.T) / 2)
     expected = dense.log_prob(basis.T @ (y - x).flatten())
-    assert float(gaussian_log_likelihood(m, spectrum, answer=x)) == pytest.approx(float(expected), abs=1e-7)
+    assert float(gaussian_log_likelihood(m, spectrum, restored=x)) == pytest.approx(float(expected), abs=1e-7)
