@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cryovae import __version__
-from cryovae.aliases import current_settings, current_weights
+from cryovae.aliases import current_state, current_weights
 from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file
 from cryovae.models.ladder import Ladder, LadderConfig
@@ -137,5 +137,4 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read a training state, its tensors mapped from the file. InputError if there is none to resume from."""
     if not path.is_file():
         raise InputError(f"{path} does not exist, so there is nothing to resume: leave out --resume")
-    state = current_weights(torch.load(path, weights_only=True, map_location="cpu", mmap=True))
-    return state | {"config": current_settings(state["config"])} if "config" in state else state
+    return current_state(torch.load(path, weights_only=True, map_location="cpu", mmap=True))

@@ -9,6 +9,7 @@ import torch
 from torch import multiprocessing
 
 from cryovae import distributed
+from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare
 from cryovae.models.ladder import Ladder, LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
@@ -16,6 +17,7 @@ from cryovae.restoration.restorer import RestoreConfig, Restorer
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Tomogram
 from cryovae.training.trainer import Trainer, TrainingConfig
+from cryovae.training.variational import Variational
 
 SIDE, BATCH, SAMPLES = 16, 4, 2
 WIDTHS = LadderConfig(widths=(4, 6), latents=(2, 3), blocks=1)
@@ -31,16 +33,17 @@ def _trainer(batch, steps, completion_fraction=0.0, **changes):
     torch.manual_seed(0)
     # The gradient itself, not what is left of it after clipping.
     config = TrainingConfig(patch=SIDE, batch=batch, steps=steps, validate_every=3, learning_rate=1e-3, binnings=1, clip=1e9)
-    objective = replace(ObjectiveConfig(completion_fraction=completion_fraction, rotated=0.5, refill_from=1.0), **changes)
-    prepared = prepare(_tomogram(), SIDE)
-    return Trainer(Ladder(WIDTHS), [prepared], config, objective, torch.device("cpu"))
+    # Without a warm-up the KL has its full weight from the first step on.
+    objective = replace(ObjectiveConfig(completion_fraction=completion_fraction, warmup=0.0, refill_from=1.0), **changes)
+    masking, prepared = MaskingConfig(rotated_fraction=0.5), prepare(_tomogram(), SIDE)
+    return Trainer(Variational(Ladder(WIDTHS), [prepared], config, masking, objective, torch.device("cpu")))
 
 
 def _gradients(batch, completion_fraction):
     trainer = _trainer(batch, 4, completion_fraction)
-    figures, _ = trainer._gradients(trainer._draw(0), 1.0, {})
-    found = {name: p.grad.clone() for name, p in trainer.ladder.named_parameters() if p.grad is not None}
-    return found, figures
+    figures, _ = trainer._gradients(trainer.method.draw(0), {})
+    gradients = {name: p.grad.clone() for name, p in trainer.network.named_parameters() if p.grad is not None}
+    return gradients, figures
 
 
 def _restored(seed=0):

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from cryovae import fourier
+from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import Box, PreparedTomogram, prepare
-from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import Tomogram
 
@@ -29,7 +29,7 @@ LEAST = 0.25
 
 
 def binned(
-    tomogram: Tomogram, side: int, most: int, seed: int = 0, objective: ObjectiveConfig | None = None
+    tomogram: Tomogram, side: int, most: int, seed: int = 0, masking: MaskingConfig | None = None
 ) -> list[PreparedTomogram]:
     """A tomogram made ready, and as many binnings of it as its long waves ask for, ``most`` in all and none smaller than a patch.
 
@@ -39,7 +39,7 @@ def binned(
     share = 1.0
     unscored_boxes: tuple[Box, ...] = ()
     while True:
-        prepared = prepare(tomogram, side, seed, held_out=not found, objective=objective)
+        prepared = prepare(tomogram, side, seed, held_out=not found, masking=masking)
         more = len(found) + 1 < most and min(tomogram.shape) >= 2 * side
         long = long_waves(prepared, side) if more else 0.0
         part = min(max(long, LEAST), 1 - LEAST) if long > LONG else 0.0

@@ -19,12 +19,39 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.errors import InputError
 from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.rotation import CubeRotation, rotated_frequencies, rotations_named
 from cryovae.physics.wedge import patch_mask, smeared_mask
 from cryovae.tomogram import TiltGeometry
 
 CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class MaskingConfig:
+    """What of a patch is hidden from the encoder r, how patches are rotated, and with which variances they are scored.
+
+    Attributes:
+        drop: share of the bins hidden from r at random, on top of the wedge, 0 to below 1.
+        rotated_fraction: share of the batches rotated by random rotations of SO(3) instead of the cube, 0 to 1.
+        rotations: cube rotations of the other batches: 'useful' (those that bring measured data into the wedge), 'all' (24),
+            'beam' (about the beam) or 'none'.
+        hide: whether the canonical wedge is hidden from r; off for ablations only.
+        tolerance: variance of the model's own error that the likelihood allows for, as a share of the signal's power by shell.
+        noise: the noise variance sigma^2(k): 'angular', 'radial' or 'white'.
+    """
+
+    drop: float = 0.1
+    rotated_fraction: float = 0.1
+    rotations: str = "useful"
+    hide: bool = True
+    tolerance: float = 0.03
+    noise: str = "angular"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop < 1:
+            raise InputError(f"drop {self.drop:g} found, expected a share of the bins from 0 to below 1")
 
 
 @dataclass(frozen=True)

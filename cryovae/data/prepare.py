@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.data.measurement import Orientations
+from cryovae.data.measurement import MaskingConfig, Orientations
 from cryovae.data.validation_split import never_drawn
 from cryovae.errors import InputError
-from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.physics.ctf import inverse_transfer
 from cryovae.physics.noise import NoiseSpectrum, estimate_noise
 from cryovae.physics.wedge import volume_mask
@@ -88,18 +87,18 @@ def prepare(
     side: int,
     seed: int = 0,
     held_out: bool = True,
-    objective: ObjectiveConfig | None = None,
+    masking: MaskingConfig | None = None,
     device: torch.device | None = None,
 ) -> PreparedTomogram:
     """Standardise a tomogram, estimate its noise, and choose the patches that are held out, if there is room.
 
     device: where transforms of the whole are worked out; what is found lies in memory.
     """
-    objective = objective or ObjectiveConfig(tolerance=0.0)
+    masking = masking or MaskingConfig(tolerance=0.0)
     density, mean, scale = standardise(tomogram.density, tomogram.grey)
     halves = tomogram.halves
     scaled = None if halves is None else ((halves[0] - mean) / scale, (halves[1] - mean) / scale)
-    noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed, device=device).simplified(objective.noise)
+    noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed, device=device).simplified(masking.noise)
     tilts = tomogram.tilts
     if tomogram.optics is not None:
         tilts = replace(tilts, transfer=Transfer(tomogram.optics, tomogram.voxel_size))
@@ -108,10 +107,10 @@ def prepare(
         density, scale = density / gained, scale * gained
         noise = replace(noise.scaled(gained**-2), transfer=tilts.transfer)
     model_variance = None
-    if objective.tolerance:
-        model_variance = noise.signal(density, volume_mask(density.shape, tilts)).scaled(objective.tolerance)
+    if masking.tolerance:
+        model_variance = noise.signal(density, volume_mask(density.shape, tilts)).scaled(masking.tolerance)
     orientations = Orientations(
-        tilts, noise, side, rotations=objective.rotations, hide=objective.hide, model_variance=model_variance
+        tilts, noise, side, rotations=masking.rotations, hide=masking.hide, model_variance=model_variance
     )
     inside, spacing = (None, 1) if tomogram.mask is None else (patches_inside(tomogram.mask, side), _spacing(side))
     held, excluded_patches = never_drawn(density, side, inside, tomogram.validation_patches or ()) if held_out else ((), ())
@@ -129,6 +128,34 @@ def prepare(
         spacing,
         excluded_patches=excluded_patches,
     )
+
+
+@dataclass
+class PreparedHalves:
+    """A prepared tomogram with its halves, standardised as it is.
+
+    Attributes:
+        prepared: the tomogram.
+        halves: the two halves, (z, y, x) each; one volume stands for both where there are none.
+        filled: the same with their missing wedges refilled, or ``halves`` itself.
+    """
+
+    prepared: PreparedTomogram
+    halves: tuple[Tensor, Tensor]
+    filled: tuple[Tensor, Tensor]
+
+    @property
+    def single(self) -> bool:
+        """Whether one volume stands for both halves."""
+        return self.halves[0] is self.halves[1]
+
+
+def prepare_halves(tomogram: Tomogram, prepared: PreparedTomogram) -> PreparedHalves:
+    """Standardise the halves of a tomogram; with one volume for both, its noise is not hidden from a network."""
+    halves = prepared.density, prepared.density
+    if tomogram.halves is not None:
+        halves = prepared.ready(tomogram.halves[0]), prepared.ready(tomogram.halves[1])
+    return PreparedHalves(prepared, halves, halves)
 
 
 def hold_out_whole(prepared_tomograms: Sequence[PreparedTomogram], side: int) -> list[PreparedTomogram]:

@@ -21,8 +21,10 @@ from torch import Tensor
 
 from cryovae import distributed
 from cryovae.data.measurement import Measurement
+from cryovae.errors import InputError
 from cryovae.models.distributions import DiagonalGaussian, Posterior, divergence
 from cryovae.models.ladder import Choice, Ladder, Q
+from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.kl_regularization import KLRegularization, regularized_kl
 from cryovae.physics.likelihood import log_likelihood, scored_bins
 from cryovae.physics.rotation import rotate
@@ -36,21 +38,23 @@ DIVERGENCES = ("mmd", "sliced", "sinkhorn")
 class ObjectiveConfig:
     """What is optimised.
 
-    name: 'vae'; 'wae', which charges for the coarsest latents of a batch together (objectives/aggregate.py); or a deterministic
-    network by one of the losses in objectives/deterministic.py; all else here is the vae's and the wae's.
-    divergence: of the wae, 'mmd', 'sliced' or 'sinkhorn', times divergence_weight, in nats a place. stochastic: whether its
-    coarsest latents are drawn from q or are its means; then there is no bound: the KL reported there is of q as wide as it began.
-    encoders: 2 for q and r (posterior matching), 1 for the simpler baseline in which r alone is the posterior.
-    completion_fraction: share of the steps at the start in which the completion term is trained alone.
-    beta: weight of the KL after the warm-up; 1 is the ELBO. warmup: share of the steps, after solo, over which it rises from 0.
-    Against collapse (objectives/remedies.py): cycles: how often it rises, the warm-up divided among them. free_bits: nats a patch
-    that a group of free_group channels has for nothing. balance: in the warm-up, charge levels by their nats a latent.
-    drop: share of bins hidden from r on top of the wedge.
-    rotated: share of patches turned by a random rotation of SO(3) rather than of the cube.
-    tolerance: variance of the model's own error that the likelihood allows for, as a share of the signal's power by shell.
-    refill_from, refill_every: shares of the steps; from when and how often the input's own wedge is refilled; 1 is never.
-    For ablations, rotations: 'useful' are the cube rotations that bring measured data into the wedge, 'all' the 24, 'beam'
-    those about the beam, 'none'; hide: whether the canonical wedge is kept from r; noise: sigma^2 'angular', 'radial' or 'white'.
+    Attributes:
+        name: 'vae'; 'wae', which charges for the coarsest latents of a batch together; or a loss of objectives/deterministic.py,
+            which has no use for the other settings.
+        encoders: 2 for q and r (posterior matching), 1 for the baseline in which r alone is the posterior.
+        completion_fraction: share of the steps, at the start, in which the completion term is trained alone, 0 to 1.
+        beta: weight of the KL after the warm-up; 1 is the ELBO.
+        warmup: share of the steps, after those of completion alone, in which beta rises from 0.
+        cycles: how often beta rises, against collapse; the warm-up is divided among the cycles.
+        free_bits: nats a patch for which a group of channels is not charged, against collapse.
+        free_group: channels of such a group.
+        balance: whether, in the warm-up, levels are charged by their nats a latent, against collapse.
+        divergence: of the wae: 'mmd', 'sliced' or 'sinkhorn'.
+        divergence_weight: weight of the wae's divergence, in nats a place.
+        stochastic: whether the wae's coarsest latents are drawn from q; otherwise they are its means, and there is no bound: the
+            KL that is reported is of q as wide as it began.
+        refill_from: share of the steps after which the wedge of the inputs is refilled for the first time; 1 is never.
+        refill_every: share of the steps between refills.
     """
 
     name: str = "vae"
@@ -65,14 +69,41 @@ class ObjectiveConfig:
     divergence: str = "mmd"
     divergence_weight: float = 10.0
     stochastic: bool = True
-    drop: float = 0.1
-    rotated_fraction: float = 0.1
-    tolerance: float = 0.03
     refill_from: float = 0.35
     refill_every: float = 0.25
-    rotations: str = "useful"
-    hide: bool = True
-    noise: str = "angular"
+
+    def __post_init__(self) -> None:
+        if self.name not in (VAE, WAE, *NAMES):
+            raise InputError(f"objective '{self.name}' found, expected {VAE}, {WAE}, {', '.join(NAMES)}")
+        if self.encoders not in (1, 2):
+            raise InputError(f"encoders {self.encoders} found, expected 2 (q and r) or 1 (the baseline)")
+        if self.beta < 0:
+            raise InputError(f"beta {self.beta:g} found, expected a weight from 0")
+        self._check_wae()
+        if self.cycles < 1 or self.free_bits < 0 or self.free_group < 1:
+            raise InputError(
+                f"cycles {self.cycles}, free_bits {self.free_bits:g} and free_group {self.free_group} found, expected cycles and "
+                "free_group from 1, free_bits from 0 nats a patch"
+            )
+        if self.cycles > 1 and self.warmup >= 1 - self.completion_fraction:
+            raise InputError(
+                f"cycles {self.cycles} with warmup {self.warmup:g} found, expected a warmup below "
+                f"{1 - self.completion_fraction:g}, the share of the steps after completion alone: each cycle has to reach beta"
+            )
+
+    def _check_wae(self) -> None:
+        if self.divergence not in DIVERGENCES or self.divergence_weight < 0:
+            raise InputError(
+                f"divergence '{self.divergence}' with divergence_weight {self.divergence_weight:g} found, expected "
+                f"{' or '.join(DIVERGENCES)}, and a weight from 0"
+            )
+        if self.name == WAE and (self.free_bits or self.balance):
+            raise InputError("free_bits or balance found with objective wae, expected neither: they are for a vae's KL")
+        if not self.stochastic and (self.name != WAE or self.encoders != 2):
+            raise InputError(
+                f"stochastic = false found with objective {self.name} and {self.encoders} encoder(s), expected wae and 2: the "
+                "posterior of a vae has a width"
+            )
 
     @property
     def variational(self) -> bool:

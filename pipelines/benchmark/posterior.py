@@ -26,10 +26,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cryovae.data.measurement import Measurement
+from cryovae.data.measurement import MaskingConfig, Measurement
 from cryovae.data.prepare import PreparedTomogram, prepare
 from cryovae.evaluate.diagnosis.patches import chosen, groups, measured
-from cryovae.evaluate.diagnosis.rate_distortion import trained_on
+from cryovae.evaluate.diagnosis.rate_distortion import Continuation, trained_on
 from cryovae.evaluate.diagnosis.small import Evidence, evidence_of, latents_of
 from cryovae.models.ladder import FLOW, GAUSSIAN, Ladder, LadderConfig, R
 from cryovae.objectives.elbo import ObjectiveConfig
@@ -39,9 +39,11 @@ from cryovae.posterior.problem import drawn, problem_of
 from cryovae.posterior.refinement import optimised
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Tomogram
+from cryovae.training.trainer import TrainingConfig
 
 # One encoder that sees all that was measured: nothing of its gaps is due to bins that were kept from it.
-OBJECTIVE = ObjectiveConfig(encoders=1, hide=False, drop=0.0, rotated_fraction=0.0, refill_from=1.0)
+OBJECTIVE = ObjectiveConfig(encoders=1, refill_from=1.0)
+MASKING = MaskingConfig(hide=False, drop=0.0, rotated_fraction=0.0)
 
 
 def main() -> None:
@@ -67,7 +69,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmark_posterior"))
     given = parser.parse_args()
     torch.manual_seed(given.seed)
-    prepared = prepare(_simulated(given.seed, given.snr), given.side, given.seed, objective=OBJECTIVE)
+    prepared = prepare(_simulated(given.seed, given.snr), given.side, given.seed, masking=MASKING)
     m = measured(prepared, chosen(prepared, given.side, given.patches, given.seed), given.side)
     held = "held out" if prepared.held_out else "that training has seen"
     latents = (*(0 for _ in given.widths[1:]), given.latents)
@@ -93,10 +95,14 @@ def _model(config: LadderConfig, prepared: PreparedTomogram, given: argparse.Nam
     """A flat model with a Gaussian posterior: half of the steps without the KL, or it would collapse; the rest with all of it."""
     ladder = Ladder(config, OBJECTIVE.encoders)
     for beta, steps in ((0.0, given.steps // 2), (1.0, given.steps - given.steps // 2)):
-        ladder = trained_on(
-            ladder, [prepared], given.side, given.batch, OBJECTIVE, beta, steps, given.rate, given.seed, watch=_told
-        )
+        training = _training(given, steps, given.rate)
+        ladder = trained_on(Continuation(ladder, [prepared], training, MASKING, OBJECTIVE, beta), _told)
     return ladder
+
+
+def _training(given: argparse.Namespace, steps: int, rate: float) -> TrainingConfig:
+    sizes = {"patch": given.side, "batch": given.batch, "steps": steps, "validate_every": steps}
+    return TrainingConfig(**sizes, learning_rate=rate, ema=0.0, seed=given.seed, precision="float32")
 
 
 def _told(step: int, loss: float) -> None:
@@ -114,10 +120,9 @@ def _measured(name: str, model: Ladder, prepared: PreparedTomogram, m: Measureme
     ladder.load_state_dict(model.state_dict(), strict=name == GAUSSIAN)
     print(f"training the {name} posterior alone", flush=True)
     began = time.perf_counter()
-    ladder = trained_on(
-        ladder, [prepared], given.side, given.batch, OBJECTIVE, 1.0, given.posterior_steps, given.rate / 2, given.seed + 1,
-        frozen=lambda parameter: not _of_posterior(parameter), watch=_told,
-    )  # fmt: skip
+    training = replace(_training(given, given.posterior_steps, given.rate / 2), seed=given.seed + 1)
+    frozen = lambda parameter: not _of_posterior(parameter)  # noqa: E731
+    ladder = trained_on(Continuation(ladder, [prepared], training, MASKING, OBJECTIVE, 1.0, frozen=frozen), _told)
     seconds = (time.perf_counter() - began) / given.posterior_steps
     ladder.requires_grad_(False)
     before, after = [], []

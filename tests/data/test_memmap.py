@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import torch
 
+from cryovae.data.measurement import MaskingConfig
 from cryovae.data.memmap import offload_folder, offloaded, to_memmap
 from cryovae.data.prepare import prepare
 from cryovae.data.sampling import draw, step_generator
-from cryovae.objectives.elbo import ObjectiveConfig
 
 SIDE = 16
 
@@ -25,8 +25,8 @@ def test_a_tensor_in_a_file_is_mapped_from_it(tmp_path):
 
 
 def test_batches_from_the_shelf_are_those_from_memory(small, tmp_path):
-    config = ObjectiveConfig(rotated=0.5)
-    prepared = prepare(small, SIDE, objective=config)
+    config = MaskingConfig(rotated_fraction=0.5)
+    prepared = prepare(small, SIDE, masking=config)
     on_shelf = offloaded(prepared, tmp_path)
     assert on_shelf.filled is on_shelf.density
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) >= 4 * prepared.density.numel()
@@ -59,6 +59,6 @@ def test_each_tomogram_is_drawn_equally_often(small, monkeypatch):
 
     monkeypatch.setattr("cryovae.data.sampling.drawn_position", counted)
     for step in range(600):
-        draw(several, SIDE, 1, ObjectiveConfig(rotated_fraction=0.0), step_generator(1, step))
+        draw(several, SIDE, 1, MaskingConfig(rotated_fraction=0.0), step_generator(1, step))
     assert len(seen) == 3
     assert all(abs(count - 200) < 46 for count in seen.values())
