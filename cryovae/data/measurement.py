@@ -91,7 +91,7 @@ class Measurement:
 
     def rows(self, which: slice) -> Measurement:
         """Some of the patches."""
-        cut = {name: value[which] for name, value in vars(self).items() if isinstance(value, Tensor) and name != "tolerated"}
+        cut = {name: value[which] for name, value in vars(self).items() if isinstance(value, Tensor) and name != "model_variance"}
         return replace(self, **cut)
 
 

@@ -113,7 +113,7 @@ def test_the_level_of_a_patch_is_no_part_of_what_is_learned(prepared, rotated):
     higher = replace(prepared, density=prepared.density + 3.0, filled=prepared.filled + 3.0)
     config = MaskingConfig(rotated_fraction=rotated)
     one, two = (draw([s], SIDE, 2, config, step_generator(0, 4)) for s in (prepared, higher))
-    for name in ("whole", "partial", "data"):
+    for name in ("input_full", "input_masked", "data"):
         assert torch.allclose(getattr(one, name), getattr(two, name), atol=1e-4)
     assert float(one.input_full.mean((1, 2, 3)).abs().max()) < 1e-5
 
