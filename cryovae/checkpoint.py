@@ -106,8 +106,8 @@ def load_model(path: Path | str) -> Checkpoint:
 def _sizes(about: dict[str, Any]) -> LadderConfig:
     sizes = about["ladder"]
     # Files of before there was a choice name no posterior.
-    chosen = {name: sizes[name] for name in ("posterior", "flow_levels") if name in sizes}
-    return LadderConfig(tuple(sizes["widths"]), tuple(sizes["latents"]), sizes["blocks"], **chosen)
+    posterior = {name: sizes[name] for name in ("posterior", "flow_levels") if name in sizes}
+    return LadderConfig(tuple(sizes["widths"]), tuple(sizes["latents"]), sizes["blocks"], **posterior)
 
 
 def _read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -10,12 +10,14 @@ from torch import multiprocessing
 
 from cryovae import distributed
 from cryovae.data.measurement import MaskingConfig
-from cryovae.data.prepare import prepare
+from cryovae.data.prepare import prepare, prepare_halves
 from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.unet import UNet
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.restoration.restorer import RestoreConfig, Restorer
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Tomogram
+from cryovae.training.deterministic import Deterministic
 from cryovae.training.trainer import Trainer, TrainingConfig
 from cryovae.training.variational import Variational
 
@@ -44,6 +46,19 @@ def _gradients(batch, completion_fraction):
     figures, _ = trainer._gradients(trainer.method.draw(0), {})
     gradients = {name: p.grad.clone() for name, p in trainer.network.named_parameters() if p.grad is not None}
     return gradients, figures
+
+
+def _network_gradients(batch):
+    """The gradients of a U-Net by DeepDeWedge's loss, and its figures."""
+    torch.manual_seed(0)
+    network = UNet(WIDTHS)
+    torch.nn.init.normal_(network.out.weight, std=0.1)
+    config = TrainingConfig(patch=SIDE, batch=batch, steps=4, clip=1e9)
+    tomogram = _tomogram()
+    halves = [prepare_halves(tomogram, prepare(tomogram, SIDE))]
+    trainer = Trainer(Deterministic(network, halves, config, "deepdewedge", torch.device("cpu")))
+    figures, _ = trainer._gradients(trainer.method.draw(0), {})
+    return {name: p.grad.clone() for name, p in trainer.network.named_parameters() if p.grad is not None}, figures
 
 
 def _restored(seed=0):
@@ -92,6 +107,7 @@ def _work(number):
     return {
         "completion": (_gradients, (BATCH // 2, 0.5)),
         "bound": (_gradients, (BATCH // 2, 0.0)),
+        "network": (_network_gradients, (BATCH // 2,)),
         "trained": (_trained, (BATCH // 2,)),
         "restored": (_restored, ()),
         "stopped": (_stopped, (number,)),
@@ -117,6 +133,15 @@ def test_two_ranks_have_the_gradients_of_one_with_twice_the_batch(both, phase, c
         for name, gradient in expected.items():
             assert torch.allclose(found[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()) + 1e-9), name
         assert said == pytest.approx(figures, rel=1e-4)
+
+
+def test_two_ranks_have_the_gradients_of_one_of_a_network_too(both):
+    expected, figures = _network_gradients(BATCH)
+    for gradients, reported in (one["network"] for one in both):
+        assert gradients.keys() == expected.keys()
+        for name, gradient in expected.items():
+            assert torch.allclose(gradients[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()) + 1e-9), name
+        assert reported == pytest.approx(figures, rel=1e-4)
 
 
 def test_two_ranks_train_alike_and_as_one(both):

@@ -30,13 +30,22 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 class PreparedTomogram:
     """One tomogram in training.
 
-    density: (z, y, x) float32, mean 0 and standard deviation 1: (grey - mean) / scale, less the contrast transfer if it is known,
-    as ``tilts`` then say. filled: the same with its missing wedge refilled, or ``density`` itself. noise: of the standardised
-    density. held_out: patches kept from training. inside: (positions, 3) of patches whose middle is specimen, spaced ``spacing``
-    voxels, where only a part of the tomogram is; else None. share: of the batches, relative to those of the other specimens.
-    binned: whether this is the tomogram at a smaller size. unscored_boxes: boxes that are given, but scored nowhere: held out at
-    another binning of the same tomogram. excluded_patches: patches that are not drawn either, and validated elsewhere or not at all; they
-    may lie partly outside.
+    Attributes:
+        name: name of the tomogram.
+        tilts: its tilt geometry, with the contrast transfer if it is known.
+        density: (grey - mean) / scale, less the contrast transfer if it is known, (z, y, x), mean 0, standard deviation 1.
+        filled: the same with its missing wedge refilled, or ``density`` itself, (z, y, x).
+        mean: grey value that was subtracted.
+        scale: grey values by which it was divided.
+        noise: noise spectrum of ``density``.
+        orientations: rotated masks and noise spectra.
+        held_out: first voxels of the patches held out of training.
+        inside: first voxels of patches whose middle is specimen, (positions, 3), or None for all patches.
+        spacing: distance of the positions of ``inside``, in voxels.
+        share: share of the batches, relative to those of the other tomograms.
+        binned: whether this is the tomogram at a smaller size.
+        unscored_boxes: boxes that are in inputs but are not scored: held out at another binning of the same tomogram.
+        excluded_patches: patches that are not drawn either, and are validated elsewhere or not at all; may lie partly outside.
     """
 
     name: str
@@ -60,16 +69,16 @@ class PreparedTomogram:
         return divided((torch.from_numpy(np.asarray(half, dtype=np.float32)) - self.mean) / self.scale, self.tilts)
 
     def boxes(self, side: int) -> tuple[Box, ...]:
-        """Where held-out patches of ``side`` voxels lie, and what is spared."""
+        """Boxes of held-out patches of ``side`` voxels, and ``unscored_boxes``."""
         held = tuple(((z, z + side), (y, y + side), (x, x + side)) for z, y, x in self.held_out + self.excluded_patches)
         return held + self.unscored_boxes
 
     def scored(self, position: Position, side: int) -> Tensor:
         """1 for the voxels of a patch that training may score, else 0: (side, side, side)."""
-        found = inside(position, side, tuple(self.density.shape))
+        mask = inside(position, side, tuple(self.density.shape))
         for box in self.unscored_boxes:
-            found[tuple(slice(max(a - p, 0), max(b - p, 0)) for (a, b), p in zip(box, position, strict=True))] = 0
-        return found
+            mask[tuple(slice(max(a - p, 0), max(b - p, 0)) for (a, b), p in zip(box, position, strict=True))] = 0
+        return mask
 
     def overlaps_held_out(self, position: Position, side: int) -> bool:
         """Whether a patch shares a voxel with a held-out one."""
@@ -109,9 +118,7 @@ def prepare(
     model_variance = None
     if masking.tolerance:
         model_variance = noise.signal(density, volume_mask(density.shape, tilts)).scaled(masking.tolerance)
-    orientations = Orientations(
-        tilts, noise, side, rotations=masking.rotations, hide=masking.hide, model_variance=model_variance
-    )
+    orientations = Orientations(tilts, noise, side, rotations=masking.rotations, hide=masking.hide, model_variance=model_variance)
     inside, spacing = (None, 1) if tomogram.mask is None else (patches_inside(tomogram.mask, side), _spacing(side))
     held, excluded_patches = never_drawn(density, side, inside, tomogram.validation_patches or ()) if held_out else ((), ())
     return PreparedTomogram(
@@ -166,12 +173,12 @@ def hold_out_whole(prepared_tomograms: Sequence[PreparedTomogram], side: int) ->
     """
     if len(prepared_tomograms) < ONE_OF or any(s.held_out for s in prepared_tomograms):
         return list(prepared_tomograms)
-    found = list(prepared_tomograms)
-    step = max(ONE_OF, -(-len(found) // MOST_APART))
-    for i in range(step // 2, len(found), step):
-        z, y, x = (max(size - side, 0) // 2 for size in found[i].density.shape)
-        found[i] = replace(found[i], share=0.0, held_out=((z, y, x),))
-    return found
+    tomograms = list(prepared_tomograms)
+    step = max(ONE_OF, -(-len(tomograms) // MOST_APART))
+    for i in range(step // 2, len(tomograms), step):
+        z, y, x = (max(size - side, 0) // 2 for size in tomograms[i].density.shape)
+        tomograms[i] = replace(tomograms[i], share=0.0, held_out=((z, y, x),))
+    return tomograms
 
 
 def _spacing(side: int) -> int:
@@ -185,12 +192,12 @@ def patches_inside(mask: np.ndarray, side: int) -> Tensor:
     z, y, x = (np.unique(np.append(np.arange(0, end + 1, step), end)) for end in last)
     # Of an axis shorter than the patch all is in it.
     middle = [np.minimum(starts + min(side, size) // 2, size - 1) for starts, size in zip((z, y, x), mask.shape, strict=True)]
-    found = np.argwhere(mask[np.ix_(*middle)])
-    if not len(found):
+    places = np.argwhere(mask[np.ix_(*middle)])
+    if not len(places):
         raise InputError(
             f"the mask leaves no patch of {side} voxels whose middle is specimen: make it larger, or --patch smaller"
         )
-    return torch.from_numpy(np.stack([starts[found[:, i]] for i, starts in enumerate((z, y, x))], 1))
+    return torch.from_numpy(np.stack([starts[places[:, i]] for i, starts in enumerate((z, y, x))], 1))
 
 
 def divided(density: Tensor, tilts: TiltGeometry) -> Tensor:

@@ -45,10 +45,10 @@ def draw(
     is read where patches lie, and takes no memory afterwards.
     """
     prepared = drawn_tomogram(prepared_tomograms, generator)
-    found = _drawn(prepared, side, batch, masking, generator, device)
+    measurement = _drawn(prepared, side, batch, masking, generator, device)
     for density in (prepared.density, prepared.filled):
         released(density)
-    return found
+    return measurement
 
 
 def _drawn(
@@ -159,7 +159,7 @@ def freely_rotated(
 
 
 def unseen(input_mask: Tensor) -> Tensor:
-    """1 for the bins of which nothing was given, else 0: in the soft edge of a wedge weakened noise is seen, and foretold."""
+    """1 for the bins of which nothing was given, else 0: in the soft edge of a wedge weakened noise is seen, and predicted."""
     return (input_mask < 0.01).float()
 
 
@@ -175,7 +175,7 @@ def held_out(prepared: PreparedTomogram, side: int) -> list[Measurement]:
     rotation_indices = held_out_rotations(prepared.orientations)
     share = dropped_share(prepared, 0.0)
     keep = random_keep((len(rotation_indices), side, side, side), share, step_generator(0, 0)) if share else None
-    found = [
+    measurements = [
         cube_rotated(prepared, [position] * len(rotation_indices), rotation_indices, side, keep) for position in prepared.held_out
     ]
-    return [replace(m, target_mask=m.mask * unseen(cast(Tensor, m.input_mask))) for m in found]
+    return [replace(m, target_mask=m.mask * unseen(cast(Tensor, m.input_mask))) for m in measurements]

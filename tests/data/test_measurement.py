@@ -87,7 +87,7 @@ def test_validation_scores_every_held_out_patch(prepared):
     assert torch.allclose(found[0].data[0], rotation(patch - patch.mean()), atol=1e-5)
 
 
-def test_freely_turned_patches_are_scored_as_they_were_measured(prepared):
+def test_freely_rotated_patches_are_scored_as_measured(prepared):
     m = freely_rotated(prepared, [(5, 6, 7)], [random_rotation(np.random.default_rng(3))], SIDE, None)
     missed = m.data[0] - prepared.density[5 : 5 + SIDE, 6 : 6 + SIDE, 7 : 7 + SIDE]
     assert torch.allclose(missed, missed.mean().expand_as(missed), atol=1e-5)

@@ -108,13 +108,14 @@ def test_free_rotations_are_scored_on_the_data_as_they_were_measured(tomogram: T
 
 def test_only_isonet2_without_mw_weight_scores_bins_that_were_never_measured(scene: Scene) -> None:
     never = (scene.pair.rotated_mask == 0) & (fourier.below_nyquist(SHAPE) > 0)
-    gradients = {name: _gradient(_loss(name), scene.pair)[never].max().item() for name in ("deepdewedge", "isonet2", "isonet2_mw")}
+    names = ("deepdewedge", "isonet2", "isonet2_mw")
+    gradients = {name: _gradient(_loss(name), scene.pair)[never].max().item() for name in names}
     assert gradients["isonet2"] > 1e-5
     assert gradients["deepdewedge"] < 1e-9
     assert gradients["isonet2_mw"] < 1e-8
 
 
-def test_isonet2_fills_without_a_gradient_and_answers_with_one(scene: Scene) -> None:
+def test_isonet2_fills_without_a_gradient_and_predicts_with_one(scene: Scene) -> None:
     seen: list[bool] = []
 
     def network(u: Tensor) -> Tensor:
