@@ -11,11 +11,19 @@ from typing import Any
 # Settings, as section.key: in config.toml, in --set, in run.json and in states to resume from.
 SETTINGS = {
     "objective.solo": "objective.completion_fraction",
-    "objective.turned": "objective.rotated_fraction",
+    "objective.turned": "masking.rotated_fraction",
+    "objective.rotated_fraction": "masking.rotated_fraction",
+    "objective.drop": "masking.drop",
+    "objective.rotations": "masking.rotations",
+    "objective.hide": "masking.hide",
+    "objective.tolerance": "masking.tolerance",
+    "objective.noise": "masking.noise",
     "restoration.turns": "restoration.orientations",
 }
 # Parts of the names of weights, in model.safetensors and in states to resume from.
 WEIGHTS = {".partial.": ".masked_posterior."}
+# Entries of a state to resume from, and of the last good weights within it.
+STATE = {"ladder": "network"}
 # Columns of metrics.csv.
 COLUMNS = {"told": "critic_accuracy"}
 
@@ -69,6 +77,14 @@ def current_weights(weights: Mapping[str, Any]) -> dict[str, Any]:
             name = name.replace(old, new)
         renamed[name] = current_weights(value) if isinstance(value, Mapping) else value
     return renamed
+
+
+def current_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Rename the entries, settings and weights of a state to resume from."""
+    renamed = {STATE.get(name, name): value for name, value in current_weights(state).items()}
+    if "good" in renamed:
+        renamed["good"] = {STATE.get(name, name): value for name, value in renamed["good"].items()}
+    return renamed | ({"config": current_settings(state["config"])} if "config" in state else {})
 
 
 def current_columns(names: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cryovae import __version__
-from cryovae.aliases import current_settings, current_weights
+from cryovae.aliases import current_state, current_weights
 from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file
 from cryovae.models.ladder import Ladder, LadderConfig
@@ -106,8 +106,8 @@ def load_model(path: Path | str) -> Checkpoint:
 def _sizes(about: dict[str, Any]) -> LadderConfig:
     sizes = about["ladder"]
     # Files of before there was a choice name no posterior.
-    chosen = {name: sizes[name] for name in ("posterior", "flow_levels") if name in sizes}
-    return LadderConfig(tuple(sizes["widths"]), tuple(sizes["latents"]), sizes["blocks"], **chosen)
+    posterior = {name: sizes[name] for name in ("posterior", "flow_levels") if name in sizes}
+    return LadderConfig(tuple(sizes["widths"]), tuple(sizes["latents"]), sizes["blocks"], **posterior)
 
 
 def _read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -137,5 +137,4 @@ def load_state(path: Path) -> dict[str, Any]:
     """Read a training state, its tensors mapped from the file. InputError if there is none to resume from."""
     if not path.is_file():
         raise InputError(f"{path} does not exist, so there is nothing to resume: leave out --resume")
-    state = current_weights(torch.load(path, weights_only=True, map_location="cpu", mmap=True))
-    return state | {"config": current_settings(state["config"])} if "config" in state else state
+    return current_state(torch.load(path, weights_only=True, map_location="cpu", mmap=True))

@@ -8,7 +8,7 @@ that what they find together is what one process finds at once, but for rounding
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -86,6 +86,16 @@ def summed(tensor: Tensor) -> Tensor:
     if _several():
         distributed.all_reduce(tensor)
     return tensor
+
+
+def sum_gradients(parameters: Sequence[Tensor]) -> None:
+    """Sum the gradients of all ranks, which are parts of one loss, in place."""
+    if not _several():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    total = summed(torch.cat([g.flatten() for g in gradients]))
+    for gradient, part in zip(gradients, total.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def any_rank(flag: bool) -> bool:

@@ -8,17 +8,20 @@ import pytest
 import torch
 
 from cryovae.checkpoint import load_state, save_state
-from cryovae.data.prepare import prepare
+from cryovae.data.measurement import MaskingConfig
+from cryovae.data.prepare import prepare, prepare_halves
 from cryovae.io.journal import Journal
 from cryovae.models.ladder import FLOW, Ladder, LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.posterior.search import LANGEVIN, REWEIGHTED
+from cryovae.restoration.networks import fill_halves, restore_by_network
 from cryovae.restoration.restorer import RestoreConfig, Restorer, refilled
 from cryovae.restoration.streamed import StreamedRestorer
-from cryovae.training.regress import Regressor, regressed
+from cryovae.training.deterministic import Deterministic
 from cryovae.training.trainer import Interrupted, Trainer, TrainingConfig
+from cryovae.training.variational import Variational
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -36,16 +39,15 @@ def exact():
 
 
 def trainer_of(tomogram, device, objective=None, config=SMALL, sizes=SIZES):
-    objective = objective or ObjectiveConfig(
-        completion_fraction=0.4, warmup=0.3, rotated_fraction=0.3, refill_from=0.5, refill_every=0.25
-    )
+    objective = objective or ObjectiveConfig(completion_fraction=0.4, warmup=0.3, refill_from=0.5, refill_every=0.25)
 
     def refill(ladder, prepared, seed):
         return refilled(ladder, prepared, config.patch, seed, device)
 
     torch.manual_seed(0)
     ladder = Ladder(sizes, objective.encoders)
-    return Trainer(ladder, [prepare(tomogram, config.patch)], config, objective, device, refill)
+    masking, prepared = MaskingConfig(rotated_fraction=0.3), prepare(tomogram, config.patch)
+    return Trainer(Variational(ladder, [prepared], config, masking, objective, device, refill))
 
 
 def ran(trainer):
@@ -129,5 +131,7 @@ def test_searching_runs(small, ladder, sampler):
 def test_every_rival_takes_its_steps_and_restores(small, objective):
     torch.manual_seed(0)
     config = TrainingConfig(**vars(SMALL) | {"steps": 6})
-    trained = Regressor(UNet(SIZES), [small], config, objective, CUDA).run()
-    assert regressed(trained, small, 16, objective, CUDA).mean.isfinite().all()
+    halves = prepare_halves(small, prepare(small, 16))
+    fill = lambda network, data, seed: fill_halves(network, data, 16, CUDA)  # noqa: E731
+    trained = Trainer(Deterministic(UNet(SIZES), [halves], config, objective, CUDA, fill_wedge=fill)).run()
+    assert restore_by_network(trained, small, 16, objective, CUDA).mean.isfinite().all()

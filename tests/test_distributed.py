@@ -9,13 +9,17 @@ import torch
 from torch import multiprocessing
 
 from cryovae import distributed
-from cryovae.data.prepare import prepare
+from cryovae.data.measurement import MaskingConfig
+from cryovae.data.prepare import prepare, prepare_halves
 from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.unet import UNet
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.restoration.restorer import RestoreConfig, Restorer
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Tomogram
+from cryovae.training.deterministic import Deterministic
 from cryovae.training.trainer import Trainer, TrainingConfig
+from cryovae.training.variational import Variational
 
 SIDE, BATCH, SAMPLES = 16, 4, 2
 WIDTHS = LadderConfig(widths=(4, 6), latents=(2, 3), blocks=1)
@@ -31,16 +35,30 @@ def _trainer(batch, steps, completion_fraction=0.0, **changes):
     torch.manual_seed(0)
     # The gradient itself, not what is left of it after clipping.
     config = TrainingConfig(patch=SIDE, batch=batch, steps=steps, validate_every=3, learning_rate=1e-3, binnings=1, clip=1e9)
-    objective = replace(ObjectiveConfig(completion_fraction=completion_fraction, rotated=0.5, refill_from=1.0), **changes)
-    prepared = prepare(_tomogram(), SIDE)
-    return Trainer(Ladder(WIDTHS), [prepared], config, objective, torch.device("cpu"))
+    # Without a warm-up the KL has its full weight from the first step on.
+    objective = replace(ObjectiveConfig(completion_fraction=completion_fraction, warmup=0.0, refill_from=1.0), **changes)
+    masking, prepared = MaskingConfig(rotated_fraction=0.5), prepare(_tomogram(), SIDE)
+    return Trainer(Variational(Ladder(WIDTHS), [prepared], config, masking, objective, torch.device("cpu")))
 
 
 def _gradients(batch, completion_fraction):
     trainer = _trainer(batch, 4, completion_fraction)
-    figures, _ = trainer._gradients(trainer._draw(0), 1.0, {})
-    found = {name: p.grad.clone() for name, p in trainer.ladder.named_parameters() if p.grad is not None}
-    return found, figures
+    figures, _ = trainer._gradients(trainer.method.draw(0), {})
+    gradients = {name: p.grad.clone() for name, p in trainer.network.named_parameters() if p.grad is not None}
+    return gradients, figures
+
+
+def _network_gradients(batch):
+    """The gradients of a U-Net by DeepDeWedge's loss, and its figures."""
+    torch.manual_seed(0)
+    network = UNet(WIDTHS)
+    torch.nn.init.normal_(network.out.weight, std=0.1)
+    config = TrainingConfig(patch=SIDE, batch=batch, steps=4, clip=1e9)
+    tomogram = _tomogram()
+    halves = [prepare_halves(tomogram, prepare(tomogram, SIDE))]
+    trainer = Trainer(Deterministic(network, halves, config, "deepdewedge", torch.device("cpu")))
+    figures, _ = trainer._gradients(trainer.method.draw(0), {})
+    return {name: p.grad.clone() for name, p in trainer.network.named_parameters() if p.grad is not None}, figures
 
 
 def _restored(seed=0):
@@ -89,6 +107,7 @@ def _work(number):
     return {
         "completion": (_gradients, (BATCH // 2, 0.5)),
         "bound": (_gradients, (BATCH // 2, 0.0)),
+        "network": (_network_gradients, (BATCH // 2,)),
         "trained": (_trained, (BATCH // 2,)),
         "restored": (_restored, ()),
         "stopped": (_stopped, (number,)),
@@ -114,6 +133,15 @@ def test_two_ranks_have_the_gradients_of_one_with_twice_the_batch(both, phase, c
         for name, gradient in expected.items():
             assert torch.allclose(found[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()) + 1e-9), name
         assert said == pytest.approx(figures, rel=1e-4)
+
+
+def test_two_ranks_have_the_gradients_of_one_of_a_network_too(both):
+    expected, figures = _network_gradients(BATCH)
+    for gradients, reported in (one["network"] for one in both):
+        assert gradients.keys() == expected.keys()
+        for name, gradient in expected.items():
+            assert torch.allclose(gradients[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()) + 1e-9), name
+        assert reported == pytest.approx(figures, rel=1e-4)
 
 
 def test_two_ranks_train_alike_and_as_one(both):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cryovae import fourier
+from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare
 from cryovae.evaluate.assessment import compare
 from cryovae.models.ladder import Ladder, LadderConfig
@@ -15,6 +16,7 @@ from cryovae.restoration.restorer import RestoreConfig, Restorer, refilled
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Optics, TiltGeometry, Tomogram
 from cryovae.training.trainer import Trainer, TrainingConfig
+from cryovae.training.variational import Variational
 
 # With patches of 16 voxels nothing is learned but what the soft edge of the wedge lets through.
 TRAINING = TrainingConfig(patch=24, batch=4, steps=200, learning_rate=2e-3, ema=0.98, validate_every=40)
@@ -30,10 +32,10 @@ def _restored(tomogram):
     """Restored by a model trained on it, and its validations."""
     torch.manual_seed(0)
     cpu = torch.device("cpu")
-    objective = ObjectiveConfig(rotated_fraction=0.0)
-    prepared = prepare(tomogram, TRAINING.patch, objective=objective)
+    masking = MaskingConfig(rotated_fraction=0.0)
+    prepared = prepare(tomogram, TRAINING.patch, masking=masking)
     refill = lambda ladder, s, seed: refilled(ladder, s, TRAINING.patch, seed, cpu)  # noqa: E731
-    trainer = Trainer(Ladder(LADDER), [prepared], TRAINING, objective, cpu, refill)
+    trainer = Trainer(Variational(Ladder(LADDER), [prepared], TRAINING, masking, ObjectiveConfig(), cpu, refill))
     reports = []
     trained = trainer.run(reports.append, lambda state: None)
     restored = Restorer(trained, TRAINING.patch, RestoreConfig(samples=8, batch=8, halves=False))(tomogram)

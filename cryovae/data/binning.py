@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from cryovae import fourier
+from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import Box, PreparedTomogram, prepare
-from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import Tomogram
 
@@ -29,25 +29,27 @@ LEAST = 0.25
 
 
 def binned(
-    tomogram: Tomogram, side: int, most: int, seed: int = 0, objective: ObjectiveConfig | None = None
+    tomogram: Tomogram, side: int, most: int, seed: int = 0, masking: MaskingConfig | None = None
 ) -> list[PreparedTomogram]:
     """A tomogram made ready, and as many binnings of it as its long waves ask for, ``most`` in all and none smaller than a patch.
 
     Each knows its share of the batches; what is held out is so at every binning.
     """
-    found: list[PreparedTomogram] = []
+    prepared_tomograms: list[PreparedTomogram] = []
     share = 1.0
     unscored_boxes: tuple[Box, ...] = ()
     while True:
-        prepared = prepare(tomogram, side, seed, held_out=not found, objective=objective)
-        more = len(found) + 1 < most and min(tomogram.shape) >= 2 * side
+        prepared = prepare(tomogram, side, seed, held_out=not prepared_tomograms, masking=masking)
+        more = len(prepared_tomograms) + 1 < most and min(tomogram.shape) >= 2 * side
         long = long_waves(prepared, side) if more else 0.0
         part = min(max(long, LEAST), 1 - LEAST) if long > LONG else 0.0
-        found.append(replace(prepared, share=share * (1 - part), binned=bool(found), unscored_boxes=unscored_boxes))
+        prepared_tomograms.append(
+            replace(prepared, share=share * (1 - part), binned=bool(prepared_tomograms), unscored_boxes=unscored_boxes)
+        )
         if not part:
-            return found
+            return prepared_tomograms
         share *= part
-        unscored_boxes = tuple(_halved_box(box) for box in found[-1].boxes(side))
+        unscored_boxes = tuple(_halved_box(box) for box in prepared_tomograms[-1].boxes(side))
         tomogram = halved(tomogram)
 
 

@@ -35,7 +35,7 @@ class Parts:
     of ``side``. One box differs in shape from the whole in the longest axes only; several divide each axis evenly.
     """
 
-    whole: Tomogram
+    tomogram: Tomogram
     voxels: int
     side: int
     count: int = 1
@@ -44,22 +44,22 @@ class Parts:
         return self.count
 
     def __getitem__(self, number: int) -> Tomogram:
-        whole, box = self.whole, self.boxes[number]
+        tomogram, box = self.tomogram, self.boxes[number]
 
         def cut(density: Any) -> np.ndarray:
-            found = np.array(density[box], dtype=np.float32)
+            crop = np.array(density[box], dtype=np.float32)
             released(density)
-            return found
+            return crop
 
-        halves = None if whole.halves is None else (cut(whole.halves[0]), cut(whole.halves[1]))
-        mask = None if whole.mask is None else whole.mask[box].copy()
+        halves = None if tomogram.halves is None else (cut(tomogram.halves[0]), cut(tomogram.halves[1]))
+        mask = None if tomogram.mask is None else tomogram.mask[box].copy()
         z, y, x = (s.start for s in box)
         validation_patches = tuple((a - z, b - y, c - x) for a, b, c in self._validation_patches)
-        name = part_names(whole.name, self.count)[number]
+        name = part_names(tomogram.name, self.count)[number]
         return replace(
-            whole,
+            tomogram,
             name=name,
-            density=cut(whole.density),
+            density=cut(tomogram.density),
             halves=halves,
             mask=mask,
             grey=self._grey,
@@ -75,35 +75,35 @@ class Parts:
     @cached_property
     def boxes(self) -> list[tuple[slice, slice, slice]]:
         """Those with most power first."""
-        sizes = sides_within(self.whole.shape, self.voxels)
+        sizes = sides_within(self.tomogram.shape, self.voxels)
         power = self._power
         if self.count == 1:
-            begins = zip(_most_informative(power, self.whole.shape, sizes), sizes, strict=True)
+            begins = zip(_most_informative(power, self.tomogram.shape, sizes), sizes, strict=True)
             z, y, x = (slice(start, start + size) for start, size in begins)
             return [(z, y, x)]
-        found = [(z, y, x) for z, y, x in product(*(_pieces(n, s) for n, s in zip(self.whole.shape, sizes, strict=True)))]
-        told = [float(power[tuple(slice(s.start // BLOCK, -(-s.stop // BLOCK)) for s in box)].mean()) for box in found]
-        return [found[i] for i in np.argsort(told, kind="stable")[::-1][: self.count]]
+        boxes = [(z, y, x) for z, y, x in product(*(_pieces(n, s) for n, s in zip(self.tomogram.shape, sizes, strict=True)))]
+        power_of_boxes = [float(power[tuple(slice(s.start // BLOCK, -(-s.stop // BLOCK)) for s in box)].mean()) for box in boxes]
+        return [boxes[i] for i in np.argsort(power_of_boxes, kind="stable")[::-1][: self.count]]
 
     @cached_property
     def _grey(self) -> tuple[float, float]:
-        return _mean_and_std(self.whole.density)
+        return _mean_and_std(self.tomogram.density)
 
     @cached_property
     def _power(self) -> np.ndarray:
         """Of blocks, (z, y, x)."""
-        away = block_means(self.whole.density) - self._grey[0]
-        released(self.whole.density)
+        away = block_means(self.tomogram.density) - self._grey[0]
+        released(self.tomogram.density)
         power = np.minimum(np.square(away), (MOST * away.std()) ** 2)
-        return power if self.whole.mask is None else power * block_means(self.whole.mask)
+        return power if self.tomogram.mask is None else power * block_means(self.tomogram.mask)
 
     @cached_property
     def _validation_patches(self) -> tuple[tuple[int, int, int], ...]:
         """What a restoration of the whole holds out."""
-        inside = None if self.whole.mask is None else patches_inside(self.whole.mask, self.side)
-        found = held_out_patches(self.whole.density, self.side, inside)
-        released(self.whole.density)
-        return found
+        inside = None if self.tomogram.mask is None else patches_inside(self.tomogram.mask, self.side)
+        patches = held_out_patches(self.tomogram.density, self.side, inside)
+        released(self.tomogram.density)
+        return patches
 
 
 def part_names(name: str, count: int) -> list[str]:
@@ -151,12 +151,12 @@ def _mean_and_std(density: Any) -> tuple[float, float]:
 
 def _most_informative(power: np.ndarray, shape: Sequence[int], sizes: Sequence[int]) -> list[int]:
     """Where the box of ``sizes`` with most power of blocks begins, (z, y, x)."""
-    found = power
+    box_power = power
     for axis, size in enumerate(sizes):
         blocks = min(max(size // BLOCK, 1), power.shape[axis])
         # Of the window that begins at each block, whole windows alone.
-        moved = uniform_filter(found, [blocks if a == axis else 1 for a in range(3)], mode="constant", origin=0)
+        moved = uniform_filter(box_power, [blocks if a == axis else 1 for a in range(3)], mode="constant", origin=0)
         first = blocks // 2
-        found = np.take(moved, range(first, first + power.shape[axis] - blocks + 1), axis)
-    place = np.unravel_index(int(found.argmax()), found.shape)
+        box_power = np.take(moved, range(first, first + power.shape[axis] - blocks + 1), axis)
+    place = np.unravel_index(int(box_power.argmax()), box_power.shape)
     return [min(int(p) * BLOCK, n - s) for p, n, s in zip(place, shape, sizes, strict=True)]

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.errors import InputError
 from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.rotation import CubeRotation, rotated_frequencies, rotations_named
 from cryovae.physics.wedge import patch_mask, smeared_mask
@@ -28,17 +29,48 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
+class MaskingConfig:
+    """What of a patch is hidden from the encoder r, how patches are rotated, and with which variances they are scored.
+
+    Attributes:
+        drop: share of the bins hidden from r at random, on top of the wedge, 0 to below 1.
+        rotated_fraction: share of the batches rotated by random rotations of SO(3) instead of the cube, 0 to 1.
+        rotations: cube rotations of the other batches: 'useful' (those that bring measured data into the wedge), 'all' (24),
+            'beam' (about the beam) or 'none'.
+        hide: whether the canonical wedge is hidden from r; off for ablations only.
+        tolerance: variance of the model's own error that the likelihood allows for, as a share of the signal's power by shell.
+        noise: the noise variance sigma^2(k): 'angular', 'radial' or 'white'.
+    """
+
+    drop: float = 0.1
+    rotated_fraction: float = 0.1
+    rotations: str = "useful"
+    hide: bool = True
+    tolerance: float = 0.03
+    noise: str = "angular"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drop < 1:
+            raise InputError(f"drop {self.drop:g} found, expected a share of the bins from 0 to below 1")
+
+
+@dataclass(frozen=True)
 class Measurement:
     """A batch of patches, what of them was measured, and what each encoder sees.
 
-    All three densities are less the mean of v, which is measured whatever the tilts.
+    The mean of v, which is measured whatever the tilts, is subtracted from all three densities.
 
-    input_full, input_masked: v and u, (batch, z, y, x), in the turned frame. data: y, (batch, z, y, x), in the frame where it is scored.
-    mask, target_mask, variance: (batch, z, y, x // 2 + 1) in the frame of ``data``: all measured bins, those that r was not
-    given, and sigma^2. support: (batch, z, y, x), the voxels that are scored, or None for all. inverse_rotation: (batch, 3, 3), the
-    rotations from the turned frame to that of ``data``, or None where the two are one. input_mask: M D, as ``mask``, or None
-    where what r was given is no mask in that frame. model_variance: (z, y, x // 2 + 1), the variance of the model's own error that
-    the likelihood allows for on top of sigma^2, or None for none.
+    Attributes:
+        input_full: v, input of q, in the rotated frame, (batch, z, y, x).
+        input_masked: u, input of r, in the rotated frame, (batch, z, y, x).
+        data: y, in the frame in which it is scored, (batch, z, y, x).
+        mask: measured bins, in the frame of ``data``, (batch, z, y, x // 2 + 1), 0 to 1.
+        target_mask: measured bins that are hidden from r, in the frame of ``data``, (batch, z, y, x // 2 + 1), 0 to 1.
+        variance: sigma^2, in the frame of ``data``, (batch, z, y, x // 2 + 1).
+        support: voxels that are scored, (batch, z, y, x), or None for all.
+        inverse_rotation: rotations from the rotated frame to that of ``data``, (batch, 3, 3), or None if both are the same.
+        input_mask: M D, in the frame of ``data``, (batch, z, y, x // 2 + 1), or None where the input of r has no mask there.
+        model_variance: variance of the model's own error that the likelihood allows for, (z, y, x // 2 + 1), or None for none.
     """
 
     input_full: Tensor
@@ -106,11 +138,11 @@ class Orientations:
 
 @lru_cache(maxsize=64)
 def _moved(tables: Orientations, device: torch.device) -> Orientations:
-    found = copy.copy(tables)
+    moved = copy.copy(tables)
     for name, value in vars(tables).items():
         if isinstance(value, Tensor):
-            setattr(found, name, sent(value, device))
-    return found
+            setattr(moved, name, sent(value, device))
+    return moved
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cryovae.data.prepare import PreparedTomogram
+from cryovae.data.prepare import PreparedHalves, PreparedTomogram
 
 LARGE = ("masks", "variances")
 
@@ -37,6 +37,15 @@ def offloaded(prepared: PreparedTomogram, folder: Path) -> PreparedTomogram:
     for name in LARGE:
         setattr(orientations, name, to_memmap(getattr(orientations, name), folder / f"{name}.f32"))
     return replace(prepared, density=density, filled=filled, orientations=orientations)
+
+
+def offloaded_halves(data: PreparedHalves, folder: Path) -> PreparedHalves:
+    """The same halves with their large tensors in files of ``folder``."""
+    prepared = offloaded(data.prepared, folder)
+    halves = prepared.density, prepared.density
+    if not data.single:
+        halves = to_memmap(data.halves[0], folder / "half1.f32"), to_memmap(data.halves[1], folder / "half2.f32")
+    return PreparedHalves(prepared, halves, halves)
 
 
 @contextmanager

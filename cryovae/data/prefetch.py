@@ -23,10 +23,10 @@ class Prefetcher(Generic[Batch]):
     def __call__(self, step: int, then: int | None) -> Batch:
         """The batch of ``step``; ``then`` is the step to draw next, None where something changes before."""
         waiting, self._next = self._next, None
-        found = waiting[1].result() if waiting is not None and waiting[0] == step else self.draw(step)
+        batch = waiting[1].result() if waiting is not None and waiting[0] == step else self.draw(step)
         if then is not None:
             self._next = then, self._pool.submit(self.draw, then)
-        return found
+        return batch
 
     def close(self) -> None:
         """Draw no more."""

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.data.measurement import Orientations
+from cryovae.data.measurement import MaskingConfig, Orientations
 from cryovae.data.validation_split import never_drawn
 from cryovae.errors import InputError
-from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.physics.ctf import inverse_transfer
 from cryovae.physics.noise import NoiseSpectrum, estimate_noise
 from cryovae.physics.wedge import volume_mask
@@ -31,13 +30,22 @@ Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 class PreparedTomogram:
     """One tomogram in training.
 
-    density: (z, y, x) float32, mean 0 and standard deviation 1: (grey - mean) / scale, less the contrast transfer if it is known,
-    as ``tilts`` then say. filled: the same with its missing wedge refilled, or ``density`` itself. noise: of the standardised
-    density. held_out: patches kept from training. inside: (positions, 3) of patches whose middle is specimen, spaced ``spacing``
-    voxels, where only a part of the tomogram is; else None. share: of the batches, relative to those of the other specimens.
-    binned: whether this is the tomogram at a smaller size. unscored_boxes: boxes that are given, but scored nowhere: held out at
-    another binning of the same tomogram. excluded_patches: patches that are not drawn either, and validated elsewhere or not at all; they
-    may lie partly outside.
+    Attributes:
+        name: name of the tomogram.
+        tilts: its tilt geometry, with the contrast transfer if it is known.
+        density: (grey - mean) / scale, less the contrast transfer if it is known, (z, y, x), mean 0, standard deviation 1.
+        filled: the same with its missing wedge refilled, or ``density`` itself, (z, y, x).
+        mean: grey value that was subtracted.
+        scale: grey values by which it was divided.
+        noise: noise spectrum of ``density``.
+        orientations: rotated masks and noise spectra.
+        held_out: first voxels of the patches held out of training.
+        inside: first voxels of patches whose middle is specimen, (positions, 3), or None for all patches.
+        spacing: distance of the positions of ``inside``, in voxels.
+        share: share of the batches, relative to those of the other tomograms.
+        binned: whether this is the tomogram at a smaller size.
+        unscored_boxes: boxes that are in inputs but are not scored: held out at another binning of the same tomogram.
+        excluded_patches: patches that are not drawn either, and are validated elsewhere or not at all; may lie partly outside.
     """
 
     name: str
@@ -61,16 +69,16 @@ class PreparedTomogram:
         return divided((torch.from_numpy(np.asarray(half, dtype=np.float32)) - self.mean) / self.scale, self.tilts)
 
     def boxes(self, side: int) -> tuple[Box, ...]:
-        """Where held-out patches of ``side`` voxels lie, and what is spared."""
+        """Boxes of held-out patches of ``side`` voxels, and ``unscored_boxes``."""
         held = tuple(((z, z + side), (y, y + side), (x, x + side)) for z, y, x in self.held_out + self.excluded_patches)
         return held + self.unscored_boxes
 
     def scored(self, position: Position, side: int) -> Tensor:
         """1 for the voxels of a patch that training may score, else 0: (side, side, side)."""
-        found = inside(position, side, tuple(self.density.shape))
+        mask = inside(position, side, tuple(self.density.shape))
         for box in self.unscored_boxes:
-            found[tuple(slice(max(a - p, 0), max(b - p, 0)) for (a, b), p in zip(box, position, strict=True))] = 0
-        return found
+            mask[tuple(slice(max(a - p, 0), max(b - p, 0)) for (a, b), p in zip(box, position, strict=True))] = 0
+        return mask
 
     def overlaps_held_out(self, position: Position, side: int) -> bool:
         """Whether a patch shares a voxel with a held-out one."""
@@ -88,18 +96,18 @@ def prepare(
     side: int,
     seed: int = 0,
     held_out: bool = True,
-    objective: ObjectiveConfig | None = None,
+    masking: MaskingConfig | None = None,
     device: torch.device | None = None,
 ) -> PreparedTomogram:
     """Standardise a tomogram, estimate its noise, and choose the patches that are held out, if there is room.
 
     device: where transforms of the whole are worked out; what is found lies in memory.
     """
-    objective = objective or ObjectiveConfig(tolerance=0.0)
+    masking = masking or MaskingConfig(tolerance=0.0)
     density, mean, scale = standardise(tomogram.density, tomogram.grey)
     halves = tomogram.halves
     scaled = None if halves is None else ((halves[0] - mean) / scale, (halves[1] - mean) / scale)
-    noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed, device=device).simplified(objective.noise)
+    noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed, device=device).simplified(masking.noise)
     tilts = tomogram.tilts
     if tomogram.optics is not None:
         tilts = replace(tilts, transfer=Transfer(tomogram.optics, tomogram.voxel_size))
@@ -108,11 +116,9 @@ def prepare(
         density, scale = density / gained, scale * gained
         noise = replace(noise.scaled(gained**-2), transfer=tilts.transfer)
     model_variance = None
-    if objective.tolerance:
-        model_variance = noise.signal(density, volume_mask(density.shape, tilts)).scaled(objective.tolerance)
-    orientations = Orientations(
-        tilts, noise, side, rotations=objective.rotations, hide=objective.hide, model_variance=model_variance
-    )
+    if masking.tolerance:
+        model_variance = noise.signal(density, volume_mask(density.shape, tilts)).scaled(masking.tolerance)
+    orientations = Orientations(tilts, noise, side, rotations=masking.rotations, hide=masking.hide, model_variance=model_variance)
     inside, spacing = (None, 1) if tomogram.mask is None else (patches_inside(tomogram.mask, side), _spacing(side))
     held, excluded_patches = never_drawn(density, side, inside, tomogram.validation_patches or ()) if held_out else ((), ())
     return PreparedTomogram(
@@ -131,6 +137,34 @@ def prepare(
     )
 
 
+@dataclass
+class PreparedHalves:
+    """A prepared tomogram with its halves, standardised as it is.
+
+    Attributes:
+        prepared: the tomogram.
+        halves: the two halves, (z, y, x) each; one volume stands for both where there are none.
+        filled: the same with their missing wedges refilled, or ``halves`` itself.
+    """
+
+    prepared: PreparedTomogram
+    halves: tuple[Tensor, Tensor]
+    filled: tuple[Tensor, Tensor]
+
+    @property
+    def single(self) -> bool:
+        """Whether one volume stands for both halves."""
+        return self.halves[0] is self.halves[1]
+
+
+def prepare_halves(tomogram: Tomogram, prepared: PreparedTomogram) -> PreparedHalves:
+    """Standardise the halves of a tomogram; with one volume for both, its noise is not hidden from a network."""
+    halves = prepared.density, prepared.density
+    if tomogram.halves is not None:
+        halves = prepared.ready(tomogram.halves[0]), prepared.ready(tomogram.halves[1])
+    return PreparedHalves(prepared, halves, halves)
+
+
 def hold_out_whole(prepared_tomograms: Sequence[PreparedTomogram], side: int) -> list[PreparedTomogram]:
     """Of many small specimens, subtomograms above all, that have no room for held-out patches, one in ONE_OF is held out whole,
     MOST_APART in all.
@@ -139,12 +173,12 @@ def hold_out_whole(prepared_tomograms: Sequence[PreparedTomogram], side: int) ->
     """
     if len(prepared_tomograms) < ONE_OF or any(s.held_out for s in prepared_tomograms):
         return list(prepared_tomograms)
-    found = list(prepared_tomograms)
-    step = max(ONE_OF, -(-len(found) // MOST_APART))
-    for i in range(step // 2, len(found), step):
-        z, y, x = (max(size - side, 0) // 2 for size in found[i].density.shape)
-        found[i] = replace(found[i], share=0.0, held_out=((z, y, x),))
-    return found
+    tomograms = list(prepared_tomograms)
+    step = max(ONE_OF, -(-len(tomograms) // MOST_APART))
+    for i in range(step // 2, len(tomograms), step):
+        z, y, x = (max(size - side, 0) // 2 for size in tomograms[i].density.shape)
+        tomograms[i] = replace(tomograms[i], share=0.0, held_out=((z, y, x),))
+    return tomograms
 
 
 def _spacing(side: int) -> int:
@@ -158,12 +192,12 @@ def patches_inside(mask: np.ndarray, side: int) -> Tensor:
     z, y, x = (np.unique(np.append(np.arange(0, end + 1, step), end)) for end in last)
     # Of an axis shorter than the patch all is in it.
     middle = [np.minimum(starts + min(side, size) // 2, size - 1) for starts, size in zip((z, y, x), mask.shape, strict=True)]
-    found = np.argwhere(mask[np.ix_(*middle)])
-    if not len(found):
+    places = np.argwhere(mask[np.ix_(*middle)])
+    if not len(places):
         raise InputError(
             f"the mask leaves no patch of {side} voxels whose middle is specimen: make it larger, or --patch smaller"
         )
-    return torch.from_numpy(np.stack([starts[found[:, i]] for i, starts in enumerate((z, y, x))], 1))
+    return torch.from_numpy(np.stack([starts[places[:, i]] for i, starts in enumerate((z, y, x))], 1))
 
 
 def divided(density: Tensor, tilts: TiltGeometry) -> Tensor:

@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from cryovae import distributed, fourier
-from cryovae.data.measurement import CPU, Measurement, random_keep, sent
+from cryovae.data.measurement import CPU, MaskingConfig, Measurement, random_keep, sent
 from cryovae.data.prepare import PreparedTomogram, drawn_position, held_out_rotations, patch_pair
 from cryovae.io.stored import released
-from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.physics.rotation import CubeRotation, random_rotation, rotate, rotated_frequencies
 from cryovae.physics.wedge import wedge_mask
 from cryovae.tiling.grid import Position, cut, levels
@@ -34,7 +33,7 @@ def draw(
     prepared_tomograms: Sequence[PreparedTomogram],
     side: int,
     batch: int,
-    config: ObjectiveConfig,
+    masking: MaskingConfig,
     generator: torch.Generator,
     device: torch.device = CPU,
 ) -> Measurement:
@@ -46,20 +45,20 @@ def draw(
     is read where patches lie, and takes no memory afterwards.
     """
     prepared = drawn_tomogram(prepared_tomograms, generator)
-    found = _drawn(prepared, side, batch, config, generator, device)
+    measurement = _drawn(prepared, side, batch, masking, generator, device)
     for density in (prepared.density, prepared.filled):
         released(density)
-    return found
+    return measurement
 
 
 def _drawn(
-    prepared: PreparedTomogram, side: int, batch: int, config: ObjectiveConfig, generator: torch.Generator, device: torch.device
+    prepared: PreparedTomogram, side: int, batch: int, masking: MaskingConfig, generator: torch.Generator, device: torch.device
 ) -> Measurement:
     input_full = batch * distributed.count()
     mine = distributed.own(input_full)
-    freely = bool(torch.rand((), generator=generator) < config.rotated_fraction) and prepared.tilts.has_wedge
+    freely = bool(torch.rand((), generator=generator) < masking.rotated_fraction) and prepared.tilts.has_wedge
     positions = [drawn_position(prepared, side, generator) for _ in range(input_full)]
-    share = dropped_share(prepared, config.drop)
+    share = dropped_share(prepared, masking.drop)
     keep = random_keep((input_full, side, side, side), share, generator, device)[mine] if share else None
     if freely:
         rng = np.random.default_rng(int(torch.randint(2**31, (1,), generator=generator)))
@@ -160,7 +159,7 @@ def freely_rotated(
 
 
 def unseen(input_mask: Tensor) -> Tensor:
-    """1 for the bins of which nothing was given, else 0: in the soft edge of a wedge weakened noise is seen, and foretold."""
+    """1 for the bins of which nothing was given, else 0: in the soft edge of a wedge weakened noise is seen, and predicted."""
     return (input_mask < 0.01).float()
 
 
@@ -176,7 +175,7 @@ def held_out(prepared: PreparedTomogram, side: int) -> list[Measurement]:
     rotation_indices = held_out_rotations(prepared.orientations)
     share = dropped_share(prepared, 0.0)
     keep = random_keep((len(rotation_indices), side, side, side), share, step_generator(0, 0)) if share else None
-    found = [
+    measurements = [
         cube_rotated(prepared, [position] * len(rotation_indices), rotation_indices, side, keep) for position in prepared.held_out
     ]
-    return [replace(m, target_mask=m.mask * unseen(cast(Tensor, m.input_mask))) for m in found]
+    return [replace(m, target_mask=m.mask * unseen(cast(Tensor, m.input_mask))) for m in measurements]

@@ -1,7 +1,7 @@
 """Where the patches lie that training never sees.
 
 They are to show what is restored, and to cost few of the others. In a corner a patch shares voxels with the fewest; but the
-corners of a tomogram are often empty ice, or vacuum, where nothing can be foretold and every restoration looks bad. So with v the
+corners of a tomogram are often empty ice, or vacuum, where nothing is predicted and every restoration looks bad. So with v the
 variance within a patch of the tomogram averaged over blocks of voxels, patches are taken from those with
 
     v > ENOUGH < v^2 > / < v >                    < > over a grid of patches: the power beside which a voxel of power lies
@@ -45,15 +45,15 @@ def held_out_patches(density: Any, side: int, inside: Tensor | None = None) -> t
     last = [max(size - side, 0) for size in density.shape]
     candidates = informative_patches(density, side).numpy() if inside is None else inside.numpy()
     lost = np.array([_share_lost(last, [box], side) if inside is None else 0.0 for box in candidates])
-    chosen: list[Position] = []
+    patches: list[Position] = []
     for corner in CORNERS:
         far = np.square(candidates - np.multiply(corner, last)).sum(1)
-        taken = [(np.abs(candidates - box) < side).all(1) for box in chosen] or [np.zeros(len(candidates), dtype=bool)]
+        taken = [(np.abs(candidates - box) < side).all(1) for box in patches] or [np.zeros(len(candidates), dtype=bool)]
         z, y, x = candidates[np.lexsort((far, lost, np.any(taken, 0)))[0]].tolist()
-        limit = MOST_HELD_OUT if chosen else FIRST_HELD_OUT
-        if (z, y, x) not in chosen and _share_lost(last, [*chosen, (z, y, x)], side, inside) <= limit:
-            chosen.append((z, y, x))
-    return tuple(chosen)
+        limit = MOST_HELD_OUT if patches else FIRST_HELD_OUT
+        if (z, y, x) not in patches and _share_lost(last, [*patches, (z, y, x)], side, inside) <= limit:
+            patches.append((z, y, x))
+    return tuple(patches)
 
 
 def never_drawn(
@@ -61,8 +61,12 @@ def never_drawn(
 ) -> tuple[tuple[Position, ...], tuple[Position, ...]]:
     """The patches to hold out, and others that training is to keep away from.
 
-    validation_patches: what the whole holds out of which ``density`` (z, y, x) is a part. What of it lies within is held out here too; if
-    nothing does, patches of its own are. What reaches into it is kept away from, if that leaves anything to train on.
+    Args:
+        density: the part, (z, y, x).
+        side: side of a patch, in voxels.
+        inside: positions (n, 3) with specimen, or None for all.
+        validation_patches: patches that the full tomogram holds out, relative to the part. Those within are held out here too;
+            if there are none, patches of its own are. Those that reach into it are excluded, if that leaves anything to train on.
     """
     last = [max(size - side, 0) for size in density.shape]
     within = tuple(box for box in validation_patches if all(0 <= b <= end for b, end in zip(box, last, strict=True)))
@@ -83,8 +87,8 @@ def shown_patches(density: Any, side: int) -> tuple[Position, ...]:
 
     density: (z, y, x), anything that slices of sections can be taken of.
     """
-    found = informative_patches(density, side)
-    return tuple((z, y, x) for z, y, x in found[:: -(-len(found) // SHOWN)].tolist())
+    patches = informative_patches(density, side)
+    return tuple((z, y, x) for z, y, x in patches[:: -(-len(patches) // SHOWN)].tolist())
 
 
 def informative_patches(density: Any, side: int) -> Tensor:
@@ -96,10 +100,10 @@ def informative_patches(density: Any, side: int) -> Tensor:
     counts = [min(-(-2 * end // side) + 1, MOST_LOOKED_AT) for end in last]
     axes = [np.unique(np.linspace(0, end, count).round().astype(int)) for end, count in zip(last, counts, strict=True)]
     blocks = block_means(density)
-    found = [(z, y, x) for z in axes[0] for y in axes[1] for x in axes[2]]
-    power = np.array([_variance(blocks, position, side) for position in found])
+    positions = [(z, y, x) for z in axes[0] for y in axes[1] for x in axes[2]]
+    power = np.array([_variance(blocks, position, side) for position in positions])
     enough = power >= ENOUGH * np.square(power).sum() / max(power.sum(), 1e-30)
-    return torch.from_numpy(np.array(found)[enough])
+    return torch.from_numpy(np.array(positions)[enough])
 
 
 def _variance(blocks: np.ndarray, position: Sequence[int], side: int) -> float:
@@ -122,8 +126,8 @@ def block_means(density: Any) -> np.ndarray:
 def _share_lost(last: Sequence[int], boxes: Sequence[Sequence[int]], side: int, inside: Tensor | None = None) -> float:
     """The share of all patch positions, or of those ``inside``, that overlap one of ``boxes``."""
     if inside is not None:
-        lying = torch.stack([((inside - torch.as_tensor(box)).abs() < side).all(1) for box in boxes])
-        return float(lying.any(0).float().mean())
+        overlapping = torch.stack([((inside - torch.as_tensor(box)).abs() < side).all(1) for box in boxes])
+        return float(overlapping.any(0).float().mean())
     near = np.array([[(max(b - side + 1, 0), min(b + side, end + 1)) for b, end in zip(box, last, strict=True)] for box in boxes])
     # Between the faces of all boxes a position is near to the same of them throughout.
     edges = [np.unique(near[:, axis]) for axis in range(3)]

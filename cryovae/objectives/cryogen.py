@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
-from cryovae import fourier
+from cryovae import distributed, fourier
 from cryovae.models.layers import convolution
 from cryovae.objectives.aggregate import sliced
 from cryovae.objectives.regression import HalfPair, Network, masked_power
@@ -35,41 +35,41 @@ from cryovae.objectives.regression import HalfPair, Network, masked_power
 # On the sample, 240 steps, the wedge's correlation with the truth was 0.07, 0.15 and 0.07 for a MOVED of 0.3, 10 and 100.
 JUDGED, MOVED = 0.3, 10.0
 BOX, SCALES, DIRECTIONS = 5, (1, 2, 4), 32
-# Boxes of a cloud, at least and at most: a few are far from any others.
-LEAST, MOST = 50, 4096
+# Boxes of a cloud: few boxes are far from any others.
+MIN_BOXES, MAX_BOXES = 50, 4096
 # Channels of the critic, each layer at half the size, and its learning rate.
 CHANNELS, RATE = (16, 32, 64), 2e-4
 
 
 def critic_input(network: Network, pair: HalfPair) -> tuple[Tensor, Tensor, Tensor]:
     """How badly x fits the other half; fakes and what they are to look like, (batch, z, y, x)."""
-    found = network(fourier.filtered(pair.first, pair.given))
+    restored = network(fourier.filtered(pair.first, pair.input_mask))
     noise = (pair.first - pair.second).roll(1, 0) / 2**0.5
-    fake, real = (fourier.filtered(x, pair.given) for x in (pair.rotation(found) + noise, pair.second))
-    return masked_power(found - pair.second, pair.given), fake, real
+    fake, real = (fourier.filtered(x, pair.input_mask) for x in (pair.rotated(restored) + noise, pair.second))
+    return masked_power(restored - pair.second, pair.input_mask), fake, real
 
 
 def cryogen2(network: Network, pair: HalfPair, generator: torch.Generator) -> Tensor:
-    """CryoGEN-II's loss: one stable answer, by transport."""
+    """CryoGEN-II's loss: one stable density, by transport."""
     fit, fake, real = critic_input(network, pair)
     return fit + MOVED * transport(fake, real, generator)
 
 
 def transport(fake: Tensor, real: Tensor, generator: torch.Generator) -> Tensor:
     """W between the boxes of two batches (batch, z, y, x), a mean over the scales that have enough of them, the finest always."""
-    found: list[Tensor] = []
+    distances: list[Tensor] = []
     for scale in SCALES:
         one, two = (_boxes(x, scale) for x in (fake, real))
-        if len(one) < LEAST and found:
+        if len(one) < MIN_BOXES and distances:
             break
-        count = min(len(one), MOST)
-        chosen = [torch.randperm(len(cloud), generator=generator)[:count].to(cloud.device) for cloud in (one, two)]
-        one, two = one[chosen[0]], two[chosen[1]]
-        ways = torch.randn(DIRECTIONS, BOX**3, generator=generator).to(fake.device)
-        # In units in which the real projections vary by one, along all ways together.
-        unit = ways / ways.norm(dim=1, keepdim=True)
-        found.append(sliced(one, two, ways) / (two @ unit.T).var(0).mean().detach().clamp_min(1e-12))
-    return torch.stack(found).mean()
+        count = min(len(one), MAX_BOXES)
+        rows = [torch.randperm(len(cloud), generator=generator)[:count].to(cloud.device) for cloud in (one, two)]
+        one, two = one[rows[0]], two[rows[1]]
+        directions = torch.randn(DIRECTIONS, BOX**3, generator=generator).to(fake.device)
+        # Units in which the real projections have variance 1, on average over the directions.
+        unit = directions / directions.norm(dim=1, keepdim=True)
+        distances.append(sliced(one, two, directions) / (two @ unit.T).var(0).mean().detach().clamp_min(1e-12))
+    return torch.stack(distances).mean()
 
 
 def _boxes(density: Tensor, scale: int) -> Tensor:
@@ -96,31 +96,35 @@ class Critic(nn.Module):
         x = density.unsqueeze(1)
         for layer in self.layers:
             x = nnf.leaky_relu(layer(x), 0.2)
-        found: Tensor = self.out(x)
-        return found
+        logits: Tensor = self.out(x)
+        return logits
 
 
 class Adversary:
     """CryoGEN-I's loss, with the critic that it is played against: each step the critic learns first, and then f.
 
-    told: the share of places that the critic told right in the last step. At 0.5 it knows no difference, at 1 it has won, and
-    teaches f nothing any more: the game has no stable end, and this is where that is seen.
+    Attributes:
+        critic: the critic.
+        accuracy: share of places that the critic judged right in the last step. At 0.5 it knows no difference. At 1 it has won
+            and teaches f nothing more: the game has no stable end.
     """
 
     def __init__(self, device: torch.device, seed: int) -> None:
         torch.manual_seed(seed)
         self.critic = Critic().to(device)
         self.optimiser = torch.optim.Adam(self.critic.parameters(), lr=RATE, betas=(0.5, 0.9))
-        self.told = 0.5
+        self.accuracy = torch.tensor(0.5)
 
     def __call__(self, network: Network, pair: HalfPair, generator: torch.Generator) -> Tensor:
         """The loss of f; the critic takes its step."""
         fit, fake, real = critic_input(network, pair)
         self.optimiser.zero_grad(set_to_none=True)
         as_fake, as_real = self.critic(fake.detach()), self.critic(real)
-        (nnf.softplus(as_fake).mean() + nnf.softplus(-as_real).mean()).backward()
+        # A mean over the batches of all processes.
+        ((nnf.softplus(as_fake).mean() + nnf.softplus(-as_real).mean()) / distributed.count()).backward()
+        distributed.sum_gradients(list(self.critic.parameters()))
         self.optimiser.step()
-        self.told = (float((as_fake < 0).float().mean()) + float((as_real > 0).float().mean())) / 2
+        self.accuracy = ((as_fake < 0).double().mean() + (as_real > 0).double().mean()) / 2
         for parameter in self.critic.parameters():
             parameter.requires_grad_(False)
         judged = nnf.softplus(-self.critic(fake)).mean()

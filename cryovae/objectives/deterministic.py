@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from cryovae.errors import InputError
 from cryovae.objectives.cryogen import Adversary, cryogen2
 from cryovae.objectives.regression import OBJECTIVES, HalfPair, Network
 
@@ -19,7 +20,9 @@ FROM_HALVES = (CRYOGEN1, CRYOGEN2)
 
 
 def loss_of(name: str, device: torch.device, seed: int) -> Loss:
-    """The loss of a name, with a critic of its own where it has one; KeyError if there is none."""
+    """The loss of a name, with a critic of its own where it has one. InputError if there is no such loss."""
+    if name not in NAMES:
+        raise InputError(f"objective '{name}' found, expected vae or one of {', '.join(NAMES)}")
     if name == CRYOGEN1:
         return Adversary(device, seed)
     return cryogen2 if name == CRYOGEN2 else OBJECTIVES[name]

@@ -24,6 +24,8 @@ from cryovae import distributed
 from cryovae.data.measurement import Measurement
 from cryovae.models.distributions import DiagonalGaussian, divergence
 from cryovae.models.ladder import Ladder, LadderDistribution, LadderPass, LevelOutput, Q, R
+from cryovae.errors import InputError
+from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.kl_regularization import KLRegularization, regularized_kl
 from cryovae.physics.likelihood import log_likelihood, scored_bins
 from cryovae.physics.rotation import rotate
@@ -38,29 +40,22 @@ class ObjectiveConfig:
     """Settings of the objective.
 
     Attributes:
-        name: 'vae'; 'wae', which regularises a batch's coarsest latents jointly (objectives/aggregate.py); or a deterministic
-            network with one of the losses in objectives/deterministic.py. All other fields apply to 'vae' and 'wae'.
-        encoders: 2 for q and r (posterior matching); 1 for the simpler baseline in which r alone is the posterior.
-        completion_fraction: Share of the steps, at the start, that train the completion term alone.
-        beta: Weight of the KL after the warm-up; 1 is the ELBO.
-        warmup: Share of the steps, after those of completion alone, over which the weight of the KL rises from 0.
-        cycles: Number of times that the weight rises during the warm-up (against collapse, objectives/kl_regularization.py).
-        free_bits: Nats of KL that a group of channels has for free, for each patch.
-        free_group: Channels of such a group.
-        balance: During the warm-up, weight the KL of each level by its nats for each latent.
-        divergence: Of the wae: 'mmd', 'sliced' or 'sinkhorn'.
-        divergence_weight: Weight of the divergence, in nats for each position.
-        stochastic: Of the wae: draw its coarsest latents from q, or use the means. With means there is no bound, and the reported
-            KL is that of q with its initial width.
-        drop: Share of bins hidden from r in addition to the wedge.
-        rotated_fraction: Share of patches rotated by a random rotation of SO(3) instead of one of the cube.
-        tolerance: Variance of the model's own error in the likelihood, as a share of the signal power by shell.
-        refill_from: Share of the steps after which the own wedge of the input is refilled; 1 is never.
-        refill_every: Share of the steps between refills.
-        rotations: 'useful' for the cube rotations that bring measured data into the wedge, 'all' for the 24, 'beam' for those
-            about the beam, 'none' (ablations).
-        hide: Remove the canonical wedge from the input of r (ablation).
-        noise: sigma^2 'angular', 'radial' or 'white' (ablation).
+        name: 'vae'; 'wae', which charges for the coarsest latents of a batch together; or a loss of objectives/deterministic.py,
+            which has no use for the other settings.
+        encoders: 2 for q and r (posterior matching), 1 for the baseline in which r alone is the posterior.
+        completion_fraction: share of the steps, at the start, in which the completion term is trained alone, 0 to 1.
+        beta: weight of the KL after the warm-up; 1 is the ELBO.
+        warmup: share of the steps, after those of completion alone, in which beta rises from 0.
+        cycles: how often beta rises, against collapse; the warm-up is divided among the cycles.
+        free_bits: nats a patch for which a group of channels is not charged, against collapse.
+        free_group: channels of such a group.
+        balance: whether, in the warm-up, levels are charged by their nats a latent, against collapse.
+        divergence: of the wae: 'mmd', 'sliced' or 'sinkhorn'.
+        divergence_weight: weight of the wae's divergence, in nats a place.
+        stochastic: whether the wae's coarsest latents are drawn from q; otherwise they are its means, and there is no bound: the
+            KL that is reported is of q as wide as it began.
+        refill_from: share of the steps after which the wedge of the inputs is refilled for the first time; 1 is never.
+        refill_every: share of the steps between refills.
     """
 
     name: str = "vae"
@@ -75,14 +70,41 @@ class ObjectiveConfig:
     divergence: str = "mmd"
     divergence_weight: float = 10.0
     stochastic: bool = True
-    drop: float = 0.1
-    rotated_fraction: float = 0.1
-    tolerance: float = 0.03
     refill_from: float = 0.35
     refill_every: float = 0.25
-    rotations: str = "useful"
-    hide: bool = True
-    noise: str = "angular"
+
+    def __post_init__(self) -> None:
+        if self.name not in (VAE, WAE, *NAMES):
+            raise InputError(f"objective '{self.name}' found, expected {VAE}, {WAE}, {', '.join(NAMES)}")
+        if self.encoders not in (1, 2):
+            raise InputError(f"encoders {self.encoders} found, expected 2 (q and r) or 1 (the baseline)")
+        if self.beta < 0:
+            raise InputError(f"beta {self.beta:g} found, expected a weight from 0")
+        self._check_wae()
+        if self.cycles < 1 or self.free_bits < 0 or self.free_group < 1:
+            raise InputError(
+                f"cycles {self.cycles}, free_bits {self.free_bits:g} and free_group {self.free_group} found, expected cycles and "
+                "free_group from 1, free_bits from 0 nats a patch"
+            )
+        if self.cycles > 1 and self.warmup >= 1 - self.completion_fraction:
+            raise InputError(
+                f"cycles {self.cycles} with warmup {self.warmup:g} found, expected a warmup below "
+                f"{1 - self.completion_fraction:g}, the share of the steps after completion alone: each cycle has to reach beta"
+            )
+
+    def _check_wae(self) -> None:
+        if self.divergence not in DIVERGENCES or self.divergence_weight < 0:
+            raise InputError(
+                f"divergence '{self.divergence}' with divergence_weight {self.divergence_weight:g} found, expected "
+                f"{' or '.join(DIVERGENCES)}, and a weight from 0"
+            )
+        if self.name == WAE and (self.free_bits or self.balance):
+            raise InputError("free_bits or balance found with objective wae, expected neither: they are for a vae's KL")
+        if not self.stochastic and (self.name != WAE or self.encoders != 2):
+            raise InputError(
+                f"stochastic = false found with objective {self.name} and {self.encoders} encoder(s), expected wae and 2: the "
+                "posterior of a vae has a width"
+            )
 
     @property
     def variational(self) -> bool:

@@ -11,23 +11,22 @@ y0, y1: the halves of a patch (one volume stands for both where there are none).
 Norms are means over voxels of F^-1 of the masked spectrum. y0+ is y0 with its own wedge filled by f now and then (``refill``).
 
 Sources: Wiedemann and Heckel, Nature Communications 15:8255 (2024), for DeepDeWedge; bioRxiv 2025-693325 for IsoNet2; Icecream,
-Acta Crystallographica D (2026) zi5009. Here as there, except that all turn by the same cube rotations, which are exact, that
-halves are swapped at random in DeepDeWedge too, and that Icecream's mirror images, which break chirality, are left out.
-DeepDeWedge turns a share of its batches by any rotation, as the vae does: its answer is then turned back onto the data, and
-scored in a sphere.
+Acta Crystallographica D (2026) zi5009. Differences: all use the same cube rotations, which are exact; halves are exchanged at
+random in DeepDeWedge too; Icecream's mirror images, which break chirality, are left out. DeepDeWedge rotates a share of its
+batches by any rotation, as the vae does: its prediction is then rotated back onto the data, and scored in a sphere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from math import ceil
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cryovae import fourier
+from cryovae import distributed, fourier
 from cryovae.data.measurement import sent
 from cryovae.data.prepare import PreparedTomogram, drawn_position
 from cryovae.data.sampling import sphere
@@ -41,16 +40,20 @@ WEDGE_WEIGHT, EQUIVARIANCE_WEIGHT = 2.0, 2.0
 
 @dataclass(frozen=True)
 class FreeRotation:
-    """A batch turned by any rotations, scored in the frame in which it was cut.
+    """A batch rotated by any rotations R, scored in the frame in which it was cut.
 
-    source: R y0+, (batch, z, y, x). back: R^-1, (batch, 3, 3). measured, seen: M and R^-1 M, (batch, z, y, x // 2 + 1). support:
-    (z, y, x), 1 in the sphere that is scored.
+    Attributes:
+        source: R y0+, (batch, z, y, x).
+        inverse_rotation: R^-1, (batch, 3, 3).
+        mask: M, (batch, z, y, x // 2 + 1).
+        rotated_mask: R^-1 M, (batch, z, y, x // 2 + 1).
+        support: 1 in the sphere that is scored, (z, y, x).
     """
 
     source: Tensor
-    back: Tensor
-    measured: Tensor
-    seen: Tensor
+    inverse_rotation: Tensor
+    mask: Tensor
+    rotated_mask: Tensor
     support: Tensor
 
     def to(self, device: torch.device) -> FreeRotation:
@@ -60,30 +63,40 @@ class FreeRotation:
 
 @dataclass(frozen=True)
 class HalfPair:
-    """A batch for regression, all (batch, z, y, x) in the frame in which it was cut.
+    """A batch for regression, in the frame in which it was cut.
 
-    first, second: y0 and y1. filled: y0 with its wedge filled, or y0. rotations: one for each of the batch. given: M,
-    (z, y, x // 2 + 1), Nyquist planes included. rotated: RM, (batch, z, y, x // 2 + 1). free: where rotations are any of
-    SO(3), of which only DeepDeWedge knows; then ``rotations`` and ``rotated`` go unused.
+    Attributes:
+        first: y0, (batch, z, y, x).
+        second: y1, (batch, z, y, x).
+        filled: y0 with its wedge filled, or y0, (batch, z, y, x).
+        rotations: R of each patch.
+        input_mask: M, Nyquist planes included, (z, y, x // 2 + 1).
+        rotated_mask: RM, (batch, z, y, x // 2 + 1).
+        free: the batch rotated by any rotations, in place of ``rotations`` and ``rotated_mask``, or None; for DeepDeWedge only.
     """
 
     first: Tensor
     second: Tensor
     filled: Tensor
     rotations: Sequence[CubeRotation]
-    given: Tensor
-    rotated: Tensor
+    input_mask: Tensor
+    rotated_mask: Tensor
     free: FreeRotation | None = None
 
     def to(self, device: torch.device) -> HalfPair:
         """The same on another device."""
-        moved = [sent(x, device) for x in (self.first, self.second, self.filled, self.given, self.rotated)]
-        first, second, filled, given, rotated = moved
-        free = None if self.free is None else self.free.to(device)
-        return replace(self, first=first, second=second, filled=filled, given=given, rotated=rotated, free=free)
+        return HalfPair(
+            sent(self.first, device),
+            sent(self.second, device),
+            sent(self.filled, device),
+            self.rotations,
+            sent(self.input_mask, device),
+            sent(self.rotated_mask, device),
+            None if self.free is None else self.free.to(device),
+        )
 
-    def rotation(self, density: Tensor) -> Tensor:
-        """R x for each of the batch."""
+    def rotated(self, density: Tensor) -> Tensor:
+        """R x for each x of a batch (batch, z, y, x)."""
         return torch.stack([g(x) for g, x in zip(self.rotations, density, strict=True)])
 
 
@@ -94,48 +107,61 @@ def draw_halves(
     side: int,
     batch: int,
     rng: torch.Generator,
-    freely: float = 0.0,
+    free_fraction: float = 0.0,
 ) -> HalfPair:
-    """A batch of patches that share no voxel with held-out ones, halves in either order, turned by the training rotations.
+    """Draw a batch of patches that share no voxel with held-out ones.
 
-    freely: the share of batches that are turned by any rotations instead.
+    Args:
+        prepared: the tomogram.
+        halves: its halves, (z, y, x); they are exchanged at random.
+        filled: the same with their wedges filled.
+        side: side of a patch, in voxels.
+        batch: patches of each process; of several, each takes its part of what one would draw for all.
+        rng: random numbers of the step.
+        free_fraction: share of the batches that are rotated by any rotations, not by those of training, 0 to 1.
+
+    Returns:
+        The batch.
     """
-    positions = [drawn_position(prepared, side, rng) for _ in range(batch)]
+    count = batch * distributed.count()
+    own = distributed.own(count)
+    positions = [drawn_position(prepared, side, rng) for _ in range(count)]
     tables = prepared.orientations
-    orientations = [int(torch.randint(len(tables.rotations), (1,), generator=rng)) for _ in range(batch)]
-    swaps = [int(torch.randint(2, (1,), generator=rng)) for _ in range(batch)]
+    indices = [int(torch.randint(len(tables.rotations), (1,), generator=rng)) for _ in range(count)][own]
+    swaps = [int(torch.randint(2, (1,), generator=rng)) for _ in range(count)][own]
+    free = None
+    if free_fraction and bool(torch.rand((), generator=rng) < free_fraction):
+        numbers = np.random.default_rng(int(torch.randint(2**31, (1,), generator=rng)))
+        matrices = [random_rotation(numbers) for _ in positions][own]
+        free = _free_rotation(prepared, [filled[swap] for swap in swaps], positions[own], matrices, side)
 
     def patches(volumes: tuple[Tensor, Tensor], other: int) -> Tensor:
-        return torch.stack([cut(volumes[swap ^ other], p, side) for swap, p in zip(swaps, positions, strict=True)])
+        return torch.stack([cut(volumes[swap ^ other], p, side) for swap, p in zip(swaps, positions[own], strict=True)])
 
     return HalfPair(
         first=patches(halves, 0),
         second=patches(halves, 1),
         filled=patches(filled, 0),
-        rotations=[tables.rotations[rotation] for rotation in orientations],
-        given=tables.input_mask,
-        rotated=tables.masks[torch.tensor(orientations)],
-        free=_free_rotation(prepared, [filled[swap] for swap in swaps], positions, side, rng)
-        if freely and bool(torch.rand((), generator=rng) < freely)
-        else None,
+        rotations=[tables.rotations[index] for index in indices],
+        input_mask=tables.input_mask,
+        rotated_mask=tables.masks[torch.tensor(indices)],
+        free=free,
     )
 
 
 def _free_rotation(
-    prepared: PreparedTomogram, volumes: Sequence[Tensor], positions: Sequence[Position], side: int, rng: torch.Generator
+    prepared: PreparedTomogram, volumes: Sequence[Tensor], positions: Sequence[Position], matrices: Sequence[Tensor], side: int
 ) -> FreeRotation:
-    numbers = np.random.default_rng(int(torch.randint(2**31, (1,), generator=rng)))
-    orientations = [random_rotation(numbers) for _ in positions]
     shape, margin = (side, side, side), ceil(side * (3**0.5 - 1) / 2)
-    places = [(z - margin, y - margin, x - margin) for z, y, x in positions]
-    wide = [cut(volume, place, side + 2 * margin) for volume, place in zip(volumes, places, strict=True)]
-    back = torch.stack([r.T for r in orientations])
+    corners = [(z - margin, y - margin, x - margin) for z, y, x in positions]
+    wide = [cut(volume, corner, side + 2 * margin) for volume, corner in zip(volumes, corners, strict=True)]
+    inverse_rotation = torch.stack([r.T for r in matrices])
     k = fourier.frequencies(shape)
     return FreeRotation(
-        source=torch.stack([rotate(w[None, None], r, shape)[0, 0] for w, r in zip(wide, orientations, strict=True)]),
-        back=back,
-        measured=prepared.orientations.canonical.expand(len(orientations), -1, -1, -1),
-        seen=torch.stack([wedge_mask(rotated_frequencies(k, r), prepared.tilts, 1 / side) for r in back]),
+        source=torch.stack([rotate(w[None, None], r, shape)[0, 0] for w, r in zip(wide, matrices, strict=True)]),
+        inverse_rotation=inverse_rotation,
+        mask=prepared.orientations.canonical.expand(len(matrices), -1, -1, -1),
+        rotated_mask=torch.stack([wedge_mask(rotated_frequencies(k, r), prepared.tilts, 1 / side) for r in inverse_rotation]),
         support=sphere(side),
     )
 
@@ -151,43 +177,61 @@ def deepdewedge(network: Network, pair: HalfPair) -> Tensor:
     """DeepDeWedge's loss: what is measured of the other half, that in the canonical wedge with twice the weight."""
     free = pair.free
     if free is None:
-        miss = network(fourier.filtered(pair.rotation(pair.filled), pair.given)) - pair.rotation(pair.second)
-        measured, seen = pair.rotated, pair.given
+        residual = network(fourier.filtered(pair.rotated(pair.filled), pair.input_mask)) - pair.rotated(pair.second)
+        measured, visible = pair.rotated_mask, pair.input_mask
     else:
-        answer = network(fourier.filtered(free.source, pair.given))
-        returned = torch.cat([rotate(x[None, None], r)[0] for x, r in zip(answer, free.back, strict=True)])
-        miss = free.support * (returned - pair.second)
-        measured, seen = free.measured, free.seen
-    return masked_power(miss, measured * seen) + WEDGE_WEIGHT * masked_power(miss, measured * (1 - seen))
+        predicted = network(fourier.filtered(free.source, pair.input_mask))
+        returned = torch.cat([rotate(x[None, None], r)[0] for x, r in zip(predicted, free.inverse_rotation, strict=True)])
+        residual = free.support * (returned - pair.second)
+        measured, visible = free.mask, free.rotated_mask
+    return masked_power(residual, measured * visible) + WEDGE_WEIGHT * masked_power(residual, measured * (1 - visible))
 
 
 def isonet2(network: Network, pair: HalfPair, mw_weight: float | None, generator: torch.Generator) -> Tensor:
     """IsoNet2's loss between halves whose wedges the network has filled.
 
-    mw_weight: None scores all bins, those that the network itself invented among them (the default there); a number scores what
-    was measured, with that weight in the canonical wedge. Inputs get the noise that the predictions lack, and the scale of the
-    patch as it was cut.
+    Inputs get the noise that the predictions lack, and the mean and standard deviation of the patch as it was cut.
+
+    Args:
+        network: the network f.
+        pair: the batch.
+        mw_weight: weight of the canonical wedge in a score of what was measured; None scores all bins, those that the network
+            itself made up included (IsoNet2's default).
+        generator: random numbers of the step.
+
+    Returns:
+        The loss, a mean over voxels.
     """
     halves = (pair.first, pair.second)
     with torch.no_grad():
-        given = [fourier.filtered(half, pair.given) for half in halves]
-        found = [network(half) for half in given]
-        noise = ((given[0] - given[1]).var() / 2 - (found[0] - found[1]).var() / 2).abs().sqrt()
-        white = [torch.randn(f.shape, generator=generator).to(f.device) for f in found]
-        filled = [h + fourier.filtered(f + noise * w - h, 1 - pair.given) for h, f, w in zip(halves, found, white, strict=True)]
-    rotated = [pair.rotation(x) for x in filled]
+        masked = [fourier.filtered(half, pair.input_mask) for half in halves]
+        predicted = [network(half) for half in masked]
+        noise = ((masked[0] - masked[1]).var() / 2 - (predicted[0] - predicted[1]).var() / 2).abs().sqrt()
+        white = [_white_like(x, generator) for x in predicted]
+        filled = [
+            h + fourier.filtered(x + noise * w - h, 1 - pair.input_mask) for h, x, w in zip(halves, predicted, white, strict=True)
+        ]
+    rotated = [pair.rotated(x) for x in filled]
     loss = pair.first.new_zeros(())
     for source, target in ((0, 1), (1, 0)):
-        miss = network(standing_like(fourier.filtered(rotated[source], pair.given), given[source])) - rotated[target]
+        scaled = standardised_like(fourier.filtered(rotated[source], pair.input_mask), masked[source])
+        residual = network(scaled) - rotated[target]
         if mw_weight is None:
-            loss = loss + miss.square().mean() / 2
+            loss = loss + residual.square().mean() / 2
         else:
-            inside = masked_power(miss, pair.rotated * pair.given)
-            loss = loss + (inside + mw_weight * masked_power(miss, pair.rotated * (1 - pair.given))) / 2
+            visible = masked_power(residual, pair.rotated_mask * pair.input_mask)
+            wedge = masked_power(residual, pair.rotated_mask * (1 - pair.input_mask))
+            loss = loss + (visible + mw_weight * wedge) / 2
     return loss
 
 
-def standing_like(x: Tensor, model: Tensor) -> Tensor:
+def _white_like(x: Tensor, generator: torch.Generator) -> Tensor:
+    """White noise of the shape of ``x``; of several processes each takes its part of what one would draw for all."""
+    count = len(x) * distributed.count()
+    return torch.randn((count, *x.shape[1:]), generator=generator)[distributed.own(count)].to(x.device)
+
+
+def standardised_like(x: Tensor, model: Tensor) -> Tensor:
     """x with the mean and standard deviation of ``model``, both (batch, z, y, x)."""
     axes = (-3, -2, -1)
     scale = model.std(axes, keepdim=True) / x.std(axes, keepdim=True).clamp_min(1e-9)
@@ -195,15 +239,15 @@ def standing_like(x: Tensor, model: Tensor) -> Tensor:
 
 
 def icecream(network: Network, pair: HalfPair) -> Tensor:
-    """Icecream's loss: each half foretells the other where it was measured, and f after R and M undoes M."""
+    """Icecream's loss: each half predicts the other where it was measured, and f after R and M undoes M."""
     halves = (pair.first, pair.second)
-    found = [network(half) for half in halves]
-    rotated = [pair.rotation(x) for x in found]
+    predicted = [network(half) for half in halves]
+    rotated = [pair.rotated(x) for x in predicted]
     loss = pair.first.new_zeros(())
     for source, target in ((0, 1), (1, 0)):
-        loss = loss + masked_power(found[source] - halves[target], pair.given)
-        again = network(fourier.filtered(rotated[source], pair.given))
-        loss = loss + EQUIVARIANCE_WEIGHT * masked_power(again - rotated[target], pair.rotated)
+        loss = loss + masked_power(predicted[source] - halves[target], pair.input_mask)
+        again = network(fourier.filtered(rotated[source], pair.input_mask))
+        loss = loss + EQUIVARIANCE_WEIGHT * masked_power(again - rotated[target], pair.rotated_mask)
     return loss
 
 
@@ -213,7 +257,7 @@ OBJECTIVES: dict[str, Callable[[Network, HalfPair, torch.Generator], Tensor]] = 
     "isonet2_mw": lambda network, pair, generator: isonet2(network, pair, 20.0, generator),
     "icecream": lambda network, pair, _: icecream(network, pair),
 }
-# Only DeepDeWedge can be scored after turning its answer back.
+# Only DeepDeWedge can be scored after its prediction is rotated back.
 FREE = ("deepdewedge",)
 # Only DeepDeWedge fills the wedge of its inputs now and then; IsoNet2 does it in every step.
 REFILLED = ("deepdewedge",)

@@ -15,7 +15,9 @@ def beta_at(step: int, steps: int, beta: float, start: float, warmup: float, cyc
     gone, rise = step - start * steps, warmup * steps
     if cycles > 1 and gone >= 0:
         gone, rise = gone % ((1 - start) * steps / cycles), rise / cycles
-    return beta if gone >= rise else beta * max(gone, 0.0) / rise
+    if gone < 0:
+        return 0.0
+    return beta if gone >= rise else beta * gone / rise
 
 
 def learning_rate_at(step: int, steps: int, highest: float, rise: int = 50) -> float:
@@ -26,8 +28,8 @@ def learning_rate_at(step: int, steps: int, highest: float, rise: int = 50) -> f
 
 def refill_steps(steps: int, start: float, every: float) -> set[int]:
     """The steps at which the wedge of the training input is refilled: from ``start``, each ``every``, as shares of all."""
-    found, share = set(), start
+    refills, share = set(), start
     while share < 1.0:
-        found.add(round(share * steps))
+        refills.add(round(share * steps))
         share += max(every, 0.01)
-    return found
+    return refills

@@ -1,4 +1,4 @@
-"""How well measured data hidden from the model is foretold, on patches that training never saw.
+"""How well measured data hidden from the model are predicted, on patches that training never saw.
 
 gain         ( log p(hidden | answer) - log p(hidden | 0) ) / hidden bins       nats; 0 is an empty wedge
 correlation  sum Re(F x conj F y) / sigma^2  over  sqrt( sum |F x|^2 / sigma^2  sum |F y|^2 / sigma^2 )     hidden bins
@@ -34,10 +34,10 @@ def validation_scores(ladder: Ladder, measurements: Iterable[Measurement], fill:
     fill: fill the own wedge of each input first, as a model trained on refilled inputs expects (``own_wedge_filled``).
     """
 
-    def answer(input_masked: Tensor) -> Tensor:
+    def predict(input_masked: Tensor) -> Tensor:
         return ladder.restore(ladder.encode(input_masked, R), None)
 
-    return validation_scores_of(answer, (own_wedge_filled(ladder, m) if fill else m for m in measurements))
+    return validation_scores_of(predict, (own_wedge_filled(ladder, m) if fill else m for m in measurements))
 
 
 @torch.no_grad()
@@ -49,18 +49,18 @@ def own_wedge_filled(ladder: Ladder, m: Measurement) -> Measurement:
     """
     if m.input_mask is None or m.inverse_rotation is not None:
         raise ValueError("a measurement turned off the grid found, expected cube rotations")
-    found = ladder.restore(ladder.encode(m.input_masked, R), None)
-    white = torch.randn(found.shape, generator=torch.Generator().manual_seed(1)).to(found.device)
-    noisy = found + fourier.filtered(white, m.variance.sqrt())
+    restored = ladder.restore(ladder.encode(m.input_masked, R), None)
+    white = torch.randn(restored.shape, generator=torch.Generator().manual_seed(1)).to(restored.device)
+    noisy = restored + fourier.filtered(white, m.variance.sqrt())
     return replace(m, input_masked=m.input_masked + fourier.filtered(noisy - m.input_masked, (1 - m.mask) * m.input_mask))
 
 
 @torch.no_grad()
-def validation_scores_of(answer: Callable[[Tensor], Tensor], measurements: Iterable[Measurement]) -> ValidationScores:
+def validation_scores_of(predict: Callable[[Tensor], Tensor], measurements: Iterable[Measurement]) -> ValidationScores:
     """The same of anything that answers u (batch, z, y, x) with a density of the same shape."""
     sums = torch.zeros(5, dtype=torch.float64)
     for m in measurements:
-        density = answer(m.input_masked)
+        density = predict(m.input_masked)
         if m.inverse_rotation is not None:
             raise ValueError("measurements turned off the grid found, expected cube rotations")
         support = 1 if m.support is None else m.support

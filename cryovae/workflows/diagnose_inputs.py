@@ -35,10 +35,10 @@ def diagnosed_run(run: Path, voxel_size: float | None, device: torch.device) -> 
     tomogram = tomogram_of(run, voxel_size)
     parts = f"{tomogram.name} part "
     foreign = bool(checkpoint.noise) and not any(n == tomogram.name or n.startswith(parts) for n in checkpoint.noise)
-    prepared = prepare(tomogram, checkpoint.patch, config.training.seed, not foreign, config.objective)
+    prepared = prepare(tomogram, checkpoint.patch, config.training.seed, not foreign, config.masking)
     if len(checkpoint.noise) > 1:
         prepared = replace(prepared, held_out=prepared.held_out[: max(MOST_HELD_OUT // len(checkpoint.noise), 1)])
-    fills = config.objective.refill_from < 1 and prepared.tilts.has_wedge and config.objective.hide
+    fills = config.objective.refill_from < 1 and prepared.tilts.has_wedge and config.masking.hide
     checkpoint.ladder.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return Diagnosed(tomogram.name, checkpoint, config, prepared, tomogram.voxel_size, foreign, fills)
 

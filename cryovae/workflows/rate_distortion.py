@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import matplotlib.pyplot as plt
 from cryovae.errors import InputError
 from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig, Split, bound_on
 from cryovae.evaluate.diagnosis.patches import measurement_of, select_patches
-from cryovae.evaluate.diagnosis.rate_distortion import trained_on
+from cryovae.evaluate.diagnosis.rate_distortion import Continuation, continuation_config, trained_on
 from cryovae.io.atomic import whole_file, write_text
 from cryovae.models.ladder import Q, R
 from cryovae.workflows.diagnose_inputs import Diagnosed, diagnosed_run
@@ -65,12 +66,12 @@ def rate_distortion_run(
 
 def _begun(path: Path, settings: dict[str, Any], overwrite: bool) -> dict[str, Any]:
     if path.exists() and not overwrite:
-        found: dict[str, Any] = json.loads(path.read_text())
-        other = [key for key, value in settings.items() if found.get("settings", {}).get(key) != value]
+        record: dict[str, Any] = json.loads(path.read_text())
+        other = [key for key, value in settings.items() if record.get("settings", {}).get(key) != value]
         if other:
-            then, now = found.get("settings", {}).get(other[0]), settings[other[0]]
+            then, now = record.get("settings", {}).get(other[0]), settings[other[0]]
             raise InputError(f"{path} is of {other[0]} {then}, expected {now}: give the same, or pass --overwrite")
-        return found
+        return record
     units = "nats a measured coefficient"
     return {"settings": settings, "units": units, "points": {}}
 
@@ -79,13 +80,11 @@ def _point(opened: Diagnosed, beta: float, patches: int, steps: int, draws: int,
     """One beta: trained on, then judged on the patches that all are judged on."""
     ladder, side, config = opened.checkpoint.ladder, opened.checkpoint.patch, opened.config
     with Watch(f"beta {beta:g}, training", steps) as progress:
-        moved = trained_on(
-            ladder, [opened.prepared], side, config.training.batch, config.objective, beta, steps, config.training.learning_rate,
-            seed, opened.fills, config.training.clip, lambda step, loss: progress.update(step, f"loss {loss:.3f}"),
-        )  # fmt: skip
-    m = measurement_of(
-        opened.prepared, select_patches(opened.prepared, side, patches, seed), side, ladder if opened.fills else None
-    ).to(device)
+        training = replace(continuation_config(config.training, steps, seed), patch=side)
+        method = Continuation(ladder, [opened.prepared], training, config.masking, config.objective, beta, opened.fills)
+        moved = trained_on(method, lambda step, loss: progress.update(step, f"loss {loss:.3f}"))
+    selection = select_patches(opened.prepared, side, patches, seed)
+    m = measurement_of(opened.prepared, selection, side, ladder if opened.fills else None).to(device)
     role = Q if opened.checkpoint.encoders == 2 else R
     return bound_on(moved, m, role, DiagnosisConfig(draws=draws, seed=seed))
 

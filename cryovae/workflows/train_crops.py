@@ -67,11 +67,13 @@ def _loads(load: Callable[[bool], Tomogram], room: int, side: int, count: int) -
 
     @cache
     def parts() -> Parts:
-        found = Parts(load(True), room, side, count)
-        shape, whole = (" x ".join(str(n) for n in sizes) for sizes in (found.shape, found.whole.shape))
-        told = f"the {shape}" if count == 1 else f"{count} parts of about {shape}"
-        log.info("%s: larger than memory, trained on %s of its %s voxels that show most", found.whole.name, told, whole)
-        return found
+        crops = Parts(load(True), room, side, count)
+        shape, size = (" x ".join(str(n) for n in sizes) for sizes in (crops.shape, crops.tomogram.shape))
+        described = f"the {shape}" if count == 1 else f"{count} parts of about {shape}"
+        log.info(
+            "%s: larger than memory, trained on %s of its %s voxels that show most", crops.tomogram.name, described, size
+        )
+        return crops
 
     return [lambda mapped, number=number: parts()[number] for number in range(count)]  # type: ignore[misc]
 

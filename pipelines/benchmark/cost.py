@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from data import Subject
@@ -16,16 +17,22 @@ from torch.profiler import ProfilerActivity, profile
 
 from cryovae.config import RunConfig, override, preset
 from cryovae.data.binning import binned
+from cryovae.data.measurement import Measurement
+from cryovae.data.prepare import prepare, prepare_halves
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
+from cryovae.objectives.regression import HalfPair
 from cryovae.objectives.schedules import refill_steps
 from cryovae.objectives.validation import validation_scores
+from cryovae.restoration.networks import fill_halves
 from cryovae.restoration.restorer import refilled
-from cryovae.training.regress import Regressor
+from cryovae.training.deterministic import Deterministic
 from cryovae.training.trainer import Interrupted, Trainer
+from cryovae.training.variational import Variational
 
 # Seconds by what they are spent on.
 Cost = dict[str, float]
+VAETrainer = Trainer[Ladder, Measurement]
 CORES = 2
 TRIAL, VALIDATIONS = 4, 15
 
@@ -92,10 +99,10 @@ class Spent:
             self.seconds = time.process_time() - self._start
 
 
-def trainer_for(subject: Subject, config: RunConfig, device: torch.device, steps: int, completion_fraction: float) -> Trainer:
-    """A trainer of a ladder. steps: their number. completion_fraction: the share of them that train completion alone."""
+def trainer_for(subject: Subject, config: RunConfig, device: torch.device, steps: int, completion_fraction: float) -> VAETrainer:
+    """Of a ladder, for so many steps, a share ``completion_fraction`` of them of completion alone."""
     training = config.training
-    prepared_tomograms = binned(subject.tomogram, training.patch, training.binnings, training.seed, config.objective)
+    prepared_tomograms = binned(subject.tomogram, training.patch, training.binnings, training.seed, config.masking)
     torch.manual_seed(training.seed)
     changed = override(
         config,
@@ -106,8 +113,9 @@ def trainer_for(subject: Subject, config: RunConfig, device: torch.device, steps
         },
     )
     refill = lambda ladder, s, seed: refilled(ladder, s, training.patch, seed, device)  # noqa: E731
+    ladder = Ladder(config.ladder, config.objective.encoders)
     return Trainer(
-        Ladder(config.ladder, config.objective.encoders), prepared_tomograms, changed.training, changed.objective, device, refill
+        Variational(ladder, prepared_tomograms, changed.training, changed.masking, changed.objective, device, refill)
     )
 
 
@@ -118,16 +126,17 @@ def cost_of_vae(subject: Subject, config: RunConfig, device: torch.device) -> Co
         trainer = trainer_for(subject, config, device, 2 * TRIAL, completion_fraction)
         cost |= _timed_vae(trainer, phase, device)
     with Spent(device) as spent:
-        for prepared in trainer.prepared_tomograms:
+        for prepared in cast(Variational, trainer.method).prepared_tomograms:
             refilled(Ladder(config.ladder, config.objective.encoders).to(device), prepared, config.training.patch, 0, device)
     return cost | {"refill": spent.seconds}
 
 
-def _timed_vae(trainer: Trainer, phase: str, device: torch.device) -> dict[str, float]:
-    """Seconds of a step, after a few to warm up, and of a validation."""
-    held_out, trainer.held_out = trainer.held_out, []
+def _timed_vae(trainer: VAETrainer, phase: str, device: torch.device) -> dict[str, float]:
+    """Seconds of a step, the first ones being a warm-up, and of a validation."""
+    method = cast(Variational, trainer.method)
+    held_out, method.held_out = method.held_out, []
     # Refills are timed by themselves: three of them among so few steps would be most of what is measured.
-    trainer.refills = set()
+    method.refill_at = frozenset()
     with suppress(Interrupted):
         trainer.run(lambda report: None, lambda state: None, lambda: trainer.step == 2)
     with Spent(device) as steps:
@@ -140,25 +149,33 @@ def _timed_vae(trainer: Trainer, phase: str, device: torch.device) -> dict[str, 
     return seconds
 
 
-def regressor_for(subject: Subject, row: Row, config: RunConfig, device: torch.device, steps: int) -> Regressor:
-    """A regressor of a U-Net by the objective of a row. steps: their number."""
+def network_trainer_for(
+    subject: Subject, row: Row, config: RunConfig, device: torch.device, steps: int
+) -> Trainer[UNet, HalfPair]:
+    """Of a U-Net by the objective of a row, for so many steps."""
     torch.manual_seed(config.training.seed)
-    training = replace(config.training, steps=steps)
-    return Regressor(UNet(config.ladder), [subject.tomogram], training, row.objective, device, config.objective.rotated_fraction)
+    # Validations choose nothing here, and would take time from the steps.
+    training, patch = replace(config.training, steps=steps, validate_every=steps), config.training.patch
+    network = UNet(config.ladder)
+    halves = [prepare_halves(subject.tomogram, prepare(subject.tomogram, patch, training.seed))]
+    fill = lambda trained, data, seed: fill_halves(trained, data, patch, device)  # noqa: E731
+    rotated_fraction = config.masking.rotated_fraction
+    return Trainer(Deterministic(network, halves, training, row.objective, device, rotated_fraction, fill))
 
 
 def cost_of_unet(subject: Subject, row: Row, config: RunConfig, device: torch.device) -> Cost:
-    """Seconds of a step, and of all refills."""
-    trial = regressor_for(subject, row, config, device, 1000)
-    trial.advance()
-    with Spent(device) as step:
-        for _ in range(TRIAL):
-            trial.advance()
-    if not trial.refills():
+    """Of a step, and of all refills."""
+    trial = network_trainer_for(subject, row, config, device, 1000)
+    refills, trial.method.refill_at = len(trial.method.refill_at), frozenset()
+    with suppress(Interrupted):
+        trial.run(stop=lambda: trial.step == 1)
+    with Spent(device) as step, suppress(Interrupted):
+        trial.run(stop=lambda: trial.step == 1 + TRIAL)
+    if not refills:
         return {"step": step.seconds / TRIAL, "refills": 0.0}
     with Spent(device) as refill:
-        trial.refill()
-    return {"step": step.seconds / TRIAL, "refills": trial.refills() * refill.seconds}
+        trial.method.refill(trial.average, 0)
+    return {"step": step.seconds / TRIAL, "refills": refills * refill.seconds}
 
 
 def steps_within(seconds: dict[str, float], config: RunConfig, minutes: float) -> int:

@@ -26,10 +26,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cryovae.data.measurement import Measurement
+from cryovae.data.measurement import MaskingConfig, Measurement
 from cryovae.data.prepare import PreparedTomogram, prepare
 from cryovae.evaluate.diagnosis.patches import groups, measurement_of, select_patches
-from cryovae.evaluate.diagnosis.rate_distortion import trained_on
+from cryovae.evaluate.diagnosis.rate_distortion import Continuation, trained_on
 from cryovae.evaluate.diagnosis.small import Evidence, evidence_of, latents_of
 from cryovae.models.ladder import FLOW, GAUSSIAN, Ladder, LadderConfig, R
 from cryovae.objectives.elbo import ObjectiveConfig
@@ -39,9 +39,11 @@ from cryovae.posterior.problem import drawn, problem_of
 from cryovae.posterior.refinement import optimised
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Tomogram
+from cryovae.training.trainer import TrainingConfig
 
 # One encoder that sees all that was measured: nothing of its gaps is due to bins that were kept from it.
-OBJECTIVE = ObjectiveConfig(encoders=1, hide=False, drop=0.0, rotated_fraction=0.0, refill_from=1.0)
+OBJECTIVE = ObjectiveConfig(encoders=1, refill_from=1.0)
+MASKING = MaskingConfig(hide=False, drop=0.0, rotated_fraction=0.0)
 
 
 def main() -> None:
@@ -67,7 +69,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmark_posterior"))
     options = parser.parse_args()
     torch.manual_seed(options.seed)
-    prepared = prepare(_simulated(options.seed, options.snr), options.side, options.seed, objective=OBJECTIVE)
+    prepared = prepare(_simulated(options.seed, options.snr), options.side, options.seed, masking=MASKING)
     m = measurement_of(prepared, select_patches(prepared, options.side, options.patches, options.seed), options.side)
     held = "held out" if prepared.held_out else "that training has seen"
     latents = (*(0 for _ in options.widths[1:]), options.latents)
@@ -93,10 +95,14 @@ def _model(config: LadderConfig, prepared: PreparedTomogram, options: argparse.N
     """A flat model with a Gaussian posterior: half of the steps without the KL, or it would collapse; the rest with all of it."""
     ladder = Ladder(config, OBJECTIVE.encoders)
     for beta, steps in ((0.0, options.steps // 2), (1.0, options.steps - options.steps // 2)):
-        ladder = trained_on(
-            ladder, [prepared], options.side, options.batch, OBJECTIVE, beta, steps, options.rate, options.seed, watch=_print_loss
-        )
+        training = _training(options, steps, options.rate)
+        ladder = trained_on(Continuation(ladder, [prepared], training, MASKING, OBJECTIVE, beta), _print_loss)
     return ladder
+
+
+def _training(options: argparse.Namespace, steps: int, rate: float) -> TrainingConfig:
+    sizes = {"patch": options.side, "batch": options.batch, "steps": steps, "validate_every": steps}
+    return TrainingConfig(**sizes, learning_rate=rate, ema=0.0, seed=options.seed, precision="float32")
 
 
 def _print_loss(step: int, loss: float) -> None:
@@ -116,10 +122,9 @@ def _measured(
     ladder.load_state_dict(model.state_dict(), strict=name == GAUSSIAN)
     print(f"training the {name} posterior alone", flush=True)
     began = time.perf_counter()
-    ladder = trained_on(
-        ladder, [prepared], options.side, options.batch, OBJECTIVE, 1.0, options.posterior_steps, options.rate / 2,
-        options.seed + 1, frozen=lambda parameter: not _of_posterior(parameter), watch=_print_loss,
-    )  # fmt: skip
+    training = replace(_training(options, options.posterior_steps, options.rate / 2), seed=options.seed + 1)
+    frozen = lambda parameter: not _of_posterior(parameter)  # noqa: E731
+    ladder = trained_on(Continuation(ladder, [prepared], training, MASKING, OBJECTIVE, 1.0, frozen=frozen), _print_loss)
     seconds = (time.perf_counter() - began) / options.posterior_steps
     ladder.requires_grad_(False)
     before, after = [], []

@@ -22,7 +22,7 @@ from dataclasses import replace
 from math import inf
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from cost import (
@@ -34,7 +34,7 @@ from cost import (
     costs_of,
     device_here,
     kind_of,
-    regressor_for,
+    network_trainer_for,
     steps_within,
     trainer_for,
 )
@@ -58,8 +58,10 @@ from cryovae.objectives.regression import TWICE
 from cryovae.objectives.validation import validation_scores, validation_scores_of
 from cryovae.physics.noise import estimate_noise
 from cryovae.physics.wedge import volume_mask
+from cryovae.restoration.networks import restore_by_network
 from cryovae.restoration.restorer import Restorer
-from cryovae.training.regress import regressed
+from cryovae.training.deterministic import Deterministic
+from cryovae.training.variational import Variational
 
 BEGAN = time.monotonic()
 
@@ -259,7 +261,7 @@ def _trained(subject: Subject, config: RunConfig, budget: Budget, about: dict[st
     ladder = run.run(lambda report: None, lambda state: None)
     about |= {
         "steps": run.step,
-        "binnings": len(run.prepared_tomograms),
+        "binnings": len(cast(Variational, run.method).prepared_tomograms),
         "train_cpu_s": round(time.process_time() - start, 1),
         "trial_s_per_step": cost,
     }
@@ -277,15 +279,15 @@ def _unet(subject: Subject, row: Row, config: RunConfig, budget: Budget, about: 
     cost = budget.cost or cost_of_unet(subject, row, config, device)
     steps = max(int((60 * budget.minutes * CORES - cost["refills"]) / cost["step"]), 20)
     start = time.process_time()
-    training = regressor_for(subject, row, config, device, steps)
-    network = training.run()
+    trainer = network_trainer_for(subject, row, config, device, steps)
+    network, method = trainer.run(), cast(Deterministic, trainer.method)
     about |= {"steps": steps, "train_cpu_s": round(time.process_time() - start, 1)}
     about |= {"trial_s_per_step": cost}
     about |= {"parameters": sum(p.numel() for p in network.parameters()), "passes_twice": row.objective in TWICE}
     patches = validation_patches(subject, config)
-    about["validation"] = vars(validation_scores_of(training.answer, patches)) if patches else None
+    about["validation"] = vars(validation_scores_of(lambda u: method.predict(network, u), patches)) if patches else None
     began = time.process_time()
-    restored = regressed(network, subject.tomogram, config.training.patch, row.objective, device)
+    restored = restore_by_network(network, subject.tomogram, config.training.patch, row.objective, device)
     about |= {"restore_cpu_s": round(time.process_time() - began, 1)}
     # Rivals get the better of the two, by the correlation of the measured part with the truth.
     kinds = {"raw": restored.mean, "data-consistent": restored.consistent}

@@ -30,6 +30,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from cryovae.config import RunConfig, preset
+from cryovae.data.measurement import Measurement
 from cryovae.data.prepare import prepare
 from cryovae.models.ladder import Ladder, R
 from cryovae.models.layers import Blocks
@@ -38,6 +39,7 @@ from cryovae.restoration.restorer import Restorer
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import TiltGeometry, Tomogram
 from cryovae.training.trainer import Interrupted, Report, Trainer
+from cryovae.training.variational import Variational
 
 PARTS = ("data", "forward", "backward", "update")
 PHASES = {"completion alone": 1.0, "completion and bound": 0.0}
@@ -77,6 +79,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shape", type=int, nargs=3, metavar=("Z", "Y", "X"), help="restore one volume of this shape alone")
     return parser.parse_args()
 
+VAETrainer = Trainer[Ladder, Measurement]
+
 
 def sample(shape: tuple[int, int, int]) -> Tomogram:
     """A simulated tomogram with halves."""
@@ -85,16 +89,15 @@ def sample(shape: tuple[int, int, int]) -> Tomogram:
     return Tomogram("speed", (half1 + half2) / 2, 10.0, made.tilts, (half1, half2))
 
 
-def trainer_of(tomogram: Tomogram, config: RunConfig, device: torch.device, completion_fraction: float) -> Trainer:
+def trainer_of(tomogram: Tomogram, config: RunConfig, device: torch.device, completion_fraction: float) -> VAETrainer:
     """A trainer that neither validates nor refills while it is timed."""
     training = replace(config.training, steps=10_000, validate_every=100_000)
     prepared = replace(prepare(tomogram, training.patch), held_out=())
-    return Trainer(
-        Ladder(config.ladder), [prepared], training, replace(config.objective, completion_fraction=completion_fraction), device
-    )
+    objective = replace(config.objective, completion_fraction=completion_fraction)
+    return Trainer(Variational(Ladder(config.ladder), [prepared], training, config.masking, objective, device))
 
 
-def steps(trainer: Trainer, count: int) -> list[Report]:
+def steps(trainer: VAETrainer, count: int) -> list[Report]:
     """The reports of ``count`` further steps."""
     reports: list[Report] = []
     last = trainer.step + count
@@ -144,9 +147,9 @@ def time_training(name: str, device: torch.device, rounds: int, peak: float) -> 
             print(f"  forward and backward of the networks alone: {100 * alone / seconds:.0f} % of a step")
 
 
-def networks_alone(trainer: Trainer, device: torch.device, rounds: int) -> list[float]:
-    """Seconds for the networks of a completion step, forward and backward: nothing is drawn, rotated, transformed or updated."""
-    ladder, config = trainer.ladder, trainer.config
+def networks_alone(trainer: VAETrainer, device: torch.device, rounds: int) -> list[float]:
+    """Seconds for the networks of a completion step, there and back: nothing drawn, rotated, transformed or updated."""
+    ladder, config = trainer.network, trainer.config
     patches = torch.randn(config.batch, *[config.patch] * 3, device=device)
     seconds = []
     for _ in range(rounds):
@@ -157,7 +160,7 @@ def networks_alone(trainer: Trainer, device: torch.device, rounds: int) -> list[
     return seconds
 
 
-def kinds(trainer: Trainer, device: torch.device) -> dict[str, float]:
+def kinds(trainer: VAETrainer, device: torch.device) -> dict[str, float]:
     """Shares of convolutions, FFTs, copies between host and device, and the rest, in the operations of three steps."""
     on_gpu = device.type == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiled:
@@ -199,7 +202,7 @@ def time_variants(name: str, device: torch.device, rounds: int, variants: dict[s
     for phase, completion_fraction in PHASES.items():
         trainers = {variant: trainer_of(tomogram, config, device, completion_fraction) for variant in variants}
         for variant, trainer in trainers.items():
-            variants[variant](trainer.ladder)
+            variants[variant](trainer.network)
             steps(trainer, 2)
         spent: dict[str, list[float]] = {variant: [] for variant in variants}
         for _ in range(rounds):

@@ -6,9 +6,9 @@ import torch
 
 from cryovae import fourier
 from cryovae.data.binning import LEAST, binned, halved, halved_density, long_waves
+from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare
 from cryovae.data.sampling import draw, drawn_tomogram, step_generator
-from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import Tomogram
 
@@ -103,5 +103,5 @@ def test_what_is_held_out_is_scored_at_no_binning(tilts):
         assert float(seen_by_training[box].max()) == 0
         assert float(seen_by_training.max()) > 0
     for rotated in (0.0, 1.0):
-        batch = draw([second], 12, 2, ObjectiveConfig(rotated=rotated), step_generator(0, 3))
+        batch = draw([second], 12, 2, MaskingConfig(rotated_fraction=rotated), step_generator(0, 3))
         assert batch.support is not None

@@ -18,7 +18,7 @@ def _volume(shape=(41, 60, 53)):
     return density, slab
 
 
-def test_dark_crowded_places_are_found():
+def test_the_mask_covers_dark_crowded_places():
     density, slab = _volume()
     mask = specimen_mask(density, patch_size=2)
     assert mask.shape == density.shape

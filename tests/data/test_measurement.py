@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.data.measurement import random_keep
+from cryovae.data.measurement import MaskingConfig, random_keep
 from cryovae.data.prepare import prepare
 from cryovae.data.sampling import cube_rotated, draw, freely_rotated, held_out, step_generator
-from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.physics.rotation import random_rotation
 from cryovae.physics.wedge import smeared_mask, volume_mask
 from cryovae.tomogram import TiltGeometry, Tomogram
@@ -59,7 +58,7 @@ def test_random_drop_is_hermitian_and_of_the_share_asked_for():
 
 
 def test_a_batch_follows_from_seed_and_step(prepared):
-    config = ObjectiveConfig(rotated=0.5)
+    config = MaskingConfig(rotated_fraction=0.5)
     for step in range(6):
         one, two = (draw([prepared], SIDE, 2, config, step_generator(5, step)) for _ in range(2))
         assert torch.equal(one.input_masked, two.input_masked)
@@ -88,7 +87,7 @@ def test_validation_scores_every_held_out_patch(prepared):
     assert torch.allclose(found[0].data[0], rotation(patch - patch.mean()), atol=1e-5)
 
 
-def test_freely_turned_patches_are_scored_as_they_were_measured(prepared):
+def test_freely_rotated_patches_are_scored_as_measured(prepared):
     m = freely_rotated(prepared, [(5, 6, 7)], [random_rotation(np.random.default_rng(3))], SIDE, None)
     missed = m.data[0] - prepared.density[5 : 5 + SIDE, 6 : 6 + SIDE, 7 : 7 + SIDE]
     assert torch.allclose(missed, missed.mean().expand_as(missed), atol=1e-5)
@@ -103,7 +102,7 @@ def test_thin_volumes_are_padded_and_the_pad_is_not_scored():
     thin = torch.randn(10, 40, 36).numpy()
     tomogram = Tomogram("thin", thin, 10.0, TiltGeometry.from_range(-60, 50))
     prepared = prepare(tomogram, SIDE)
-    m = draw([prepared], SIDE, 2, ObjectiveConfig(rotated_fraction=0.0), step_generator(0, 0))
+    m = draw([prepared], SIDE, 2, MaskingConfig(rotated_fraction=0.0), step_generator(0, 0))
     assert m.support is not None
     assert m.support.sum((1, 2, 3)).tolist() == [10 * SIDE * SIDE] * 2
 
@@ -112,16 +111,16 @@ def test_thin_volumes_are_padded_and_the_pad_is_not_scored():
 def test_the_level_of_a_patch_is_no_part_of_what_is_learned(prepared, rotated):
     """A constant added to the tomogram changes neither what the encoders see nor what is scored."""
     higher = replace(prepared, density=prepared.density + 3.0, filled=prepared.filled + 3.0)
-    config = ObjectiveConfig(rotated=rotated)
+    config = MaskingConfig(rotated_fraction=rotated)
     one, two = (draw([s], SIDE, 2, config, step_generator(0, 4)) for s in (prepared, higher))
-    for name in ("whole", "partial", "data"):
+    for name in ("input_full", "input_masked", "data"):
         assert torch.allclose(getattr(one, name), getattr(two, name), atol=1e-4)
     assert float(one.input_full.mean((1, 2, 3)).abs().max()) < 1e-5
 
 
 def test_the_tolerance_is_a_share_of_the_signal_and_the_same_in_every_orientation(tomogram):
-    strict = prepare(tomogram, SIDE, objective=ObjectiveConfig(tolerance=0.0))
-    lenient = prepare(tomogram, SIDE, objective=ObjectiveConfig(tolerance=0.1))
+    strict = prepare(tomogram, SIDE, masking=MaskingConfig(tolerance=0.0))
+    lenient = prepare(tomogram, SIDE, masking=MaskingConfig(tolerance=0.1))
     assert strict.orientations.model_variance is None
     plain, eased = (cube_rotated(s, [(2, 3, 4)], [5], SIDE, None) for s in (strict, lenient))
     added = eased.scored_variance - plain.scored_variance

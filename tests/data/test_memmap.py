@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import torch
 
+from cryovae.data.measurement import MaskingConfig
 from cryovae.data.memmap import offload_folder, offloaded, to_memmap
 from cryovae.data.prepare import prepare
 from cryovae.data.sampling import draw, step_generator
-from cryovae.objectives.elbo import ObjectiveConfig
 
 SIDE = 16
 
@@ -24,26 +24,26 @@ def test_a_tensor_in_a_file_is_mapped_from_it(tmp_path):
     assert torch.equal(mapped[1:], values[1:])
 
 
-def test_batches_from_the_shelf_are_those_from_memory(small, tmp_path):
-    config = ObjectiveConfig(rotated=0.5)
-    prepared = prepare(small, SIDE, objective=config)
-    on_shelf = offloaded(prepared, tmp_path)
-    assert on_shelf.filled is on_shelf.density
+def test_batches_from_files_are_those_from_memory(small, tmp_path):
+    config = MaskingConfig(rotated_fraction=0.5)
+    prepared = prepare(small, SIDE, masking=config)
+    in_files = offloaded(prepared, tmp_path)
+    assert in_files.filled is in_files.density
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) >= 4 * prepared.density.numel()
     for step in range(4):
-        first, second = (draw([s], SIDE, 2, config, step_generator(0, step)) for s in (prepared, on_shelf))
+        first, second = (draw([s], SIDE, 2, config, step_generator(0, step)) for s in (prepared, in_files))
         for name, value in vars(first).items():
             assert value is getattr(second, name) is None or torch.equal(value, getattr(second, name)), name
 
 
-def test_the_shelf_is_gone_afterwards_whatever_happened(tmp_path):
-    (tmp_path / "shelf").mkdir()
-    (tmp_path / "shelf/left_over").write_text("of a run that was killed")
-    with suppress(RuntimeError), offload_folder(tmp_path / "shelf") as place:
+def test_the_files_are_gone_afterwards_whatever_happened(tmp_path):
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files/left_over").write_text("of a run that was killed")
+    with suppress(RuntimeError), offload_folder(tmp_path / "files") as place:
         assert list(place.iterdir()) == []
         to_memmap(torch.ones(3), place / "0/a.f32")
         raise RuntimeError
-    assert not (tmp_path / "shelf").exists()
+    assert not (tmp_path / "files").exists()
 
 
 def test_each_tomogram_is_drawn_equally_often(small, monkeypatch):
@@ -59,6 +59,6 @@ def test_each_tomogram_is_drawn_equally_often(small, monkeypatch):
 
     monkeypatch.setattr("cryovae.data.sampling.drawn_position", counted)
     for step in range(600):
-        draw(several, SIDE, 1, ObjectiveConfig(rotated_fraction=0.0), step_generator(1, step))
+        draw(several, SIDE, 1, MaskingConfig(rotated_fraction=0.0), step_generator(1, step))
     assert len(seen) == 3
     assert all(abs(count - 200) < 46 for count in seen.values())

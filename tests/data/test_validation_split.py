@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import hold_out_whole, prepare
 from cryovae.data.sampling import draw, step_generator
 from cryovae.data.validation_split import _share_lost, block_means, held_out_patches, shown_patches
-from cryovae.objectives.elbo import ObjectiveConfig
 
 NOISE = torch.randn(112, 120, 136, generator=torch.Generator().manual_seed(0))
 
@@ -73,7 +73,7 @@ def test_of_many_small_specimens_some_are_held_out_whole(tomogram):
     apart = [s for s in many if s.held_out]
     assert len(apart) == 2
     assert all(s.share == 0 and s.held_out == ((0, 0, 0),) for s in apart)
-    drawn = [draw(many, 24, 1, ObjectiveConfig(), step_generator(3, step)) for step in range(3)]
+    drawn = [draw(many, 24, 1, MaskingConfig(), step_generator(3, step)) for step in range(3)]
     assert all(torch.isfinite(m.data).all() for m in drawn)
     assert not any(s.held_out for s in hold_out_whole([prepared] * 5, 24))
     assert sum(bool(s.held_out) for s in hold_out_whole([prepared] * 500, 24)) <= 16

@@ -7,12 +7,14 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from cryovae.config import override, preset
+from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
 from cryovae.models.ladder import Ladder, LadderConfig, R
 from cryovae.objectives.aggregate import SCALES, aggregated, mmd, sinkhorn, sliced
 from cryovae.objectives.elbo import ObjectiveConfig, two_encoder_bound
 from cryovae.training.trainer import Trainer, TrainingConfig
+from cryovae.training.variational import Variational
 
 
 def _clouds(shift, count, repeats=200, channels=4):
@@ -75,27 +77,27 @@ def _trainer(small, objective):
         for p in ladder.parameters():
             p.add_(0.05 * torch.randn_like(p))
     training = TrainingConfig(patch=16, batch=2, steps=12, learning_rate=1e-3, validate_every=4)
-    return Trainer(ladder, [prepare(small, 16)], training, objective, torch.device("cpu"))
+    return Trainer(Variational(ladder, [prepare(small, 16)], training, MaskingConfig(), objective, torch.device("cpu")))
 
 
 @pytest.mark.parametrize("divergence", ["mmd", "sliced", "sinkhorn"])
 def test_a_wae_trains_q_by_its_cloud(small, divergence):
     """The coarsest level is charged by the distance, the finer ones by their KL; what is reported is the bound."""
-    objective = ObjectiveConfig(name="wae", divergence=divergence, completion_fraction=0.0, refill_from=1.0)
+    objective = ObjectiveConfig(name="wae", divergence=divergence, completion_fraction=0.0, warmup=0.0, refill_from=1.0)
     trainer = _trainer(small, objective)
-    ladder = trainer.ladder
-    measurement = trainer._draw(trainer.step)
-    figures, _ = trainer._gradients(measurement, 1.0, {})
+    ladder, method = trainer.network, trainer.method
+    measurement = method.draw(trainer.step)
+    figures, _ = trainer._gradients(measurement, {})
     assert figures["kl"] > 0
     coarse = [p.grad.clone() for p in ladder.level(2).posterior.parameters()]
     assert any(g.abs().max() > 0 for g in coarse)
-    trainer.objective = replace(objective, name="vae")
-    same, _ = trainer._gradients(measurement, 1.0, {})
+    method.objective = replace(objective, name="vae")
+    same, _ = trainer._gradients(measurement, {})
     assert same == pytest.approx(figures, rel=1e-5)
     assert not all(torch.equal(g, p.grad) for g, p in zip(coarse, ladder.level(2).posterior.parameters(), strict=True))
     reports = []
-    trainer.objective = objective
-    trainer.run(reports.append, lambda state: None)
+    method.objective = objective
+    trainer.run(reports.append)
     assert all(r.event is None for r in reports)
 
 
@@ -103,8 +105,8 @@ def test_a_deterministic_encoder_gives_its_means_and_r_learns_how_far_they_lie(s
     """No noise enters on the coarsest level, nothing trains q's width there, and r's is pulled to |mu_q - mu_r|."""
     objective = ObjectiveConfig(name="wae", stochastic=False, completion_fraction=0.0, refill_from=1.0)
     trainer = _trainer(small, objective)
-    ladder = trainer.ladder
-    measurement, top = trainer._draw(0), ladder.level(2)
+    ladder = trainer.network
+    measurement, top = trainer.method.draw(0), ladder.level(2)
     with torch.no_grad():
         top.posterior.shift.bias.fill_(2.0)
 

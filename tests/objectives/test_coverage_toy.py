@@ -90,7 +90,7 @@ def test_matched_to_one_that_sees_all_it_holds_what_it_says(data):
     assert covered(z, gaussian(slope * given, spread)) == pytest.approx(0.90, abs=0.01)
 
 
-def test_so_is_the_width_alone_where_the_mean_is_what_foretells_the_hidden_part(data):
+def test_so_is_the_width_alone_where_the_mean_predicts_best(data):
     """As the ladder is trained: completion moves r's mean, matching how wide it is (objectives/elbo.py)."""
     z, given, hidden = data
     (slope,) = fitted(lambda: (hidden - HIDDEN * slopes[0] * given).square().sum(), slopes := coefficients(1))

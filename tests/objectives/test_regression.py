@@ -1,4 +1,4 @@
-"""The losses of others: least at the exact answer, scored where their papers say, and lowered by training."""
+"""The losses of others: least at the exact predicted, scored where their papers say, and lowered by training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.data.prepare import prepare
+from cryovae.data.prepare import prepare, prepare_halves
 from cryovae.data.sampling import step_generator
 from cryovae.models.ladder import LadderConfig
 from cryovae.models.unet import UNet
@@ -17,8 +17,8 @@ from cryovae.objectives.regression import OBJECTIVES, HalfPair, deepdewedge, dra
 from cryovae.physics.rotation import training_rotations
 from cryovae.physics.wedge import patch_mask
 from cryovae.tomogram import TiltGeometry, Tomogram
-from cryovae.training.regress import Regressor, halves_of
-from cryovae.training.trainer import TrainingConfig
+from cryovae.training.deterministic import Deterministic
+from cryovae.training.trainer import Trainer, TrainingConfig
 
 SIDE = 16
 SHAPE = (SIDE, SIDE, SIDE)
@@ -34,22 +34,22 @@ def _binary(tilts: TiltGeometry, matrix: Tensor | None = None) -> Tensor:
 
 
 class Scene:
-    """Two patches x without noise, measured within a wedge whose edge is sharp, and their turned answers R x."""
+    """Two patches x without noise, measured within a wedge whose edge is sharp, and their rotated versions R x."""
 
     def __init__(self, tilts: TiltGeometry, noise: float = 0.0) -> None:
         rng = torch.Generator().manual_seed(5)
         rotations = [training_rotations(tilts)[i] for i in (1, 9)]
-        given = _binary(tilts)
+        input_mask = _binary(tilts)
         inside = fourier.below_nyquist(SHAPE)
         self.x = fourier.filtered(torch.randn(2, *SHAPE, generator=rng), inside)
-        measured = [fourier.filtered(self.x + noise * torch.randn(2, *SHAPE, generator=rng), given) for _ in range(2)]
+        measured = [fourier.filtered(self.x + noise * torch.randn(2, *SHAPE, generator=rng), input_mask) for _ in range(2)]
         rotated = torch.stack([_binary(tilts, g.matrix) for g in rotations])
-        self.pair = HalfPair(measured[0], measured[1], measured[0], rotations, given, rotated)
-        self.turned_x = self.pair.rotation(self.x)
+        self.pair = HalfPair(measured[0], measured[1], measured[0], rotations, input_mask, rotated)
+        self.rotated_x = self.pair.rotated(self.x)
 
-    def answer(self, u: Tensor) -> Tensor:
-        """The exact answer to what was given: x for a patch as it was cut, R x for one turned, whatever is missing of it."""
-        both = torch.stack((self.x, self.turned_x))
+    def exact(self, u: Tensor) -> Tensor:
+        """The exact density of an input: x for a patch as it was cut, R x for a rotated one, whatever is missing of it."""
+        both = torch.stack((self.x, self.rotated_x))
         agreement = (both * u).sum((2, 3, 4)) / u.square().sum((1, 2, 3)).sqrt()
         return both[agreement.argmax(0), torch.arange(len(u))]
 
@@ -61,60 +61,61 @@ def scene() -> Scene:
 
 def test_masked_power_is_the_mean_square_of_what_the_mask_leaves(scene: Scene) -> None:
     x = torch.randn(2, *SHAPE)
-    expected = fourier.filtered(x, scene.pair.rotated).square().mean()
-    assert masked_power(x, scene.pair.rotated).item() == pytest.approx(expected.item(), rel=1e-4)
+    expected = fourier.filtered(x, scene.pair.rotated_mask).square().mean()
+    assert masked_power(x, scene.pair.rotated_mask).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
-def test_nothing_is_left_to_pay_at_the_exact_answer_and_something_elsewhere(scene: Scene, name: str) -> None:
+def test_the_loss_is_zero_at_the_exact_density_and_nowhere_else(scene: Scene, name: str) -> None:
     loss = _loss(name)
-    assert loss(scene.answer, scene.pair).item() == pytest.approx(0.0, abs=1e-9)
-    assert loss(lambda u: 0.9 * scene.answer(u), scene.pair).item() > 1e-3
+    assert loss(scene.exact, scene.pair).item() == pytest.approx(0.0, abs=1e-9)
+    assert loss(lambda u: 0.9 * scene.exact(u), scene.pair).item() > 1e-3
     assert loss(lambda u: u, scene.pair).item() > 1e-2
 
 
 def _gradient(loss: Loss, pair: HalfPair) -> Tensor:
-    """Power spectrum of the gradient with respect to a network's answer that ignores its input."""
-    answer = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1)).requires_grad_()
-    loss(lambda u: answer, pair).backward()
-    assert answer.grad is not None
-    return fourier.transform(answer.grad).abs()
+    """Power spectrum of the gradient with respect to a network's predicted that ignores its input."""
+    predicted = torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    loss(lambda u: predicted, pair).backward()
+    assert predicted.grad is not None
+    return fourier.transform(predicted.grad).abs()
 
 
 def test_deepdewedge_scores_measured_bins_only_and_those_in_the_wedge_twice(scene: Scene) -> None:
-    answer = torch.randn(2, *SHAPE, requires_grad=True)
-    deepdewedge(lambda u: answer, scene.pair).backward()
-    assert answer.grad is not None
-    given, rotated = scene.pair.given, scene.pair.rotated
-    miss = fourier.transform(answer.detach() - scene.pair.rotation(scene.pair.second))
-    expected = 2 * rotated * (given + 2 * (1 - given)) * miss / miss[..., 0, 0, 0].numel() / SIDE**3
-    assert torch.allclose(fourier.transform(answer.grad), expected, atol=1e-7)
+    predicted = torch.randn(2, *SHAPE, requires_grad=True)
+    deepdewedge(lambda u: predicted, scene.pair).backward()
+    assert predicted.grad is not None
+    input_mask, rotated = scene.pair.input_mask, scene.pair.rotated_mask
+    miss = fourier.transform(predicted.detach() - scene.pair.rotated(scene.pair.second))
+    expected = 2 * rotated * (input_mask + 2 * (1 - input_mask)) * miss / miss[..., 0, 0, 0].numel() / SIDE**3
+    assert torch.allclose(fourier.transform(predicted.grad), expected, atol=1e-7)
 
 
-def test_deepdewedge_turned_freely_is_scored_on_the_data_as_they_were_measured(tomogram: Tomogram) -> None:
-    """Where the answer is what the data are, turned, next to nothing is left to pay but the interpolation."""
+def test_free_rotations_are_scored_on_the_data_as_they_were_measured(tomogram: Tomogram) -> None:
+    """Where the predicted is what the data are, turned, next to nothing is left to pay but the interpolation."""
     prepared = prepare(tomogram, SIDE)
     smooth = fourier.filtered(prepared.density, torch.exp(-0.5 * (fourier.radius(prepared.density.shape) / 0.06).square()))
-    pair = draw_halves(prepared, (smooth, smooth), (smooth, smooth), SIDE, 2, step_generator(0, 3), freely=1.0)
+    pair = draw_halves(prepared, (smooth, smooth), (smooth, smooth), SIDE, 2, step_generator(0, 3), free_fraction=1.0)
     free = pair.free
     assert free is not None
     least = deepdewedge(lambda u: free.source, pair).item()
     nothing = deepdewedge(torch.zeros_like, pair).item()
-    unturned = deepdewedge(lambda u: pair.second, pair).item()
+    unrotated = deepdewedge(lambda u: pair.second, pair).item()
     assert least < 0.05 * nothing
-    assert least < 0.1 * unturned
+    assert least < 0.1 * unrotated
     assert draw_halves(prepared, (smooth, smooth), (smooth, smooth), SIDE, 2, step_generator(0, 3)).free is None
 
 
 def test_only_isonet2_without_mw_weight_scores_bins_that_were_never_measured(scene: Scene) -> None:
-    never = (scene.pair.rotated == 0) & (fourier.below_nyquist(SHAPE) > 0)
-    found = {name: _gradient(_loss(name), scene.pair)[never].max().item() for name in ("deepdewedge", "isonet2", "isonet2_mw")}
-    assert found["isonet2"] > 1e-5
-    assert found["deepdewedge"] < 1e-9
-    assert found["isonet2_mw"] < 1e-8
+    never = (scene.pair.rotated_mask == 0) & (fourier.below_nyquist(SHAPE) > 0)
+    names = ("deepdewedge", "isonet2", "isonet2_mw")
+    gradients = {name: _gradient(_loss(name), scene.pair)[never].max().item() for name in names}
+    assert gradients["isonet2"] > 1e-5
+    assert gradients["deepdewedge"] < 1e-9
+    assert gradients["isonet2_mw"] < 1e-8
 
 
-def test_isonet2_fills_without_a_gradient_and_answers_with_one(scene: Scene) -> None:
+def test_isonet2_fills_without_a_gradient_and_predicts_with_one(scene: Scene) -> None:
     seen: list[bool] = []
 
     def network(u: Tensor) -> Tensor:
@@ -126,17 +127,17 @@ def test_isonet2_fills_without_a_gradient_and_answers_with_one(scene: Scene) -> 
 
 
 def test_isonet2_keeps_what_was_measured_of_its_targets() -> None:
-    """Whatever the network fills in, what RM scores is the other half's data: mw_weight never trains on its own answers."""
+    """Whatever the network fills in, what RM scores is the other half's data: mw_weight never trains on its own outputs."""
     scene = Scene(TiltGeometry.from_range(-60, 60), noise=0.3)
     calls = 0
 
     def network(scale: float) -> Callable[[Tensor], Tensor]:
-        def answer(u: Tensor) -> Tensor:
+        def predicted(u: Tensor) -> Tensor:
             nonlocal calls
             calls += 1
-            return scale * u.flip(0) if calls % 4 in (1, 2) else scene.turned_x
+            return scale * u.flip(0) if calls % 4 in (1, 2) else scene.rotated_x
 
-        return answer
+        return predicted
 
     first = isonet2(network(1.0), scene.pair, 20.0, step_generator(0, 0))
     second = isonet2(network(3.0), scene.pair, 20.0, step_generator(0, 0))
@@ -144,40 +145,40 @@ def test_isonet2_keeps_what_was_measured_of_its_targets() -> None:
 
 
 def test_icecream_sends_gradients_through_both_passes_and_the_reference(scene: Scene) -> None:
-    given: list[Tensor] = []
-    answers: list[Tensor] = []
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
     weight = torch.tensor(0.7, requires_grad=True)
 
     def network(u: Tensor) -> Tensor:
-        given.append(u)
-        found = weight * torch.tanh(u)
-        found.retain_grad()
-        answers.append(found)
-        return found
+        inputs.append(u)
+        output = weight * torch.tanh(u)
+        output.retain_grad()
+        outputs.append(output)
+        return output
 
     icecream(network, scene.pair).backward()
-    assert len(answers) == 4
-    assert [u.requires_grad for u in given] == [False, False, True, True]
-    outside = (scene.pair.given == 0) & (fourier.below_nyquist(SHAPE) > 0)
-    for answer in answers[:2]:
-        assert answer.grad is not None
+    assert len(outputs) == 4
+    assert [u.requires_grad for u in inputs] == [False, False, True, True]
+    outside = (scene.pair.input_mask == 0) & (fourier.below_nyquist(SHAPE) > 0)
+    for predicted in outputs[:2]:
+        assert predicted.grad is not None
         # The observation term has no say there: what comes is from the second pass and from its reference.
-        assert fourier.transform(answer.grad)[:, outside].abs().max() > 1e-6
+        assert fourier.transform(predicted.grad)[:, outside].abs().max() > 1e-6
 
 
 @pytest.mark.parametrize("name", ["isonet2", "isonet2_mw", "icecream"])
 def test_halves_stand_for_each_other(scene: Scene, name: str) -> None:
     pair = scene.pair
-    noisy = HalfPair(pair.first, 1.1 * pair.second, pair.first, pair.rotations, pair.given, pair.rotated)
-    swapped = HalfPair(noisy.second, noisy.first, noisy.second, pair.rotations, pair.given, pair.rotated)
+    noisy = HalfPair(pair.first, 1.1 * pair.second, pair.first, pair.rotations, pair.input_mask, pair.rotated_mask)
+    swapped = HalfPair(noisy.second, noisy.first, noisy.second, pair.rotations, pair.input_mask, pair.rotated_mask)
     loss = _loss(name)
-    # Without noise between the halves' answers IsoNet2 adds none, and the order cannot matter.
-    assert loss(scene.answer, noisy).item() == pytest.approx(loss(scene.answer, swapped).item(), rel=0.02)
+    # Without noise between the halves' outputs IsoNet2 adds none, and the order cannot matter.
+    assert loss(scene.exact, noisy).item() == pytest.approx(loss(scene.exact, swapped).item(), rel=0.02)
 
 
-def test_a_batch_holds_both_halves_of_one_place_in_either_order_and_nothing_held_out(tomogram: Tomogram) -> None:
+def test_a_batch_holds_both_halves_of_a_place_in_either_order(tomogram: Tomogram) -> None:
     prepared = prepare(tomogram, SIDE)
-    halves = halves_of(tomogram, prepared)
+    halves = prepare_halves(tomogram, prepared).halves
     tagged = (torch.zeros_like(halves[0]), torch.ones_like(halves[1]))
     place = torch.arange(halves[0].numel(), dtype=torch.float64).view(halves[0].shape)
     orders = set()
@@ -200,18 +201,18 @@ def test_a_short_training_lowers_it(small: Tomogram, name: str) -> None:
     torch.manual_seed(0)
     config = TrainingConfig(patch=SIDE, batch=2, steps=25, learning_rate=3e-3, ema=0.9)
     network = UNet(LadderConfig(widths=(4, 6, 8), latents=(2, 2, 2), blocks=1))
-    regressor = Regressor(network, [small], config, name, torch.device("cpu"))
+    data = prepare_halves(small, prepare(small, SIDE))
+    trainer = Trainer(Deterministic(network, [data], config, name, torch.device("cpu")))
     # Batches are noisy, so the same few are scored before and after.
     draws = [step_generator(1, i) for i in range(4)]
-    data = regressor.data[0]
-    pairs = [draw_halves(data.prepared, data.given, data.given, SIDE, 2, rng) for rng in draws]
+    pairs = [draw_halves(data.prepared, data.halves, data.halves, SIDE, 2, rng) for rng in draws]
 
     def total() -> float:
         with torch.no_grad():
-            return sum(_loss(name)(regressor.average, pair).item() for pair in pairs)
+            return sum(_loss(name)(trainer.average, pair).item() for pair in pairs)
 
     before = total()
-    regressor.run()
-    assert regressor.step == 25
+    trainer.run()
+    assert trainer.step == 25
     # With mw_weight 20 most of it is noise in the targets, which nothing lowers.
     assert total() < 0.97 * before

@@ -53,8 +53,8 @@ def test_every_row_can_be_made(row: str) -> None:
 
 def test_the_control_rotates_about_the_beam_and_in_no_other_way(tomogram) -> None:
     config = override(preset("quick"), dict(rows.ROWS["rotations_beam"].settings))
-    assert config.objective.rotated_fraction == 0
-    prepared = prepare(tomogram, 16, objective=config.objective)
+    assert config.masking.rotated_fraction == 0
+    prepared = prepare(tomogram, 16, masking=config.masking)
     beam = torch.tensor([1.0, 0.0, 0.0])
     assert all(torch.equal(g.matrix @ beam, beam) for g in prepared.orientations.rotations)
     # Within 30 degrees of the beam, less the soft edge of a small patch, no such rotation measures anything.
@@ -66,16 +66,16 @@ def test_the_control_rotates_about_the_beam_and_in_no_other_way(tomogram) -> Non
 
 def test_rows_with_24_rotations_have_those_that_keep_the_wedge(tomogram) -> None:
     config = override(preset("quick"), dict(rows.ROWS["rotations_24"].settings))
-    orientations = prepare(tomogram, 16, objective=config.objective).orientations.rotations
+    orientations = prepare(tomogram, 16, masking=config.masking).orientations.rotations
     assert len(orientations) == 24
     assert set(symmetry_rotations(tomogram.tilts)) <= set(orientations)
 
 
 def test_a_fixed_mask_neither_rotates_nor_hides_the_wedge(tomogram) -> None:
     config = override(preset("quick"), dict(rows.ROWS["fixed_mask"].settings))
-    tables = prepare(tomogram, 16, objective=config.objective).orientations
+    tables = prepare(tomogram, 16, masking=config.masking).orientations
     assert len(tables.rotations) == 1
-    assert config.objective.rotated_fraction == 0
+    assert config.masking.rotated_fraction == 0
     assert tables.input_mask.min() == 1
 
 

@@ -92,7 +92,7 @@ def test_one_model_is_trained_on_three_tomograms_and_restores_them(table, tmp_pa
     assert table.read_text() == before
     record = json.loads((out / "model/run.json").read_text())
     assert record["training"]["noise"].keys() == {"TS_1", "TS_2", "TS_3"}
-    assert not (out / "model/shelf").exists()
+    assert not (out / "model/memmap").exists()
     rows = read_blocks(out / "tomograms.star")[""]
     assert rows.columns["rlnCorrectedTomoName"] == tuple(f"TS_{i}/TS_{i}_mean.mrc" for i in (1, 2, 3))
     assert rows.columns["crvRestoredHalf1"] == ("TS_1/TS_1_mean_half1.mrc", "None", "TS_3/TS_3_mean_half1.mrc")

@@ -7,19 +7,20 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.data.measurement import Measurement
+from cryovae.data.measurement import MaskingConfig, Measurement
 from cryovae.data.prepare import prepare
 from cryovae.data.sampling import step_generator
 from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig, bound_on
 from cryovae.evaluate.diagnosis.gaussian import error_power, gaussian_log_likelihood, shell_of, signal_power
 from cryovae.evaluate.diagnosis.information import by_position, fitted_information, minibatch_information, nats_by_level
 from cryovae.evaluate.diagnosis.patches import measurement_of, select_patches
-from cryovae.evaluate.diagnosis.rate_distortion import trained_on
+from cryovae.evaluate.diagnosis.rate_distortion import Continuation, trained_on
 from cryovae.evaluate.diagnosis.shuffled import shuffle_losses
 from cryovae.models.distributions import DiagonalGaussian
 from cryovae.models.ladder import Q, R
 from cryovae.objectives.elbo import ObjectiveConfig, two_encoder_bound
 from cryovae.physics.wedge import patch_mask
+from cryovae.training.trainer import TrainingConfig
 
 SIDE = 16
 
@@ -128,7 +129,8 @@ def test_a_larger_beta_buys_less_rate(ladder, prepared, measurement):
     before = [p.clone() for p in ladder.parameters()]
     rates = []
     for beta in (0.0, 30.0):
-        moved = trained_on(ladder, [prepared], SIDE, 2, ObjectiveConfig(), beta, 12, 3e-3)
+        training = TrainingConfig(patch=SIDE, batch=2, steps=12, learning_rate=3e-3, ema=0.0)
+        moved = trained_on(Continuation(ladder, [prepared], training, MaskingConfig(), ObjectiveConfig(), beta))
         rates.append(bound_on(moved, measurement, Q, DiagnosisConfig(draws=2)).rate.mean)
     assert rates[0] > 1.1 * rates[1]
     assert all(torch.equal(p, q) for p, q in zip(before, ladder.parameters(), strict=True))
