@@ -35,8 +35,9 @@ from cryovae.posterior.problem import Moves, Problem, decoded, drawn, problem_of
 from cryovae.posterior.refinement import JUDGED_BY, optimised
 from cryovae.posterior.reweighted import candidates
 from cryovae.posterior.search import AMORTISED, LANGEVIN, LONGEST, REWEIGHTED, SearchConfig, Tally
+from cryovae.posterior.tile_memory import fitting
 from cryovae.posterior.tiles import TilePredictor
-from cryovae.tiling.batching import Batches, fitting, free_on
+from cryovae.tiling.batching import Batches, free_on
 from cryovae.tiling.grid import Blender, Position, cut, inside, levels
 from cryovae.tomogram import TiltGeometry
 

@@ -8,15 +8,10 @@ from typing import TypeVar
 
 import torch
 
-from cryovae.models.ladder import LadderConfig
-
 T = TypeVar("T")
 Result = TypeVar("Result")
 log = logging.getLogger("cryovae")
 
-# Floats that are held for each voxel of a tile while a pair of samples is drawn: for each channel of the finest level, and beside
-# them for noise and spectra. Measured on a CPU for widths 2, 4 and 16: 151, 198 and 310 to 450 in all.
-PER_CHANNEL, BESIDE = 18, 120
 LACKING = ("not enough memory", "out of memory", "can't allocate memory", "cudnn_status_alloc_failed")
 
 
@@ -25,11 +20,6 @@ def lacks_memory(error: BaseException) -> bool:
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in LACKING)
-
-
-def bytes_of_tile(config: LadderConfig, side: int) -> int:
-    """Memory in bytes that a tile of ``side`` voxels needs while a pair of samples is drawn from a ladder."""
-    return 4 * (PER_CHANNEL * config.widths[0] + BESIDE) * side**3
 
 
 class Batches:
@@ -58,11 +48,6 @@ class Batches:
                 continue
             yield part, found
             start += len(part)
-
-
-def fitting(config: LadderConfig, side: int, most: int, free: float) -> int:
-    """Tiles at once, 1 to ``most``, for which ``free`` bytes are enough."""
-    return int(max(1, min(most, free // bytes_of_tile(config, side))))
 
 
 def free_on(device: torch.device) -> float:

@@ -9,7 +9,6 @@ lies in a file, of which there are two in turn, so that a layer that was broken 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +17,6 @@ import torch
 from torch import Tensor
 
 from cryovae.io.stored import Stored
-from cryovae.posterior.codes import fast_convolutions
 from cryovae.tiling.batching import Batches
 from cryovae.tiling.grid import PatchGrid, Position, mirrored
 
@@ -96,9 +94,7 @@ class Layers:
 
         def on(positions: Sequence[Position]) -> Tensor:
             tiles = [block[:, :, torch.from_numpy(mirrored(x, side, columns))] for _, _, x in positions]
-            # torch takes a slow implementation for a single tile.
-            with fast_convolutions() if len(tiles) == 1 else nullcontext():
-                return work(torch.stack(tiles).to(self.device), positions).cpu()
+            return work(torch.stack(tiles).to(self.device), positions).cpu()
 
         for positions, found in self.batches.over([(z, y, x) for x in self.starts[2]], on):
             for number, (_, _, x) in enumerate(positions):

@@ -68,8 +68,8 @@ def test_a_tomogram_that_does_not_fit_is_restored_by_parts_to_the_same(small_fil
     assert cryovae(*given, "-o", tmp_path / "whole", "--memory", "8GB").returncode == 0
     assert not (tmp_path / "whole" / "restoring").exists()
     monkeypatch.setattr(memory, "PROGRAM", 100e9)
-    monkeypatch.setattr("cryovae.workflows.restore_streamed.room_within", lambda *_: (3e5, 2))
-    monkeypatch.setattr("cryovae.workflows.restore_streamed.region_within", _middle)
+    monkeypatch.setattr("cryovae.workflows.streaming.room_within", lambda *_: (3e5, 2))
+    monkeypatch.setattr("cryovae.workflows.restore.region_within", _middle)
     parts = tmp_path / "parts"
     assert cryovae(*given, "-o", parts, "--memory", "8GB").returncode == 0
     with mrcfile.open(small_files["half1"]) as mrc:
@@ -102,7 +102,7 @@ def test_a_tomogram_that_does_not_fit_is_trained_on_by_a_part_and_restored_by_pa
     assert done.returncode == 0, done.stderr
     said = (out / "run.log").read_text()
     assert "larger than memory, trained on the" in said
-    assert "restored by parts" in said
+    assert "GB with all it needs: streamed" in said
     with mrcfile.open(small_files["half1"]) as whole, mrcfile.open(out / "ts_01_mean.mrc") as mean:
         assert mean.data.shape == whole.data.shape
     several = cryovae("train", small_files["full"], *given, "-o", tmp_path / "m")
@@ -123,7 +123,7 @@ def test_what_cannot_be_done_by_parts_is_refused_in_one_line(small_files, model,
     refused(cryovae(*given, "--memory", "300MB", "--objective", "isonet2"), "takes all of it at once")
     refused(cryovae(*given, "--memory", "300MB", "--model", model), "expected at least")
     refused(cryovae(*given, "--memory", "300MB", "--model", model, "--format", "zarr"), "only MRC")
-    refused(cryovae(*given, "--memory", "300MB", "--model", model, "--refine", "5"), "searched for by parts")
+    refused(cryovae(*given, "--memory", "300MB", "--model", model, "--refine", "5"), "a search cannot be streamed")
     packed = tmp_path / "packed.mrc.gz"
     import gzip
 
