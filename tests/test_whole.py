@@ -42,7 +42,7 @@ def _restored(tomogram):
 
 @pytest.mark.slow
 def test_noise_in_nothing_out():
-    """Pure noise as halves comes back with less than 2 % of its variance in the wedge, and nothing hidden is foretold."""
+    """Pure noise as halves comes back with less than 2 % of its variance in the wedge, and nothing hidden is predicted."""
     tilts = TiltGeometry.from_range(-60, 60)
     rng = np.random.default_rng(0)
     halves = tuple(rng.normal(300, 12, (48, 72, 64)).astype(np.float32) for _ in range(2))
@@ -54,7 +54,7 @@ def test_noise_in_nothing_out():
 @pytest.mark.slow
 @pytest.mark.parametrize("single", [False, True])
 def test_the_wedge_is_filled_and_protein_stays_dark(simulation, single):
-    """Held-out bins that the model never saw are foretold, and those of the true wedge too."""
+    """Held-out bins that the model never saw are predicted, and those of the true wedge too."""
     halves = (simulation.half1.numpy(), simulation.half2.numpy())
     mean = (halves[0] + halves[1]) / 2
     restored, seen = _restored(Tomogram("t", mean, 10.0, simulation.tilts, None if single else halves))
@@ -85,11 +85,12 @@ def test_dividing_the_contrast_transfer_out_brings_the_density_nearer_shell_by_s
     made, plain = simulate(config), simulate(replace(config, defocus=0.0)).truth
     mean = ((made.half1 + made.half2) / 2).numpy()
     tomogram = Tomogram("modulated", mean, config.voxel_size, made.tilts, (made.half1.numpy(), made.half2.numpy()))
-    found = []
+    correlations = []
     for optics in (None, Optics((50000.0,))):
         restored, _ = _restored(replace(tomogram, optics=optics))
-        found.append([_correlation(restored.mean, plain, low, high) for low, high in ((0.02, 0.12), (0.12, 0.25), (0.34, 0.45))])
-    without, divided = found
+        bands = ((0.02, 0.12), (0.12, 0.25), (0.34, 0.45))
+        correlations.append([_correlation(restored.mean, plain, low, high) for low, high in bands])
+    without, divided = correlations
     assert divided[0] > without[0] - 0.02
     assert divided[1] > without[1] - 0.02
     assert divided[2] > without[2] + 0.1, (without, divided)

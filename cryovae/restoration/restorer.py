@@ -3,7 +3,7 @@
     x = 1/4 sum_g g^-1 G( E_r[ z | g u ] )             mean: of r's means, in four orientations g that keep the wedge
     z^s ~ r(z | u),  x^s = G(z^s)                      samples about it;         std^2 = < (x^s - < x^s >)^2 >
 
-The model is applied tile by tile (posterior/tiles.py); mean and samples are then made data-consistent (data_consistency.py). All
+The model is applied tile by tile (posterior/tiles.py). Mean and samples are then made data-consistent (data_consistency.py). All
 volumes lie in a storage, in memory or in files. A search of the posterior (posterior/posterior_tiles.py) replaces the mean and the
 samples of r by those of a refined or sampled posterior, in memory only.
 """
@@ -153,7 +153,7 @@ class Restorer:
         is_shared = not config.search.any
         self.predictor = TilePredictor(ladder, patch, config.batch, config.seed, self.device, self._advance, shared=is_shared)
         self._done = self._total = 0
-        self._ranks = 1
+        self._sharers = 1
 
     def __call__(self, tomogram: Tomogram) -> Restoration:
         """Restore in memory."""
@@ -165,14 +165,14 @@ class Restorer:
         with precision_of(self.ladder, mixed_on(self.config, self.device)):
             steps = _Steps(self, tomogram, storage)
             self._done, self._total = storage.tiles_done(), steps.tile_count()
-            self._ranks = distributed.count() if storage.is_shared and self.predictor.shared else 1
+            self._sharers = distributed.count() if storage.is_shared and self.predictor.shared else 1
             restoration = steps.run()
         self.watch(self._total, self._total)
         return restoration
 
     def _advance(self, tiles: int) -> None:
         # Other ranks are as far as this one.
-        self._done += tiles * self._ranks
+        self._done += tiles * self._sharers
         self.watch(min(self._done, self._total), self._total)
 
 
@@ -187,7 +187,7 @@ class _Steps:
         self.prepared = storage.prepare(tomogram, restorer.patch, self.config.seed)
         self.tilts = self.prepared.tilts
         self.search, self.search_figures = self._posterior_search()
-        self.searched_tiles: Found | None = None
+        self.search_result: Found | None = None
         self.calibration: VarianceCalibration | None = None
         self.stats: SpectrumStats | None = None
         self.depths = depth_table(self.prepared.orientations.input_mask)
@@ -305,14 +305,14 @@ class _Steps:
         tiles = search.over(self.storage.volume(source), self.tilts, self.prepared.noise, samples, excess)
         self.storage.write(target, [tiles.answer])
         if source == "data":
-            self.searched_tiles = tiles
+            self.search_result = tiles
             self.search_figures = (self.search_figures or {}) | tiles.figures
 
     def _samples(self, pair: int) -> None:
-        if self.searched_tiles is None:
+        if self.search_result is None:
             self.storage.sample(self.predictor, self.tilts, pair)
             return
-        for name, sample in zip(("plus", "minus"), self.searched_tiles.pair(pair), strict=True):
+        for name, sample in zip(("plus", "minus"), self.search_result.pair(pair), strict=True):
             self.storage.write(name, [sample])
 
     # Data consistency.
@@ -336,7 +336,7 @@ class _Steps:
 
     def _deviation(self) -> Iterator[Tensor]:
         """A difference from the mean with the variance of a sample, from the first pair."""
-        is_opposite = self.searched_tiles is None or self.searched_tiles.opposite
+        is_opposite = self.search_result is None or self.search_result.opposite
         pairs = zip(self.storage.read("plus"), self.storage.read("minus"), strict=True)
         return ((plus - minus) / (2 if is_opposite else 2**0.5) for plus, minus in pairs)
 

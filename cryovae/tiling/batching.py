@@ -29,29 +29,29 @@ class Batches:
         self.size = max(1, size)
 
     def over(self, items: Sequence[T], work: Callable[[Sequence[T]], Result]) -> Iterator[tuple[Sequence[T], Result]]:
-        """Each batch of the items with what ``work`` made of it. What a single item has no memory for is raised."""
+        """Each batch of the items and the result of ``work``; an error of memory for a single item is raised."""
         start = 0
         while start < len(items):
             part = items[start : start + self.size]
             try:
-                found = work(part)
+                made = work(part)
             except (MemoryError, RuntimeError) as error:
                 if not lacks_memory(error) or len(part) == 1:
                     raise
                 self.size = max(1, len(part) // 2)
                 log.warning("memory ran out with %d tiles at once: going on with %d", len(part), self.size)
-                found = None
-            if found is None:
+                made = None
+            if made is None:
                 # Outside the handler, where the error still holds on to the tensors of the batch.
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue
-            yield part, found
+            yield part, made
             start += len(part)
 
 
 def free_on(device: torch.device) -> float:
-    """Free memory in bytes of a GPU; for a processor no limit, as the budget is kept elsewhere."""
+    """Free memory in bytes of a GPU; no limit for a CPU, whose budget is kept elsewhere."""
     if device.type != "cuda":
         return float("inf")
     free, _ = torch.cuda.mem_get_info(device)

@@ -50,7 +50,7 @@ def test_tiles_that_agree_gain_nothing(tilts):
     )
 
 
-def test_sums_become_those_of_the_blended_answer():
+def test_sums_become_those_of_the_blended_mean():
     """A mean is the truth and an error of its tile; blending leaves less of that error, in power and in misfit."""
     bins, truth, error, noise = 1000.0, 4.0, 2.0, 1.0
     less = torch.full((SHELLS,), 1.5, dtype=torch.float64)

@@ -5,7 +5,7 @@ import torch
 from cryovae import fourier
 from cryovae.calibration.blending import window
 from cryovae.calibration.second_wedge import second_wedge
-from cryovae.calibration.variance import BINS, CROSS, MISFIT, MODEL, MAX_REMOVED_SHARE, SHELLS, one_wedge_factor
+from cryovae.calibration.variance import BINS, CROSS, MAX_REMOVED_SHARE, MISFIT, MODEL, SHELLS, one_wedge_factor
 from cryovae.data.prepare import held_out_rotations
 from tests.helpers.calibration import NOISE, SIDE, SIGNAL, Shrinking, prepared_white
 

@@ -88,11 +88,11 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(small, ladder, tmp_pat
             raise Stopped
 
     passes = sorted({done for done, _ in reports if done})
-    # In the middle of the mean, of a pair, and of a half, then between two slabs of the sums.
-    for at in (passes[0], passes[len(passes) // 2], passes[-2]):
+    # In the middle of the mean and of a pair, then between two slabs of the sums, then in the middle of each half.
+    for at in (passes[0], passes[2], passes[len(passes) // 2 + 1], passes[-2]):
         with pytest.raises(Stopped):
             _restored(ladder, config, again, small, stop)
-        if at == passes[0]:
+        if at == passes[2]:
             _stop_in_the_sums(monkeypatch, ladder, config, again, small)
     _restored(ladder, config, again, small)
     assert _bytes(again) == expected
