@@ -13,7 +13,7 @@ second_wedge.py say by how much.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -130,12 +130,7 @@ def calibrate(
     predictor = TilePredictor(ladder, patch, TILES_AT_ONCE, seed, device, lambda tiles: None)
     middle = _middle(prepared, predictor.side)
     _, disagreement = tile_disagreement(predictor, prepared, observations[0], middle, noise=2.0)
-    sums, noisier = (
-        blended_measured_sums(torch.stack(rows).sum(0), disagreement) for rows in list(zip(*measured, strict=True))[:2]
-    )
-    weight, error = fit_measured(sums)
-    error = error * noise_factor(sums, noisier)
-    gain = NoiseSpectrum(torch.stack([noise_gain.table for _, _, noise_gain in measured]).mean(0).clamp(0, 2), "noise gain")
+    weight, error, gain = _measured_tables(measured, disagreement)
     figures: dict[str, object] = {}
     scale, variance, amplitude = torch.ones(SHELLS), torch.zeros(SHELLS), torch.ones(SHELLS)
     slope, reference = 0.0, torch.zeros(SHELLS)
@@ -159,6 +154,19 @@ def calibrate(
     figures |= {"patches": len(positions), "trained_on": not prepared.held_out}
     figures |= {"weight_of_data": listed(weight), "error_given": listed(error)}
     return CalibrationResult(VarianceCalibration(scale, variance, amplitude, slope, reference, weight, error, gain), figures)
+
+
+def _measured_tables(
+    measured: Sequence[tuple[Tensor, Tensor, NoiseSpectrum]], disagreement: Tensor
+) -> tuple[Tensor, Tensor, NoiseSpectrum]:
+    """w, E / sigma^2 and the noise gain of measured bins, from the sums of all patches."""
+    sums, noisier = (
+        blended_measured_sums(torch.stack(rows).sum(0), disagreement) for rows in list(zip(*measured, strict=True))[:2]
+    )
+    weight, error = fit_measured(sums)
+    error = error * noise_factor(sums, noisier)
+    gain = NoiseSpectrum(torch.stack([noise_gain.table for _, _, noise_gain in measured]).mean(0).clamp(0, 2), "noise gain")
+    return weight, error, gain
 
 
 def _middle(prepared: PreparedTomogram, side: int) -> Position:

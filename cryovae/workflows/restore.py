@@ -107,14 +107,7 @@ def restore_in(
     log.info("restored in %.0f s, %.3g voxels of samples a second", seconds, rate)
     for sentence in search_words(restoration.search):
         log.info("%s", sentence)
-    record = {
-        "seconds": round(seconds, 1),
-        "figures": restoration.figures,
-        "held_out": restoration.held_out,
-        **({} if restoration.search is None else {"search": restoration.search}),
-        "steps_of_model": checkpoint.step,
-    }
-    folder.save(restoration=record)
+    folder.save(restoration=_record(checkpoint, restoration, seconds))
     if budget is None:
         picture(folder, tomogram, restoration, config)
         report_on(folder, tomogram, restoration)
@@ -122,6 +115,17 @@ def restore_in(
     _report_region(folder, tomogram, restoration, config, budget)
     shutil.rmtree(folder.path(WORK), ignore_errors=True)
     return None
+
+
+def _record(checkpoint: Checkpoint, restoration: Restoration, seconds: float) -> dict[str, Any]:
+    """What run.json says of a restoration."""
+    return {
+        "seconds": round(seconds, 1),
+        "figures": restoration.figures,
+        "held_out": restoration.held_out,
+        **({} if restoration.search is None else {"search": restoration.search}),
+        "steps_of_model": checkpoint.step,
+    }
 
 
 def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -> None:
