@@ -16,9 +16,9 @@ from cryovae.models.unet import UNet
 from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.posterior.search import LANGEVIN, REWEIGHTED
+from cryovae.restoration.file_storage import FileStorage
 from cryovae.restoration.networks import fill_halves, restore_by_network
 from cryovae.restoration.restorer import RestoreConfig, Restorer, refilled
-from cryovae.restoration.streamed import StreamedRestorer
 from cryovae.training.deterministic import Deterministic
 from cryovae.training.trainer import Interrupted, Trainer, TrainingConfig
 from cryovae.training.variational import Variational
@@ -112,7 +112,8 @@ def test_restoring_gives_what_a_processor_gives(small, ladder, tmp_path):
     two = Restorer(copy.deepcopy(ladder), 16, config, CUDA)(small)
     journal = Journal(tmp_path / "journal.json", {"config": repr(config)})
     journal.resume()
-    three = StreamedRestorer(copy.deepcopy(ladder), 16, config, CUDA, tmp_path, journal, 4e5, lambda done, total: None)(small)
+    storage = FileStorage(tmp_path, small.shape, journal, 4e5)
+    three = Restorer(copy.deepcopy(ladder), 16, config, CUDA).restore(small, storage)
     scale = float(small.density.std())
     for name in ("mean", "std"):
         a, b, c = getattr(one, name), getattr(two, name), torch.from_numpy(getattr(three, name)[:])

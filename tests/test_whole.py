@@ -91,9 +91,8 @@ def test_dividing_the_contrast_transfer_out_brings_the_density_nearer_shell_by_s
     correlations = []
     for optics in (None, Optics((50000.0,))):
         restored, _ = _restored(replace(tomogram, optics=optics))
-        correlations.append(
-            [_correlation(restored.mean, plain, low, high) for low, high in ((0.02, 0.12), (0.12, 0.25), (0.34, 0.45))]
-        )
+        bands = ((0.02, 0.12), (0.12, 0.25), (0.34, 0.45))
+        correlations.append([_correlation(restored.mean, plain, low, high) for low, high in bands])
     without, divided = correlations
     assert divided[0] > without[0] - 0.02
     assert divided[1] > without[1] - 0.02

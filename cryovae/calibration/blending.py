@@ -1,11 +1,11 @@
-"""How far the answers to single tiles are from the answer that is blended of all tiles that share their voxels.
+"""How far the means of single tiles are from the mean that is blended from all tiles that share their voxels.
 
-What is foretold is scored on single patches; a restoration averages tiles x_i, with weights w_i that sum to 1:
+The calibration scores single patches; a restoration averages tiles x_i with weights w_i that sum to 1:
 
     sum_i w_i |x_i - t|^2  =  |x - t|^2 + sum_i w_i |x_i - x|^2,        x = sum_i w_i x_i
 
 for any t (Krogh and Vedelsby, Neural network ensembles, cross validation, and active learning, 1995, equation 6). The last term
-needs no truth. Seen through the root of the weights, it is what the power of an answer, and its squared error, lose by blending.
+needs no truth. It is what the squared error of a tile, and its power, lose by blending.
 """
 
 from __future__ import annotations
@@ -22,23 +22,25 @@ from cryovae.physics.wedge import smeared_mask
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.tiling.grid import Position, cut
 
-# Orientations of the answer.
+# Orientations over which a restoration averages the mean.
 ORIENTATIONS = 4
 
 
 def window(side: int) -> Tensor:
-    """The root of a tile's weights (side, side, side) where tiles overlap by half: half a sine along each axis.
+    """Root of the weights (side, side, side) of tiles that overlap by half: half a sine along each axis.
 
-    Near a face a model knows one side only, and a restoration gives such voxels next to no weight.
+    A model sees only one side of a voxel near a face, and a restoration gives such voxels little weight.
     """
     profile = torch.sin(torch.pi * (torch.arange(side) + 0.5) / side)
     return profile[:, None, None] * profile[None, :, None] * profile[None, None, :]
 
 
 def smeared(variance: Tensor, support: Tensor) -> Tensor:
-    """Power in each bin (..., z, y, x // 2 + 1) of noise whose spectrum is ``variance``, seen through ``support`` (..., z, y, x).
+    """Spectrum (..., z, y, x // 2 + 1) of noise seen through a window: < |F(t n)|^2 >, ``variance`` convolved with |F t|^2.
 
-    A window smears the edge of the wedge: < |F(t n)|^2 > is the spectrum convolved with |F t|^2.
+    Args:
+        variance: spectrum of the noise (..., z, y, x // 2 + 1).
+        support: the window t (..., z, y, x).
     """
     shape = support.shape[-3:]
     shift = fourier.inverse(fourier.transform(support).abs().square().to(torch.complex64), shape)
@@ -51,26 +53,30 @@ def tile_disagreement(
 ) -> tuple[Tensor, Tensor]:
     """< |F(x_i - x)|^2 > / sigma^2 in a bin by shell, in the wedge and in measured bins, (SHELLS,) each.
 
-    It is found at one tile of a ``volume`` (z, y, x) and those around it. position: of the tile, (z, y, x). noise: variance of
-    the volume's noise over that of the specimen's.
+    Args:
+        predictor: the model on tiles.
+        prepared: the tomogram of which ``volume`` is one observation.
+        volume: (z, y, x).
+        position: of the tile that is compared with the blend of the tiles around it.
+        noise: variance of the noise of ``volume`` over that of the tomogram.
     """
     side, tilts = predictor.side, prepared.tilts
     shape = (side, side, side)
     low = [max(start - side // 2, 0) for start in position]
     high = [min(start + side + side // 2, size) for start, size in zip(position, volume.shape, strict=True)]
     around = torch.as_tensor(volume[tuple(slice(a, b) for a, b in zip(low, high, strict=True))])
-    # The tile is one of those that are blended: on their grid, which begins where what is around it does.
+    # The tile has to lie on the grid of the tiles that are blended, which begins at ``low``.
     z, y, x = ((start - a) // (side // 2) * (side // 2) for start, a in zip(position, low, strict=True))
-    distributed_command = cut(predictor.predict(around, tilts, ORIENTATIONS), (z, y, x), side)
+    blended = cut(predictor.predict(around, tilts, ORIENTATIONS), (z, y, x), side)
     tile = cut(around, (z, y, x), side)[None].to(predictor.device)
-    alone = predictor.predict_tiles(tile, tilts, symmetry_rotations(tilts)[:ORIENTATIONS]).mean(0)[0].cpu()
+    single = predictor.predict_tiles(tile, tilts, symmetry_rotations(tilts)[:ORIENTATIONS]).mean(0)[0].cpu()
     support = window(side)
     spectrum = smeared(noise * prepared.noise(fourier.frequencies(shape)), support).clamp_min(1e-12)
-    found = fourier.transform(support * (alone - distributed_command)).abs().square() / spectrum
+    difference = fourier.transform(support * (single - blended)).abs().square() / spectrum
     mask = smeared_mask(shape, tilts)
-    by_part = []
-    for part in (unseen(mask), (mask > 0.99).float()):
-        counted = part * fourier.multiplicity(shape)
-        total, bins = pooled(by_shell(torch.stack([counted * found, counted]), shells(fourier.radius(shape))))
-        by_part.append(total / bins.clamp_min(1))
-    return by_part[0], by_part[1]
+    means = []
+    for bins in (unseen(mask), (mask > 0.99).float()):
+        weight = bins * fourier.multiplicity(shape)
+        total, count = pooled(by_shell(torch.stack([weight * difference, weight]), shells(fourier.radius(shape))))
+        means.append(total / count.clamp_min(1))
+    return means[0], means[1]

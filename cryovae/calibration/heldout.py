@@ -1,50 +1,46 @@
-"""How well a trained ladder foretells what it was not given, and how far its own spread is from its error.
+"""How well a ladder predicts measured bins that it did not see, and how far the variance of its samples is from its error.
 
-Two things are kept from the partial encoder, on patches that training left out, and compared with what was measured:
+On patches that training left out, two kinds of bins are compared with what was measured:
 
-    hidden   the measured bins of a turned patch that lie in the canonical wedge
-    given    measured bins, seen with noise added, a = y + n', and scored against b = y - n', whose noise is another: halves are
-             such a pair, and with n' drawn from sigma^2(k) one volume is split likewise (Recorrupted-to-Recorrupted, Pang 2021)
+    target bins   measured bins of a rotated patch that lie in the canonical wedge, and are hidden from the model
+    input bins    measured bins, which the model sees with noise added, a = y + n', and which are scored against b = y - n' with
+                  other noise. Halves are such a pair; one volume is split likewise, with n' drawn from sigma^2(k)
+                  (Recorrupted-to-Recorrupted, Pang et al. 2021)
 
-What follows from the sums over their shells is in spread.py; by what a single patch does worse than a restoration, in blending.py
-and second_wedge.py.
+The fits to the sums over their shells are in variance.py. Single patches do worse than a restoration; blending.py and
+second_wedge.py say by how much.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
-import numpy as np
 import torch
-from scipy.stats import norm
 from torch import Tensor
 
 from cryovae import fourier
 from cryovae.calibration.blending import smeared, tile_disagreement, window
+from cryovae.calibration.figures import PatchSums, held_out_figures, listed, total_of
 from cryovae.calibration.second_wedge import second_wedge
 from cryovae.calibration.variance import (
     BINS,
-    CROSS,
-    DATA,
     DEPTHS,
-    MODEL,
     SHELLS,
     VARIANCE,
     VarianceCalibration,
+    blended_measured_sums,
+    blended_wedge_sums,
     by_shell,
     fit_depth,
-    fit_given,
-    fit_hidden,
-    gained,
-    given_blended,
-    hidden_blended,
-    missed_power,
-    one_wedge,
-    power_of,
+    fit_measured,
+    fit_wedge,
+    noise_factor,
+    one_wedge_factor,
+    power_limit,
+    sample_variance,
     shells,
-    variance_of,
 )
 from cryovae.data.measurement import Measurement
 from cryovae.data.prepare import PreparedTomogram
@@ -55,38 +51,46 @@ from cryovae.objectives.validation import own_wedge_filled, validation_scores
 from cryovae.physics.depth import depth
 from cryovae.physics.noise import NoiseSpectrum, tabulated
 from cryovae.physics.rotation import symmetry_rotations
-from cryovae.physics.wedge import volume_mask
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.tiling.grid import Position, cut, inside, levels
 from cryovae.tomogram import TiltGeometry
 
-NOMINAL = (0.5, 0.8, 0.9, 0.95)
-BAND = (0.01, 0.2)
+# Single bins that are kept of a patch, for the coverage.
 KEPT_BINS = 200_000
-# Tiles at once, and patches that show the power of a specimen.
-BATCH, POWER_PATCHES = 2, 16
+# Tiles at once, and patches that show the power of the specimen.
+TILES_AT_ONCE, POWER_PATCHES = 2, 16
 
-# A specimen and a source of random numbers to two volumes of one signal, their noises independent, each of variance 2 sigma^2.
-Split = Callable[[PreparedTomogram, torch.Generator], tuple[Tensor, Tensor]]
-
-
-@dataclass
-class _Patch:
-    """Sums over the hidden bins of one held-out patch in all its turns, (rows, SHELLS), over sigma^2; by depth in the wedge as
-    well, (rows, SHELLS, DEPTHS); and some single bins.
-    """
-
-    sums: Tensor
-    deep: Tensor
-    bins: Tensor
+# From a source of random numbers to two volumes of one signal whose noises are independent, each of variance 2 sigma^2.
+Split = Callable[[torch.Generator], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class CalibrationResult:
-    """The fitted spread, and the figures of a restoration's record, which need no truth."""
+    """What held-out bins say.
 
-    spread: VarianceCalibration
+    Attributes:
+        variance: the fitted tables.
+        figures: for the record of a restoration; they need no truth.
+    """
+
+    variance: VarianceCalibration
     figures: dict[str, object]
+
+
+@dataclass(frozen=True)
+class _Patches:
+    """Held-out patches of one tomogram, and how the model is run on them."""
+
+    ladder: Ladder
+    prepared: PreparedTomogram
+    side: int
+    pairs: int
+    generator: torch.Generator
+    device: torch.device
+
+    @property
+    def tilts(self) -> TiltGeometry:
+        return self.prepared.tilts
 
 
 @torch.no_grad()
@@ -95,259 +99,190 @@ def calibrate(
     prepared: PreparedTomogram,
     patch: int,
     halves: tuple[Tensor, Tensor] | None,
+    split: Split,
     pairs: int = 4,
     seed: int = 0,
     device: torch.device | None = None,
-    split: Split | None = None,
 ) -> CalibrationResult:
-    """Compare what a ladder foretells with what was measured, on the held-out patches of a specimen.
+    """Compare what a ladder predicts with what was measured, on the held-out patches of a tomogram.
 
-    A specimen too small to hold patches out is scored on patches that training saw, all over it: ``trained_on`` in the figures
-    says so.
-    halves: (z, y, x) each, standardised like the specimen, or None to split its own noise; split: how, or None for in memory.
+    A tomogram too small to hold patches out is scored on patches that training saw; the figures then say ``trained_on``.
+
+    Args:
+        ladder: the model.
+        prepared: the tomogram.
+        patch: side of the patches, in voxels.
+        halves: (z, y, x) each, standardised like the tomogram, or None.
+        split: makes two observations of a tomogram without halves.
+        pairs: of samples for each patch.
+        seed: of all random numbers.
+        device: of the ladder.
     """
     device = device or torch.device("cpu")
-    trained_on = not prepared.held_out
     positions = prepared.held_out or held_out_patches(prepared.density, patch) or shown_patches(prepared.density, patch)
     scored = replace(prepared, held_out=tuple(positions))
-    generator = torch.Generator().manual_seed(seed)
+    patches = _Patches(ladder, prepared, patch, pairs, torch.Generator().manual_seed(seed), device)
     measurements = [m.to(device) for m in held_out(scored, patch)] if scored.tilts.has_wedge else []
-    filled = _as_in_training(ladder, measurements)
-    patches = [_hidden(ladder, m, prepared.tilts, pairs, generator) for m in filled]
-    if not any(float(p.sums[BINS].sum()) >= 1 for p in patches):
-        # A wedge thinner than its soft edge in a patch: there are no bins of which nothing was given.
-        patches = []
-    two = halves if halves is not None else (split or _split)(prepared, generator)
-    given = [_given(ladder, prepared, p, patch, two, pairs, generator, device) for p in positions]
-    predictor = TilePredictor(ladder, patch, BATCH, seed, device, lambda tiles: None)
+    inputs = _as_in_training(ladder, measurements)
+    targets = [_target_sums(patches, m) for m in inputs]
+    observations = halves if halves is not None else split(patches.generator)
+    measured = [_input_sums(patches, position, observations) for position in positions]
+    predictor = TilePredictor(ladder, patch, TILES_AT_ONCE, seed, device, lambda tiles: None)
     middle = _middle(prepared, predictor.side)
-    _, seen = tile_disagreement(predictor, prepared, two[0], middle, noise=2.0)
-    sums = given_blended(torch.stack([sums for sums, _, _ in given]).sum(0), seen)
-    noisier = given_blended(torch.stack([sums for _, sums, _ in given]).sum(0), seen)
-    weight, error = fit_given(sums)
-    error = error * gained(sums, noisier)
-    copied = NoiseSpectrum(torch.stack([own.table for _, _, own in given]).mean(0).clamp(0, 2), "copied")
+    _, disagreement = tile_disagreement(predictor, prepared, observations[0], middle, noise=2.0)
+    weight, error, gain = _measured_tables(measured, disagreement)
     figures: dict[str, object] = {}
-    hidden, reference, amplitude = torch.ones(SHELLS), torch.zeros(SHELLS), torch.ones(SHELLS)
-    slope, core = 0.0, torch.zeros(SHELLS)
-    if patches:
-        power = _power(prepared, two, patch)
-        total: Tensor = sum(p.sums for p in patches)  # type: ignore[assignment]
-        # The amplitude is that of single patches: how far it stands out of noise is known of those.
-        hidden, amplitude = fit_hidden(total, power)
-        figures = _figures(patches, (hidden, amplitude), power)
-        # What was trained on is foretold too well already: nothing is taken off that.
-        fewer = torch.ones(SHELLS)
-        if not trained_on:
-            total = hidden_blended(total, tile_disagreement(predictor, prepared, prepared.density, middle)[0])
-            hidden, _ = fit_hidden(total, power)
-            fill = filled is not measurements
+    scale, variance, amplitude = torch.ones(SHELLS), torch.zeros(SHELLS), torch.ones(SHELLS)
+    slope, reference = 0.0, torch.zeros(SHELLS)
+    # A wedge thinner than its soft edge in a patch leaves no target bins.
+    if any(float(p.sums[BINS].sum()) >= 1 for p in targets):
+        power, total = _power(prepared, observations, patch), total_of(targets)
+        # The amplitude is that of single patches, for which it is known how far it stands out of noise.
+        scale, amplitude = fit_wedge(total, power)
+        figures = held_out_figures(targets, (scale, amplitude), power)
+        factor = torch.ones(SHELLS)
+        # Patches of the training are predicted too well already, and their error is not lowered further.
+        if prepared.held_out:
+            total = blended_wedge_sums(total, tile_disagreement(predictor, prepared, prepared.density, middle)[0])
+            scale, _ = fit_wedge(total, power)
+            fill = inputs is not measurements
             extra = second_wedge(ladder, prepared, tuple(positions), patch, window(patch), power, fill, device)
-            fewer = one_wedge(total, amplitude, extra)
-            slope, core = fit_depth(torch.stack([p.deep for p in patches]).sum(0), hidden, amplitude)
-        hidden, reference = hidden * fewer, variance_of(total)
-        figures |= {"one_wedge": _listed(fewer.sqrt()), "amplitude": _listed(amplitude), "slope": slope}
-    figures |= {"patches": len(positions), "trained_on": trained_on}
-    figures |= {"weight_of_data": _listed(weight), "error_given": _listed(error)}
-    return CalibrationResult(VarianceCalibration(hidden, reference, amplitude, slope, core, weight, error, copied), figures)
+            factor = one_wedge_factor(total, amplitude, extra)
+            slope, reference = fit_depth(torch.stack([p.deep for p in targets]).sum(0), scale, amplitude)
+        scale, variance = scale * factor, sample_variance(total)
+        figures |= {"one_wedge": listed(factor.sqrt()), "amplitude": listed(amplitude), "slope": slope}
+    figures |= {"patches": len(positions), "trained_on": not prepared.held_out}
+    figures |= {"weight_of_data": listed(weight), "error_given": listed(error)}
+    return CalibrationResult(VarianceCalibration(scale, variance, amplitude, slope, reference, weight, error, gain), figures)
+
+
+def _measured_tables(
+    measured: Sequence[tuple[Tensor, Tensor, NoiseSpectrum]], disagreement: Tensor
+) -> tuple[Tensor, Tensor, NoiseSpectrum]:
+    """w, E / sigma^2 and the noise gain of measured bins, from the sums of all patches."""
+    sums, noisier = (
+        blended_measured_sums(torch.stack(rows).sum(0), disagreement) for rows in list(zip(*measured, strict=True))[:2]
+    )
+    weight, error = fit_measured(sums)
+    error = error * noise_factor(sums, noisier)
+    gain = NoiseSpectrum(torch.stack([noise_gain.table for _, _, noise_gain in measured]).mean(0).clamp(0, 2), "noise gain")
+    return weight, error, gain
 
 
 def _middle(prepared: PreparedTomogram, side: int) -> Position:
-    """The patch nearest to the middle of a tomogram that shows some of its specimen."""
-    found = informative_patches(prepared.density, side)
+    """The informative patch nearest to the middle of a tomogram."""
+    patches = informative_patches(prepared.density, side)
     centre = torch.tensor([max(size - side, 0) / 2 for size in prepared.density.shape])
-    z, y, x = found[(found - centre).square().sum(1).argmin()].tolist()
+    z, y, x = patches[(patches - centre).square().sum(1).argmin()].tolist()
     return z, y, x
 
 
-def _power(prepared: PreparedTomogram, two: tuple[Tensor, Tensor], side: int) -> Tensor:
-    """The most that the specimen's power may be, by shell, over sigma^2, from patches all over two observations: (SHELLS,)."""
-    found = informative_patches(prepared.density, side)
+def _power(prepared: PreparedTomogram, observations: tuple[Tensor, Tensor], side: int) -> Tensor:
+    """``power_limit`` (SHELLS,) from patches all over two observations."""
+    patches = informative_patches(prepared.density, side)
     tables = prepared.orientations
     sums = torch.zeros(2, SHELLS, dtype=torch.float64)
-    for z, y, x in found[:: -(-len(found) // POWER_PATCHES)].tolist():
+    for z, y, x in patches[:: -(-len(patches) // POWER_PATCHES)].tolist():
         support = window(side) * inside((z, y, x), side, tuple(prepared.density.shape))
-        first, second = (cut(volume, (z, y, x), side) for volume in two)
+        first, second = (cut(volume, (z, y, x), side) for volume in observations)
         a, b = (fourier.transform(support * (tile - tile.mean())) for tile in (first, second))
         noise = smeared(tables.canonical * tables.canonical_variance, support).clamp_min(1e-12)
         weight = (tables.canonical > 0.99) * fourier.multiplicity(first.shape)
         sums += by_shell(torch.stack([weight * (a * b.conj()).real / noise, weight]), shells(fourier.radius(first.shape)))
-    return power_of(*sums)
-
-
-def _samples(
-    ladder: Ladder, partial: Tensor, tilts: TiltGeometry, pairs: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The answer and opposite pairs of samples for inputs (batch, z, y, x), each in another orientation, as in a restoration.
-
-    Returns the answer (batch, z, y, x), the pairs' means (pairs, batch, z, y, x) and half differences, likewise.
-    """
-    rotation_indices = symmetry_rotations(tilts)
-    shapes = ladder.latent_shapes(partial.shape[-3:])
-    answers, means, halves = [], [], []
-    for pair in range(pairs):
-        rotation = rotation_indices[pair % len(rotation_indices)]
-        features = ladder.encode(rotation(partial), R)
-        answers.append(rotation.inverse(ladder.restore(features, None)))
-        noise = [torch.randn((len(partial), *s), generator=generator).to(partial.device) for s in shapes]
-        plus, minus = rotation.inverse(ladder.restore_pair(features, noise))
-        means.append((plus + minus) / 2)
-        halves.append((plus - minus) / 2)
-    return torch.stack(answers).mean(0).cpu(), torch.stack(means).cpu(), torch.stack(halves).cpu()
-
-
-def _moments(answer: Tensor, means: Tensor, halves: Tensor, mask: Tensor, support: Tensor) -> tuple[Tensor, Tensor]:
-    """Spectrum of the answer, and the unbiased variance of a sample in each bin, from pairs' means and half differences.
-
-    Of what ``mask`` leaves of each density, within ``support``.
-    """
-    spectra = fourier.transform(support * fourier.filtered(means, mask))
-    between = (spectra - spectra.mean(0)).abs().square().sum(0) / max(len(means) - 1, 1)
-    within = fourier.transform(support * fourier.filtered(halves, mask)).abs().square().mean(0)
-    return fourier.transform(support * fourier.filtered(answer, mask)), within + between
+    return power_limit(*sums)
 
 
 def _as_in_training(ladder: Ladder, measurements: list[Measurement]) -> list[Measurement]:
-    """Inputs with both wedges empty, or with their own filled by the ladder, whichever it was trained on: it does better."""
+    """Inputs with both wedges empty, or with their own filled by the ladder: those that are predicted better, as in training."""
     if not measurements:
-        return []
+        return measurements
     filled = [own_wedge_filled(ladder, m) for m in measurements]
     return max(measurements, filled, key=lambda inputs: validation_scores(ladder, inputs).gain)
 
 
-def _hidden(ladder: Ladder, m: Measurement, tilts: TiltGeometry, pairs: int, generator: torch.Generator) -> _Patch:
-    answer, means, halves = _samples(ladder, m.input_masked, tilts, pairs, generator)
+def _samples(patches: _Patches, input_masked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the model on inputs (batch, z, y, x), each pair of samples in another orientation, as in a restoration.
+
+    Returns:
+        The mean (batch, z, y, x), and means and half differences of pairs of samples, (pairs, batch, z, y, x) each.
+    """
+    ladder, rotations = patches.ladder, symmetry_rotations(patches.tilts)
+    shapes = ladder.latent_shapes(input_masked.shape[-3:])
+    predicted, means, halves = [], [], []
+    for pair in range(patches.pairs):
+        rotation = rotations[pair % len(rotations)]
+        features = ladder.encode(rotation(input_masked), R)
+        predicted.append(rotation.inverse(ladder.restore(features, None)))
+        noise = [torch.randn((len(input_masked), *s), generator=patches.generator).to(input_masked.device) for s in shapes]
+        plus, minus = rotation.inverse(ladder.restore_pair(features, noise))
+        means.append((plus + minus) / 2)
+        halves.append((plus - minus) / 2)
+    return torch.stack(predicted).mean(0).cpu(), torch.stack(means).cpu(), torch.stack(halves).cpu()
+
+
+def _spectra(predicted: Tensor, means: Tensor, halves: Tensor, mask: Tensor, support: Tensor) -> tuple[Tensor, Tensor]:
+    """Spectrum of the mean, and the unbiased variance of a sample in each bin, of what ``mask`` leaves within ``support``."""
+    spectra = fourier.transform(support * fourier.filtered(means, mask))
+    between = (spectra - spectra.mean(0)).abs().square().sum(0) / max(len(means) - 1, 1)
+    within = fourier.transform(support * fourier.filtered(halves, mask)).abs().square().mean(0)
+    return fourier.transform(support * fourier.filtered(predicted, mask)), within + between
+
+
+def _target_sums(patches: _Patches, m: Measurement) -> PatchSums:
+    """Sums over the target bins of one patch in all its rotations."""
+    predicted, means, halves = _samples(patches, m.input_masked)
     m = m.to(torch.device("cpu"))
     shape = m.data.shape[-3:]
     support = window(shape[-1]) if m.support is None else window(shape[-1]) * m.support
-    x, variance = _moments(answer, means, halves, m.mask, support)
+    x, variance = _spectra(predicted, means, halves, m.mask, support)
     y = fourier.transform(support * m.data)
     noise = smeared(m.mask * m.variance, support).clamp_min(1e-12)
     weight = m.target_mask * fourier.multiplicity(shape) / noise
-    terms = torch.stack(
-        [
-            weight * noise,
-            weight * (x * y.conj()).real,
-            weight * x.abs().square(),
-            weight * y.abs().square(),
-            weight * (y - x).abs().square(),
-            weight * variance,
-        ]
-    )
+    terms = [noise, (x * y.conj()).real, x.abs().square(), y.abs().square(), (y - x).abs().square(), variance]
     shell = shells(fourier.radius(shape))
-    deep = _by_depth(terms, shell, cast(Tensor, m.input_mask)[0])
+    deep = _by_depth(torch.stack([weight * term for term in terms]), shell, cast(Tensor, m.input_mask)[0])
     sums = deep.sum(-1)
-    # Within a shell of one patch the variance is taken as one: of a single bin a few samples know too little.
+    # Within a shell of one patch the variance is taken as constant, because a few samples say too little of a single bin.
     smooth = (sums[VARIANCE] / sums[BINS].clamp_min(1)).float()
-    chosen = torch.nonzero((m.target_mask > 0.99) & (shell < SHELLS), as_tuple=True)
-    stride = max(-(-len(chosen[0]) // KEPT_BINS), 1)
-    chosen = tuple(index[::stride] for index in chosen)
-    data, model = ((v / noise.sqrt())[chosen] for v in (y, x))
-    where = shell.expand(m.target_mask.shape)[chosen]
-    return _Patch(sums, deep, torch.stack([data.real, data.imag, model.real, model.imag, smooth[where], where.float()]))
+    index = torch.nonzero((m.target_mask > 0.99) & (shell < SHELLS), as_tuple=True)
+    stride = max(-(-len(index[0]) // KEPT_BINS), 1)
+    index = tuple(axis[::stride] for axis in index)
+    data, model = ((v / noise.sqrt())[index] for v in (y, x))
+    shell_of_bin = shell.expand(m.target_mask.shape)[index]
+    bins = torch.stack([data.real, data.imag, model.real, model.imag, smooth[shell_of_bin], shell_of_bin.float()])
+    return PatchSums(sums, deep, bins)
 
 
-def _by_depth(terms: Tensor, shell: Tensor, given: Tensor) -> Tensor:
+def _by_depth(terms: Tensor, shell: Tensor, input_mask: Tensor) -> Tensor:
     """Sums (rows, SHELLS, DEPTHS) of terms (rows, batch, z, y, x // 2 + 1) over bins, by shell and by depth in the wedge."""
-    layer = depth(given).clamp(max=DEPTHS - 1).long()
+    layer = depth(input_mask).clamp(max=DEPTHS - 1).long()
     index = (shell * DEPTHS + layer).expand(terms.shape[1:]).flatten()
     sums = torch.zeros(len(terms), (SHELLS + 1) * DEPTHS, dtype=torch.float64).index_add_(1, index, terms.double().flatten(1))
     return sums.unflatten(1, (SHELLS + 1, DEPTHS))[:, :SHELLS]
 
 
-def _split(prepared: PreparedTomogram, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two volumes of one signal whose noises are independent, each of variance 2 sigma^2."""
-    density = prepared.density
-    white = torch.randn(density.shape, generator=generator)
-    k = fourier.frequencies(density.shape)
-    noise = fourier.filtered(white, prepared.noise(k).sqrt() * volume_mask(density.shape, prepared.tilts))
-    return density + noise, density - noise
-
-
-def _given(
-    ladder: Ladder,
-    prepared: PreparedTomogram,
-    position: Position,
-    side: int,
-    split: tuple[Tensor, Tensor],
-    pairs: int,
-    generator: torch.Generator,
-    device: torch.device,
+def _input_sums(
+    patches: _Patches, position: Position, observations: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, NoiseSpectrum]:
-    """Sums over the shells of one patch; the same with as much noise again in what is given; and by how much the answer moves
-    with the noise of what was given.
-    """
+    """Sums over the input bins of one patch, the same with twice the noise in the input, and the gain of the input's noise."""
+    prepared, side = patches.prepared, patches.side
     tables = prepared.orientations
-    first, second = (cut(volume, position, side) for volume in split)
+    first, second = (cut(volume, position, side) for volume in observations)
     support = window(side) * inside(position, side, tuple(prepared.density.shape))
     spectrum = tables.canonical * tables.canonical_variance
     noise = 2 * smeared(spectrum, support).clamp_min(1e-12)
     weight = (tables.canonical > 0.99) * fourier.multiplicity(first.shape) / noise
     b, shell = fourier.transform(support * second), shells(fourier.radius(first.shape))
-    more = fourier.filtered(torch.randn(first.shape, generator=generator), (2 * spectrum).sqrt())
-    found = []
+    more = fourier.filtered(torch.randn(first.shape, generator=patches.generator), (2 * spectrum).sqrt())
+    sums, gains = [], []
     for tile in (first, first + more):
         level = levels(tile[None])
-        given = fourier.filtered(tile[None] - level, tables.input_mask).to(device)
-        answer, means, halves = _samples(ladder, given, prepared.tilts, pairs, generator)
-        x, variance = _moments((answer + level)[0], means[:, 0], halves[:, 0], tables.canonical, support)
+        input_masked = fourier.filtered(tile[None] - level, tables.input_mask).to(patches.device)
+        predicted, means, halves = _samples(patches, input_masked)
+        x, variance = _spectra((predicted + level)[0], means[:, 0], halves[:, 0], tables.canonical, support)
         a = fourier.transform(support * tile)
         products = [a * a.conj(), a * b.conj(), b * b.conj(), a * x.conj(), b * x.conj(), x * x.conj()]
         terms = torch.stack([*(weight * p.real for p in products), weight * variance, weight * noise])
-        found.append((by_shell(terms, shell), ((a - b) * x.conj()).real / noise))
-    copied = tabulated(found[0][1], weight * noise, fourier.frequencies(first.shape), "copied")
-    return found[0][0], found[1][0], copied
-
-
-def _figures(patches: list[_Patch], fitted: tuple[Tensor, Tensor], power: Tensor) -> dict[str, object]:
-    """Held-out figures; how well the widened spread fits is computed on patches that its fit left out, if there are two."""
-    total: Tensor = sum(p.sums for p in patches)  # type: ignore[assignment]
-    folds = [patches[0::2], patches[1::2]] if len(patches) > 1 else [patches, patches]
-    chi2_up, chi2_down = torch.zeros(SHELLS, dtype=torch.float64), torch.zeros(SHELLS, dtype=torch.float64)
-    covered, error, spread = [], 0.0, 0.0
-    radius = VarianceCalibration.frequency()
-    band = (radius > BAND[0]) & (radius < BAND[1])
-    for number, fold in enumerate(folds[: 2 if len(patches) > 1 else 1]):
-        other: Tensor = sum(p.sums for p in folds[1 - number])  # type: ignore[assignment]
-        c2, amplitude = (table.double() for table in fit_hidden(other, power))
-        for p in fold:
-            missed = missed_power(p.sums, amplitude)
-            chi2_up += missed + p.sums[BINS]
-            chi2_down += p.sums[BINS] + c2 * p.sums[VARIANCE]
-            error += float(missed[band].sum())
-            spread += float((c2 * p.sums[VARIANCE])[band].sum())
-            covered.append(_covered(p.bins, c2.float(), amplitude.float(), band))
-    share = np.concatenate(covered)
-    power = (total[DATA] - total[BINS]).clamp_min(0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        fsc = total[CROSS] / (total[MODEL] * total[DATA]).sqrt()
-        ceiling = (power / total[DATA]).sqrt()
-    banded = total[:, band].sum(1)
-    return {
-        "frequency": _listed(radius),
-        "fsc": _listed(fsc),
-        "ceiling": _listed(ceiling),
-        "correlation": float(banded[CROSS] / (banded[MODEL] * banded[DATA]).sqrt()),
-        "correlation_ceiling": float((banded[DATA] - banded[BINS]).clamp_min(0).div(banded[DATA]).sqrt()),
-        "chi2": _listed(chi2_up / chi2_down),
-        "chi2_band": float(chi2_up[band].sum() / chi2_down[band].sum()),
-        "factor_two": 1 + spread / error if error > 0 else None,
-        "rms_over_std": (error / spread) ** 0.5 if error > 0 and spread > 0 else None,
-        "coverage": {f"{level:g}": float((share < norm.ppf(0.5 + level / 2)).mean()) for level in NOMINAL},
-        "spread_factor": _listed(fitted[0].sqrt()),
-        "amplitude": _listed(fitted[1]),
-        "bins": int(total[BINS].sum()),
-    }
-
-
-def _covered(bins: Tensor, c2: Tensor, amplitude: Tensor, band: Tensor) -> np.ndarray:
-    """|residual| over its predicted standard deviation, real and imaginary parts of bins in the band."""
-    shell = bins[5].long()
-    inside = band[shell]
-    deviation = ((1 + c2[shell] * bins[4]) / 2).sqrt()
-    residual = (bins[0:2] - amplitude[shell] * bins[2:4]).abs()
-    return np.asarray((residual / deviation)[:, inside].flatten().numpy())
-
-
-def _listed(values: Tensor) -> list[float | None]:
-    return [float(v) if torch.isfinite(v) else None for v in values]
+        sums.append(by_shell(terms, shell))
+        gains.append(((a - b) * x.conj()).real / noise)
+    return sums[0], sums[1], tabulated(gains[0], weight * noise, fourier.frequencies(first.shape), "noise gain")

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from cryovae import distributed
 from cryovae.data.measurement import Measurement
+from cryovae.errors import InputError
 from cryovae.models.distributions import DiagonalGaussian, divergence
 from cryovae.models.ladder import Ladder, LadderDistribution, LadderPass, LevelOutput, Q, R
-from cryovae.errors import InputError
 from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.kl_regularization import KLRegularization, regularized_kl
 from cryovae.physics.likelihood import log_likelihood, scored_bins

@@ -118,28 +118,21 @@ def _means(total: Tensor, count: Tensor) -> Tensor:
 class Tabulation:
     """Sums behind the tables of several powers of one spectrum, added up part by part: for volumes that are not held at once."""
 
-    def __init__(self, powers: int) -> None:
-        self.total = torch.zeros(powers, SHELLS * ANGLES * ANGLES, dtype=torch.float64)
-        self.count = torch.zeros(SHELLS * ANGLES * ANGLES, dtype=torch.float64)
+    def __init__(self, powers: int, dtype: torch.dtype = torch.float64, device: torch.device | None = None) -> None:
+        self.total = torch.zeros(powers, SHELLS * ANGLES * ANGLES, dtype=dtype, device=device)
+        self.count = torch.zeros(SHELLS * ANGLES * ANGLES, dtype=dtype, device=device)
 
     def add(self, frequency: Tensor, weight: Tensor, *powers: Tensor) -> None:
         """Take in bins (...) at frequencies (3, ...)."""
         index = _bin_of(frequency).flatten()
-        self.count.index_add_(0, index, weight.flatten().double())
+        self.count.index_add_(0, index, weight.flatten().to(self.count.dtype))
         for total, power in zip(self.total, powers, strict=True):
-            total.index_add_(0, index, (power * weight).flatten().double())
+            total.index_add_(0, index, (power * weight).flatten().to(total.dtype))
 
     def tables(self) -> list[Tensor]:
         """A table (shells, angles, angles) for each power."""
-        count = self.count.float().view(SHELLS, -1)
-        return [_means(total.float().view(SHELLS, -1), count) for total in self.total]
-
-
-def spectrum_table(density: Tensor, frequency: Tensor) -> NoiseSpectrum:
-    """The power of a whole (z, y, x) density in the bins of a noise spectrum: how a model's spread is set beside the noise."""
-    power = fourier.transform(density).abs().square()
-    weight = fourier.multiplicity(density.shape, density.device).expand_as(power)
-    return NoiseSpectrum(_tabulate(power, weight, frequency), "spread")
+        count = self.count.float().cpu().view(SHELLS, -1)
+        return [_means(total.float().cpu().view(SHELLS, -1), count) for total in self.total]
 
 
 def tabulated(values: Tensor, weight: Tensor, frequency: Tensor, method: str) -> NoiseSpectrum:
@@ -147,15 +140,8 @@ def tabulated(values: Tensor, weight: Tensor, frequency: Tensor, method: str) ->
     return NoiseSpectrum(_tabulate(values, weight, frequency), method)
 
 
-def spectrum_mean(variance: Tensor, mask: Tensor, radius: Tensor) -> Tensor:
-    """The mean of a spectrum over what ``mask`` leaves of its shell, in every bin; all (z, y, x // 2 + 1), radius |k|."""
-    shell = fine_shell(radius)
-    total, count = (_summed(values, shell, int(shell.max()) + 1) for values in (variance * mask, mask))
-    return (total / count.clamp_min(1e-9)).clamp_min(1e-12)[shell]
-
-
 def fine_shell(radius: Tensor) -> Tensor:
-    """The shell of ``spectrum_mean``, half as wide as those of the table, that holds |k| (...): 0 to 2 SHELLS."""
+    """The shell, half as wide as those of the table, that holds |k| (...) in cycles per voxel: 0 to 2 SHELLS."""
     return (radius / (3**0.5 / 2) * 2 * SHELLS).round().long()
 
 

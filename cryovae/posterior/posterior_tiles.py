@@ -33,8 +33,9 @@ from cryovae.posterior.problem import Moves, Problem, drawn, problem_of
 from cryovae.posterior.refinement import CHECK_DRAWS, optimised
 from cryovae.posterior.reweighted import candidates
 from cryovae.posterior.search import AMORTISED, LANGEVIN, LONGEST, REWEIGHTED, SearchConfig, SearchRecord
+from cryovae.posterior.tile_memory import fitting
 from cryovae.posterior.tiles import TilePredictor
-from cryovae.tiling.batching import Batches, fitting, free_on
+from cryovae.tiling.batching import Batches, free_on
 from cryovae.tiling.grid import Blender, Position, cut, inside
 from cryovae.tiling.grid import levels as patch_means
 from cryovae.tomogram import TiltGeometry

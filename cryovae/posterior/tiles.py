@@ -18,7 +18,8 @@ from cryovae.physics.rotation import CubeRotation, symmetry_rotations
 from cryovae.physics.wedge import smeared_mask
 from cryovae.posterior.amortised import sample_pair
 from cryovae.posterior.noise_field import NoiseField
-from cryovae.tiling.batching import Batches, fitting, free_on
+from cryovae.posterior.tile_memory import fitting
+from cryovae.tiling.batching import Batches, free_on
 from cryovae.tiling.grid import Blender, PatchGrid, Position, cut, levels
 from cryovae.tomogram import TiltGeometry
 

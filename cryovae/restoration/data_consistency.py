@@ -1,14 +1,13 @@
-"""From raw samples to the answer: how much of the data and how much of the model, bin by bin.
+"""Data consistency: how much of the data and how much of the model each Fourier bin of the restored density takes.
 
     x_dc = F^-1[ w F y + (1 - w) a F x ],     w = M P / (P + sigma^2)
 
-P is found between halves, or between two noisier copies of one volume, on held-out patches (foretold.py); not calibrated, it is
-the model's own variance, and w the Wiener weight. a is the amplitude with which x fits what was measured, by shell and angle,
-less the noise that x passes on from its input, and in the wedge that with which held-out bins are foretold, by shell: an input
-at test has one wedge missing, in training it has two, and what was given is never scored.
+P is measured on held-out patches, between the two halves or between two noisier copies of one volume (calibration/). Without a
+calibration P is the variance of the model's samples, and w is the Wiener weight. In measured bins a is the amplitude with which x
+fits the data, less the noise that x copied from its input. In the wedge a is the amplitude with which it predicts held-out bins.
 
-The samples' deviations from the mean are scaled, apart for the wedge and for measured bins, to the errors that held-out measured
-bins show; what their scaling cannot reach is noise of its own.
+The deviations of samples from their mean are scaled to the errors that held-out bins show. What a scale of at most MAX_SCALE
+cannot reach is added as independent noise.
 """
 
 from __future__ import annotations
@@ -17,139 +16,34 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from cryovae import fourier
 from cryovae.calibration.variance import VarianceCalibration, at_noise, by_shell, pooled, shells
 from cryovae.data.prepare import PreparedTomogram
-from cryovae.physics.depth import depth_at, depth_table
-from cryovae.physics.noise import (
-    SHELLS,
-    NoiseSpectrum,
-    Tabulation,
-    amplitude_table,
-    fine_shell,
-    fitted_amplitude,
-    spectrum_mean,
-    spectrum_table,
-)
-from cryovae.physics.wedge import volume_mask
+from cryovae.physics.depth import depth_at
+from cryovae.physics.noise import SHELLS as NOISE_SHELLS
+from cryovae.physics.noise import NoiseSpectrum, Tabulation, fine_shell, fitted_amplitude
+from cryovae.physics.wedge import volume_edge, wedge_mask
 
-# Width in voxels of the Gaussian by which the variance of the samples is smoothed.
-SMOOTH = 1.5
-# By how much the spread may be scaled, in measured bins to the error that held-out bins show, in the wedge to what they know of.
-FARTHEST = 4.0
-# A mask below which a bin counts as not measured.
-EMPTY = 0.01
-# By how much log c^2 may differ with depth from its mean by shell.
-DEEPEST = 1.0
-
-
-@dataclass(frozen=True)
-class DataConsistencyFilters:
-    """How raw samples become the answer, as filters on the half spectrum; None leaves what it would filter as it is.
-
-    amplitude: a. weight: w of the data in the mean. spread: what multiplies a sample's deviation from the mean, with the
-    widening by what held-out bins showed. noise: amplitude spectrum of the noise that a sample's data get.
-    """
-
-    amplitude: Tensor | None = None
-    weight: Tensor | None = None
-    spread: Tensor | None = None
-    noise: Tensor | None = None
-
-    def mean(self, density: Tensor, data: Tensor) -> Tensor:
-        """x_dc for a mean (z, y, x)."""
-        if self.amplitude is None or self.weight is None:
-            return density
-        fitted = fourier.filtered(density, self.amplitude)
-        return fitted + fourier.filtered(data - fitted, self.weight)
-
-    def deviating(self, density: Tensor, white: Tensor) -> Tensor:
-        """A sample (z, y, x) whose differences from others like it are those of the answer; their mean is not the answer's."""
-        found = density if self.spread is None else fourier.filtered(density, self.spread)
-        return found if self.noise is None else found + fourier.filtered(white, self.noise)
-
-
-class SampleMoments:
-    """Mean and variance of samples that come in opposite pairs, without keeping them: three volumes."""
-
-    def __init__(self, shape: tuple[int, ...], device: torch.device | None = None) -> None:
-        self.total, self.within, self.between = (torch.zeros(shape, device=device) for _ in range(3))
-        self.pairs = 0
-
-    def add(self, plus: Tensor, minus: Tensor) -> None:
-        """Take in one pair, (z, y, x) each."""
-        middle = (plus + minus) / 2
-        self.total += middle
-        self.between += middle.square()
-        self.within += ((plus - minus) / 2).square()
-        self.pairs += 1
-
-    def mean(self) -> Tensor:
-        """Of all pairs: (z, y, x)."""
-        return self.total / self.pairs
-
-    def std(self) -> Tensor:
-        """Unbiased, and its variance smoothed over SMOOTH voxels: of one voxel a few pairs know little."""
-        variance = self.within / self.pairs
-        if self.pairs > 1:
-            variance += (self.between / self.pairs - self.mean().square()).clamp_min(0) * (self.pairs / (self.pairs - 1))
-        return smoothed_root(variance)
-
-
-def smoothed_root(variance: Tensor) -> Tensor:
-    """The root of a variance (z, y, x), smoothed over SMOOTH voxels; on the CPU."""
-    return torch.from_numpy(gaussian_filter(variance.cpu().numpy(), SMOOTH, mode="nearest")).clamp_min(0).sqrt()
-
-
-@dataclass(frozen=True)
-class SpectrumStats:
-    """What the spectra of a whole volume say: a in measured bins; the power of a sample's deviation; the same over sigma^2 in the
-    wedge by shell, 0 where there is none; and the mean of sigma^2 in measured bins by fine shell, where it varies within shells.
-    """
-
-    amplitude: NoiseSpectrum
-    spread: NoiseSpectrum
-    unseen: Tensor
-    level: Tensor | None = None
-
-
-class SpectrumStatsSums:
-    """The sums behind ``SpectrumStats`` over parts of the spectra, for volumes that are not held at once."""
-
-    def __init__(self, calibrated: bool, uneven: bool) -> None:
-        self.calibrated, self.uneven = calibrated, uneven
-        self._measured, self._all = Tabulation(3), Tabulation(1)
-        self._unseen = torch.zeros(2, len(VarianceCalibration.frequency()), dtype=torch.float64)
-        self._levels = torch.zeros(2, 2 * SHELLS + 1, dtype=torch.float64)
-
-    def add(self, bins: FourierBins, raw: Tensor, data: Tensor, deviation: Tensor, known: VarianceCalibration | None) -> None:
-        """Take in some bins of the spectra of the raw answer, the data, and half the difference of a pair, (z, y, x) each."""
-        copied = 0.0 if known is None else known.copied(bins.frequency) * bins.noise
-        signal = data.abs().square() - bins.noise
-        weight = bins.mask * bins.multiplicity
-        self._measured.add(bins.frequency, weight, (raw * data.conj()).real - copied, raw.abs().square(), signal)
-        power = deviation.abs().square()
-        self._all.add(bins.frequency, bins.multiplicity.expand_as(bins.noise), power)
-        self._unseen += unseen_sums(bins, power)
-        if self.uneven:
-            shell = fine_shell(bins.radius).flatten()
-            self._levels.index_add_(1, shell, torch.stack((bins.noise * bins.mask, bins.mask)).flatten(1).double())
-
-    def fitted(self) -> SpectrumStats:
-        """What all parts together say."""
-        cross, power, signal = self._measured.tables()
-        amplitude = fitted_amplitude(cross, power, signal if self.calibrated else None)
-        level = (self._levels[0] / self._levels[1].clamp_min(1e-9)).clamp_min(1e-12).float() if self.uneven else None
-        return SpectrumStats(amplitude, NoiseSpectrum(self._all.tables()[0], "spread"), mean_of(self._unseen), level)
+# Largest factor on the deviation of samples, and on the ratio of variances between held-out patches and the volume.
+MAX_SCALE = 4.0
+# Below this mask a bin counts as not measured.
+MEASURED_ABOVE = 0.01
+# Largest difference of log c^2 with depth from its mean over a shell.
+MAX_DEPTH_CHANGE = 1.0
 
 
 @dataclass(frozen=True)
 class FourierBins:
-    """Bins of a half spectrum: frequency (3, ...) in cycles per voxel, mask M, noise sigma^2 (...), multiplicity, and depth (...)
-    in the wedge, in bins of a patch.
+    """Bins (...) of the half spectrum of a volume.
+
+    Attributes:
+        frequency: (3, ...) in cycles per voxel.
+        mask: M (...), 1 in measured bins.
+        noise: sigma^2 (...).
+        multiplicity: how often each column counts, (x // 2 + 1,).
+        depth: distance to the nearest measured bin (...), in bins of a patch.
     """
 
     frequency: Tensor
@@ -164,83 +58,144 @@ class FourierBins:
         return self.frequency.square().sum(0).sqrt()
 
 
-def data_consistency_filters(
-    prepared: PreparedTomogram, raw: Tensor, deviation: Tensor, known: VarianceCalibration | None, is_raw: bool = False
-) -> DataConsistencyFilters:
-    """Filters from the raw answer (z, y, x), half the difference of a pair of samples, the noise, and what held-out bins say.
+def fourier_bins(
+    prepared: PreparedTomogram, shape: tuple[int, int, int], depths: Tensor, rows: slice, device: torch.device
+) -> FourierBins:
+    """The bins of some rows y of a spectrum; depths: ``depth_table`` of a patch."""
+    k = fourier.frequencies(shape, device, rows)
+    mask = wedge_mask(k, prepared.tilts, volume_edge(shape, prepared.tilts))
+    return FourierBins(k, mask, prepared.noise(k), fourier.multiplicity(shape, device), depth_at(depths, k))
 
-    is_raw: leave out the data-consistent step.
+
+@dataclass(frozen=True)
+class SpectrumStats:
+    """What the spectra of a volume say; tables by shell are those of calibration/variance.py.
+
+    Attributes:
+        amplitude: a in measured bins.
+        sample_power: power of a sample's deviation from the mean.
+        wedge_variance: the same over sigma^2 in the wedge, by shell, 0 where a shell has no such bins.
+        shell_noise: mean of sigma^2 in measured bins by fine shell; None where sigma^2 varies little within a shell.
     """
-    data, tilts, device = prepared.density, prepared.tilts, prepared.density.device
-    if is_raw and known is None:
-        return DataConsistencyFilters()
-    k = fourier.frequencies(data.shape, device)
-    deep = depth_at(depth_table(prepared.orientations.input_mask), k)
-    mask, counted = volume_mask(data.shape, tilts, device=device), fourier.multiplicity(data.shape, device)
-    bins = FourierBins(k, mask, prepared.noise(k), counted, deep)
-    # Not calibrated, nothing says how much of the noise the answer holds, and an answer of data and noise alike is kept.
-    limits = (None, None) if known is None else (bins.noise, known.copied(k) * bins.noise)
-    level = None if tilts.transfer is None else spectrum_mean(bins.noise, bins.mask, bins.radius)
-    unseen = mean_of(unseen_sums(bins, fourier.transform(deviation).abs().square()))
-    fitted = SpectrumStats(amplitude_table(raw, data, bins.mask, k, *limits), spectrum_table(deviation, k), unseen)
-    return filters(bins, fitted, level, known, is_raw)
+
+    amplitude: NoiseSpectrum
+    sample_power: NoiseSpectrum
+    wedge_variance: Tensor
+    shell_noise: Tensor | None = None
 
 
-def unseen_sums(bins: FourierBins, power: Tensor) -> Tensor:
+class SpectrumStatsSums:
+    """The sums behind ``SpectrumStats`` over parts of the spectra.
+
+    Args:
+        calibration: what held-out bins say, or None.
+        uneven: whether sigma^2 varies within shells, as it does around the zeros of a contrast transfer.
+        dtype: of the sums; float64 for a volume that comes in parts.
+        device: of the spectra.
+    """
+
+    def __init__(self, calibration: VarianceCalibration | None, uneven: bool, dtype: torch.dtype, device: torch.device) -> None:
+        self.calibration, self.uneven = calibration, uneven
+        self._measured, self._all = (Tabulation(powers, dtype, device) for powers in (3, 1))
+        self._wedge = torch.zeros(2, len(VarianceCalibration.frequency()), dtype=torch.float64)
+        self._noise, self._bins = (torch.zeros(2 * NOISE_SHELLS + 1, dtype=dtype, device=device) for _ in range(2))
+
+    def add(self, bins: FourierBins, raw: Tensor, data: Tensor, deviation: Tensor) -> None:
+        """Add some bins of the spectra of the model's mean, the data, and half the difference of a pair, (z, y, x) each."""
+        product = (raw * data.conj()).real
+        if self.calibration is not None:
+            # The mean was made from the data, and shares some of their noise.
+            product = product - self.calibration.noise_gain(bins.frequency) * bins.noise
+        weight = bins.mask * bins.multiplicity
+        self._measured.add(bins.frequency, weight, product, raw.abs().square(), data.abs().square() - bins.noise)
+        power = deviation.abs().square()
+        self._all.add(bins.frequency, bins.multiplicity.expand_as(power), power)
+        self._wedge += _wedge_sums(bins, power)
+        if self.uneven:
+            shell = fine_shell(bins.radius).flatten()
+            for sums, values in ((self._noise, bins.noise * bins.mask), (self._bins, bins.mask)):
+                sums.index_add_(0, shell, values.flatten().to(sums.dtype))
+
+    def stats(self) -> SpectrumStats:
+        """The statistics of all parts together."""
+        cross, power, signal = self._measured.tables()
+        amplitude = fitted_amplitude(cross, power, None if self.calibration is None else signal)
+        noise = (self._noise.float() / self._bins.float().clamp_min(1e-9)).clamp_min(1e-12).cpu() if self.uneven else None
+        total, count = pooled(self._wedge)
+        wedge_variance = (total / count.clamp_min(1e-9) * (count >= 1)).float()
+        return SpectrumStats(amplitude, NoiseSpectrum(self._all.tables()[0], "sample power"), wedge_variance, noise)
+
+
+def _wedge_sums(bins: FourierBins, power: Tensor) -> Tensor:
     """Sums over the bins that were not measured, by shell: of a power over sigma^2, and of the bins, (2, shells) float64."""
-    weight = ((bins.mask < EMPTY) * bins.multiplicity).expand_as(power)
+    weight = ((bins.mask < MEASURED_ABOVE) * bins.multiplicity).expand_as(power)
     return by_shell(torch.stack((weight * power / bins.noise.clamp_min(1e-12), weight)), shells(bins.radius))
 
 
-def mean_of(sums: Tensor) -> Tensor:
-    """The mean by shell, of those and their neighbours, 0 where there are no bins: float32."""
-    total, count = pooled(sums)
-    return (total / count.clamp_min(1e-9) * (count >= 1)).float()
+@dataclass(frozen=True)
+class DataConsistencyFilters:
+    """Filters on the half spectrum that make raw samples data-consistent; None leaves what it would filter as it is.
 
-
-def narrower(known: VarianceCalibration, fitted: SpectrumStats) -> Tensor:
-    """By shell, the variance of samples that held-out bins were compared with, over that of the whole volume's in its wedge.
-
-    With two wedges missing, from one tile, a model may be surer than of what it restores, or less sure: what was found out is how
-    large its errors are, and that holds.
+    Attributes:
+        amplitude: a.
+        weight: w of the data in the mean.
+        spread: factor on a sample's deviation from the mean.
+        noise: amplitude spectrum of the noise that is added to a sample.
     """
-    both = (known.reference > 0) & (fitted.unseen > 0)
-    if not both.any():
-        return torch.ones_like(known.hidden)
-    ratio = (known.reference / fitted.unseen.clamp_min(1e-12)).clamp(1 / FARTHEST, FARTHEST)
-    at = np.interp(np.arange(len(ratio)), np.flatnonzero(both.numpy()), ratio[both].numpy())
-    return torch.from_numpy(at).to(ratio)
 
-
-def _widening(bins: FourierBins, known: VarianceCalibration, fitted: SpectrumStats) -> Tensor:
-    """c^2 in the wedge, by shell and depth."""
-    radius = bins.radius
-    deeper = known.slope * (bins.depth - VarianceCalibration.at(known.middle, radius))
-    return VarianceCalibration.at(known.hidden * narrower(known, fitted), radius) * deeper.clamp(-DEEPEST, DEEPEST).exp()
+    amplitude: Tensor | None = None
+    weight: Tensor | None = None
+    spread: Tensor | None = None
+    noise: Tensor | None = None
 
 
 def filters(
-    bins: FourierBins, fitted: SpectrumStats, level: Tensor | None, known: VarianceCalibration | None, is_raw: bool = False
+    bins: FourierBins, stats: SpectrumStats, calibration: VarianceCalibration | None, raw: bool
 ) -> DataConsistencyFilters:
-    """The answer's filters at some bins. level: the mean of sigma^2 over the shell of each bin, or None where it is even."""
-    mask, noise, radius = bins.mask, bins.noise, bins.radius
-    hidden = torch.ones(()) if known is None else _widening(bins, known, fitted).sqrt()
-    if is_raw:
-        return DataConsistencyFilters() if known is None else DataConsistencyFilters(spread=hidden)
-    unseen = torch.ones(()) if known is None else VarianceCalibration.at(known.amplitude, radius)
-    amplitude = unseen + mask * (fitted.amplitude(bins.frequency) - unseen)
-    spread = amplitude.square() * fitted.spread(bins.frequency)
-    plain = spread / (spread + noise)
-    # Noise that varies within a shell, as it does around the zeroes of a contrast transfer, against the mean of the shell.
-    uneven = torch.ones(()) if level is None else noise / level
-    weight = mask * (plain if known is None else at_noise(VarianceCalibration.at(known.weight, radius), uneven))
-    error = noise * (plain if known is None else at_noise(VarianceCalibration.at(known.error, radius), uneven))
-    # A sample deviates by its own spread, scaled as far as may be, and by noise for what is left of the error.
-    own = (1 - weight).square() * spread
-    factor = (error / (own + weight.square() * noise).clamp_min(1e-12)).sqrt().clamp(max=FARTHEST)
+    """The filters at some bins; raw: leave out the data-consistent step."""
+    mask, noise, radius, at = bins.mask, bins.noise, bins.radius, VarianceCalibration.at
+    wedge_spread = torch.ones(()) if calibration is None else _wedge_scale(bins, calibration, stats).sqrt()
+    if raw:
+        return DataConsistencyFilters() if calibration is None else DataConsistencyFilters(spread=wedge_spread)
+    wedge_amplitude = torch.ones(()) if calibration is None else at(calibration.wedge_amplitude, radius)
+    amplitude = wedge_amplitude + mask * (stats.amplitude(bins.frequency) - wedge_amplitude)
+    variance = amplitude.square() * stats.sample_power(bins.frequency)
+    if calibration is None:
+        weight = error = variance / (variance + noise)
+    else:
+        # Noise that varies within a shell counts relative to the mean of its shell.
+        level = None if stats.shell_noise is None else stats.shell_noise.to(radius.device)[fine_shell(radius)]
+        relative = torch.ones(()) if level is None else noise / level
+        weight, error = (at_noise(at(table, radius), relative) for table in (calibration.data_weight, calibration.error))
+    weight, error = mask * weight, noise * error
+    # A sample deviates by its own variance, scaled as far as allowed, and by noise for the rest of the error.
+    own = (1 - weight).square() * variance
+    factor = (error / (own + weight.square() * noise).clamp_min(1e-12)).sqrt().clamp(max=MAX_SCALE)
     return DataConsistencyFilters(
         amplitude=amplitude,
         weight=weight,
-        spread=hidden + mask * (amplitude * (1 - weight) * factor - hidden),
+        spread=wedge_spread + mask * (amplitude * (1 - weight) * factor - wedge_spread),
         noise=mask * (error - factor.square() * own).clamp_min(0).sqrt(),
     )
+
+
+def _wedge_scale(bins: FourierBins, calibration: VarianceCalibration, stats: SpectrumStats) -> Tensor:
+    """c^2 in the wedge, by shell and depth."""
+    radius, at = bins.radius, VarianceCalibration.at
+    deeper = calibration.depth_slope * (bins.depth - at(calibration.reference_depth, radius))
+    scale = at(calibration.wedge_scale * variance_ratio(calibration, stats), radius)
+    return scale * deeper.clamp(-MAX_DEPTH_CHANGE, MAX_DEPTH_CHANGE).exp()
+
+
+def variance_ratio(calibration: VarianceCalibration, stats: SpectrumStats) -> Tensor:
+    """By shell, the variance of the samples of held-out patches over that of the samples of the whole volume in its wedge.
+
+    Samples of a volume, with one wedge missing and many tiles, may vary more or less than those of a held-out patch. The
+    calibration measured how large the errors are, and that size is kept.
+    """
+    known = (calibration.sample_variance > 0) & (stats.wedge_variance > 0)
+    if not known.any():
+        return torch.ones_like(calibration.wedge_scale)
+    ratio = (calibration.sample_variance / stats.wedge_variance.clamp_min(1e-12)).clamp(1 / MAX_SCALE, MAX_SCALE)
+    at = np.interp(np.arange(len(ratio)), np.flatnonzero(known.numpy()), ratio[known].numpy())
+    return torch.from_numpy(at).to(ratio)

@@ -1,39 +1,33 @@
-"""What was found out about errors and spectra as plain numbers, for the journal of a restoration by parts, and back."""
+"""Fitted tables as plain numbers for a journal in JSON, and back."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
-from cryovae.calibration.variance import VarianceCalibration
 from cryovae.physics.noise import NoiseSpectrum
-from cryovae.restoration.data_consistency import SpectrumStats
 
-TABLES = ("hidden", "reference", "amplitude", "middle", "weight", "error")
-
-
-def spread_record(spread: VarianceCalibration) -> dict[str, Any]:
-    """Lists and numbers, for JSON."""
-    tables = {name: getattr(spread, name).tolist() for name in TABLES}
-    return tables | {"copied": spread.copied.table.tolist(), "slope": spread.slope}
+Record = TypeVar("Record")
 
 
-def recorded_spread(record: dict[str, Any]) -> VarianceCalibration:
-    """The spread that ``spread_record`` was made from."""
-    tables = {name: torch.tensor(record[name]) for name in TABLES}
-    return VarianceCalibration(**tables, slope=record["slope"], copied=NoiseSpectrum(torch.tensor(record["copied"]), "copied"))
+def to_plain(value: Any) -> Any:
+    """A dataclass of tensors, noise spectra and numbers as dictionaries and lists."""
+    if isinstance(value, Tensor):
+        return value.tolist()
+    if is_dataclass(value):
+        return {field.name: to_plain(getattr(value, field.name)) for field in fields(value)}
+    return value
 
 
-def fitted_record(fitted: SpectrumStats) -> dict[str, Any]:
-    """Lists and numbers, for JSON."""
-    level = None if fitted.level is None else fitted.level.tolist()
-    tables = {"amplitude": fitted.amplitude.table.tolist(), "spread": fitted.spread.table.tolist()}
-    return tables | {"unseen": fitted.unseen.tolist(), "level": level}
-
-
-def recorded_fitted(record: dict[str, Any]) -> SpectrumStats:
-    """What ``fitted_record`` was made from."""
-    level = None if record["level"] is None else torch.tensor(record["level"])
-    amplitude, spread = (NoiseSpectrum(torch.tensor(record[name]), name) for name in ("amplitude", "spread"))
-    return SpectrumStats(amplitude, spread, torch.tensor(record["unseen"]), level)
+def from_plain(plain: dict[str, Any], kind: type[Record]) -> Record:
+    """The dataclass that ``to_plain`` was given: a list becomes a float32 tensor, a dictionary a noise spectrum."""
+    values = dict(plain)
+    for name, value in plain.items():
+        if isinstance(value, list):
+            values[name] = torch.tensor(value)
+        elif isinstance(value, dict):
+            values[name] = from_plain(value, NoiseSpectrum)
+    return kind(**values)

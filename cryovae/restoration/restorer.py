@@ -1,53 +1,76 @@
 """Restoration: a tomogram in, its posterior mean, standard deviation and samples out.
 
-    x = 1/4 sum_g g^-1 G( E_r[ z | g u ] )             the mean: of r's means, in four orientations that keep the wedge
-    z^s ~ r(z | u),  x^s = G(z^s)                      samples, centred on it;         std^2 = < (x^s - < x^s >)^2 >
+    x = 1/4 sum_g g^-1 G( E_r[ z | g u ] )             mean: of r's means, in four orientations g that keep the wedge
+    z^s ~ r(z | u),  x^s = G(z^s)                      samples about it;         std^2 = < (x^s - < x^s >)^2 >
 
-tile by tile (inference/tiled.py), each raw and data-consistent (inference/answer.py). Where tiles are searched for, and not
-answered at once, mean and samples are those of the posterior that was found (inference/searched.py).
+The model is applied tile by tile (posterior/tiles.py). Mean and samples are then made data-consistent (data_consistency.py). All
+volumes lie in a storage, in memory or in files. A search of the posterior (posterior/posterior_tiles.py) replaces the mean and the
+samples of r by those of a refined or sampled posterior, in memory only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cryovae import distributed, fourier
-from cryovae.calibration.heldout import CalibrationResult, calibrate
-from cryovae.data.prepare import PreparedTomogram, prepare
+from cryovae.calibration.heldout import calibrate
+from cryovae.calibration.variance import VarianceCalibration
+from cryovae.data.prepare import PreparedTomogram
 from cryovae.errors import InputError
 from cryovae.models.ladder import Ladder
-from cryovae.models.precision import checked, halved
+from cryovae.models.precision import checked, halved, precision_of
+from cryovae.physics.depth import depth_table
 from cryovae.physics.rotation import symmetry_rotations
-from cryovae.physics.wedge import volume_mask
+from cryovae.physics.wedge import volume_edge, volume_mask, wedge_mask
 from cryovae.posterior.early_stopping import early_stopping
-from cryovae.posterior.posterior_tiles import PosteriorTiles, frozen
+from cryovae.posterior.posterior_tiles import PosteriorTiles, PosteriorVolumes, frozen
 from cryovae.posterior.search import AMORTISED, LANGEVIN, SearchConfig
 from cryovae.posterior.tiles import TilePredictor
-from cryovae.restoration.data_consistency import DataConsistencyFilters, SampleMoments, data_consistency_filters
+from cryovae.restoration.data_consistency import (
+    DataConsistencyFilters,
+    FourierBins,
+    SpectrumStats,
+    SpectrumStatsSums,
+    filters,
+    fourier_bins,
+)
+from cryovae.restoration.moments import SMOOTHING_REACH, WedgePower, smoothed_std
+from cryovae.restoration.records import from_plain, to_plain
+from cryovae.restoration.storage import MemoryStorage, Storage
 from cryovae.tiling.batching import free_on
-from cryovae.tomogram import TiltGeometry, Tomogram
+from cryovae.tomogram import Tomogram
 
-# Orientations over which the answer is averaged, for the whole and for each half.
+# Orientations over which the mean is averaged, for the tomogram and for each half.
 ORIENTATIONS, HALF_ORIENTATIONS = 4, 2
-# Volumes of 32 bits that a GPU has to hold at once, spectra and their frequencies among them (measured: 31, tiles included).
-HELD = 34
+# Volumes of 32 bits that a GPU holds at once, spectra and their frequencies included (measured: 31, with tiles).
+GPU_VOLUMES = 34
 
 
 @dataclass(frozen=True)
 class RestoreConfig:
     """How a tomogram is restored.
 
-    samples: draws behind mean and standard deviation, an even number, as they come in opposite pairs. samples_out: how many
-    of them are kept. batch: tiles at once. raw: leave out the data-consistent step. halves: restore the halves too. calibrate:
-    widen the spread of the samples by what held-out measured bins show; what draws other samples than the encoder's has a spread
-    of its own, which is left as it is. precision: 'float32', 'bfloat16' (of the convolutions alone), or 'auto', bfloat16 on a GPU
-    that has it; always float32 where tiles are searched for. refine, sampler, temperature, candidates, chain, orientations: as in
-    inference/search.py.
+    Attributes:
+        samples: samples behind mean and standard deviation; even, because they come in opposite pairs.
+        samples_out: samples that are kept, 0 to ``samples``.
+        batch: tiles at once.
+        raw: leave out the data-consistent step.
+        halves: restore the halves too.
+        calibrate: scale the spread of the samples by what held-out bins show; samplers other than the encoder's stay as they are.
+        seed: of all random numbers.
+        precision: 'float32', 'bfloat16' (of convolutions alone) or 'auto'; a search always runs in float32.
+        refine: steps of refinement of the posterior, as in posterior/search.py, like the settings that follow.
+        sampler: how samples are drawn.
+        temperature: of candidates.
+        candidates: for each reweighted sample.
+        chain: steps of a Langevin chain.
+        orientations: in which tiles are searched.
     """
 
     samples: int = 8
@@ -67,11 +90,11 @@ class RestoreConfig:
 
     @property
     def search(self) -> SearchConfig:
-        """What is done for a tile beyond the encoder's answer."""
+        """What is done for a tile beyond one pass through the network."""
         return SearchConfig(self.refine, self.sampler, self.temperature, self.candidates, self.chain, self.orientations)
 
     def __post_init__(self) -> None:
-        # Which say what is wrong with them.
+        # SearchConfig checks its own settings.
         _ = self.search
         checked(self.precision)
         if self.samples < 2 or self.samples % 2:
@@ -82,11 +105,16 @@ class RestoreConfig:
 
 @dataclass(frozen=True)
 class Restoration:
-    """A restored tomogram, all (z, y, x) on the grey scale of the input.
+    """A restored tomogram, all (z, y, x) on the grey scale of the input: tensors in memory, or ``Stored`` volumes in files.
 
-    mean, std: of the posterior. samples: those that were kept. halves: the two halves, restored each by itself, or None.
-    figures, held_out: what is known of the result without a truth, and of measured data hidden from the model. search: what the
-    search of tiles gained and how far it can be trusted, None if there was none.
+    Attributes:
+        mean: of the posterior.
+        std: standard deviation of the posterior.
+        samples: those that were kept.
+        halves: the two halves, each restored by itself, or None.
+        figures: what is known of the result without a truth.
+        held_out: how well measured bins are predicted that the model did not see, or None.
+        search: what a search of the posterior gained and how far it can be trusted, or None.
     """
 
     mean: Tensor
@@ -98,22 +126,17 @@ class Restoration:
     search: dict[str, object] | None = None
 
 
-def mixed_on(config: RestoreConfig, device: torch.device) -> bool:
-    """Whether convolutions run in bfloat16 there; never where the bound is climbed, or a step accepted by it."""
-    return halved(config.precision, device) and not config.search.any
-
-
-def held_on(device: torch.device, shape: Sequence[int]) -> torch.device:
-    """Where the volumes of a restoration lie: on the GPU if it has room for all of them, else in memory."""
-    return device if 4 * HELD * math.prod(shape) < free_on(device) and device.type == "cuda" else torch.device("cpu")
-
-
 class Restorer:
-    """Applies a trained ladder to tomograms. Memory: a few volumes and the tile batch, whatever the samples.
+    """Applies a trained ladder to tomograms. Memory: a few volumes and a batch of tiles, whatever the number of samples.
 
-    Volumes lie on the GPU if all of them fit.
-    Of several ranks each takes its part of the tiles, unless they are searched for; all have the whole restoration in the end.
-    patch: side of the patches of training. watch: told of tiles done, of all.
+    Several ranks share the tiles of a restoration in memory, unless they are searched; all ranks have the result.
+
+    Args:
+        ladder: the model.
+        patch: side of the patches of training, in voxels.
+        config: the settings.
+        device: where the model runs; volumes lie there too if all of them fit.
+        watch: called with the tiles that are done, and all tiles.
     """
 
     def __init__(
@@ -124,132 +147,301 @@ class Restorer:
         device: torch.device | None = None,
         watch: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
-        self.device = device or torch.device("cpu")
         self.ladder, self.patch, self.config, self.watch = ladder, patch, config, watch
-        ladder.mixed = mixed_on(config, self.device)
-        self.predictor = TilePredictor(
-            ladder, patch, config.batch, config.seed, self.device, self._advance, shared=not config.search.any
-        )
+        self.device = device or torch.device("cpu")
+        is_shared = not config.search.any
+        self.predictor = TilePredictor(ladder, patch, config.batch, config.seed, self.device, self._advance, shared=is_shared)
         self._done = self._total = 0
+        self._sharers = 1
 
     def __call__(self, tomogram: Tomogram) -> Restoration:
-        """Restore: mean, std, samples, and the halves when there are any. Values are on the grey scale of the input."""
-        config, predict = self.config, self.predictor.predict
-        where = torch.device("cpu") if config.search.any else held_on(self.device, tomogram.shape)
-        prepared = prepare(tomogram, self.patch, config.seed, device=where)
-        tilts, shift, scale = prepared.tilts, prepared.mean, prepared.scale
-        parts = () if tomogram.halves is None else tuple(prepared.ready(half) for half in tomogram.halves)
-        halves = (parts[0], parts[1]) if parts else None
-        parts = parts if config.halves else ()
-        posterior_tiles, search = self._posterior_tiles(prepared)
-        self._done, self._total = 0, self._tiles_of(prepared, len(parts), posterior_tiles)
-        calibration_result: CalibrationResult | None = None
-        if config.calibrate and config.sampler == AMORTISED:
-            calibration_result = calibrate(self.ladder, prepared, self.patch, halves, seed=config.seed, device=self.device)
-        prepared = replace(prepared, density=prepared.density.to(where))
-        data = prepared.density
-        found = None if posterior_tiles is None else posterior_tiles.over(data, tilts, prepared.noise, config.samples)
-        raw = predict(data, tilts, ORIENTATIONS) if found is None else found.mean
-        moments = SampleMoments(tomogram.shape, where)
-        answer: DataConsistencyFilters | None = None
-        kept: list[Tensor] = []
-        spread = 0.0
-        for pair in range(config.samples // 2):
-            drawn = self.predictor.pair(data, tilts, pair) if found is None else found.pair(pair)
-            if answer is None:
-                deviation = (drawn[0] - drawn[1]) / 2 if found is None else found.deviation()
-                answer = data_consistency_filters(
-                    prepared, raw, deviation, calibration_result.spread if calibration_result else None, config.raw
-                )
-                spread = float(deviation.square().mean())
-            white = torch.randn(tomogram.shape, generator=torch.Generator().manual_seed(config.seed * 7919 + pair)).to(where)
-            samples = answer.deviating(drawn[0], white), answer.deviating(drawn[1], -white)
-            moments.add(*samples)
-            kept.extend(sample.cpu() for sample in samples[: config.samples_out - len(kept)])
-        assert answer is not None
-        mean = answer.mean(raw, data)
-        moved = (mean - moments.mean()).cpu()
-        restored = [self._half(part.to(where), prepared, posterior_tiles, answer).cpu() * scale + shift for part in parts]
+        """Restore in memory."""
+        device = torch.device("cpu") if self.config.search.any else held_on(self.device, tomogram.shape)
+        return self.restore(tomogram, MemoryStorage(tomogram.shape, device))
+
+    def restore(self, tomogram: Tomogram, storage: Storage) -> Restoration:
+        """Restore into a storage, going on where an earlier run with the same storage ended."""
+        with precision_of(self.ladder, mixed_on(self.config, self.device)):
+            steps = _Steps(self, tomogram, storage)
+            self._done, self._total = storage.tiles_done(), steps.tile_count()
+            self._sharers = distributed.count() if storage.is_shared and self.predictor.shared else 1
+            restoration = steps.run()
         self.watch(self._total, self._total)
+        return restoration
+
+    def _advance(self, tiles: int) -> None:
+        # Other ranks are as far as this one.
+        self._done += tiles * self._sharers
+        self.watch(min(self._done, self._total), self._total)
+
+
+class _Steps:
+    """The steps of one restoration. Names of volumes in the storage: see ``run``."""
+
+    def __init__(self, restorer: Restorer, tomogram: Tomogram, storage: Storage) -> None:
+        self.restorer, self.config, self.predictor = restorer, restorer.config, restorer.predictor
+        self.storage, self.shape = storage, tomogram.shape
+        self.has_halves = tomogram.halves is not None
+        self.halves = ("half1", "half2") if self.has_halves and self.config.halves else ()
+        self.prepared = storage.prepare(tomogram, restorer.patch, self.config.seed)
+        self.tilts = self.prepared.tilts
+        self.search, self.search_figures = self._posterior_search()
+        self.search_result: PosteriorVolumes | None = None
+        self.calibration: VarianceCalibration | None = None
+        self.stats: SpectrumStats | None = None
+        self.depths = depth_table(self.prepared.orientations.input_mask)
+        self._all_filters: DataConsistencyFilters | None = None
+
+    def run(self) -> Restoration:
+        """All steps in their order.
+
+        Volumes: "raw" is the model's mean of "data"; "plus" and "minus" are one pair of raw samples, or serve a single step;
+        "consistent" is the data-consistent mean; "kept_0", ... are samples. The results are "mean", "std", "sample_0", ...,
+        "mean_half1" and "mean_half2".
+        """
+        config, storage, deviation = self.config, self.storage, 0.0
+        held_out = self._calibrate()
+        self._raw_mean("data", "raw", ORIENTATIONS)
+        for pair in range(config.samples // 2):
+            self._samples(pair)
+            if pair == 0:
+                deviation = self._fit()
+            storage.once(f"moments of pair {pair}", self._add_pair, pair)
+        figures = storage.once("mean", self._mean)
+        storage.discard("raw")
+        for half in self.halves:
+            self._raw_mean(half, "plus", HALF_ORIENTATIONS)
+            storage.once(f"restored {half}", self._half_mean, half)
+        storage.once("std", self._std)
+        for number in range(config.samples_out):
+            storage.once(f"sample {number}", self._sample, number)
+            storage.discard(f"kept_{number}")
         return Restoration(
-            mean=(mean * scale + shift).cpu(),
-            std=moments.std() * scale,
-            samples=[(sample + moved) * scale + shift for sample in kept],
-            halves=(restored[0], restored[1]) if restored else None,
-            figures=wedge_figures(data, mean, tomogram.tilts) | {"raw_spread": spread},
-            held_out=calibration_result.figures if calibration_result else None,
-            search=None if search is None else search | (found.figures if found else {}),
+            mean=storage.volume("mean"),
+            std=storage.volume("std"),
+            samples=[storage.volume(f"sample_{number}") for number in range(config.samples_out)],
+            halves=(storage.volume("mean_half1"), storage.volume("mean_half2")) if self.halves else None,
+            figures=figures | {"raw_spread": deviation},
+            held_out=held_out,
+            search=self.search_figures,
         )
 
-    def _posterior_tiles(self, prepared: PreparedTomogram) -> tuple[PosteriorTiles | None, dict[str, object] | None]:
-        """What searches the tiles, and the record of its guard; None for none, or where the guard leaves nothing to do."""
-        search, allowed = self.config.search, self.config.refine
-        record: dict[str, object] = {}
+    def tile_count(self) -> int:
+        """Tiles in all: of the pairs of samples, and of the orientations of the mean and of the halves."""
+        orientations, parts = len(symmetry_rotations(self.tilts)), len(self.halves)
+        if self.search is not None:
+            passes = len(self.search.active_orientations(self.tilts, self.config.samples))
+            passes += parts * (1 if self.config.sampler == LANGEVIN else min(passes, HALF_ORIENTATIONS))
+        else:
+            passes = self.config.samples // 2 + min(orientations, ORIENTATIONS) + parts * min(orientations, HALF_ORIENTATIONS)
+        return passes * len(self.predictor.grid(self.shape))
+
+    # Calibration.
+
+    def _calibrate(self) -> dict[str, object] | None:
+        """Fit the variances on held-out bins; returns the figures."""
+        if not self.config.calibrate or self.config.sampler != AMORTISED:
+            return None
+        record = self.storage.once("calibration", self._calibration_record)
+        self.calibration = from_plain(record["variance"], VarianceCalibration)
+        figures: dict[str, object] = record["figures"]
+        return figures
+
+    def _calibration_record(self) -> dict[str, Any]:
+        storage, restorer = self.storage, self.restorer
+        halves = (storage.volume("half1"), storage.volume("half2")) if self.has_halves else None
+        result = calibrate(
+            restorer.ladder, self.prepared, restorer.patch, halves, self._split, seed=self.config.seed, device=restorer.device
+        )
+        storage.discard("plus", "minus")
+        return {"variance": to_plain(result.variance), "figures": result.figures}
+
+    def _split(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Two volumes of the same signal whose noises are independent, each of variance 2 sigma^2."""
+        storage, prepared = self.storage, self.prepared
+
+        def noise_amplitude(rows: slice) -> list[Tensor]:
+            k = fourier.frequencies(self.shape, storage.device, rows)
+            return [prepared.noise(k).sqrt() * wedge_mask(k, self.tilts, volume_edge(self.shape, self.tilts))]
+
+        noise = storage.filtered([storage.white(generator)], noise_amplitude)
+        for slab, data, (part,) in zip(storage.slabs, storage.read("data"), noise, strict=True):
+            storage.put("plus", slab, (data + part).cpu())
+            storage.put("minus", slab, (data - part).cpu())
+        return storage.volume("plus"), storage.volume("minus")
+
+    # The model, tile by tile.
+
+    def _posterior_search(self) -> tuple[PosteriorTiles | None, dict[str, object] | None]:
+        """The search of the posterior and the record of its early stopping; None for none, or if no step is allowed."""
+        config, ladder, search = self.config, self.restorer.ladder, self.config.search
         if not search.any:
             return None, None
+        allowed = search.refine
+        record: dict[str, object] = {}
         if search.refine:
-            with frozen(self.ladder):
-                guard = early_stopping(self.ladder, prepared, self.patch, search.refine, self.config.seed, self.device)
-            allowed = search.refine if guard is None else guard.allowed
-            record = {"asked_steps": search.refine, "guard": None if guard is None else guard.figures()}
+            with frozen(ladder):
+                stopping = early_stopping(
+                    ladder, self.prepared, self.restorer.patch, search.refine, config.seed, self.restorer.device
+                )
+            allowed = search.refine if stopping is None else stopping.allowed
+            record = {"asked_steps": search.refine, "guard": None if stopping is None else stopping.figures()}
         if not allowed and search.sampler == AMORTISED:
             return None, record
         return PosteriorTiles(self.predictor, search, allowed), record
 
-    def _half(
-        self, part: Tensor, prepared: PreparedTomogram, posterior_tiles: PosteriorTiles | None, answer: DataConsistencyFilters
-    ) -> Tensor:
-        """A restored half (z, y, x), whose noise has twice the variance of that of the mean of both."""
-        if posterior_tiles is None:
-            return answer.mean(self.predictor.predict(part, prepared.tilts, HALF_ORIENTATIONS), part)
-        fewer = PosteriorTiles(
-            self.predictor,
-            replace(posterior_tiles.config, orientations=min(HALF_ORIENTATIONS, posterior_tiles.config.orientations)),
-            posterior_tiles.allowed,
-        )
-        found = fewer.over(part, prepared.tilts, prepared.noise, self._half_samples(), excess=2.0)
-        return answer.mean(found.mean, part)
+    def _raw_mean(self, source: str, target: str, orientations: int) -> None:
+        """The model's mean of "data" or of a half, whose noise has twice the variance."""
+        if self.search is None:
+            self.storage.predict(self.predictor, source, target, self.tilts, orientations)
+            return
+        search, samples, excess = self.search, self.config.samples, 1.0
+        if source != "data":
+            fewer = replace(search.config, orientations=min(orientations, search.config.orientations))
+            search, excess = PosteriorTiles(self.predictor, fewer, search.allowed), 2.0
+            # Chains alone need samples for their mean.
+            samples = 2 if self.config.sampler == LANGEVIN else 0
+        tiles = search.over(self.storage.volume(source), self.tilts, self.prepared.noise, samples, excess)
+        self.storage.write(target, [tiles.mean])
+        if source == "data":
+            self.search_result = tiles
+            self.search_figures = (self.search_figures or {}) | tiles.figures
 
-    def _half_samples(self) -> int:
-        """Samples behind the answer to a half: chains alone need any."""
-        return 2 if self.config.sampler == LANGEVIN else 0
+    def _samples(self, pair: int) -> None:
+        if self.search_result is None:
+            self.storage.sample(self.predictor, self.tilts, pair)
+            return
+        for name, sample in zip(("plus", "minus"), self.search_result.pair(pair), strict=True):
+            self.storage.write(name, [sample])
 
-    def _tiles_of(self, prepared: PreparedTomogram, parts: int, posterior_tiles: PosteriorTiles | None) -> int:
-        """Tiles in all: of the samples' pairs, of the answer's orientations, and of those of the halves."""
-        orientations = len(symmetry_rotations(prepared.tilts))
-        if posterior_tiles is not None:
-            most = len(posterior_tiles.active_orientations(prepared.tilts, self.config.samples))
-            each = 1 if self.config.sampler == LANGEVIN else min(most, HALF_ORIENTATIONS)
-            return (most + parts * each) * len(self.predictor.grid(tuple(prepared.density.shape)))
-        passes = self.config.samples // 2 + min(orientations, ORIENTATIONS) + parts * min(orientations, HALF_ORIENTATIONS)
-        return passes * len(self.predictor.grid(tuple(prepared.density.shape)))
+    # Data consistency.
 
-    def _advance(self, tiles: int) -> None:
-        # Other ranks are as far as this one.
-        self._done += tiles * (distributed.count() if self.predictor.shared else 1)
-        self.watch(min(self._done, self._total), self._total)
+    def _fit(self) -> float:
+        """Fit what the filters need to the first pair; returns the mean square of its deviation from the mean."""
+        record = self.storage.once("spectrum statistics", self._spectrum_stats)
+        self.stats = None if record["stats"] is None else from_plain(record["stats"], SpectrumStats)
+        return float(record["deviation"])
+
+    def _spectrum_stats(self) -> dict[str, Any]:
+        storage, calibration = self.storage, self.calibration
+        power = sum(float(part.square().sum(dtype=torch.float64)) for part in self._deviation())
+        stats = None
+        if calibration is not None or not self.config.raw:
+            sums = SpectrumStatsSums(calibration, self.tilts.transfer is not None, storage.sum_dtype, storage.device)
+            for rows, (raw, data, deviation) in storage.spectra(storage.read("raw"), storage.read("data"), self._deviation()):
+                sums.add(self._bins(rows), raw, data, deviation)
+            stats = sums.stats()
+        return {"deviation": power / math.prod(self.shape), "stats": to_plain(stats)}
+
+    def _deviation(self) -> Iterator[Tensor]:
+        """A difference from the mean with the variance of a sample, from the first pair."""
+        is_opposite = self.search_result is None or self.search_result.opposite
+        pairs = zip(self.storage.read("plus"), self.storage.read("minus"), strict=True)
+        return ((plus - minus) / (2 if is_opposite else 2**0.5) for plus, minus in pairs)
+
+    def _bins(self, rows: slice) -> FourierBins:
+        return fourier_bins(self.prepared, self.shape, self.depths, rows, self.storage.device)
+
+    def _filters(self, rows: slice) -> DataConsistencyFilters:
+        if self.stats is None:
+            return DataConsistencyFilters()
+        if self._all_filters is not None:
+            return self._all_filters
+        tables = filters(self._bins(rows), self.stats, self.calibration, self.config.raw)
+        self._all_filters = tables if rows == slice(None) else None
+        return tables
+
+    def _data_consistent(self, raw: str, data: str) -> Iterator[Tensor]:
+        """a x + w (y - a x) of a raw mean x and data y."""
+        storage = self.storage
+        if self.config.raw:
+            return storage.read(raw)
+        fitted = storage.filtered([storage.read(raw)], lambda rows: [self._filters(rows).amplitude])
+        storage.write("fitted", (part for (part,) in fitted))
+        missing = (y - x for y, x in zip(storage.read(data), storage.read("fitted"), strict=True))
+        kept = storage.filtered([missing], lambda rows: [self._filters(rows).weight])
+        return (x + part for x, (part,) in zip(storage.read("fitted"), kept, strict=True))
+
+    def _add_pair(self, pair: int) -> bool:
+        """Give a raw pair the spread and the noise of the filters, keep samples, and add it to the moments."""
+        storage, generator = self.storage, torch.Generator().manual_seed(self.config.seed * 7919 + pair)
+        volumes = [storage.read("plus"), storage.read("minus")] + ([] if self.config.raw else [storage.white(generator)])
+
+        def weights(rows: slice) -> list[Tensor | None]:
+            tables = self._filters(rows)
+            return [tables.spread, tables.spread, tables.noise][: len(volumes)]
+
+        kept = range(2 * pair, min(2 * pair + 2, self.config.samples_out))
+        for slab, (plus, minus, *noise) in zip(storage.slabs, storage.filtered(volumes, weights), strict=True):
+            samples = (plus + noise[0], minus - noise[0]) if noise else (plus, minus)
+            for number, sample in zip(kept, samples, strict=False):
+                storage.put(f"kept_{number}", slab, sample.cpu())
+            moments = storage.moments(slab)
+            # A run that was broken off may have added the pair to this slab already.
+            if moments.pairs == pair:
+                moments.add(*samples)
+                storage.keep_moments(slab, moments)
+        return True
+
+    # Results, on the grey scale of the input.
+
+    def _grey(self, standardised: Tensor) -> Tensor:
+        return standardised.cpu() * self.prepared.scale + self.prepared.mean
+
+    def _mean(self) -> dict[str, float]:
+        """Write the mean; returns the power in its wedge."""
+        storage = self.storage
+        storage.write("consistent", self._data_consistent("raw", "data"))
+        storage.discard("fitted")
+        storage.write("mean", map(self._grey, storage.read("consistent")))
+        tilts, power = replace(self.tilts, transfer=None), WedgePower(fourier.multiplicity(self.shape, storage.device))
+        for rows, (restored, data) in storage.spectra(storage.read("consistent"), storage.read("data")):
+            k = fourier.frequencies(self.shape, storage.device, rows)
+            power.add(k, wedge_mask(k, tilts, volume_edge(self.shape, tilts, 1e-6)), restored, data)
+        return power.figures()
+
+    def _half_mean(self, half: str) -> bool:
+        self.storage.write(f"mean_{half}", map(self._grey, self._data_consistent("plus", half)))
+        self.storage.discard("fitted")
+        return True
+
+    def _std(self) -> bool:
+        """Write the standard deviation; slabs see the variance of the planes beside them, for the smoothing."""
+        storage = self.storage
+        for slab in storage.slabs:
+            low, high = max(slab.start - SMOOTHING_REACH, 0), min(slab.stop + SMOOTHING_REACH, self.shape[0])
+            near = [other for other in storage.slabs if other.start < high and other.stop > low]
+            parts = [storage.moments(p).variance()[max(low - p.start, 0) : high - p.start] for p in near]
+            std = smoothed_std(torch.cat(parts))[slab.start - low : slab.stop - low]
+            storage.put("std", slab, std * self.prepared.scale)
+        return True
+
+    def _sample(self, number: int) -> bool:
+        """Write a kept sample, moved to the data-consistent mean."""
+        storage = self.storage
+        parts = zip(storage.slabs, storage.read(f"kept_{number}"), storage.read("consistent"), strict=True)
+        for slab, sample, mean in parts:
+            storage.put(f"sample_{number}", slab, self._grey(sample + (mean - storage.moments(slab).mean())))
+        return True
 
 
-def wedge_figures(data: Tensor, restored: Tensor, tilts: TiltGeometry) -> dict[str, float]:
-    """Power of the restored density in the wedge, over that in the measured bins, per bin, and over the data's variance."""
-    counted = fourier.multiplicity(data.shape, data.device)
-    mask = (volume_mask(data.shape, tilts, 1e-6, data.device) < 0.5) * counted
-    rest = counted - mask
-    power = fourier.transform(restored).abs().square()
-    inside, outside = float((power * mask).sum()), float((power * rest).sum() - power[0, 0, 0])
-    bins_in, bins_out = float(mask.sum()), float(rest.sum())
-    return {
-        "wedge_energy_ratio": (inside / max(bins_in, 1)) / max(outside / max(bins_out, 1), 1e-30),
-        "wedge_power_of_input": inside / float((data - data.mean()).square().sum()),
-    }
+def mixed_on(config: RestoreConfig, device: torch.device) -> bool:
+    """Whether convolutions run in bfloat16 there; never in a search, which compares values of the bound."""
+    return halved(config.precision, device) and not config.search.any
+
+
+def held_on(device: torch.device, shape: Sequence[int]) -> torch.device:
+    """Where the volumes of a restoration lie: on the GPU if it has room for all of them, else in memory."""
+    has_room = device.type == "cuda" and 4 * GPU_VOLUMES * math.prod(shape) < free_on(device)
+    return device if has_room else torch.device("cpu")
 
 
 def refilled(ladder: Ladder, prepared: PreparedTomogram, patch: int, seed: int, device: torch.device) -> Tensor:
-    """A standardised density whose wedge holds r's answer and noise like the data's: y+ = M y + (1 - M)(x + n)."""
+    """A standardised density whose wedge holds r's mean and noise like that of the data: y+ = M y + (1 - M)(x + n)."""
     where, tilts = held_on(device, prepared.density.shape), prepared.tilts
     data = prepared.density.to(where)
     predictor = TilePredictor(ladder, patch, RestoreConfig().batch, seed, device, lambda tiles: None, shared=True)
-    found = predictor.predict(data, tilts)
+    mean = predictor.predict(data, tilts)
     white = torch.randn(data.shape, generator=torch.Generator().manual_seed(seed)).to(where)
-    noisy = found + fourier.filtered(white, prepared.noise(fourier.frequencies(data.shape, where)).sqrt())
+    noisy = mean + fourier.filtered(white, prepared.noise(fourier.frequencies(data.shape, where)).sqrt())
     return (noisy + fourier.filtered(data - noisy, volume_mask(data.shape, tilts, device=where))).cpu()

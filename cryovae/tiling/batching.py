@@ -8,15 +8,10 @@ from typing import TypeVar
 
 import torch
 
-from cryovae.models.ladder import LadderConfig
-
 T = TypeVar("T")
 Result = TypeVar("Result")
 log = logging.getLogger("cryovae")
 
-# Floats that are held for each voxel of a tile while a pair of samples is drawn: for each channel of the finest level, and beside
-# them for noise and spectra. Measured on a CPU for widths 2, 4 and 16: 151, 198 and 310 to 450 in all.
-PER_CHANNEL, BESIDE = 18, 120
 LACKING = ("not enough memory", "out of memory", "can't allocate memory", "cudnn_status_alloc_failed")
 
 
@@ -27,11 +22,6 @@ def lacks_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in LACKING)
 
 
-def bytes_of_tile(config: LadderConfig, side: int) -> int:
-    """Memory in bytes that a tile of ``side`` voxels needs while a pair of samples is drawn from a ladder."""
-    return 4 * (PER_CHANNEL * config.widths[0] + BESIDE) * side**3
-
-
 class Batches:
     """Walks through work in batches of ``size``; a batch for which memory runs out is halved, and so are those after it."""
 
@@ -39,34 +29,29 @@ class Batches:
         self.size = max(1, size)
 
     def over(self, items: Sequence[T], work: Callable[[Sequence[T]], Result]) -> Iterator[tuple[Sequence[T], Result]]:
-        """Each batch of the items with what ``work`` made of it. What a single item has no memory for is raised."""
+        """Each batch of the items and the result of ``work``; an error of memory for a single item is raised."""
         start = 0
         while start < len(items):
             part = items[start : start + self.size]
             try:
-                found = work(part)
+                made = work(part)
             except (MemoryError, RuntimeError) as error:
                 if not lacks_memory(error) or len(part) == 1:
                     raise
                 self.size = max(1, len(part) // 2)
                 log.warning("memory ran out with %d tiles at once: going on with %d", len(part), self.size)
-                found = None
-            if found is None:
+                made = None
+            if made is None:
                 # Outside the handler, where the error still holds on to the tensors of the batch.
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue
-            yield part, found
+            yield part, made
             start += len(part)
 
 
-def fitting(config: LadderConfig, side: int, most: int, free: float) -> int:
-    """Tiles at once, 1 to ``most``, for which ``free`` bytes are enough."""
-    return int(max(1, min(most, free // bytes_of_tile(config, side))))
-
-
 def free_on(device: torch.device) -> float:
-    """Free memory in bytes of a GPU; for a processor no limit, as the budget is kept elsewhere."""
+    """Free memory in bytes of a GPU; no limit for a CPU, whose budget is kept elsewhere."""
     if device.type != "cuda":
         return float("inf")
     free, _ = torch.cuda.mem_get_info(device)

@@ -22,7 +22,10 @@ Position = tuple[int, int, int]
 class PatchGrid:
     """Tiles of ``side`` voxels over a volume ``shape``, at every multiple of ``step``; the last may reach past the volume.
 
-    side: cube side. step: at most half the side, a multiple of the coarsest latent stride, so that tiles share latents.
+    Attributes:
+        shape: of the volume (z, y, x), in voxels.
+        side: of a tile, in voxels.
+        step: 1 to ``side``; a multiple of the coarsest latent stride lets overlapping tiles share latents.
     """
 
     shape: tuple[int, int, int]
@@ -79,7 +82,7 @@ def cut(density: Tensor | np.ndarray, position: Position, side: int) -> Tensor:
 
 
 def levels(patches: Tensor) -> Tensor:
-    """The mean of each patch (batch, 1, 1, 1) of (batch, z, y, x): measured whatever the tilts, so no network has to find it."""
+    """The mean of each patch (batch, 1, 1, 1) of (batch, z, y, x); it is measured at any tilts, so no network predicts it."""
     return patches.mean((-3, -2, -1), keepdim=True)
 
 

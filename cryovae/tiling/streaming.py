@@ -1,15 +1,14 @@
-"""Tiles of a volume in a file, layer by layer along z, blended into files: what is held is one row of tiles along x.
+"""Tiles of a volume in a file, blended layer by layer along z into files; only one row of tiles along x is in memory.
 
     out(r) = sum_i w(r - r_i) x_i(r - r_i) / sum_i w(r - r_i)          as in tiling/grid.py
 
-A row of tiles is summed in memory, and what it shares with the next row stays there; what a layer shares with the next layer
-lies in a file, of which there are two in turn, so that a layer that was broken off can be computed again.
+A row of tiles is summed in memory, and its overlap with the next row stays there. The overlap of a layer with the next lies in a
+file. Two such files take turns, so that a layer that was broken off can be computed again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -18,13 +17,12 @@ import torch
 from torch import Tensor
 
 from cryovae.io.stored import Stored
-from cryovae.posterior.codes import fast_convolutions
 from cryovae.tiling.batching import Batches
 from cryovae.tiling.grid import PatchGrid, Position, mirrored
 
 
 class Readable(Protocol):
-    """What can be read by the box: an array, or a volume in a file."""
+    """A volume of which boxes can be read: an array, or a file."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -39,9 +37,15 @@ Work = Callable[[Tensor, Sequence[Position]], Tensor]
 
 
 class Layers:
-    """Applies ``work`` to all tiles of a volume and blends what comes of them into ``outputs``, (z, y, x) each.
+    """Applies ``work`` to all tiles of a volume and blends the results into files.
 
-    carry: path of the two files between layers; they are left behind. device: where tiles are worked on.
+    Args:
+        grid: the tiles.
+        source: the volume (z, y, x).
+        outputs: a file (z, y, x) for each output of ``work``.
+        carry: path of the two files between layers, which stay until ``clear``.
+        batches: how many tiles at once.
+        device: where tiles are worked on.
     """
 
     def __init__(
@@ -61,7 +65,7 @@ class Layers:
         return len(self.starts[0])
 
     def run(self, work: Work, first: int, done: Callable[[int, int], None]) -> None:
-        """All layers from ``first`` on; ``done`` is told, when one is on the disk, which is next, and how many tiles it had."""
+        """All layers from ``first`` on; ``done`` gets the next layer and the tiles of a layer that is on the disk."""
         before = Stored(self._paths[first % 2], self._shape) if 0 < first < len(self) else None
         for number in range(first, len(self)):
             after = Stored(self._paths[(number + 1) % 2], self._shape, fresh=True) if number + 1 < len(self) else None
@@ -72,7 +76,7 @@ class Layers:
             before = after
 
     def clear(self) -> None:
-        """Take the files between layers from the disk."""
+        """Remove the files between layers."""
         for path in self._paths:
             path.unlink(missing_ok=True)
 
@@ -96,18 +100,16 @@ class Layers:
 
         def on(positions: Sequence[Position]) -> Tensor:
             tiles = [block[:, :, torch.from_numpy(mirrored(x, side, columns))] for _, _, x in positions]
-            # torch takes a slow implementation for a single tile.
-            with fast_convolutions() if len(tiles) == 1 else nullcontext():
-                return work(torch.stack(tiles).to(self.device), positions).cpu()
+            return work(torch.stack(tiles).to(self.device), positions).cpu()
 
-        for positions, found in self.batches.over([(z, y, x) for x in self.starts[2]], on):
+        for positions, made in self.batches.over([(z, y, x) for x in self.starts[2]], on):
             for number, (_, _, x) in enumerate(positions):
                 width = min(side, columns - x)
-                total[:, :, :, x : x + width] += (found[:, number] * self._window)[..., :width]
+                total[:, :, :, x : x + width] += (made[:, number] * self._window)[..., :width]
         return total
 
     def _block(self, z: int, y: int) -> Tensor:
-        """What the tiles of one row see, (side, side, x)."""
+        """The part of the volume under one row of tiles, (side, side, x)."""
         axes = [mirrored(start, self.grid.side, size) for start, size in zip((z, y), self.grid.shape, strict=False)]
         low = [int(axis.min()) for axis in axes]
         box = [slice(a, int(axis.max()) + 1) for a, axis in zip(low, axes, strict=True)]
@@ -116,7 +118,7 @@ class Layers:
         return torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))
 
     def _put(self, number: int, y: int, total: Tensor, before: Stored | None, after: Stored | None) -> None:
-        """Write what is complete of rows (outputs, side, rows, x), and lay down what the next layer adds to."""
+        """Write the finished planes of rows (outputs, side, rows, x), and store those that the next layer adds to."""
         z, rows = self.starts[0][number], slice(y, y + total.shape[2])
         depth = self.grid.shape[0] - z if after is None else self.grid.step
         wz, wy, wx = self._weights

@@ -10,7 +10,7 @@ from pathlib import Path
 from cryovae.errors import InputError
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
-# Of the free memory, without --memory.
+# Share of the free memory that is taken without --memory.
 SHARE = 0.8
 # Resident bytes of the program with all that it imports, pictures and report included (measured, Linux, CPU build of torch).
 PROGRAM = 0.55e9
@@ -20,8 +20,8 @@ IN_MEMORY, IN_MEMORY_HALVES = 21, 25
 
 def parsed(text: str) -> int:
     """Bytes of '4GB', '2GiB' or '500MB'. InputError for anything else, and for nothing."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)B?\s*", text, re.IGNORECASE)
-    size = int(float(found[1]) * UNITS[f"{found[2].upper()}B"]) if found else 0
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]i?)B?\s*", text, re.IGNORECASE)
+    size = int(float(match[1]) * UNITS[f"{match[2].upper()}B"]) if match else 0
     if not size:
         raise InputError(f"--memory {text} found, expected a size with its unit, e.g. 4GB, 2GiB or 500MB")
     return size
@@ -34,8 +34,8 @@ def budget_of(text: str | None) -> int:
 
 def free() -> float:
     """Bytes of memory that could be taken now: by the system, and by the limit of a container or a cluster's job."""
-    found = [float(limit) for limit in (_available(), *_limits()) if limit is not None]
-    return max(min(found), 0.0) if found else 4e9
+    limits = [float(limit) for limit in (_available(), *_limits()) if limit is not None]
+    return max(min(limits), 0.0) if limits else 4e9
 
 
 def resident(what: str = "VmRSS") -> float:
@@ -50,9 +50,9 @@ def in_memory(shape: tuple[int, ...], halves: bool, samples_out: int, tiles: flo
 
 
 def _available() -> float | None:
-    found = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
-    if found is not None or not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
-        return found
+    available = _kilobytes(Path("/proc/meminfo"), "MemAvailable")
+    if available is not None or not hasattr(os, "sysconf") or "SC_PHYS_PAGES" not in os.sysconf_names:
+        return available
     return 0.5 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -62,7 +62,7 @@ def _limits() -> list[float]:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
-    found = []
+    limits = []
     for line in lines:
         _, controllers, where = line.split(":", 2)
         root = Path("/sys/fs/cgroup/memory" if controllers == "memory" else "/sys/fs/cgroup")
@@ -73,10 +73,10 @@ def _limits() -> list[float]:
         for folder in (here, *here.parents):
             most, now = (_number(folder / name) for name in names)
             if most is not None and now is not None:
-                found.append(most - now)
+                limits.append(most - now)
             if folder == root:
                 break
-    return found
+    return limits
 
 
 def _number(path: Path) -> float | None:

@@ -1,12 +1,13 @@
-"""Restoring into a folder: train if there is no model, restore, write volumes, pictures and the record."""
+"""Restoring into a run folder, in memory or streamed: volumes, pictures, the report and the record."""
 
 from __future__ import annotations
 
 import errno
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,18 +17,23 @@ from cryovae.checkpoint import Checkpoint
 from cryovae.config import RunConfig
 from cryovae.errors import InputError
 from cryovae.evaluate.assessment import as_tensor, assess
-from cryovae.io.files import write_volume
-from cryovae.io.orientation import as_stored
+from cryovae.evaluate.region import SMALLEST, Box, cut_out
+from cryovae.io.files import write_volume, write_volume_by_slabs
+from cryovae.io.orientation import UnrotatedSections, as_stored
+from cryovae.io.stored import Stored, released
 from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
 from cryovae.report.sampler_sentences import posterior_name, sampler_sentences
 from cryovae.restoration.restorer import Restoration, Restorer
 from cryovae.tomogram import Tomogram
+from cryovae.workflows import memory
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_folder import RunFolder, log, metrics_of
+from cryovae.workflows.streaming import WORK, open_storage, region_within
 
-RESERVE = 1.05
+# Free space on the disk over the size of the results.
+DISK_RESERVE = 1.05
 
 
 def results_of(has_halves: bool, config: RunConfig) -> list[str]:
@@ -49,52 +55,84 @@ def check_room(folder: RunFolder, tomogram: Tomogram, config: RunConfig, overwri
     there = [folder.result(kind) for kind in kinds if folder.result(kind).exists()]
     if there and not overwrite:
         raise InputError(f"{there[0]} is there already: pass --overwrite, or another folder with -o")
-    needed = int(RESERVE * 4 * tomogram.density.size * len(kinds))
+    needed = int(DISK_RESERVE * 4 * tomogram.density.size * len(kinds))
     free = shutil.disk_usage(folder.folder).free
     if free < needed:
         raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB needed", str(folder.folder))
 
 
 def restore_in(
-    folder: RunFolder, tomogram: Tomogram, checkpoint: Checkpoint, config: RunConfig, device: torch.device
-) -> Restoration:
-    """Restore with a trained model, and write all that belongs to it: of several ranks, the first does."""
+    folder: RunFolder,
+    tomogram: Tomogram,
+    checkpoint: Checkpoint,
+    config: RunConfig,
+    device: torch.device,
+    budget: int | None = None,
+    resume: bool = False,
+) -> Restoration | None:
+    """Restore with a trained model, and write all that belongs to it: of several ranks, the first does.
+
+    Args:
+        folder: of the run.
+        tomogram: in memory; one that stays on the disk if it is streamed.
+        checkpoint: the model.
+        config: the settings.
+        device: of the model.
+        budget: bytes of memory that a streamed restoration may take, None to restore in memory.
+        resume: go on where an earlier streamed run of the same inputs, model and settings ended.
+
+    Returns:
+        The restoration; None if it was streamed, because its files are gone then.
+    """
+    if budget is not None:
+        if distributed.count() > 1:
+            log.warning("a tomogram larger than memory is restored by the first of %d processes alone", distributed.count())
+        if distributed.rank():
+            return None
     began = time.monotonic()
+    storage, settings = None, config.restoration
+    if budget is not None:
+        storage, batch = open_storage(folder, tomogram, checkpoint, config, device, budget, resume)
+        settings = replace(settings, batch=batch)
     with Watch("restoring, tiles", 1) as progress:
         restorer = Restorer(
-            checkpoint.ladder,
-            checkpoint.patch,
-            config.restoration,
-            device,
-            lambda done, total: progress.update(done, total=total),
+            checkpoint.ladder, checkpoint.patch, settings, device, lambda done, total: progress.update(done, total=total)
         )
-        restoration = restorer(tomogram)
+        restoration = restorer(tomogram) if storage is None else restorer.restore(tomogram, storage)
     if distributed.rank():
         return restoration
     seconds = time.monotonic() - began
     write_results(folder, tomogram, restoration, config)
-    rate = tomogram.density.size * config.restoration.samples / max(seconds, 1e-9)
+    rate = tomogram.density.size * settings.samples / max(seconds, 1e-9)
     log.info("restored in %.0f s, %.3g voxels of samples a second", seconds, rate)
-    for said in sampler_sentences(restoration.search):
-        log.info("%s", said)
-    folder.save(
-        restoration={
-            "seconds": round(seconds, 1),
-            "figures": restoration.figures,
-            "held_out": restoration.held_out,
-            **({} if restoration.search is None else {"search": restoration.search}),
-            "steps_of_model": checkpoint.step,
-        }
-    )
-    report_on(folder, tomogram, restoration)
-    return restoration
+    for sentence in sampler_sentences(restoration.search):
+        log.info("%s", sentence)
+    folder.save(restoration=_record(checkpoint, restoration, seconds))
+    if budget is None:
+        picture(folder, tomogram, restoration, config)
+        report_on(folder, tomogram, restoration)
+        return restoration
+    _report_region(folder, tomogram, restoration, config, budget)
+    shutil.rmtree(folder.path(WORK), ignore_errors=True)
+    return None
+
+
+def _record(checkpoint: Checkpoint, restoration: Restoration, seconds: float) -> dict[str, Any]:
+    """What run.json says of a restoration."""
+    return {
+        "seconds": round(seconds, 1),
+        "figures": restoration.figures,
+        "held_out": restoration.held_out,
+        **({} if restoration.search is None else {"search": restoration.search}),
+        "steps_of_model": checkpoint.step,
+    }
 
 
 def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -> None:
     """Write report.html, with all that is known without a truth."""
     before = as_tensor(tomogram.density)
-    given = None if tomogram.halves is None else (torch.from_numpy(tomogram.halves[0]), torch.from_numpy(tomogram.halves[1]))
-    found = assess(restoration.mean, tomogram.tilts, input_density=before, halves=restoration.halves, input_halves=given)
+    halves = None if tomogram.halves is None else (torch.from_numpy(tomogram.halves[0]), torch.from_numpy(tomogram.halves[1]))
+    assessment = assess(restoration.mean, tomogram.tilts, input_density=before, halves=restoration.halves, input_halves=halves)
     contents = Contents(
         name=tomogram.name,
         before=before.numpy(),
@@ -102,7 +140,7 @@ def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -
         std=restoration.std.numpy(),
         voxel_size=tomogram.voxel_size,
         tilts=tomogram.tilts,
-        assessment=found,
+        assessment=assessment,
         record=folder.record,
         metrics=metrics_of(folder.record, folder.path("metrics.csv")),
     )
@@ -110,18 +148,63 @@ def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -
     log.info("wrote %s", folder.path("report.html"))
 
 
+def _report_region(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig, budget: int) -> None:
+    """Preview and report of the middle of a streamed tomogram, as large as the memory allows."""
+    region = region_within(tomogram.shape, budget)
+    streamed = {
+        "memory": budget,
+        "data_consistency": "exact, whole spectra transformed in files",
+        "reported_region": None if region is None else [list(region.start), list(region.stop)],
+    }
+    folder.save(streamed=streamed)
+    if region is None:
+        log.warning("no report: %.2f GB leave no room for a region of %d voxels", budget / 1e9, SMALLEST)
+    else:
+        part, restored = _cut_out(tomogram, restoration, region)
+        log.info("preview and report of %s (z, y, x)", part.name)
+        picture(folder, part, restored, config)
+        report_on(folder, part, restored)
+    peak = memory.resident("VmHWM")
+    log.info("at most %.2f GB of memory", peak / 1e9)
+    folder.save(streamed=streamed | {"peak": int(peak)})
+
+
+def _cut_out(tomogram: Tomogram, restoration: Restoration, region: Box) -> tuple[Tomogram, Restoration]:
+    """A region of a tomogram and of its restoration, in memory."""
+    name = tomogram.name
+    if region.shape != tomogram.shape:
+        sizes = (" x ".join(map(str, shape)) for shape in (region.shape, tomogram.shape))
+        name = "{}, its middle {} of {} voxels".format(name, *sizes)
+    halves = None if tomogram.halves is None else (cut_out(tomogram.halves[0], region), cut_out(tomogram.halves[1], region))
+    part = replace(tomogram, name=name, density=cut_out(tomogram.density, region), halves=halves, mask=None)
+    released(tomogram.density)
+
+    def tensor(volume: Any) -> torch.Tensor:
+        return torch.from_numpy(cut_out(volume, region))
+
+    restored = restoration.halves
+    return part, replace(
+        restoration,
+        mean=tensor(restoration.mean),
+        std=tensor(restoration.std),
+        samples=[],
+        halves=None if restored is None else (tensor(restored[0]), tensor(restored[1])),
+    )
+
+
 def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:
-    """Write the volumes with the header of the input, and preview.png."""
-    volumes = {"mean": restoration.mean, "std": restoration.std}
+    """Write the volumes with the header of the input; those in files some sections at a time."""
+    volumes: dict[str, Any] = {"mean": restoration.mean, "std": restoration.std}
     if restoration.halves is not None:
         volumes |= {"mean_half1": restoration.halves[0], "mean_half2": restoration.halves[1]}
     volumes |= {f"sample_{i}": sample for i, sample in enumerate(restoration.samples)}
-    for kind, density in volumes.items():
-        note = note_of(kind, config)
-        stored = as_stored(density.numpy()) if tomogram.unrotated else density.numpy()
-        write_volume(folder.result(kind), stored, tomogram.source, tomogram.voxel_size, note)
-        log.info("wrote %s", folder.result(kind))
-    picture(folder, tomogram, restoration, config)
+    for kind, volume in volumes.items():
+        path, about = folder.result(kind), (tomogram.source, tomogram.voxel_size, note_of(kind, config))
+        if isinstance(volume, Stored):
+            write_volume_by_slabs(path, UnrotatedSections(volume) if tomogram.unrotated else volume, *about)
+        else:
+            write_volume(path, as_stored(volume.numpy()) if tomogram.unrotated else volume.numpy(), *about)
+        log.info("wrote %s", path)
 
 
 def note_of(kind: str, config: RunConfig) -> str:
@@ -147,7 +230,7 @@ def picture(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, con
 
 def inputs_of(full: Path | None, halves: tuple[Path, Path] | None, tilts: Path | None) -> dict[str, Path]:
     """The input files by their role, for the record."""
-    found = {} if full is None else {"tomogram": full}
+    files = {} if full is None else {"tomogram": full}
     if halves is not None:
-        found |= {"half1": halves[0], "half2": halves[1]}
-    return found | ({} if tilts is None else {"tilts": tilts})
+        files |= {"half1": halves[0], "half2": halves[1]}
+    return files | ({} if tilts is None else {"tilts": tilts})

@@ -15,7 +15,7 @@ from cryovae.data.crops import Parts, part_names, pieces_of
 from cryovae.errors import InputError
 from cryovae.io.star.loading import Tomograms
 from cryovae.posterior.posterior_tiles import HELD
-from cryovae.tiling.batching import bytes_of_tile
+from cryovae.posterior.tile_memory import bytes_of_tile
 from cryovae.tomogram import Tomogram
 from cryovae.workflows import memory
 from cryovae.workflows.restore_streamed import shape_of

@@ -1,13 +1,13 @@
-"""What blending takes from an answer's error, against the weights of tiles that overlap by half."""
+"""What blending takes from the error of a mean, against the weights of tiles that overlap by half."""
 
 import pytest
 import torch
 
 from cryovae.calibration.blending import smeared, tile_disagreement, window
-from cryovae.calibration.variance import BINS, COUNT, MISFIT, MODEL, SHELLS, XX, given_blended, hidden_blended
+from cryovae.calibration.variance import BINS, COUNT, MISFIT, MODEL, SHELLS, XX, blended_measured_sums, blended_wedge_sums
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.tiling.grid import PatchGrid
-from tests.calibration.test_heldout import SIDE, Shrinking, _prepared
+from tests.helpers.calibration import SIDE, Shrinking, prepared_white
 
 MIDDLE = slice(3, 18)
 # Of independent tiles, averaged with weights of sin^2, three quarters of the variance are left along an axis; along z, where the
@@ -16,7 +16,7 @@ LEFT = 0.75**2 * (0.75 + 1) / 2
 
 
 class Guessing(Shrinking):
-    """Answers each tile, in each orientation, with noise of its own."""
+    """Predicts each tile, in each orientation, with noise of its own."""
 
     def restore(self, features, noise):
         # A tile is known by what is in it, give or take rounding.
@@ -34,33 +34,35 @@ def test_the_window_is_the_root_of_the_weights_of_tiles():
 
 def test_tiles_that_guess_are_better_for_being_blended(tilts):
     """Four orientations, each with noise of its own, then four tiles to a voxel, and more."""
-    prepared, _, _ = _prepared(tilts)
+    prepared, _, _ = prepared_white(tilts)
     predictor = TilePredictor(Guessing(0.6, 0.0), SIDE, 2, 0, torch.device("cpu"), lambda tiles: None)
-    hidden, measured = tile_disagreement(predictor, prepared, prepared.density, (0, 40, 40))
+    wedge, measured = tile_disagreement(predictor, prepared, prepared.density, (0, 40, 40))
     expected = 0.6**2 / 4 * (1 - LEFT) / float(prepared.noise.table.mean())
     assert float(measured[MIDDLE].mean()) == pytest.approx(expected, rel=0.12)
-    assert float(hidden[MIDDLE].mean()) == pytest.approx(expected, rel=0.2)
+    assert float(wedge[MIDDLE].mean()) == pytest.approx(expected, rel=0.2)
 
 
 def test_tiles_that_agree_gain_nothing(tilts):
-    prepared, _, _ = _prepared(tilts)
+    prepared, _, _ = prepared_white(tilts)
     predictor = TilePredictor(Shrinking(0.0, 1.0), SIDE, 2, 0, torch.device("cpu"), lambda tiles: None)
-    assert all(float(part[MIDDLE].max()) < 1e-3 for part in tile_disagreement(predictor, prepared, prepared.density, (20, 40, 40)))
+    assert all(
+        float(part[MIDDLE].max()) < 1e-3 for part in tile_disagreement(predictor, prepared, prepared.density, (20, 40, 40))
+    )
 
 
-def test_sums_become_those_of_the_blended_answer():
-    """An answer is the truth and an error of its tile alone; blended, less is left of that, in its power and in its misfit."""
+def test_sums_become_those_of_the_blended_mean():
+    """A mean is the truth and an error of its tile; blending leaves less of that error, in power and in misfit."""
     bins, truth, error, noise = 1000.0, 4.0, 2.0, 1.0
     less = torch.full((SHELLS,), 1.5, dtype=torch.float64)
     sums = torch.zeros(6, SHELLS, dtype=torch.float64)
     sums[BINS], sums[MODEL], sums[MISFIT] = bins, bins * (truth + error), bins * (error + noise)
-    found = hidden_blended(sums, less)
-    assert torch.allclose(found[MODEL], sums[MODEL] - 1.5 * bins)
-    assert torch.allclose(found[MISFIT], sums[MISFIT] - 1.5 * bins)
-    given = torch.zeros(8, SHELLS, dtype=torch.float64)
-    given[COUNT], given[0], given[3], given[XX] = bins, bins * 5, bins * 3, bins * 4
-    # |a - x|^2 is 5 - 6 + 4 a bin; of that no more than MOST_BLAMED is taken.
-    assert torch.allclose(given_blended(given, less)[XX], given[XX] - 1.5 * bins)
+    blended = blended_wedge_sums(sums, less)
+    assert torch.allclose(blended[MODEL], sums[MODEL] - 1.5 * bins)
+    assert torch.allclose(blended[MISFIT], sums[MISFIT] - 1.5 * bins)
+    measured = torch.zeros(8, SHELLS, dtype=torch.float64)
+    measured[COUNT], measured[0], measured[3], measured[XX] = bins, bins * 5, bins * 3, bins * 4
+    # |a - x|^2 is 5 - 6 + 4 a bin; of that no more than MAX_REMOVED_SHARE is taken.
+    assert torch.allclose(blended_measured_sums(measured, less)[XX], measured[XX] - 1.5 * bins)
 
 
 def test_noise_seen_through_a_window_keeps_its_power():

@@ -5,16 +5,16 @@ import torch
 from cryovae import fourier
 from cryovae.calibration.blending import window
 from cryovae.calibration.second_wedge import second_wedge
-from cryovae.calibration.variance import BINS, CROSS, MISFIT, MODEL, MOST_BLAMED, SHELLS, one_wedge
+from cryovae.calibration.variance import BINS, CROSS, MAX_REMOVED_SHARE, MISFIT, MODEL, SHELLS, one_wedge_factor
 from cryovae.data.prepare import held_out_rotations
-from tests.calibration.test_heldout import NOISE, SIDE, SIGNAL, Shrinking, _prepared
+from tests.helpers.calibration import NOISE, SIDE, SIGNAL, Shrinking, prepared_white
 
 MIDDLE = slice(4, 16)
 
 
 def _extra(model, tilts):
-    """In units of the specimen's power, which the wedge of the model's answers is taken to have as well."""
-    prepared, _, _ = _prepared(tilts)
+    """In units of the specimen's power, which the wedge of the model's means is taken to have as well."""
+    prepared, _, _ = prepared_white(tilts)
     power = torch.full((SHELLS,), SIGNAL / NOISE, dtype=torch.float64)
     return second_wedge(model, prepared, prepared.held_out[:1], SIDE, window(SIDE), power, False, torch.device("cpu")) / power
 
@@ -25,9 +25,9 @@ def test_a_copy_loses_nothing_by_a_second_wedge(tilts):
     assert float(_extra(Shrinking(0.0, 0.0), tilts)[MIDDLE].max()) < 0.01
 
 
-def test_what_is_taken_from_the_other_wedge_is_lost_with_it(tilts):
-    """A model that fills the wedge along z with what was measured along x; some turns bring the other wedge there."""
-    prepared, _, _ = _prepared(tilts)
+def test_what_comes_from_the_other_wedge_is_lost_with_it(tilts):
+    """A model that fills the wedge along z with what was measured along x; some rotations bring the other wedge there."""
+    prepared, _, _ = prepared_white(tilts)
     tables = prepared.orientations
 
     class Mirroring(Shrinking):
@@ -37,20 +37,20 @@ def test_what_is_taken_from_the_other_wedge_is_lost_with_it(tilts):
     along = [abs(float(tables.rotations[rotation].matrix[2, 0])) > 0.5 for rotation in held_out_rotations(tables)]
     share = sum(along) / len(along)
     assert 0 < share < 1
-    # In those turns all of it is lost; the mirrored noise is there with one wedge missing as with two.
-    found = float(_extra(Mirroring(1.0, 0.0), tilts)[MIDDLE].mean())
-    assert 0.5 * share < found < 1.5 * share * (SIGNAL + NOISE) / SIGNAL
+    # In those rotations all of it is lost; the mirrored noise is there with one wedge missing as with two.
+    lost = float(_extra(Mirroring(1.0, 0.0), tilts)[MIDDLE].mean())
+    assert 0.5 * share < lost < 1.5 * share * (SIGNAL + NOISE) / SIGNAL
 
 
-def test_the_spread_is_lowered_by_the_share_of_the_error_that_the_second_wedge_made():
+def test_the_scale_is_lowered_by_the_share_of_the_second_wedge():
     bins, error = 4000.0, 3.0
     sums = torch.zeros(6, SHELLS, dtype=torch.float64)
     sums[BINS], sums[MISFIT] = bins, bins * (1 + error)
     sums[CROSS] = sums[MODEL] = bins
     full = torch.ones(SHELLS)
     one = torch.ones(SHELLS, dtype=torch.float64)
-    assert torch.allclose(one_wedge(sums, full, 0 * one), full)
-    assert torch.allclose(one_wedge(sums, full, one), full - 1 / error)
-    assert torch.allclose(one_wedge(sums, full, 100 * one), full - MOST_BLAMED)
+    assert torch.allclose(one_wedge_factor(sums, full, 0 * one), full)
+    assert torch.allclose(one_wedge_factor(sums, full, one), full - 1 / error)
+    assert torch.allclose(one_wedge_factor(sums, full, 100 * one), full - MAX_REMOVED_SHARE)
     sums[MISFIT] = bins * (1 + 1e-3)
-    assert torch.equal(one_wedge(sums, full, one), full)
+    assert torch.equal(one_wedge_factor(sums, full, one), full)

@@ -50,9 +50,9 @@ def test_without_a_budget_a_share_of_what_is_free_is_taken():
 
 
 @pytest.mark.slow
-def test_a_tomogram_that_does_not_fit_is_restored_by_parts_to_the_same(small_files, model, monkeypatch, tmp_path):
-    given = ["restore", "--half1", small_files["half1"], "--half2", small_files["half2"], *RANGE, "--model", model]
-    given += [
+def test_a_tomogram_that_does_not_fit_is_streamed_to_the_same(small_files, model, monkeypatch, tmp_path):
+    arguments = ["restore", "--half1", small_files["half1"], "--half2", small_files["half2"], *RANGE, "--model", model]
+    arguments += [
         "--samples",
         "2",
         "--set",
@@ -65,18 +65,18 @@ def test_a_tomogram_that_does_not_fit_is_restored_by_parts_to_the_same(small_fil
         "cpu",
         "--unrotated",
     ]
-    assert cryovae(*given, "-o", tmp_path / "whole", "--memory", "8GB").returncode == 0
-    assert not (tmp_path / "whole" / "restoring").exists()
+    assert cryovae(*arguments, "-o", tmp_path / "memory", "--memory", "8GB").returncode == 0
+    assert not (tmp_path / "memory" / "restoring").exists()
     monkeypatch.setattr(memory, "PROGRAM", 100e9)
-    monkeypatch.setattr("cryovae.workflows.restore_streamed.room_within", lambda *_: (3e5, 2))
-    monkeypatch.setattr("cryovae.workflows.restore_streamed.region_within", _middle)
+    monkeypatch.setattr("cryovae.workflows.streaming.room_within", lambda *_: (3e5, 2))
+    monkeypatch.setattr("cryovae.workflows.restore.region_within", _middle)
     parts = tmp_path / "parts"
-    assert cryovae(*given, "-o", parts, "--memory", "8GB").returncode == 0
+    assert cryovae(*arguments, "-o", parts, "--memory", "8GB").returncode == 0
     with mrcfile.open(small_files["half1"]) as mrc:
         scale = float(mrc.data.std())
     for kind in ("mean", "std"):
         name = f"ts_01_{kind}.mrc"
-        with mrcfile.open(tmp_path / "whole" / name) as one, mrcfile.open(parts / name) as two:
+        with mrcfile.open(tmp_path / "memory" / name) as one, mrcfile.open(parts / name) as two:
             assert np.abs(one.data - two.data).max() < 1e-5 * scale, kind
             assert one.get_labels() == two.get_labels()
             assert one.voxel_size == two.voxel_size
@@ -87,25 +87,25 @@ def test_a_tomogram_that_does_not_fit_is_restored_by_parts_to_the_same(small_fil
 
 
 @pytest.mark.slow
-def test_a_tomogram_that_does_not_fit_is_trained_on_by_a_part_and_restored_by_parts(small_files, monkeypatch, tmp_path):
+def test_a_tomogram_that_does_not_fit_is_trained_on_in_part(small_files, monkeypatch, tmp_path):
     (tmp_path / "small.toml").write_text(
         "[ladder]\nwidths = [4, 6]\nlatents = [2, 3]\nblocks = 1\n[training]\npatch = 16\nbatch = 1\nsteps = 4\n"
     )
-    given = [*RANGE, "--config", tmp_path / "small.toml", "--memory", "1.5GB", "--threads", "1", "--device", "cpu"]
+    arguments = [*RANGE, "--config", tmp_path / "small.toml", "--memory", "1.5GB", "--threads", "1", "--device", "cpu"]
     halves = ["--half1", small_files["half1"], "--half2", small_files["half2"]]
     plain = ["--samples", "2", "--set", "restoration.calibrate=false"]
     monkeypatch.setattr(memory, "IN_MEMORY_HALVES", 10**7)
     monkeypatch.setattr("cryovae.workflows.train_crops.IN_TRAINING", 10**4)
     monkeypatch.setattr("cryovae.workflows.train_crops.LEAST", 1)
     out = tmp_path / "r"
-    done = cryovae("restore", *halves, *given, *plain, "-o", out)
+    done = cryovae("restore", *halves, *arguments, *plain, "-o", out)
     assert done.returncode == 0, done.stderr
     said = (out / "run.log").read_text()
     assert "larger than memory, trained on the" in said
-    assert "restored by parts" in said
-    with mrcfile.open(small_files["half1"]) as whole, mrcfile.open(out / "ts_01_mean.mrc") as mean:
-        assert mean.data.shape == whole.data.shape
-    several = cryovae("train", small_files["full"], *given, "-o", tmp_path / "m")
+    assert "GB with all it needs: streamed" in said
+    with mrcfile.open(small_files["half1"]) as source, mrcfile.open(out / "ts_01_mean.mrc") as mean:
+        assert mean.data.shape == source.data.shape
+    several = cryovae("train", small_files["full"], *arguments, "-o", tmp_path / "m")
     assert several.returncode == 0, several.stderr
     assert "larger than memory, trained on the" in (tmp_path / "m" / "run.log").read_text()
 
@@ -116,24 +116,24 @@ def _middle(shape, budget):
     return box_about([n // 2 for n in shape], 20, shape)
 
 
-def test_what_cannot_be_done_by_parts_is_refused_in_one_line(small_files, model, tmp_path):
-    given = ["restore", small_files["full"], *RANGE, "-o", tmp_path / "r", "--threads", "1", "--device", "cpu"]
-    refused(cryovae(*given, "--memory", "300"), "--memory 300 found", "4GB")
-    refused(cryovae(*given, "--memory", "300MB"), "no part worth training on", "--model")
-    refused(cryovae(*given, "--memory", "300MB", "--objective", "isonet2"), "takes all of it at once")
-    refused(cryovae(*given, "--memory", "300MB", "--model", model), "expected at least")
-    refused(cryovae(*given, "--memory", "300MB", "--model", model, "--format", "zarr"), "only MRC")
-    refused(cryovae(*given, "--memory", "300MB", "--model", model, "--refine", "5"), "searched for by parts")
+def test_what_cannot_be_streamed_is_refused_in_one_line(small_files, model, tmp_path):
+    arguments = ["restore", small_files["full"], *RANGE, "-o", tmp_path / "r", "--threads", "1", "--device", "cpu"]
+    refused(cryovae(*arguments, "--memory", "300"), "--memory 300 found", "4GB")
+    refused(cryovae(*arguments, "--memory", "300MB"), "no part worth training on", "--model")
+    refused(cryovae(*arguments, "--memory", "300MB", "--objective", "isonet2"), "takes all of it at once")
+    refused(cryovae(*arguments, "--memory", "300MB", "--model", model), "expected at least")
+    refused(cryovae(*arguments, "--memory", "300MB", "--model", model, "--format", "zarr"), "only MRC")
+    refused(cryovae(*arguments, "--memory", "300MB", "--model", model, "--refine", "5"), "a search cannot be streamed")
     packed = tmp_path / "packed.mrc.gz"
     import gzip
 
     packed.write_bytes(gzip.compress(small_files["full"].read_bytes()))
-    refused(cryovae("restore", packed, *given[2:], "--memory", "300MB", "--model", model), "compressed")
+    refused(cryovae("restore", packed, *arguments[2:], "--memory", "300MB", "--model", model), "compressed")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_tomogram_of_many_times_its_budget_is_restored_within_it(tmp_path):
+def test_a_tomogram_of_many_times_its_budget_is_restored(tmp_path):
     """96 x 224 x 224 voxels, 19 MB, which in memory take 1.1 GB: peak of the process under 800 MB and a tenth."""
     from cryovae.io.mrc.header import read_header
 

@@ -1,0 +1,19 @@
+"""Memory that tiles need while a ladder draws samples of them."""
+
+from __future__ import annotations
+
+from cryovae.models.ladder import LadderConfig
+
+# Floats for each voxel of a tile while a pair of samples is drawn: for each channel of the finest level, and for noise and
+# spectra. Measured on a CPU for widths 2, 4 and 16: 151, 198 and 310 to 450 in all.
+FLOATS_PER_CHANNEL, FLOATS_BESIDE = 18, 120
+
+
+def bytes_of_tile(config: LadderConfig, side: int) -> int:
+    """Memory in bytes that a tile of ``side`` voxels needs while a pair of samples is drawn from a ladder."""
+    return 4 * (FLOATS_PER_CHANNEL * config.widths[0] + FLOATS_BESIDE) * side**3
+
+
+def fitting(config: LadderConfig, side: int, most: int, free: float) -> int:
+    """Tiles at once, 1 to ``most``, for which ``free`` bytes are enough."""
+    return int(max(1, min(most, free // bytes_of_tile(config, side))))

@@ -1,0 +1,192 @@
+"""Volumes of a restoration in files of one folder, for tomograms that are larger than memory; broken off, it goes on from there.
+
+    F = F_z F_yx          planes (y, x) slab by slab, then columns along z, some rows y of all planes at a time
+
+This is the transform of the whole volume, not of blocks: it differs from the one in memory by rounding alone. A journal holds the
+results of finished steps and the layers of tiles that are on the disk.
+"""
+
+# The docstrings of the methods of a storage are those of Storage.
+# ruff: noqa: D102
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.data.measurement import Orientations
+from cryovae.data.prepare import PreparedTomogram, patches_inside
+from cryovae.data.validation_split import held_out_patches
+from cryovae.io.journal import Journal
+from cryovae.io.stored import Stored, released
+from cryovae.physics.noise import NoiseSpectrum
+from cryovae.physics.rotation import symmetry_rotations
+from cryovae.posterior.codes import fast_convolutions
+from cryovae.posterior.tiles import TilePredictor
+from cryovae.restoration.moments import SampleMoments
+from cryovae.restoration.standardise_slabs import standardise, with_transfer
+from cryovae.restoration.storage import Slabs, Storage, Weights
+from cryovae.tiling.grid import Position
+from cryovae.tiling.streaming import Layers, Work
+from cryovae.tomogram import TiltGeometry, Tomogram
+
+Result = TypeVar("Result")
+# Bytes for each bin of the rows at hand, frequencies, masks and filters included, and for each voxel of a slab.
+BYTES_PER_BIN, BYTES_PER_VOXEL = 260, 48
+
+
+class FileStorage(Storage):
+    """Volumes in files.
+
+    Args:
+        folder: for all files, about ``volumes_on_disk`` times the tomogram in 32 bits.
+        shape: of the volumes (z, y, x).
+        journal: of this restoration.
+        memory: bytes for a slab, or for some rows of the spectra.
+    """
+
+    device, sum_dtype, is_shared = torch.device("cpu"), torch.float64, False
+
+    def __init__(self, folder: Path, shape: tuple[int, int, int], journal: Journal, memory: float) -> None:
+        self.folder, self.shape, self.journal = folder, shape, journal
+        nz, ny, nx = shape
+        memory = float(journal.once("memory", lambda: memory))
+        planes = int(min(max(memory // (BYTES_PER_VOXEL * ny * nx), 1), nz))
+        rows = int(min(max(memory // (BYTES_PER_BIN * nz * (nx // 2 + 1)), 1), ny))
+        self.slabs = [slice(start, min(start + planes, nz)) for start in range(0, nz, planes)]
+        self.rows = [slice(start, min(start + rows, ny)) for start in range(0, ny, rows)]
+
+    def prepare(self, tomogram: Tomogram, patch: int, seed: int) -> PreparedTomogram:
+        record = self.once("standardised", standardise, self, tomogram, seed)
+        tilts = with_transfer(tomogram)
+        noise = NoiseSpectrum(torch.tensor(record["noise"]), record["method"], tilts.transfer)
+        density = cast(Tensor, self.volume("data"))
+        inside = None if tomogram.mask is None else patches_inside(tomogram.mask, patch)
+        places, orientations = held_out_patches(density, patch, inside), Orientations(tilts, noise, patch)
+        mean, scale = record["mean"], record["scale"]
+        return PreparedTomogram(tomogram.name, tilts, density, density, mean, scale, noise, orientations, places)
+
+    def volume(self, name: str) -> Stored:
+        return self._open(f"{name}.f32", self.shape, np.float32)
+
+    def read(self, name: str) -> Iterator[Tensor]:
+        return self.read_array(self.volume(name))
+
+    def read_array(self, volume: Any) -> Iterator[Tensor]:
+        """The slabs of an array or a file, float32; a mapped array is let go of as it is read."""
+        for slab in self.slabs:
+            yield torch.from_numpy(np.array(volume[slab, :, :], dtype=np.float32))
+            released(volume)
+
+    def put(self, name: str, slab: slice, values: Tensor) -> None:
+        self.volume(name).write(values.numpy(), slab.start)
+
+    def discard(self, *names: str) -> None:
+        for name in names:
+            (self.folder / f"{name}.f32").unlink(missing_ok=True)
+
+    def spectra(self, *volumes: Slabs) -> Iterator[tuple[slice, list[Tensor]]]:
+        return self._columns(self._planes(volumes))
+
+    def filtered(self, volumes: Sequence[Slabs], weights: Weights) -> Iterator[list[Tensor]]:
+        spectra = self._planes(volumes)
+        for rows, values in self._columns(spectra):
+            for spectrum, value, weight in zip(spectra, values, weights(rows), strict=True):
+                weighted = value if weight is None else value * weight
+                spectrum.write(fourier.along_z_inverse(weighted).numpy(), 0, rows.start)
+        for slab in self.slabs:
+            yield [fourier.planes_inverse(torch.from_numpy(spectrum[slab]), self.shape) for spectrum in spectra]
+
+    def predict(self, predictor: TilePredictor, source: str, target: str, tilts: TiltGeometry, orientations: int) -> None:
+        rotations = symmetry_rotations(tilts)[:orientations]
+
+        def mean(tiles: Tensor, positions: Sequence[Position]) -> Tensor:
+            return predictor.predict_tiles(tiles, tilts, rotations).mean(0, keepdim=True)
+
+        self._tiles(f"mean of {source}", predictor, source, [target], mean, len(rotations))
+
+    def sample(self, predictor: TilePredictor, tilts: TiltGeometry, pair: int) -> None:
+        def drawn(tiles: Tensor, positions: Sequence[Position]) -> Tensor:
+            return predictor.sample_tiles(tiles, positions, tilts, pair)
+
+        self._tiles(f"samples of pair {pair}", predictor, "data", ["plus", "minus"], drawn, 1)
+
+    def moments(self, slab: slice) -> SampleMoments:
+        path = self._moments_of(slab)
+        if not path.exists():
+            return SampleMoments.empty((slab.stop - slab.start, *self.shape[1:]))
+        with np.load(path) as sums:
+            total, within, between = (torch.from_numpy(sums[name]) for name in ("total", "within", "between"))
+            return SampleMoments(total, within, between, int(sums["pairs"]))
+
+    def keep_moments(self, slab: slice, moments: SampleMoments) -> None:
+        path = self._moments_of(slab)
+        beside = path.with_suffix(".part.npz")
+        tables = {name: getattr(moments, name).numpy() for name in ("total", "within", "between")}
+        np.savez(beside, pairs=moments.pairs, **tables)
+        beside.replace(path)
+
+    def once(self, name: str, step: Callable[..., Result], *arguments: Any) -> Result:
+        return cast(Result, self.journal.once(name, lambda: step(*arguments)))
+
+    def tiles_done(self) -> int:
+        return int(self.journal.values.get("tiles", 0))
+
+    def _open(self, name: str, shape: tuple[int, ...], kind: type) -> Stored:
+        """A file of the right size, as it is if it exists."""
+        path = self.folder / name
+        size = int(np.prod(shape)) * np.dtype(kind).itemsize
+        return Stored(path, shape, kind, fresh=not path.exists() or path.stat().st_size != size)
+
+    def _moments_of(self, slab: slice) -> Path:
+        return self.folder / f"sums_{slab.start:05d}.npz"
+
+    def _planes(self, volumes: Sequence[Slabs]) -> list[Stored]:
+        """Spectra along y and x of volumes; their files serve one step, and are used again by the next."""
+        nz, ny, nx = self.shape
+        spectra = []
+        for number, volume in enumerate(volumes):
+            spectrum = self._open(f"spectrum{number}.c64", (nz, ny, nx // 2 + 1), np.complex64)
+            for slab, part in zip(self.slabs, volume, strict=True):
+                spectrum.write(fourier.planes(part).numpy(), slab.start)
+            spectra.append(spectrum)
+        return spectra
+
+    def _columns(self, spectra: Sequence[Stored]) -> Iterator[tuple[slice, list[Tensor]]]:
+        for rows in self.rows:
+            yield rows, [fourier.along_z(torch.from_numpy(spectrum[:, rows])) for spectrum in spectra]
+
+    def _tiles(self, name: str, predictor: TilePredictor, source: str, targets: list[str], work: Work, passes: int) -> None:
+        """All tiles of ``source`` into files, layer by layer; passes: through the network, for each tile."""
+        journal = self.journal
+        predictor.batches.size = int(journal.once("batch", lambda: predictor.batches.size))
+        if journal.has(name):
+            return
+        grid, carry = predictor.grid(self.shape), self.folder / "between"
+        files = [self.volume(target) for target in targets]
+        layers = Layers(grid, self.volume(source), files, carry, predictor.batches, predictor.device)
+
+        def single(tiles: Tensor, positions: Sequence[Position]) -> Tensor:
+            # torch takes a slow implementation for a single tile.
+            with fast_convolutions() if len(tiles) == 1 else nullcontext():
+                return work(tiles, positions)
+
+        def done(layer: int, tiles: int) -> None:
+            values = {f"layer of {name}": layer, "tiles": self.tiles_done() + tiles * passes}
+            journal.keep(values | {"batch": predictor.batches.size})
+            predictor.advance(tiles * passes)
+
+        layers.run(single, int(journal.values.get(f"layer of {name}", 0)), done)
+        journal.once(name, lambda: True)
+        layers.clear()
+
+
+def volumes_on_disk(samples_out: int, halves: bool) -> int:
+    """How many times the tomogram in 32 bits all files take at most."""
+    return 15 + 2 * samples_out + (4 if halves else 0)

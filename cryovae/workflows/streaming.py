@@ -1,0 +1,209 @@
+"""Whether a restoration fits into the memory that it may take, and how a streamed one, from files into files, divides it.
+
+Files that a broken-off run leaves for the next lie in the folder ``restoring``, which is removed when all results are written.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cryovae import distributed
+from cryovae.checkpoint import Checkpoint
+from cryovae.config import RunConfig, as_plain
+from cryovae.errors import InputError
+from cryovae.evaluate.region import SMALLEST, Box, box_about
+from cryovae.io.journal import Journal
+from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.posterior.posterior_tiles import HELD
+from cryovae.posterior.tile_memory import FLOATS_PER_CHANNEL, bytes_of_tile, fitting
+from cryovae.posterior.tiles import side_of
+from cryovae.restoration.file_storage import FileStorage, volumes_on_disk
+from cryovae.restoration.restorer import RestoreConfig
+from cryovae.tomogram import Tomogram
+from cryovae.workflows import memory
+from cryovae.workflows.run_folder import RunFolder, log
+
+WORK = "restoring"
+# Calibration: rotations of a patch that are scored at once, and bytes for each voxel of a patch beside the network (measured).
+ROTATIONS_AT_ONCE, CALIBRATION_BYTES = 8, 4000
+# Smallest memory for slabs, below which the disk sets the pace; memory of libraries that draw pictures, bytes each.
+MIN_SLAB_BYTES, PICTURE_BYTES = 1.0e8, 2.5e8
+# Volumes of 32 bits that a report holds, and the largest side of the region that it shows.
+REPORT_VOLUMES, MAX_REPORT_SIDE = 30, 320
+
+
+def calibration_bytes(sizes: LadderConfig, patch: int, config: RestoreConfig, device: torch.device) -> float:
+    """Bytes that the calibration takes in memory; the network counts only on the CPU."""
+    if not config.calibrate:
+        return 0.0
+    network = ROTATIONS_AT_ONCE * 4 * FLOATS_PER_CHANNEL * sizes.widths[0] if device.type == "cpu" else 0
+    return float((network + CALIBRATION_BYTES) * patch**3)
+
+
+def batch_bytes(sizes: LadderConfig, patch: int, batch: int, device: torch.device) -> float:
+    """Bytes that a batch of tiles takes in memory, 0 if they are on a GPU."""
+    return float(batch * bytes_of_tile(sizes, side_of(sizes, patch))) if device.type == "cpu" else 0.0
+
+
+def is_streamed(
+    first: Path,
+    halves: bool,
+    trained: Checkpoint | None,
+    config: RunConfig,
+    device: torch.device,
+    budget: int,
+    asked: bool,
+    suffix: str,
+) -> bool:
+    """Whether a tomogram has to be streamed to keep within ``budget`` bytes.
+
+    Args:
+        first: a file of the tomogram's size.
+        halves: whether it has halves.
+        trained: the model, or None if it is yet to be trained.
+        config: the settings.
+        device: of the model.
+        budget: bytes that may be taken.
+        asked: whether the user gave the budget.
+        suffix: of the results.
+
+    Raises:
+        InputError: if the user gave a budget that cannot be kept, because this cannot be streamed.
+    """
+    # Free memory differs between ranks, and they must go one way.
+    budget = distributed.told(budget)
+    sizes, patch = (config.ladder, config.training.patch) if trained is None else (trained.ladder.config, trained.patch)
+    settings = config.restoration
+    tiles = max(batch_bytes(sizes, patch, settings.batch, device), calibration_bytes(sizes, patch, settings, device))
+    # A search holds all samples at once, and what gradients need.
+    kept, factor = (settings.samples, HELD) if settings.search.any else (settings.samples_out, 1)
+    needed = memory.in_memory(shape_of(first), halves, kept, factor * tiles)
+    if needed <= budget:
+        return False
+    sentence = f"{first} needs about {needed / 1e9:.1f} GB in memory, {budget / 1e9:.1f} GB may be taken"
+    variational = config.objective.variational
+    if (not variational or suffix != ".mrc") and not asked:
+        log.warning("%s", sentence)
+        return False
+    if not variational:
+        raise InputError(f"{sentence}, and {config.objective.name} takes all of it at once: give more, or use the vae")
+    if settings.search.any:
+        raise InputError(f"{sentence}, and a search cannot be streamed: leave out --refine and --sampler, or give more --memory")
+    if suffix != ".mrc":
+        raise InputError(f"{sentence}, and only MRC can be streamed: leave out --format, or give more --memory")
+    return True
+
+
+def open_storage(
+    folder: RunFolder,
+    tomogram: Tomogram,
+    checkpoint: Checkpoint,
+    config: RunConfig,
+    device: torch.device,
+    budget: int,
+    resume: bool,
+) -> tuple[FileStorage, int]:
+    """The files of a streamed restoration, and how many tiles at once ``budget`` bytes allow.
+
+    resume: go on where an earlier run of the same inputs, model and settings ended.
+    """
+    check_disk(folder, tomogram, config)
+    room, batch = room_within(budget, checkpoint, config.restoration, device)
+    journal = _journal(folder, tomogram, checkpoint, config, device, resume)
+    log.info("larger than %.2f GB with all it needs: streamed, %.2f GB at a time", budget / 1e9, room / 1e9)
+    return FileStorage(folder.path(WORK), tomogram.shape, journal, room), batch
+
+
+def check_disk(folder: RunFolder, tomogram: Tomogram, config: RunConfig) -> None:
+    """OSError if the disk has no room for the files of all steps; what an earlier run left there is replaced."""
+    volumes = volumes_on_disk(config.restoration.samples_out, tomogram.halves is not None)
+    needed = 4 * tomogram.density.size * volumes
+    there = sum(file.stat().st_size for file in folder.path(WORK).glob("*")) if folder.path(WORK).is_dir() else 0
+    free = shutil.disk_usage(folder.folder).free + there
+    if free < needed:
+        room = f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed for a tomogram larger than memory"
+        raise OSError(errno.ENOSPC, room, str(folder.folder))
+
+
+def room_within(budget: int, checkpoint: Checkpoint, config: RestoreConfig, device: torch.device) -> tuple[float, int]:
+    """Bytes for slabs and rows, beside the program and the network; and the tiles at once that leave so much."""
+    taken = max(memory.resident(), memory.PROGRAM - PICTURE_BYTES)
+    sizes, patch = checkpoint.ladder.config, checkpoint.patch
+    calibration = calibration_bytes(sizes, patch, config, device)
+    least = taken + max(calibration, batch_bytes(sizes, patch, 1, device)) + MIN_SLAB_BYTES
+    if budget < least:
+        raise InputError(
+            f"--memory {budget / 1e9:.2f}GB found, expected at least {least / 1e9:.2f}GB for this model, "
+            f"{taken / 1e9:.2f} of them for the program: give more, or leave out most of it, --set restoration.calibrate=false"
+        )
+    batch = config.batch
+    if device.type == "cpu":
+        batch = fitting(sizes, side_of(sizes, patch), batch, max(calibration, (budget - taken - MIN_SLAB_BYTES) / 2))
+    return budget - taken - max(calibration, batch_bytes(sizes, patch, batch, device)), batch
+
+
+def region_within(shape: tuple[int, int, int], budget: int) -> Box | None:
+    """The middle of a volume, as large as a report within ``budget`` bytes may be; None if that is too small."""
+    voxels = (budget - memory.PROGRAM) / (4 * REPORT_VOLUMES)
+    for side in range(MAX_REPORT_SIDE, SMALLEST - 1, -8):
+        sizes = [min(side, n) for n in shape]
+        if sizes[0] * sizes[1] * sizes[2] <= voxels:
+            return None if min(sizes) < SMALLEST else box_about([n // 2 for n in shape], side, shape)
+    return None
+
+
+def shape_of(path: Path) -> tuple[int, int, int]:
+    """Sizes of a volume, from its header alone, in no certain order. InputError if it cannot be read."""
+    from cryovae.io.files import read_volume
+    from cryovae.io.mrc.header import read_header
+    from cryovae.io.ome_zarr.reading import is_zarr
+
+    sizes: Any = read_volume(path).density.shape if is_zarr(path) else read_header(path).size
+    return sizes[0], sizes[1], sizes[2]
+
+
+def _journal(
+    folder: RunFolder, tomogram: Tomogram, checkpoint: Checkpoint, config: RunConfig, device: torch.device, resume: bool
+) -> Journal:
+    """The journal of this work; an earlier one is resumed if inputs, model, settings and versions are the same."""
+    inputs = {role: about.get("sha256") for role, about in folder.record.get("inputs", {}).items()}
+    mark = {
+        "storage": 2,
+        "inputs": inputs,
+        "shape": tomogram.shape,
+        "tilts": repr(tomogram.tilts),
+        "optics": repr(tomogram.optics),
+        "unrotated": tomogram.unrotated,
+        "model": _checksum(checkpoint.ladder),
+        "restoration": as_plain(config)["restoration"],
+        "device": device.type,
+        "versions": folder.record.get("versions", {}),
+    }
+    place = folder.path(WORK)
+    journal = Journal(place / "journal.json", mark)
+    if resume and journal.resume():
+        log.info("resumed after %s tiles", journal.values.get("tiles", 0))
+        return journal
+    if resume and place.exists():
+        log.info("what was left in %s is of other inputs, model, settings or another version: begun anew", place)
+    for kind in ("mean", "std", "mean_half1", "mean_half2", *(f"sample_{i}" for i in range(config.restoration.samples_out))):
+        path = folder.result(kind)
+        for left in path.parent.glob(f".{path.name}.*.part{path.suffix}"):
+            left.unlink()
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    return journal
+
+
+def _checksum(ladder: Ladder) -> str:
+    checksum = hashlib.sha256(json.dumps(repr(ladder.config)).encode())
+    for name, values in sorted(ladder.state_dict().items()):
+        checksum.update(name.encode() + values.detach().cpu().contiguous().numpy().tobytes())
+    return checksum.hexdigest()

@@ -1,0 +1,144 @@
+"""A restoration in files is the one in memory, also after a stop; filters and noise in files are those in memory."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cryovae import fourier
+from cryovae.io.journal import Journal
+from cryovae.physics.wedge import volume_mask
+from cryovae.restoration.file_storage import FileStorage
+from cryovae.restoration.restorer import RestoreConfig, Restorer
+from cryovae.restoration.storage import MemoryStorage
+from cryovae.tomogram import Optics
+
+CPU = torch.device("cpu")
+# Bytes for so little that a volume of 24 x 36 x 32 has several slabs, and several rows of its spectrum at a time.
+LITTLE = 4e5
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def _storage(folder, shape, memory, mark=""):
+    journal = Journal(folder / "journal.json", {"mark": mark})
+    journal.resume()
+    return FileStorage(folder, shape, journal, memory)
+
+
+def _restored(ladder, config, folder, tomogram, watch=lambda done, total: None):
+    storage = _storage(folder, tomogram.shape, LITTLE, repr(config))
+    return Restorer(ladder, 16, config, CPU, watch).restore(tomogram, storage)
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {
+        p.name: p.read_bytes() for p in folder.glob("*.f32") if p.stem in ("mean", "std", "sample_0", "mean_half1", "mean_half2")
+    }
+
+
+@pytest.mark.parametrize("kind", ["halves", "raw", "contrast transfer"])
+def test_streamed_agrees_with_memory(small, ladder, tmp_path, kind):
+    """To 1e-5 of the standard deviation of the data, with and without halves, calibration and contrast transfer.
+
+    A single sample to 3e-5: the noise that it gets is the root of a difference, in which rounding counts.
+    """
+    tomogram = small if kind == "halves" else replace(small, halves=None)
+    config = RestoreConfig(samples=4, samples_out=3)
+    if kind == "raw":
+        config = RestoreConfig(samples=2, raw=True, calibrate=False)
+    if kind == "contrast transfer":
+        tomogram, config = replace(tomogram, optics=Optics((30000.0,))), RestoreConfig(samples=2, samples_out=1)
+    one = Restorer(ladder, 16, config)(tomogram)
+    two = _restored(ladder, config, _folder(tmp_path / "parts"), tomogram)
+    pairs = [(one.mean, two.mean), (one.std, two.std), *zip(one.halves or (), two.halves or (), strict=True)]
+    assert len(pairs) == (4 if kind == "halves" else 2)
+    scale = float(tomogram.density.std())
+    for memory, stored in pairs:
+        assert float((memory - torch.from_numpy(stored[:])).abs().max()) < 1e-5 * scale
+    for memory, stored in zip(one.samples, two.samples, strict=True):
+        assert float((memory - torch.from_numpy(stored[:])).abs().max()) < 3e-5 * scale
+    assert two.figures == pytest.approx(one.figures, rel=1e-4)
+    if one.held_out is not None:
+        assert two.held_out["correlation"] == pytest.approx(one.held_out["correlation"], abs=1e-4)
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.slow
+def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(small, ladder, tmp_path, monkeypatch):
+    config = RestoreConfig(samples=4, samples_out=1, calibrate=False)
+    first = _folder(tmp_path / "first")
+    reports = []
+    _restored(ladder, config, first, small, lambda done, total: reports.append((done, total)))
+    expected = _bytes(first)
+    assert len(expected) == 5
+    assert reports[-1][0] == reports[-1][1]
+    again = _folder(tmp_path / "again")
+
+    def stop(done, total):
+        if done == at:
+            raise Stopped
+
+    passes = sorted({done for done, _ in reports if done})
+    # In the middle of the mean and of a pair, then between two slabs of the sums, then in the middle of each half.
+    for at in (passes[0], passes[2], passes[len(passes) // 2 + 1], passes[-2]):
+        with pytest.raises(Stopped):
+            _restored(ladder, config, again, small, stop)
+        if at == passes[2]:
+            _stop_in_the_sums(monkeypatch, ladder, config, again, small)
+    _restored(ladder, config, again, small)
+    assert _bytes(again) == expected
+
+
+def _stop_in_the_sums(monkeypatch, ladder, config, folder, tomogram):
+    keep, count = FileStorage.keep_moments, []
+
+    def keeping(self, slab, moments):
+        keep(self, slab, moments)
+        count.append(moments.pairs)
+        if count.count(2) == 2:
+            raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FileStorage, "keep_moments", keeping)
+        with pytest.raises(Stopped):
+            _restored(ladder, config, folder, tomogram)
+
+
+@pytest.mark.parametrize(("shape", "memory"), [((12, 9, 14), 1), ((7, 16, 11), 20_000), ((10, 8, 6), 1e9)])
+def test_a_filter_over_files_is_the_one_in_memory(tmp_path, tilts, shape, memory):
+    density = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    storage = _storage(tmp_path, shape, memory)
+    weight = volume_mask(shape, tilts) * (1 + fourier.frequencies(shape)[1])
+    parts = storage.filtered([storage.read_array(density.numpy())], lambda rows: [weight[:, rows]])
+    storage.write("filtered", (part for (part,) in parts))
+    assert np.abs(storage.volume("filtered")[:] - fourier.filtered(density, weight).numpy()).max() < 2e-6
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 11), (4, 16, 16), (9, 6, 5)])
+def test_white_noise_by_slabs_is_that_in_memory_number_by_number(tmp_path, shape):
+    parts = list(_storage(tmp_path, shape, 3 * 48 * shape[1] * shape[2]).white(torch.Generator().manual_seed(4)))
+    assert len(parts) > 1
+    expected = torch.randn(shape, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(torch.cat(parts), expected)
+    (one,) = MemoryStorage(shape, CPU).white(torch.Generator().manual_seed(4))
+    assert torch.equal(one, expected)
+
+
+def test_a_finished_step_is_not_run_again(tmp_path):
+    assert _storage(tmp_path, (4, 4, 4), 1e9).once("step", lambda: 1) == 1
+    assert _storage(tmp_path, (4, 4, 4), 1e9).once("step", lambda: 2) == 1
+
+
+def test_the_model_keeps_its_own_precision(small, ladder):
+    ladder.mixed = True
+    Restorer(ladder, 16, RestoreConfig(samples=2, precision="float32", halves=False, calibrate=False))(small)
+    assert ladder.mixed
