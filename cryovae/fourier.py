@@ -81,6 +81,29 @@ def below_nyquist(shape: Sequence[int], device: torch.device | None = None) -> T
     return (k < 0.5 - 1e-6).all(0).float()
 
 
+def shell_sums(values: Tensor, shell: Tensor, shells: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Sums of values over the bins of each shell.
+
+    Args:
+        values: (rows, ...), one row for each quantity.
+        shell: (...) or broadcastable to it, integer, 0 to ``shells`` - 1: the shell of each bin.
+        shells: number of shells.
+        dtype: of the sums.
+
+    Returns:
+        (rows, shells), on the device of ``values``.
+    """
+    return add_shell_sums(torch.zeros(len(values), shells, dtype=dtype, device=values.device), values, shell)
+
+
+def add_shell_sums(sums: Tensor, values: Tensor, shell: Tensor) -> Tensor:
+    """Add the sums of ``values`` by shell to ``sums`` (rows, shells), in place, for spectra that arrive in parts."""
+    index = shell.expand(values.shape[1:]).flatten()
+    for row, terms in zip(sums, values, strict=True):
+        row.index_add_(0, index, terms.flatten().to(sums.dtype))
+    return sums
+
+
 def centred(table: Tensor, shape: Sequence[int]) -> Tensor:
     """A table over the half spectrum of densities of ``shape``, the same at k and -k, to the whole spectrum (z, y, x) with zero
     frequency in the middle.

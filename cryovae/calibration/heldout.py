@@ -250,8 +250,7 @@ def _hidden(ladder: Ladder, m: Measurement, tilts: TiltGeometry, pairs: int, gen
 def _by_depth(terms: Tensor, shell: Tensor, given: Tensor) -> Tensor:
     """Sums (rows, SHELLS, DEPTHS) of terms (rows, batch, z, y, x // 2 + 1) over bins, by shell and by depth in the wedge."""
     layer = depth(given).clamp(max=DEPTHS - 1).long()
-    index = (shell * DEPTHS + layer).expand(terms.shape[1:]).flatten()
-    sums = torch.zeros(len(terms), (SHELLS + 1) * DEPTHS, dtype=torch.float64).index_add_(1, index, terms.double().flatten(1))
+    sums = fourier.shell_sums(terms, shell * DEPTHS + layer, (SHELLS + 1) * DEPTHS)
     return sums.unflatten(1, (SHELLS + 1, DEPTHS))[:, :SHELLS]
 
 

@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cryovae import fourier
 from cryovae.physics.noise import NoiseSpectrum
 
 SHELLS = 20
@@ -91,10 +92,7 @@ def by_shell(values: Tensor, shell: Tensor) -> Tensor:
     """Sum (rows, ..., z, y, x // 2 + 1) over the bins of each shell, dropping those beyond the last: (rows, SHELLS) float64, on
     the CPU.
     """
-    flat = values.double().flatten(1)
-    index = shell.expand(values.shape[1:]).flatten()
-    sums = torch.zeros(len(values), SHELLS + 1, dtype=torch.float64, device=values.device)
-    return sums.index_add_(1, index, flat)[:, :SHELLS].cpu()
+    return fourier.shell_sums(values, shell, SHELLS + 1)[:, :SHELLS].cpu()
 
 
 def at_noise(share: Tensor, noise: Tensor) -> Tensor:

@@ -95,8 +95,7 @@ def _summed(values: Tensor, index: Tensor, size: int) -> Tensor:
     """Sums (size,) of values over the bins of an index of their shape, float32."""
     # A GPU sums in any order; of sums in double precision single precision shows nothing of it.
     kind = torch.float32 if values.device.type == "cpu" else torch.float64
-    sums = torch.zeros(size, dtype=kind, device=values.device)
-    return sums.index_add_(0, index.flatten(), values.flatten().to(kind)).float()
+    return fourier.shell_sums(values[None], index, size, kind)[0].float()
 
 
 def _bin_of(frequency: Tensor) -> Tensor:
@@ -124,10 +123,10 @@ class Tabulation:
 
     def add(self, frequency: Tensor, weight: Tensor, *powers: Tensor) -> None:
         """Take in bins (...) at frequencies (3, ...)."""
-        index = _bin_of(frequency).flatten()
-        self.count.index_add_(0, index, weight.flatten().double())
+        index = _bin_of(frequency)
+        fourier.add_shell_sums(self.count[None], weight.expand(index.shape)[None], index)
         for total, power in zip(self.total, powers, strict=True):
-            total.index_add_(0, index, (power * weight).flatten().double())
+            fourier.add_shell_sums(total[None], (power * weight)[None], index)
 
     def tables(self) -> list[Tensor]:
         """A table (shells, angles, angles) for each power."""

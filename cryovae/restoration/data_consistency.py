@@ -135,8 +135,7 @@ class SpectrumStatsSums:
         self._all.add(bins.frequency, bins.multiplicity.expand_as(bins.noise), power)
         self._unseen += unseen_sums(bins, power)
         if self.uneven:
-            shell = fine_shell(bins.radius).flatten()
-            self._levels.index_add_(1, shell, torch.stack((bins.noise * bins.mask, bins.mask)).flatten(1).double())
+            fourier.add_shell_sums(self._levels, torch.stack((bins.noise * bins.mask, bins.mask)), fine_shell(bins.radius))
 
     def fitted(self) -> SpectrumStats:
         """What all parts together say."""

@@ -255,6 +255,6 @@ def weight_of_data(answers: tuple[Tensor, Tensor], halves: tuple[Tensor, Tensor]
         miss = fourier.transform(halves[own] - answers[own])
         across = fourier.transform(halves[other] - answers[own])
         terms = torch.stack(((across * miss.conj()).real, miss.abs().square())) * inside
-        sums.index_add_(1, shell.flatten(), terms.double().flatten(1))
+        fourier.add_shell_sums(sums, terms, shell)
     v = (sums[0] / sums[1].clamp_min(1e-30)).clamp(0, 1).float()
     return mask * (2 * v / (1 + v))[shell]
