@@ -15,7 +15,7 @@ from cryovae.config import RunConfig, as_plain, override, preset, read_config, s
 from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.io.star.loading import checked_sizes
-from cryovae.io.star.tomograms import Entry, TomogramTable, found, read_tomograms
+from cryovae.io.star.tomograms import Entry, TomogramTable, named_file, read_tomograms
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.run_folder import checksum, read_record, unchanged
 from cryovae.workflows.table import MODEL_FOLDER, row_state
@@ -97,7 +97,7 @@ class Opened:
     def truth(self, entry: Entry) -> Path | None:
         """What a simulated tomogram is scored against: the table's column crvTruth."""
         named = self.table.rows.text(TRUTH, entry.row - 1)
-        return None if named is None else found(self.table.path, named)
+        return None if named is None else named_file(self.table.path, named)
 
     def mask(self, entry: Entry) -> Path:
         """Where a mask that is made lies."""

@@ -53,7 +53,7 @@ from cryovae.data.validation_split import held_out_patches, informative_patches,
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.validation import own_wedge_filled, validation_scores
 from cryovae.physics.depth import depth
-from cryovae.physics.noise import NoiseSpectrum, tabulated
+from cryovae.physics.noise import SpectralTable, tabulated
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.physics.wedge import volume_mask
 from cryovae.posterior.tiles import TilePredictor
@@ -126,7 +126,7 @@ def calibrate(
     noisier = given_blended(torch.stack([sums for _, sums, _ in given]).sum(0), seen)
     weight, error = fit_given(sums)
     error = error * gained(sums, noisier)
-    copied = NoiseSpectrum(torch.stack([own.table for _, _, own in given]).mean(0).clamp(0, 2), "copied")
+    copied = SpectralTable(torch.stack([own.table for _, _, own in given]).mean(0).clamp(0, 2))
     figures: dict[str, object] = {}
     hidden, reference, amplitude = torch.ones(SHELLS), torch.zeros(SHELLS), torch.ones(SHELLS)
     slope, core = 0.0, torch.zeros(SHELLS)
@@ -272,7 +272,7 @@ def _given(
     pairs: int,
     generator: torch.Generator,
     device: torch.device,
-) -> tuple[Tensor, Tensor, NoiseSpectrum]:
+) -> tuple[Tensor, Tensor, SpectralTable]:
     """Sums over the shells of one patch; the same with as much noise again in what is given; and by how much the answer moves
     with the noise of what was given.
     """
@@ -294,7 +294,7 @@ def _given(
         products = [a * a.conj(), a * b.conj(), b * b.conj(), a * x.conj(), b * x.conj(), x * x.conj()]
         terms = torch.stack([*(weight * p.real for p in products), weight * variance, weight * noise])
         found.append((by_shell(terms, shell), ((a - b) * x.conj()).real / noise))
-    copied = tabulated(found[0][1], weight * noise, fourier.frequencies(first.shape), "copied")
+    copied = tabulated(found[0][1], weight * noise, fourier.frequencies(first.shape))
     return found[0][0], found[1][0], copied
 
 

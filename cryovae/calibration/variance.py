@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.physics.noise import NoiseSpectrum
+from cryovae.physics.noise import SpectralTable
 
 SHELLS = 20
 WIDTH = 0.5 / SHELLS
@@ -66,7 +66,7 @@ class VarianceCalibration:
     middle: Tensor
     weight: Tensor
     error: Tensor
-    copied: NoiseSpectrum
+    copied: SpectralTable
 
     @staticmethod
     def frequency() -> Tensor:

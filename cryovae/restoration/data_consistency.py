@@ -25,8 +25,8 @@ from cryovae.calibration.variance import VarianceCalibration, at_noise, by_shell
 from cryovae.data.prepare import PreparedTomogram
 from cryovae.physics.depth import depth_at, depth_table
 from cryovae.physics.noise import (
-    SHELLS,
-    NoiseSpectrum,
+    TABLE_SHELLS,
+    SpectralTable,
     Tabulation,
     amplitude_table,
     fine_shell,
@@ -110,8 +110,8 @@ class SpectrumStats:
     wedge by shell, 0 where there is none; and the mean of sigma^2 in measured bins by fine shell, where it varies within shells.
     """
 
-    amplitude: NoiseSpectrum
-    spread: NoiseSpectrum
+    amplitude: SpectralTable
+    spread: SpectralTable
     unseen: Tensor
     level: Tensor | None = None
 
@@ -123,7 +123,7 @@ class SpectrumStatsSums:
         self.calibrated, self.uneven = calibrated, uneven
         self._measured, self._all = Tabulation(3), Tabulation(1)
         self._unseen = torch.zeros(2, len(VarianceCalibration.frequency()), dtype=torch.float64)
-        self._levels = torch.zeros(2, 2 * SHELLS + 1, dtype=torch.float64)
+        self._levels = torch.zeros(2, 2 * TABLE_SHELLS + 1, dtype=torch.float64)
 
     def add(self, bins: FourierBins, raw: Tensor, data: Tensor, deviation: Tensor, known: VarianceCalibration | None) -> None:
         """Take in some bins of the spectra of the raw answer, the data, and half the difference of a pair, (z, y, x) each."""
@@ -142,7 +142,7 @@ class SpectrumStatsSums:
         cross, power, signal = self._measured.tables()
         amplitude = fitted_amplitude(cross, power, signal if self.calibrated else None)
         level = (self._levels[0] / self._levels[1].clamp_min(1e-9)).clamp_min(1e-12).float() if self.uneven else None
-        return SpectrumStats(amplitude, NoiseSpectrum(self._all.tables()[0], "spread"), mean_of(self._unseen), level)
+        return SpectrumStats(amplitude, SpectralTable(self._all.tables()[0]), mean_of(self._unseen), level)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cryovae.calibration.variance import VarianceCalibration
-from cryovae.physics.noise import NoiseSpectrum
+from cryovae.physics.noise import SpectralTable
 from cryovae.restoration.data_consistency import SpectrumStats
 
 TABLES = ("hidden", "reference", "amplitude", "middle", "weight", "error")
@@ -22,7 +22,7 @@ def spread_record(spread: VarianceCalibration) -> dict[str, Any]:
 def recorded_spread(record: dict[str, Any]) -> VarianceCalibration:
     """The spread that ``spread_record`` was made from."""
     tables = {name: torch.tensor(record[name]) for name in TABLES}
-    return VarianceCalibration(**tables, slope=record["slope"], copied=NoiseSpectrum(torch.tensor(record["copied"]), "copied"))
+    return VarianceCalibration(**tables, slope=record["slope"], copied=SpectralTable(torch.tensor(record["copied"])))
 
 
 def fitted_record(fitted: SpectrumStats) -> dict[str, Any]:
@@ -35,5 +35,5 @@ def fitted_record(fitted: SpectrumStats) -> dict[str, Any]:
 def recorded_fitted(record: dict[str, Any]) -> SpectrumStats:
     """What ``fitted_record`` was made from."""
     level = None if record["level"] is None else torch.tensor(record["level"])
-    amplitude, spread = (NoiseSpectrum(torch.tensor(record[name]), name) for name in ("amplitude", "spread"))
+    amplitude, spread = (SpectralTable(torch.tensor(record[name])) for name in ("amplitude", "spread"))
     return SpectrumStats(amplitude, spread, torch.tensor(record["unseen"]), level)

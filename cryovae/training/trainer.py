@@ -174,7 +174,7 @@ class Trainer:
             validation, relapse = self._validate()
             event = relapse or event
             watch(Report(self.step, self.config.steps, beta, figures | {"norm": norm}, validation, event, seconds))
-            if distributed.told(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
+            if distributed.broadcast(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
                 save(self.state())
                 saved = time.monotonic()
 

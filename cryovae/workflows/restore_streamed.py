@@ -74,7 +74,7 @@ def is_streamed(
     asked: the user named the budget. InputError if it then cannot be kept: by a deterministic network, and in Zarr.
     """
     # What is free differs between ranks, and they must go one way.
-    budget = distributed.told(budget)
+    budget = distributed.broadcast(budget)
     sizes, patch = (config.ladder, config.training.patch) if trained is None else (trained.ladder.config, trained.patch)
     batch = tiles_at_once(sizes, patch, config.restoration.batch, device)
     network = max(batch, scored_at_once(sizes, patch, config.restoration, device))

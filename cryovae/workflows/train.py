@@ -76,7 +76,7 @@ def train_in(
     save_model(folder.path(MODEL), checkpoint)
     folder.path(STATE).unlink(missing_ok=True)
     # What comes next may read it.
-    distributed.wait()
+    distributed.barrier()
     return checkpoint
 
 

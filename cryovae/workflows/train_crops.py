@@ -45,7 +45,7 @@ def within(tomograms: Tomograms, firsts: Sequence[Path], config: RunConfig, devi
     if not config.objective.variational:
         return tomograms
     # What is free differs between ranks, and they must train on the same parts.
-    budget = distributed.told(budget)
+    budget = distributed.broadcast(budget)
     room = int((budget - in_training(config, device)) / (4 * IN_TRAINING))
     names: list[str] = []
     loads: list[Callable[[bool], Tomogram]] = []

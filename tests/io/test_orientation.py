@@ -63,7 +63,7 @@ def test_unrotated_volumes_are_found_by_their_wedge_and_load_upright(tmp_path, l
     found = load_tomogram(lying, None, TILTS, unrotated=True)
     assert found.unrotated
     assert np.array_equal(found.density, lamella)
-    assert "turned" in found.notes[-1]
+    assert "rotated" in found.notes[-1]
 
 
 def test_a_mask_is_turned_with_the_tomogram_and_must_fit_it(tmp_path, lamella):

@@ -104,7 +104,7 @@ def test_stacks_of_all_tilts_and_of_the_visible_ones_are_the_same_particle(tmp_p
 @pytest.mark.parametrize(
     ("rows", "dimensions", "tomograms", "words"),
     [
-        (["a 1_data.mrc 1 30.0"], 3, True, "row 1 was turned when it was cut"),
+        (["a 1_data.mrc 1 30.0"], 3, True, "row 1 was rotated on extraction"),
         (["a 1_data.mrc 1 0", "a 2_data.mrc 1 0"], 3, True, r"row 2: .*2_data\.mrc does not exist"),
         (["a 000001@1_data.mrc 1 0"], 2, True, "single particles have no tilts"),
         (["a 1_data.mrc 1 0"], 2, False, "tilts of a are not known.*optimisation set"),
