@@ -47,8 +47,8 @@ def _reconstructed(tilts):
     seen = weighted_back_projection(project(_blobs(frame), angles, width=80), angles, SHAPE).numpy()
     grid = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in SHAPE], indexing="ij"), -1)
     source = np.moveaxis(grid @ frame.T + (np.array(SHAPE) - 1) / 2, -1, 0)
-    found = seen if np.allclose(frame, np.eye(3)) else map_coordinates(seen, source, order=5)
-    return torch.from_numpy(found) + (_reconstructed(tilts.second) if tilts.second else 0)
+    observed = seen if np.allclose(frame, np.eye(3)) else map_coordinates(seen, source, order=5)
+    return torch.from_numpy(observed) + (_reconstructed(tilts.second) if tilts.second else 0)
 
 
 def _power(density):
@@ -93,9 +93,9 @@ def test_pretilt_is_added_to_the_angles():
     """A specimen that lies tilted in the holder, put level by reconstructing with the pre-tilt added to the angles."""
     pretilt = 12.0
     c, s = cos(radians(pretilt)), sin(radians(pretilt))
-    lying = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
+    tilted_axis = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
     angles = [a + pretilt for a in SERIES[:-4]]
-    images, level = project(_blobs(lying), SERIES[:-4], width=80), project(_blobs(), angles, width=80)
+    images, level = project(_blobs(tilted_axis), SERIES[:-4], width=80), project(_blobs(), angles, width=80)
     assert float((images - level).abs().max()) < 0.05 * float(level.abs().max())
     density = weighted_back_projection(images, angles, SHAPE)
     assert _share(density, TiltGeometry(tuple(angles))) < 0.01
@@ -171,7 +171,7 @@ def test_cosine_weights_change_nothing_and_a_tilt_without_dose_is_missing():
     ],
     ids=["off axis", "dual axis", "gap and slab", "cone"],
 )
-def test_turned_masks_of_any_geometry_give_real_densities(tilts):
+def test_rotated_masks_of_any_geometry_give_real_densities(tilts):
     """A hard mask is a projector only if opposite frequencies have one value."""
     rng = np.random.default_rng(0)
     x = torch.randn(9, 9, 9, dtype=torch.float64)
@@ -197,14 +197,14 @@ def test_turned_masks_of_any_geometry_give_real_densities(tilts):
     ids=["symmetric", "asymmetric", "dual", "dual unequal", "cone", "in plane", "along x"],
 )
 def test_useful_and_symmetric_rotations_follow_from_the_mask(tilts, useful, kept):
-    found, same = training_rotations(tilts), symmetry_rotations(tilts)
-    assert (len(found), len(same)) == (useful, kept)
-    assert not set(found) & set(same)
+    observed, same = training_rotations(tilts), symmetry_rotations(tilts)
+    assert (len(observed), len(same)) == (useful, kept)
+    assert not set(observed) & set(same)
     k = 0.25 * torch.nn.functional.normalize(torch.randn(3, 2000, generator=torch.Generator().manual_seed(9)), dim=0)
     mask = tilt_mask(k, tilts, 1e-6)
     for g in same:
         assert float((tilt_mask(rotated_frequencies(k, g.matrix), tilts, 1e-6) - mask).abs().mean()) < 0.01
-    assert all(wedge_share(tilts, g.matrix) >= 0.3 for g in found)
+    assert all(wedge_share(tilts, g.matrix) >= 0.3 for g in observed)
 
 
 def test_volume_mask_of_a_thin_volume_keeps_its_old_edge():
