@@ -1,8 +1,8 @@
-"""Several processes at one piece of work, a GPU each: who they are, and what they tell each other.
+"""Several processes on one task, one GPU each: rank, world size, and communication between them.
 
-Started by ``torchrun``, or by ``srun`` with MASTER_ADDR and MASTER_PORT set, every process runs the same command; by itself a
-process is the only rank, and nothing here costs anything. All ranks draw the same random numbers and each works on its part, so
-that what they find together is what one process finds at once, but for rounding. The first writes, the others are silent.
+Started by ``torchrun``, or by ``srun`` with MASTER_ADDR and MASTER_PORT set, every process runs the same command. A process on
+its own is the only rank. All ranks draw the same random numbers and each works on its own share, so that their combined result
+is that of one process, up to rounding. The first rank writes files and prints.
 """
 
 from __future__ import annotations
@@ -19,16 +19,22 @@ from torch import Tensor, distributed
 
 T = TypeVar("T")
 
-# How a launcher names a process, how many there are, and its number on its machine.
+# Environment variables with the rank, the number of ranks, and the rank on this machine.
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
-# Ranks wait for each other so long: the slowest may be reading a tomogram from a busy disk.
-PATIENCE = timedelta(hours=1)
+# Long, as the slowest rank may be reading a tomogram from a busy disk.
+TIMEOUT = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Of a process among those that were started with it."""
+    """Position of a process among those that were started with it.
+
+    Attributes:
+        rank: number of the process, from 0.
+        count: number of processes.
+        local: number of the process on its machine, from 0.
+    """
 
     rank: int = 0
     count: int = 1
@@ -36,29 +42,29 @@ class Place:
 
 
 def place(environment: Mapping[str, str] | None = None) -> Place:
-    """What the launcher says; the only one if there is none."""
-    given = os.environ if environment is None else environment
-    if "MASTER_ADDR" not in given or "MASTER_PORT" not in given:
+    """The place that the launcher assigned, read from environment variables; that of a single process if there is none."""
+    variables = os.environ if environment is None else environment
+    if "MASTER_ADDR" not in variables or "MASTER_PORT" not in variables:
         return Place()
     for names in (TORCHRUN, SRUN):
-        if all(given.get(name, "").isdigit() for name in names):
-            rank, number, local = (int(given[name]) for name in names)
+        if all(variables.get(name, "").isdigit() for name in names):
+            rank, number, local = (int(variables[name]) for name in names)
             return Place(rank, number, local) if number > 1 else Place()
     return Place()
 
 
 @contextmanager
 def joined(where: Place) -> Iterator[None]:
-    """All ranks have met, and can tell each other; without effect for one alone."""
+    """Connect all ranks for the duration of the block; does nothing for a single process."""
     if where.count == 1:
         yield
         return
     os.environ |= {"RANK": str(where.rank), "WORLD_SIZE": str(where.count), "LOCAL_RANK": str(where.local)}
     if torch.cuda.is_available():
         torch.cuda.set_device(where.local % torch.cuda.device_count())
-    # Tensors on a GPU go one way, those in memory the other.
+    # Tensors on a GPU use NCCL, tensors in memory use gloo.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"
-    distributed.init_process_group(backend, rank=where.rank, world_size=where.count, timeout=PATIENCE)
+    distributed.init_process_group(backend, rank=where.rank, world_size=where.count, timeout=TIMEOUT)
     try:
         yield
     finally:
@@ -66,19 +72,18 @@ def joined(where: Place) -> Iterator[None]:
 
 
 def count() -> int:
-    """Ranks in all."""
+    """Number of ranks."""
     return distributed.get_world_size() if _several() else 1
 
 
 def rank() -> int:
-    """Of this process, from 0 on."""
+    """Number of this process, from 0."""
     return distributed.get_rank() if _several() else 0
 
 
 def own(size: int) -> slice:
-    """This rank's part of ``size`` things in a row; the parts differ by one thing at most."""
-    distributed, number = count(), rank()
-    return slice(size * number // distributed, size * (number + 1) // distributed)
+    """This rank's share of ``size`` consecutive items; the shares differ by one item at most."""
+    return slice(size * rank() // count(), size * (rank() + 1) // count())
 
 
 def summed(tensor: Tensor) -> Tensor:
@@ -99,21 +104,21 @@ def sum_gradients(parameters: Sequence[Tensor]) -> None:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether any rank says so."""
+    """Whether the flag is set on any rank."""
     return bool(summed(torch.tensor(float(flag)))) if _several() else flag
 
 
-def told(value: T) -> T:
-    """What the first rank says, in place of what this one would."""
+def broadcast(value: T) -> T:
+    """The first rank's value, on every rank."""
     if not _several():
         return value
-    held: list[object] = [value]
-    distributed.broadcast_object_list(held)
-    return cast(T, held[0])
+    values: list[object] = [value]
+    distributed.broadcast_object_list(values)
+    return cast(T, values[0])
 
 
-def wait() -> None:
-    """Until all ranks have come here."""
+def barrier() -> None:
+    """Wait until all ranks have arrived here."""
     any_rank(False)
 
 

@@ -1,7 +1,7 @@
-"""Errors that a user can mend."""
+"""Errors that a user can correct."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used; its text is one line that says what to do. The command line exits with 2."""
+    """An input of the user cannot be used. Its text is one line that says what to do; the command line exits with 2."""

@@ -28,17 +28,17 @@ def inverse(spectrum: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def planes(density: Tensor) -> Tensor:
-    """The transform along y and x alone: ``transform`` of a (z, y, x) density is ``along_z`` of its planes, one by one."""
+    """The transform along y and x alone; ``transform`` of a (z, y, x) density is ``along_z`` of its ``planes``."""
     return torch.fft.rfftn(density, dim=AXES[1:], norm="ortho")
 
 
 def planes_inverse(spectrum: Tensor, shape: Sequence[int]) -> Tensor:
-    """Real (..., z, y, x) of what ``planes`` gave, for ``shape`` (..., y, x)."""
+    """The inverse of ``planes``: real (..., z, y, x), for ``shape`` (..., y, x)."""
     return torch.fft.irfftn(spectrum, s=tuple(shape[-2:]), dim=AXES[1:], norm="ortho")
 
 
 def along_z(spectrum: Tensor) -> Tensor:
-    """The transform along z of what ``planes`` gave, or of some of its rows: (z, rows, x // 2 + 1)."""
+    """The transform along z of the result of ``planes``, or of some of its rows: (z, rows, x // 2 + 1)."""
     return torch.fft.fft(spectrum, dim=AXES[0], norm="ortho")
 
 
@@ -48,7 +48,7 @@ def along_z_inverse(spectrum: Tensor) -> Tensor:
 
 
 def frequencies(shape: Sequence[int], device: torch.device | None = None, rows: slice = slice(None)) -> Tensor:
-    """Frequencies (3, z, y, x // 2 + 1) in cycles per voxel, ordered (k_z, k_y, k_x), of a half spectrum, or of some rows y."""
+    """Frequencies (3, z, y, x // 2 + 1) in cycles per voxel, ordered (k_z, k_y, k_x), of a half spectrum or some ``rows`` (y)."""
     nz, ny, nx = shape
     kz = torch.fft.fftfreq(nz, device=device)
     ky = torch.fft.fftfreq(ny, device=device)[rows]
@@ -62,7 +62,7 @@ def radius(shape: Sequence[int], device: torch.device | None = None) -> Tensor:
 
 
 def multiplicity(shape: Sequence[int], device: torch.device | None = None) -> Tensor:
-    """How often each column of a half spectrum (x // 2 + 1,) stands in the full one: 1 or 2."""
+    """How often each column of a half spectrum occurs in the full one, (x // 2 + 1,): 1 or 2."""
     nx = shape[-1]
     count = torch.full((nx // 2 + 1,), 2.0, device=device)
     count[0] = 1.0
@@ -74,23 +74,44 @@ def multiplicity(shape: Sequence[int], device: torch.device | None = None) -> Te
 def below_nyquist(shape: Sequence[int], device: torch.device | None = None) -> Tensor:
     """1 where no axis is at its Nyquist plane, else 0: (z, y, x // 2 + 1).
 
-    Even sizes have a plane of frequency -1/2 without a partner at +1/2. A mask turned off the axes is not Hermitian there,
-    and would be no projector, so those planes are left out of every likelihood.
+    Even sizes have a plane of frequency -1/2 without a partner at +1/2. A rotated mask is not Hermitian there and would be no
+    projector, so these planes are left out of every likelihood.
     """
     k = frequencies(shape, device).abs()
     return (k < 0.5 - 1e-6).all(0).float()
 
 
-def centred(table: Tensor, shape: Sequence[int]) -> Tensor:
-    """A table over the half spectrum of densities of ``shape``, the same at k and -k, to the whole spectrum (z, y, x) with zero
-    frequency in the middle.
+def shell_sums(values: Tensor, shell: Tensor, shells: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Sums of values over the bins of each shell.
+
+    Args:
+        values: (rows, ...), one row for each quantity.
+        shell: (...) or broadcastable to it, integer, 0 to ``shells`` - 1: the shell of each bin.
+        shells: number of shells.
+        dtype: of the sums.
+
+    Returns:
+        (rows, shells), on the device of ``values``.
     """
+    return add_shell_sums(torch.zeros(len(values), shells, dtype=dtype, device=values.device), values, shell)
+
+
+def add_shell_sums(sums: Tensor, values: Tensor, shell: Tensor) -> Tensor:
+    """Add the sums of ``values`` by shell to ``sums`` (rows, shells), in place, for spectra that arrive in parts."""
+    index = shell.expand(values.shape[1:]).flatten()
+    for row, terms in zip(sums, values, strict=True):
+        row.index_add_(0, index, terms.flatten().to(sums.dtype))
+    return sums
+
+
+def centred(table: Tensor, shape: Sequence[int]) -> Tensor:
+    """The full spectrum (z, y, x), zero frequency in the middle, of a half spectrum that is equal at k and -k."""
     mirrored = table.flip(0, 1).roll((1, 1), (0, 1))[:, :, 1 : (shape[-1] + 1) // 2].flip(2)
     return torch.fft.fftshift(torch.cat((table, mirrored), -1))
 
 
 def half_of(table: Tensor) -> Tensor:
-    """The half spectrum (z, y, x // 2 + 1), zero frequency first, of a table as ``centred`` gives it."""
+    """The inverse of ``centred``: the half spectrum (z, y, x // 2 + 1), zero frequency first."""
     return torch.fft.ifftshift(table)[..., : table.shape[-1] // 2 + 1]
 
 
@@ -100,21 +121,21 @@ def filtered(density: Tensor, weight: Tensor) -> Tensor:
 
 
 def resampled(density: Tensor, shape: Sequence[int]) -> Tensor:
-    """A real density (z, y, x) on a grid of ``shape`` over the same box, its grey values kept.
+    """A real density (z, y, x) resampled to a grid of ``shape`` over the same box, with the same grey values.
 
-    Frequencies that the new grid cannot hold are cut off, those that the old one could not are zero; Nyquist planes are left out.
+    Frequencies beyond Nyquist of the new grid are removed, and those beyond Nyquist of the old one are zero; Nyquist planes too.
     """
     old = density.shape[-3:]
-    found = torch.zeros((*shape[:2], shape[2] // 2 + 1), dtype=torch.complex64, device=density.device)
+    resized = torch.zeros((*shape[:2], shape[2] // 2 + 1), dtype=torch.complex64, device=density.device)
     spectrum = transform(density)
-    # Of each axis as many frequencies of either sign as lie below Nyquist on both grids.
+    # Along each axis, the frequencies of either sign that lie below Nyquist on both grids.
     z, y, x = ((min(a, b) - 1) // 2 for a, b in zip(old, shape, strict=True))
     for rows, to_rows in _both_signs(z, old[0], shape[0]):
         for columns, to_columns in _both_signs(y, old[1], shape[1]):
-            found[to_rows, to_columns, : x + 1] = spectrum[rows, columns, : x + 1]
-    return inverse(found, shape) * (math.prod(shape) / math.prod(old)) ** 0.5
+            resized[to_rows, to_columns, : x + 1] = spectrum[rows, columns, : x + 1]
+    return inverse(resized, shape) * (math.prod(shape) / math.prod(old)) ** 0.5
 
 
 def _both_signs(highest: int, old: int, new: int) -> list[tuple[slice, slice]]:
-    """Where the frequencies up to ``highest`` stand along an axis of ``old`` and of ``new`` bins, those below zero apart."""
+    """Slices of the frequencies up to ``highest`` along axes of ``old`` and ``new`` bins: from zero on, and below zero."""
     return [(slice(0, highest + 1),) * 2, (slice(old - highest, old), slice(new - highest, new))]

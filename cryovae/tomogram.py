@@ -1,4 +1,4 @@
-"""What is restored: a density on a (z, y, x) grid, its voxel size, and the tilts it was made from."""
+"""The tomogram: a density on a (z, y, x) grid, its voxel size, its tilt geometry and its optics."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ import numpy as np
 
 from cryovae.errors import InputError
 
-# Neighbouring tilts farther apart than this many usual steps have tilts missing between them.
-GAP = 2.5
+# Neighbouring tilts farther apart than this many usual steps have missing tilts between them.
+GAP_STEPS = 2.5
 
 
 @dataclass(frozen=True)
 class TiltGeometry:
-    """Which directions of Fourier space a tilt series measured; the beam is along z at zero tilt.
+    """The directions of Fourier space that a tilt series measured.
 
-    Positive tilts measure the quadrants where k_z and k_x have the same sign, for a tilt axis along y.
+    The beam is along z at zero tilt. For a tilt axis along y, positive tilts measure where k_z and k_x have the same sign.
 
-    angles: degrees, the specimen's pre-tilt added already; two are the ends of a continuous range.
-    axis_angle: degrees by which the tilt axis is turned in the xy plane of the tomogram, from +y towards +x.
-    x_tilt: degrees about x, by which the tilt axis is lifted from +y towards +z.
-    weights: one per tilt, relative (dose, cosine), or None for all alike.
-    thickness: of the specimen in voxels, or None: each tilt then measures a slab of 1/thickness, not a plane.
-    second: what the second axis of a dual-axis series measured, with its own axis_angle, or None.
-    conical: the axis went all the way round the beam, so that a cone is missing and not a wedge.
-    transfer: the contrast transfer that was divided out, whose zeroes were not measured either, or None.
+    Attributes:
+        angles: tilts in degrees, -90 to 90, with the pre-tilt of the specimen added; two are the ends of a continuous range.
+        axis_angle: angle of the tilt axis in the xy plane in degrees, from +y towards +x, -360 to 360.
+        x_tilt: degrees about x by which the tilt axis is lifted from +y towards +z, -90 to 90.
+        weights: relative weight of each tilt (dose, cosine), at least 0; None for equal weights.
+        thickness: of the specimen in voxels, at least 1, so that each tilt measures a slab of 1/thickness; None for a plane.
+        second: geometry of the second axis of a dual-axis series, or None.
+        conical: whether the axis went round the beam, so that a cone is missing instead of a wedge.
+        transfer: contrast transfer that was divided out, whose zeroes were not measured, or None.
+
+    Raises:
+        InputError: fewer than two angles, equal angles, or a value out of its range.
     """
 
     angles: tuple[float, ...]
@@ -84,9 +88,9 @@ class TiltGeometry:
 
     @property
     def ranges(self) -> tuple[tuple[float, float], ...]:
-        """Lowest and highest tilt in degrees of each run of tilts of this axis; one run unless tilts are missing in between.
+        """Lowest and highest tilt in degrees of each run of tilts of this axis; one run unless there are gaps.
 
-        Neighbours farther apart than 2.5 times the usual step leave a gap; a tilt alone counts for half a step either side.
+        A gap is wider than 2.5 times the usual step. A single tilt counts for half a step on either side.
         """
         used = self.angles if self.weights is None else [a for a, w in zip(self.angles, self.weights, strict=True) if w > 0]
         angles = sorted(set(used))
@@ -95,24 +99,24 @@ class TiltGeometry:
         if len(real) < 2:
             return ((angles[0], angles[-1]),)
         usual = float(np.median(real))
-        cuts = [0, *(int(i) + 1 for i in np.flatnonzero(steps > GAP * usual)), len(angles)]
+        cuts = [0, *(int(i) + 1 for i in np.flatnonzero(steps > GAP_STEPS * usual)), len(angles)]
         runs = [(angles[first], angles[last - 1]) for first, last in pairwise(cuts)]
         return tuple((max(a - usual / 2, -90.0), min(b + usual / 2, 90.0)) if b - a < 1e-6 else (a, b) for a, b in runs)
 
     @property
     def missing(self) -> float:
-        """Degrees of tilt that were not measured, gaps included; of two axes, that of the one which left less."""
+        """Degrees of tilt that were not measured, gaps included; the smaller value of two axes."""
         own = 180.0 - sum(high - low for low, high in self.ranges)
         return own if self.second is None else min(own, self.second.missing)
 
     @property
     def axes(self) -> tuple[TiltGeometry, ...]:
-        """This axis, and the second if there is one."""
+        """This axis, and the second if it exists."""
         return (self,) if self.second is None else (self, *self.second.axes)
 
     @property
     def words(self) -> str:
-        """One line on this axis: ranges, and what is not as usual."""
+        """A description of this axis in one line."""
         text = "tilts " + " and ".join(f"from {low:g} to {high:g}" for low, high in self.ranges) + " degrees"
         if self.conical:
             text += " about every axis across the beam"
@@ -122,24 +126,32 @@ class TiltGeometry:
         return text + f", {180.0 - sum(high - low for low, high in self.ranges):g} degrees missing"
 
     def mirrored(self) -> TiltGeometry:
-        """The same with the sign of every tilt turned, of both axes: the other handedness."""
+        """The geometry of the other handedness: the sign of every tilt of both axes changed."""
         second = None if self.second is None else self.second.mirrored()
         return replace(self, angles=tuple(-a for a in self.angles), second=second)
 
     @property
     def has_wedge(self) -> bool:
-        """False for tilts that leave less than one degree unmeasured."""
+        """Whether more than one degree of tilt was not measured."""
         return self.missing > 1.0
 
 
 @dataclass(frozen=True)
 class Optics:
-    """What the contrast transfer of a tomogram follows from.
+    """Parameters of the contrast transfer function of a tomogram.
 
-    defocus: per tilt in angstrom, underfocus positive, the mean of U and V; one value alone holds for all tilts.
-    angles: the tilts in degrees that the defoci belong to; empty for one value.
-    voltage: kV. spherical_aberration: mm. amplitude_contrast: a fraction. phase_shift: degrees, of a phase plate.
-    b_factor: square angstrom. flipped: the phases have been flipped already.
+    Attributes:
+        defocus: mean of U and V for each tilt in angstrom, underfocus positive; or one value for all tilts.
+        angles: tilt of each defocus in degrees; empty for one value.
+        voltage: in kV, above 0.
+        spherical_aberration: in millimetres, at least 0.
+        amplitude_contrast: a fraction, 0 to 1.
+        phase_shift: of a phase plate, in degrees.
+        b_factor: in square angstrom.
+        flipped: whether the phases have been flipped already.
+
+    Raises:
+        InputError: a value is out of its range, or angles and defoci differ in number.
     """
 
     defocus: tuple[float, ...]
@@ -169,7 +181,7 @@ class Optics:
 
 @dataclass(frozen=True)
 class Transfer:
-    """A contrast transfer on a grid: the optics, and the voxel size in angstrom."""
+    """The contrast transfer on a grid: its optics, and the voxel size in angstrom."""
 
     optics: Optics
     voxel_size: float
@@ -181,19 +193,21 @@ def _few(values: tuple[float, ...]) -> str:
 
 @dataclass(frozen=True)
 class Tomogram:
-    """A tomogram as reconstructed. Values do not change: make another with ``dataclasses.replace``.
+    """A reconstructed tomogram. It is immutable: change it with ``dataclasses.replace``.
 
-    density: (z, y, x), float or integer, may be memory-mapped; with halves, their mean.
-    voxel_size: in angstrom.
-    tilts: the tilt geometry.
-    halves: two independent reconstructions of the same shape (even and odd tilts or frames), or None.
-    source: the file whose header, grey scale and origin the restored volumes take over.
-    optics: what its contrast transfer follows from, or None if unknown.
-    notes: what was decided on reading its files where they left a doubt, one line each.
-    unrotated: its files hold the beam along their middle axis, as IMOD's tilt writes them, and so will the restored volumes.
-    mask: (z, y, x) boolean, where the specimen is and training patches come from, or None for everywhere.
-    grey: mean and standard deviation by which it is standardised, those of the whole of which it is a part; or None for its own.
-    validation_patches: corners of the patches that the whole of which it is a part holds out, wherever they lie; or None for its own.
+    Attributes:
+        name: used in file names and messages.
+        density: (z, y, x), float or integer, may be memory-mapped; with halves, their mean.
+        voxel_size: in angstrom.
+        tilts: the tilt geometry.
+        halves: two independent reconstructions of the same shape (even and odd tilts or frames), or None.
+        source: file whose header, grey scale and origin the restored volumes carry over, or None.
+        optics: parameters of its contrast transfer, or None if unknown.
+        notes: one line for each ambiguity of its files and how it was resolved.
+        unrotated: the files have the beam along their middle axis, as IMOD's tilt writes them; so will the restored volumes.
+        mask: (z, y, x) boolean, True where the specimen is and training patches come from; None for everywhere.
+        grey: mean and standard deviation that standardise it, those of the full tomogram if this is a crop; None for its own.
+        validation_patches: corners of the held-out patches of the full tomogram if this is a crop; None to choose its own.
     """
 
     name: str

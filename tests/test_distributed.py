@@ -1,4 +1,4 @@
-"""Two processes at one piece of work do what one does with all of it: gradients, training, restoring."""
+"""Two processes give the gradients, the training and the restoration of one."""
 
 import os
 import socket
@@ -33,7 +33,7 @@ def _tomogram():
 
 def _trainer(batch, steps, completion_fraction=0.0, **changes):
     torch.manual_seed(0)
-    # The gradient itself, not what is left of it after clipping.
+    # A high limit, so that gradients are compared before clipping.
     config = TrainingConfig(patch=SIDE, batch=batch, steps=steps, validate_every=3, learning_rate=1e-3, binnings=1, clip=1e9)
     # Without a warm-up the KL has its full weight from the first step on.
     objective = replace(ObjectiveConfig(completion_fraction=completion_fraction, warmup=0.0, refill_from=1.0), **changes)
@@ -77,7 +77,7 @@ def _trained(batch):
 
 
 def _stopped(number):
-    """The step at which a run ends that only the last process is asked to stop."""
+    """The step at which a run ends when only the last process is asked to stop."""
     trainer = _trainer(2, 6)
     asked = []
 
@@ -92,15 +92,15 @@ def _stopped(number):
     return "ended", trainer.step
 
 
-def _told(number):
-    return distributed.told(f"by {number}"), distributed.any_rank(number == 1), distributed.own(7)
+def _communicated(number):
+    return distributed.broadcast(f"by {number}"), distributed.any_rank(number == 1), distributed.own(7)
 
 
 def _process(number, port, results, work):
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     with distributed.joined(distributed.Place(number, 2, number)):
-        torch.save({name: function(*given) for name, (function, given) in work(number).items()}, results / f"{number}.pt")
+        torch.save({name: function(*arguments) for name, (function, arguments) in work(number).items()}, results / f"{number}.pt")
 
 
 def _work(number):
@@ -111,13 +111,13 @@ def _work(number):
         "trained": (_trained, (BATCH // 2,)),
         "restored": (_restored, ()),
         "stopped": (_stopped, (number,)),
-        "told": (_told, (number,)),
+        "communicated": (_communicated, (number,)),
     }
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
+    folder = tmp_path_factory.mktemp("processes")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -128,11 +128,11 @@ def both(tmp_path_factory):
 @pytest.mark.parametrize(("phase", "completion_fraction"), [("completion", 0.5), ("bound", 0.0)])
 def test_two_ranks_have_the_gradients_of_one_with_twice_the_batch(both, phase, completion_fraction):
     expected, figures = _gradients(BATCH, completion_fraction)
-    for found, said in (one[phase] for one in both):
+    for gradients, values in (one[phase] for one in both):
         assert found.keys() == expected.keys()
         for name, gradient in expected.items():
-            assert torch.allclose(found[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()) + 1e-9), name
-        assert said == pytest.approx(figures, rel=1e-4)
+            assert torch.allclose(gradients[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()) + 1e-9), name
+        assert values == pytest.approx(figures, rel=1e-4)
 
 
 def test_two_ranks_have_the_gradients_of_one_of_a_network_too(both):
@@ -154,31 +154,35 @@ def test_two_ranks_train_alike_and_as_one(both):
 
 def test_two_ranks_restore_what_one_restores(both):
     expected = _restored()
-    for found in (one["restored"] for one in both):
-        for volume, other in ((expected.mean, found.mean), (expected.std, found.std), (expected.samples[0], found.samples[0])):
+    for restored in (one["restored"] for one in both):
+        for volume, other in (
+            (expected.mean, restored.mean),
+            (expected.std, restored.std),
+            (expected.samples[0], restored.samples[0]),
+        ):
             assert float((volume - other).abs().max()) < 1e-4 * float(volume.std())
 
 
-def test_one_that_is_stopped_stops_all_at_the_same_step(both):
+def test_one_stopped_rank_stops_all_at_the_same_step(both):
     assert [one["stopped"] for one in both] == [("Interrupted", 2)] * 2
 
 
-def test_what_the_first_says_holds(both):
-    assert [one["told"] for one in both] == [("by 0", True, slice(0, 3)), ("by 0", True, slice(3, 7))]
+def test_the_first_rank_broadcasts_and_any_rank_raises_a_flag(both):
+    assert [one["communicated"] for one in both] == [("by 0", True, slice(0, 3)), ("by 0", True, slice(3, 7))]
 
 
-def test_a_process_knows_its_place_only_if_it_was_started_with_others():
+def test_a_launcher_assigns_the_place_of_a_process():
     meeting = {"MASTER_ADDR": "here", "MASTER_PORT": "29500"}
     assert distributed.place(meeting | {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}) == distributed.Place(3, 8, 1)
     slurm = {"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "1"}
     assert distributed.place(meeting | slurm) == distributed.Place(1, 2, 1)
-    # Tasks of one job that know of no meeting point are so many jobs of their own.
+    # Without a master address each task of a job is a process of its own.
     assert distributed.place(slurm) == distributed.Place()
     assert distributed.place({}) == distributed.Place()
     assert distributed.place(meeting | {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}) == distributed.Place()
 
 
-def test_alone_nothing_is_shared():
+def test_a_single_process_shares_nothing():
     x = torch.ones(3)
     assert distributed.summed(x) is x
     assert (distributed.count(), distributed.rank(), distributed.own(5)) == (1, 0, slice(0, 5))

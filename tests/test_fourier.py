@@ -33,8 +33,8 @@ def test_frequencies_are_cycles_per_voxel(shape):
 def test_a_centred_spectrum_has_both_signs(shape):
     """As the whole transform has them; and back again."""
     x = torch.randn(*shape, dtype=torch.float64)
-    power, whole = fourier.transform(x).abs(), torch.fft.fftn(x, norm="ortho").abs()
-    assert torch.allclose(fourier.centred(power, shape), torch.fft.fftshift(whole))
+    power, full = fourier.transform(x).abs(), torch.fft.fftn(x, norm="ortho").abs()
+    assert torch.allclose(fourier.centred(power, shape), torch.fft.fftshift(full))
     assert torch.equal(fourier.half_of(fourier.centred(power, shape)), power)
 
 
@@ -45,3 +45,25 @@ def test_no_bin_at_nyquist_is_kept():
     assert not kept[3].any()
     assert not kept[:, :, 4].any()
     assert kept[:, 3, 0].any()
+
+
+def test_shell_sums_add_up_to_the_sum_of_all_bins():
+    values = torch.randn(3, 5, 4, 7, dtype=torch.float64)
+    shell = torch.randint(0, 6, (5, 4, 7))
+    sums = fourier.shell_sums(values, shell, 8)
+    for number in range(8):
+        assert torch.allclose(sums[:, number], (values * (shell == number)).sum((1, 2, 3)))
+    assert torch.allclose(sums.sum(1), values.sum((1, 2, 3)))
+
+
+def test_shell_sums_of_parts_are_those_of_the_spectrum():
+    values, shell = torch.randn(2, 6, 3, 5), torch.randint(0, 4, (6, 3, 5))
+    sums = torch.zeros(2, 4, dtype=torch.float64)
+    for rows in (slice(0, 2), slice(2, 6)):
+        fourier.add_shell_sums(sums, values[:, rows], shell[rows])
+    assert torch.equal(sums, fourier.shell_sums(values, shell, 4))
+
+
+def test_one_table_of_shells_serves_a_batch():
+    values, shell = torch.randn(1, 3, 6, 3, 5), torch.randint(0, 4, (6, 3, 5))
+    assert torch.allclose(fourier.shell_sums(values, shell, 4), fourier.shell_sums(values.double().sum(1), shell, 4))

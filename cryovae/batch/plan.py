@@ -14,7 +14,7 @@ from cryovae.config import RunConfig, as_plain, override, preset, read_config, s
 from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.io.star.loading import checked_sizes
-from cryovae.io.star.tomograms import Entry, TomogramTable, found, read_tomograms
+from cryovae.io.star.tomograms import Entry, TomogramTable, named_file, read_tomograms
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.geometry import TiltAdjustment, adjusted_table
 from cryovae.workflows.run_folder import checksum, read_record, unchanged
@@ -115,7 +115,7 @@ class Opened:
     def truth(self, entry: Entry) -> Path | None:
         """The true density of a simulated tomogram, by the column crvTruth of the table, or None."""
         named = self.table.rows.text(TRUTH, entry.row - 1)
-        return None if named is None else found(self.table.path, named)
+        return None if named is None else named_file(self.table.path, named)
 
     def mask(self, entry: Entry) -> Path:
         """The path of a mask that the batch makes."""

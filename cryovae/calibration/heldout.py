@@ -49,7 +49,7 @@ from cryovae.data.validation_split import held_out_patches, informative_patches,
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.validation import own_wedge_filled, validation_scores
 from cryovae.physics.depth import depth
-from cryovae.physics.noise import NoiseSpectrum, tabulated
+from cryovae.physics.noise import SpectralTable, tabulated
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.tiling.grid import Position, cut, inside, levels
@@ -157,15 +157,15 @@ def calibrate(
 
 
 def _measured_tables(
-    measured: Sequence[tuple[Tensor, Tensor, NoiseSpectrum]], disagreement: Tensor
-) -> tuple[Tensor, Tensor, NoiseSpectrum]:
+    measured: Sequence[tuple[Tensor, Tensor, SpectralTable]], disagreement: Tensor
+) -> tuple[Tensor, Tensor, SpectralTable]:
     """w, E / sigma^2 and the noise gain of measured bins, from the sums of all patches."""
     sums, noisier = (
         blended_measured_sums(torch.stack(rows).sum(0), disagreement) for rows in list(zip(*measured, strict=True))[:2]
     )
     weight, error = fit_measured(sums)
     error = error * noise_factor(sums, noisier)
-    gain = NoiseSpectrum(torch.stack([noise_gain.table for _, _, noise_gain in measured]).mean(0).clamp(0, 2), "noise gain")
+    gain = SpectralTable(torch.stack([noise_gain.table for _, _, noise_gain in measured]).mean(0).clamp(0, 2))
     return weight, error, gain
 
 
@@ -256,14 +256,13 @@ def _target_sums(patches: _Patches, m: Measurement) -> PatchSums:
 def _by_depth(terms: Tensor, shell: Tensor, input_mask: Tensor) -> Tensor:
     """Sums (rows, SHELLS, DEPTHS) of terms (rows, batch, z, y, x // 2 + 1) over bins, by shell and by depth in the wedge."""
     layer = depth(input_mask).clamp(max=DEPTHS - 1).long()
-    index = (shell * DEPTHS + layer).expand(terms.shape[1:]).flatten()
-    sums = torch.zeros(len(terms), (SHELLS + 1) * DEPTHS, dtype=torch.float64).index_add_(1, index, terms.double().flatten(1))
+    sums = fourier.shell_sums(terms, shell * DEPTHS + layer, (SHELLS + 1) * DEPTHS)
     return sums.unflatten(1, (SHELLS + 1, DEPTHS))[:, :SHELLS]
 
 
 def _input_sums(
     patches: _Patches, position: Position, observations: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor, NoiseSpectrum]:
+) -> tuple[Tensor, Tensor, SpectralTable]:
     """Sums over the input bins of one patch, the same with twice the noise in the input, and the gain of the input's noise."""
     prepared, side = patches.prepared, patches.side
     tables = prepared.orientations
@@ -285,4 +284,4 @@ def _input_sums(
         terms = torch.stack([*(weight * p.real for p in products), weight * variance, weight * noise])
         sums.append(by_shell(terms, shell))
         gains.append(((a - b) * x.conj()).real / noise)
-    return sums[0], sums[1], tabulated(gains[0], weight * noise, fourier.frequencies(first.shape), "noise gain")
+    return sums[0], sums[1], tabulated(gains[0], weight * noise, fourier.frequencies(first.shape))

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryovae.physics.noise import NoiseSpectrum
+from cryovae import fourier
+from cryovae.physics.noise import SpectralTable
 
 SHELLS = 20
 SHELL_WIDTH = 0.5 / SHELLS
@@ -70,7 +71,7 @@ class VarianceCalibration:
     reference_depth: Tensor
     data_weight: Tensor
     error: Tensor
-    noise_gain: NoiseSpectrum
+    noise_gain: SpectralTable
 
     @staticmethod
     def frequency() -> Tensor:
@@ -97,10 +98,7 @@ def shells(radius: Tensor) -> Tensor:
 
 def by_shell(values: Tensor, shell: Tensor) -> Tensor:
     """Sums (rows, SHELLS) float64, on the CPU, of values (rows, ..., z, y, x // 2 + 1) over the bins of each shell."""
-    flat = values.double().flatten(1)
-    index = shell.expand(values.shape[1:]).flatten()
-    sums = torch.zeros(len(values), SHELLS + 1, dtype=torch.float64, device=values.device)
-    return sums.index_add_(1, index, flat)[:, :SHELLS].cpu()
+    return fourier.shell_sums(values, shell, SHELLS + 1)[:, :SHELLS].cpu()
 
 
 def pooled(values: Tensor) -> Tensor:

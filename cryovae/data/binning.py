@@ -60,8 +60,8 @@ def long_waves(prepared: PreparedTomogram, side: int) -> float:
     weight = (volume_mask(shape, prepared.tilts) > 0.99) * fourier.multiplicity(shape)
     weight[0, 0, 0] = 0
     excess = weight * (fourier.transform(prepared.density).abs().square() - prepared.noise(k))
-    shell = (k.square().sum(0).sqrt() * side / 2).long().flatten()
-    signal = torch.zeros(int(shell.max()) + 1, dtype=torch.float64).index_add_(0, shell, excess.double().flatten()).clamp_min(0)
+    shell = (k.square().sum(0).sqrt() * side / 2).long()
+    signal = fourier.shell_sums(excess[None], shell, int(shell.max()) + 1)[0].clamp_min(0)
     return float(signal[0] / signal.sum().clamp_min(1e-30))
 
 

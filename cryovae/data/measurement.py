@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cryovae import fourier
 from cryovae.errors import InputError
-from cryovae.physics.noise import NoiseSpectrum
+from cryovae.physics.noise import NoiseSpectrum, SpectralTable
 from cryovae.physics.rotation import CubeRotation, rotated_frequencies, rotations_named
 from cryovae.physics.wedge import patch_mask, smeared_mask
 from cryovae.tomogram import TiltGeometry
@@ -117,7 +117,7 @@ class Orientations:
         edge_bins: float = 1.0,
         rotations: str = "useful",
         hide: bool = True,
-        model_variance: NoiseSpectrum | None = None,
+        model_variance: SpectralTable | None = None,
     ) -> None:
         shape = (side, side, side)
         self.rotations: Sequence[CubeRotation] = rotations_named(rotations, tilts)

@@ -96,7 +96,7 @@ def spectral_correlation(
         z = slice(start, start + SLAB)
         shell = (radius[z] / width).round().long().clamp(max=count + 1)
         terms = torch.stack([(x[z] * y[z].conj()).real, x[z].abs().square(), y[z].abs().square()]).double() * weight[z]
-        sums.index_add_(1, shell.flatten(), terms.flatten(1))
+        fourier.add_shell_sums(sums, terms, shell)
         band_sums += (terms * ((radius[z] > limits[0]) & (radius[z] < limits[1]))).sum((1, 2, 3))
     with np.errstate(invalid="ignore"):
         cross, left, right = sums[:, 1 : count + 1].numpy()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cryovae import fourier
-from cryovae.physics.directions import wedge_mask
+from cryovae.physics.directions import tilt_mask
 from cryovae.tomogram import TiltGeometry
 
 
@@ -42,5 +42,5 @@ def measured_xz(tilts: TiltGeometry, bins: int = 301) -> tuple[np.ndarray, np.nd
     """Frequencies (bins,) from -1/2 to 1/2 cycles per voxel, and the mask (k_z, k_x) over them at k_y = 0."""
     k = torch.linspace(-0.5, 0.5, bins)
     kz, kx = torch.meshgrid(k, k, indexing="ij")
-    mask = wedge_mask(torch.stack((kz, torch.zeros_like(kz), kx)), tilts, 0.005)
+    mask = tilt_mask(torch.stack((kz, torch.zeros_like(kz), kx)), tilts, 0.005)
     return k.numpy(), mask.numpy()

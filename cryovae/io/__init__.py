@@ -1,1 +1,1 @@
-"""Files in and out: MRC volumes, tilt angles, and files that appear whole or not at all."""
+"""Reading and writing: MRC and OME-Zarr volumes, STAR tables, tilt files, and atomic writes."""

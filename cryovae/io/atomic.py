@@ -1,7 +1,7 @@
-"""Files and folders that appear whole or not at all: written beside their place, renamed at the end.
+"""Atomic writes: files and folders are written under a temporary name beside their path and renamed at the end.
 
-What is beside is named after the machine and the process that writes it. A process that was killed leaves it there; whoever
-writes to the same place next, on the same machine, takes it away.
+The temporary name holds the machine and the process that writes. A killed process leaves its temporary file; the next process
+that writes to the same path on the same machine removes it.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to write to; on success it takes the place of ``path``, on any error it is removed."""
+    """A temporary path to write a file to; it replaces ``path`` on success and is removed on any error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     beside = path.with_name(f".{path.name}.{_writer()}.part{path.suffix}")
     try:
         yield beside
-        # Some writers make files that only their owner may read; results are for the group, as the umask says.
+        # Some writers make files that only their owner can read; results follow the umask.
         umask = os.umask(0)
         os.umask(umask)
         beside.chmod(0o666 & ~umask)
@@ -35,21 +35,21 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Give a path beside ``path`` to make a folder at; on success it takes the place of ``path``, on any error it is removed."""
+    """A temporary path to make a folder at; it replaces ``path`` on success and is removed on any error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     beside, before = (path.with_name(f".{path.name}.{_writer()}.{word}") for word in ("part", "before"))
     try:
         yield beside
-        # A folder that is not empty cannot be replaced by one rename: what was there is put aside, and back if that fails.
-        there = path.exists()
-        if there:
+        # A folder with content cannot be replaced by one rename: the old one is renamed first, and restored if that fails.
+        existed = path.exists()
+        if existed:
             os.replace(path, before)
         try:
             os.replace(beside, path)
         except OSError:
-            if there:
+            if existed:
                 os.replace(before, path)
             raise
     finally:
@@ -61,7 +61,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``, whole or not at all."""
+    """Write ``text`` to ``path`` atomically."""
     with whole_file(path) as beside:
         beside.write_text(text)
 
@@ -71,7 +71,7 @@ def _writer(process: int | None = None) -> str:
 
 
 def _sweep(path: Path) -> None:
-    """Take away what processes of this machine that are no more left beside ``path``."""
+    """Remove temporary files of ``path`` that ended processes of this machine left."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}-*.part*"):
         process = left.name[len(f".{path.name}.{platform.node()}-") :].split(".")[0]
         if not process.isdigit() or _runs(int(process)):

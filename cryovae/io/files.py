@@ -1,4 +1,4 @@
-"""Volumes by path, whatever their format: a folder is OME-Zarr, a file is MRC, plain or compressed, under any name."""
+"""Volumes of either format by path: a folder is OME-Zarr, a file is MRC, plain or compressed, under any name."""
 
 from __future__ import annotations
 
@@ -20,18 +20,28 @@ log = logging.getLogger("cryovae")
 
 
 def read_volume(path: Path | str, number: int | None = None) -> Volume:
-    """Open a volume; voxels are read when they are used, unless they are compressed. ``number`` (from 1) chooses one of a stack.
+    """Open a volume. Voxels are read when they are used, unless they are compressed.
 
-    InputError, one line, if it is missing, damaged, an image, or of a kind that is not read.
+    Args:
+        path: an MRC file, or a folder of OME-Zarr.
+        number: which volume of a stack of volumes, from 1; None if the file holds one.
+
+    Raises:
+        InputError: the file is missing, damaged, an image, or of an unsupported kind.
     """
     path = Path(path)
     return read_zarr(path) if is_zarr(path) else read_mrc(path, number)
 
 
 def write_volume(path: Path, density: np.ndarray, source: Path | str | None, voxel_size: float, note: str) -> None:
-    """Write a (z, y, x) density, with what the file ``source`` says of its place and history, and ``note`` as one line more.
+    """Write a density as OME-Zarr if ``path`` ends in .zarr, else as MRC.
 
-    OME-Zarr if ``path`` ends in .zarr, else MRC; ``source`` may be of the other format.
+    Args:
+        path: the file or folder to write, atomically.
+        density: (z, y, x).
+        source: file of either format whose origin and labels are carried over, or None.
+        voxel_size: in angstrom.
+        note: text of one more label.
     """
     carried = Provenance() if source is None else provenance_of(Path(source))
     write = write_zarr if Path(path).suffix == ".zarr" else write_mrc
@@ -39,13 +49,17 @@ def write_volume(path: Path, density: np.ndarray, source: Path | str | None, vox
 
 
 def write_volume_by_slabs(path: Path, volume: Sections, source: Path | str | None, voxel_size: float, note: str) -> None:
-    """The same for a volume that is not held in memory; MRC alone."""
+    """``write_volume`` for a volume that is not held in memory; MRC only."""
     carried = Provenance() if source is None else provenance_of(Path(source))
     write_mrc_by_slabs(Path(path), volume, carried, voxel_size, note)
 
 
 def suffix_of(name: str) -> str:
-    """The ending of files of a format, 'mrc' or 'zarr'. InputError if it is another, or its package is not installed."""
+    """The suffix of files of a format.
+
+    Raises:
+        InputError: the format is neither 'mrc' nor 'zarr', or its package is not installed.
+    """
     if name not in FORMATS:
         raise InputError(f"--format {name} found, expected {' or '.join(FORMATS)}")
     if name == "zarr":
@@ -54,10 +68,10 @@ def suffix_of(name: str) -> str:
 
 
 def provenance_of(source: Path) -> Provenance:
-    """What a restored volume takes over from its input; nothing, and a line in the log, if that is no longer there."""
+    """What a restored volume carries over from its input; nothing, with a warning, if the input cannot be read any more."""
     try:
         return provenance_of_zarr(source) if is_zarr(source) else provenance_of_mrc(source)
     except InputError as error:
-        # Hours of work end in this write: better a volume without its origin than none.
+        # This write ends hours of work: a volume without its origin is better than none.
         log.warning("origin and labels of the input could not be taken over: %s", error)
         return Provenance()

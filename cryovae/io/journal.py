@@ -1,4 +1,4 @@
-"""What of a long piece of work is done, in a file that is always whole: what is entered is not done again."""
+"""A journal of finished steps in a file that is written atomically, so that a resumed run does not repeat them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from cryovae.io.atomic import write_text
 
 
 class Journal:
-    """Names of steps and what came of them, as JSON. mark: what the work depends on; one with another mark is begun anew."""
+    """Names of steps and their results, as JSON.
+
+    Attributes:
+        path: the file.
+        mark: what the results depend on; a journal with another mark is not resumed.
+        values: result of each step by name.
+    """
 
     def __init__(self, path: Path, mark: dict[str, Any]) -> None:
         self.path = path
@@ -19,27 +25,27 @@ class Journal:
         self.values: dict[str, Any] = {}
 
     def resume(self) -> bool:
-        """Take up what was entered before; False, and nothing is taken up, if there is none or it has another mark."""
+        """Load the journal of an earlier run; False if there is none or its mark differs."""
         try:
-            found = json.loads(self.path.read_text())
+            stored = json.loads(self.path.read_text())
         except (OSError, ValueError):
             return False
-        if not isinstance(found, dict) or found.get("mark") != self.mark:
+        if not isinstance(stored, dict) or stored.get("mark") != self.mark:
             return False
-        self.values = dict(found.get("values", {}))
+        self.values = dict(stored.get("values", {}))
         return True
 
     def has(self, name: str) -> bool:
-        """Whether a step is entered."""
+        """Whether a step is finished."""
         return name in self.values
 
     def once(self, name: str, work: Callable[[], Any]) -> Any:
-        """What came of a step, done now unless it is entered."""
+        """The result of a step; ``work`` is called unless the step is finished."""
         if name not in self.values:
             self.keep({name: work()})
         return self.values[name]
 
     def keep(self, values: dict[str, Any]) -> None:
-        """Enter values."""
+        """Store results and write the file."""
         self.values |= values
         write_text(self.path, json.dumps({"mark": self.mark, "values": self.values}))

@@ -1,4 +1,4 @@
-"""A tomogram from its files, checked: the one place where what the user gave becomes a ``Tomogram``."""
+"""Loads and checks a ``Tomogram`` from its files."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from cryovae.io.views import MeanOf, UprightOf
 from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.tomogram import TiltGeometry, Tomogram
 
+# Sections that are read at a time.
 BLOCK = 32
-SAME = 1.01
+# Largest ratio of voxel sizes that count as equal.
+SAME_SIZE = 1.01
 
 
 def _check_finite(path: Path, density: np.ndarray) -> None:
-    """InputError if there is a NaN or an infinity, or nothing but one value; looked at in slabs."""
+    """InputError if a density holds NaN or infinity, or only one value; read in slabs."""
     bad, lowest, highest = 0, np.inf, -np.inf
     for start in range(0, density.shape[0], BLOCK):
         slab = np.asarray(density[start : start + BLOCK], dtype=np.float32)
@@ -46,32 +48,40 @@ def load_tomogram(
     mask: Path | None = None,
     mapped: bool = False,
 ) -> Tomogram:
-    """A tomogram from one file, or from two halves, whose mean it is then; voxel_size in angstrom overrides the header.
+    """Load a tomogram from one file, or from two halves, whose mean is its density.
 
-    One MRC file stays on the disk, mapped into memory; what is compressed, halves, and what is turned, are read. unrotated: the
-    beam is along the middle axis of the files, of the mask's too. mask: of the same shape, 1 where the specimen is. mapped: all
-    but the mask stays on the disk, and is read by the box, by slices alone; InputError if a file is compressed.
+    Args:
+        full: an MRC file or a folder of OME-Zarr; not used with halves. A plain MRC file is memory-mapped.
+        halves: the files of two independent reconstructions, or None.
+        tilts: the tilt geometry.
+        voxel_size: in angstrom, instead of that of the header; or None.
+        unrotated: the beam is along the middle axis of the files, the mask included.
+        mask: a volume of the same shape, 1 where the specimen is; or None.
+        mapped: keep all volumes but the mask on the disk, to be read by slices.
+
+    Raises:
+        InputError: a file is missing, damaged, or mapped and compressed; shapes or voxel sizes differ; the halves are equal.
     """
-    found = _loaded(full, halves, tilts, voxel_size, mapped)
+    tomogram = _loaded(full, halves, tilts, voxel_size, mapped)
     if mask is not None:
-        found = replace(found, mask=_mask(mask, found.shape))
-    return stood_up(found, mapped) if unrotated else found
+        tomogram = replace(tomogram, mask=_mask(mask, tomogram.shape))
+    return with_beam_along_z(tomogram, mapped) if unrotated else tomogram
 
 
-def stood_up(tomogram: Tomogram, mapped: bool = False) -> Tomogram:
-    """A tomogram whose beam lies along the middle axis with its beam along z; restored volumes are turned back on writing.
+def with_beam_along_z(tomogram: Tomogram, mapped: bool = False) -> Tomogram:
+    """An unrotated tomogram, beam along the middle axis, rotated so that the beam is along z.
 
-    mapped: turned on reading, by the box.
+    Restored volumes are rotated back when they are written. mapped: rotate each box when it is read.
     """
     halves, mask = tomogram.halves, tomogram.mask
-    rotated = _upright_of if mapped else upright
+    rotate = _upright_of if mapped else upright
     return replace(
         tomogram,
-        density=rotated(tomogram.density),
-        halves=None if halves is None else (rotated(halves[0]), rotated(halves[1])),
+        density=rotate(tomogram.density),
+        halves=None if halves is None else (rotate(halves[0]), rotate(halves[1])),
         mask=None if mask is None else upright(mask),
         unrotated=True,
-        notes=(*tomogram.notes, f"{tomogram.name}: unrotated, the beam along the middle axis: turned by -90 degrees about x"),
+        notes=(*tomogram.notes, f"{tomogram.name}: unrotated, the beam along the middle axis: rotated by -90 degrees about x"),
     )
 
 
@@ -84,13 +94,13 @@ def _mask(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
     density = read_volume(path).density
     if density.shape != shape:
         raise InputError(f"mask {path} has shape {density.shape}, expected that of the tomogram, {shape}")
-    found = np.empty(shape, bool)
+    mask = np.empty(shape, bool)
     for start in range(0, shape[0], BLOCK):
-        np.greater(density[start : start + BLOCK], 0.5, out=found[start : start + BLOCK])
+        np.greater(density[start : start + BLOCK], 0.5, out=mask[start : start + BLOCK])
         released(density)
-    if not found.any():
+    if not mask.any():
         raise InputError(f"mask {path} is 0 everywhere, expected 1 where the specimen is: make one with cryovae mask")
-    return found
+    return mask
 
 
 def _loaded(
@@ -110,7 +120,7 @@ def _loaded(
 
 
 def _check_mapped(volume: Volume) -> None:
-    """InputError if a volume is in memory already."""
+    """InputError if a volume is not memory-mapped."""
     if isinstance(volume.density, np.ndarray) and mapping_of(volume.density) is None:
         raise InputError(
             f"{volume.path} is compressed or packed, and too large for the memory: unpack it first, e.g. with gunzip"
@@ -118,7 +128,7 @@ def _check_mapped(volume: Volume) -> None:
 
 
 def _same_voxels(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two volumes hold the same values; looked at in slabs, up to the first difference."""
+    """Whether two volumes hold the same values; read in slabs, up to the first difference."""
     for start in range(0, first.shape[0], BLOCK):
         if not np.array_equal(first[start : start + BLOCK], second[start : start + BLOCK]):
             return False
@@ -155,9 +165,9 @@ def _from_halves(halves: tuple[Path, Path], tilts: TiltGeometry, voxel_size: flo
 
 
 def _check_same_size(first: Volume, second: Volume) -> None:
-    """InputError if both halves tell a voxel size, and not the same."""
+    """InputError if both halves have a voxel size, and these differ."""
     one, other = first.voxel_size[0], second.voxel_size[0]
-    if min(one, other) > 0 and not 1 / SAME < other / one < SAME:
+    if min(one, other) > 0 and not 1 / SAME_SIZE < other / one < SAME_SIZE:
         raise InputError(
             f"{first.path} has voxels of {one:g} angstrom and {second.path} of {other:g}, expected equal ones: check the names"
         )

@@ -1,9 +1,9 @@
-"""Molecules to simulate with: MRC maps and PDB or mmCIF files, as densities on cubes of the tomogram's voxel size.
+"""Reads molecules for simulation: MRC maps and PDB or mmCIF files, as densities on cubes of the tomogram's voxel size.
 
-    x(r) = sum_atoms Z_a N(r; r_a, s^2 I),      s = 0.225 * 2 voxels        and then <x> = 1 over the body of the molecule
+    x(r) = sum_atoms Z_a N(r; r_a, s^2 I),      s = 0.225 * 2 voxels,       scaled to <x> = 1 over the body of the molecule
 
-A Gaussian of s = 0.225 d is what a map of resolution d is usually simulated with (UCSF Chimera, molmap). Grey scales differ
-between maps, so each is normalised: its surroundings are 0, and the mean of its body, what is above a fifth of its maximum, is 1.
+s = 0.225 d is the usual width of the Gaussians of a simulated map of resolution d (UCSF Chimera, molmap). Each map is normalised:
+its surroundings are 0, and its body, the voxels above a fifth of the maximum, has the mean 1.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ from cryovae.io.volume import voxel_size_of
 MODELS = (".pdb", ".ent", ".cif", ".mmcif")
 MAPS = (".mrc", ".map", ".ccp4", ".rec")
 BODY = 0.2
-# Atoms are counted on a grid this many times as fine as the voxels before they are blurred.
-FINE = 2
+# Atoms are placed on a grid this many times finer than the voxels before they are blurred.
+OVERSAMPLING = 2
 BLUR = 0.225 * 2
-MOST_VOXELS = 400
+MAX_VOXELS = 400
 
 
 @dataclass(frozen=True)
 class Molecule:
-    """density: a cube (n, n, n) of odd side, (z, y, x), 1 in the mean of its body, 0 around; its middle voxel is what is placed.
+    """A molecule on a cube of voxels.
 
-    radius: the farthest voxel of the body from the middle, in voxels.
+    Attributes:
+        name: its name in the tables of positions.
+        density: (n, n, n), (z, y, x) of odd side, with mean 1 in the body and 0 around; the middle voxel is its position.
+        radius: distance of the farthest voxel of the body from the middle, in voxels.
     """
 
     name: str
@@ -43,12 +46,16 @@ class Molecule:
 
     @property
     def volume(self) -> int:
-        """Voxels of the body."""
+        """Number of voxels of the body."""
         return int((self.density > BODY * self.density.max()).sum())
 
 
 def molecule(name: str, density: np.ndarray, centre: np.ndarray) -> Molecule:
-    """Normalise a map (z, y, x) and cut the smallest odd cube about ``centre``, a voxel index, that holds its body and a rim."""
+    """Normalise a map (z, y, x) and cut the smallest odd cube about ``centre``, a voxel index, that holds its body and a rim.
+
+    Raises:
+        InputError: the map is flat.
+    """
     density = density.astype(np.float32)
     faces = np.concatenate([np.take(density, side, axis).ravel() for axis in range(3) for side in (0, -1)])
     density = np.clip(density - np.median(faces), 0, None)
@@ -71,8 +78,11 @@ def molecule(name: str, density: np.ndarray, centre: np.ndarray) -> Molecule:
 def read_molecule(path: Path, voxel_size: float) -> Molecule:
     """A molecule from an MRC map or a PDB or mmCIF file, plain or .gz, at ``voxel_size`` angstrom.
 
-    A map is placed by its centre, voxel n // 2 as in RELION; an atomic model by its centre of mass, its first biological
-    assembly when the file describes one. InputError if the file is missing, of another kind, unreadable, empty or too large.
+    The position of a map is its voxel n // 2, as in RELION; that of an atomic model its centre of mass. The first biological
+    assembly is used if the file describes one.
+
+    Raises:
+        InputError: the file is missing, of another kind, unreadable, empty or too large.
     """
     path = Path(path)
     suffix = Path(path.name.removesuffix(".gz").removesuffix(".bz2")).suffix.lower()
@@ -87,7 +97,7 @@ def read_molecule(path: Path, voxel_size: float) -> Molecule:
 
 
 def _read_atoms(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Places (atoms, 3) as z, y, x in angstrom, and weights (atoms,): atomic number times occupancy. Waters are left out."""
+    """Positions (atoms, 3) as z, y, x in angstrom, and weights (atoms,), atomic number times occupancy; without waters."""
     import gemmi
 
     try:
@@ -100,7 +110,7 @@ def _read_atoms(path: Path) -> tuple[np.ndarray, np.ndarray]:
     structure.remove_waters()
     model: Any = structure[0] if len(structure) else None
     if model is not None and structure.assemblies:
-        # Hand-made files describe assemblies of chains that they do not hold; the model itself is used then.
+        # Some files describe assemblies of chains that they do not hold; the model itself is used then.
         with suppress(RuntimeError):
             model = gemmi.make_assembly(structure.assemblies[0], model, gemmi.HowToNameCopiedChain.Dup)
     rows = [] if model is None else [
@@ -115,20 +125,20 @@ def _read_atoms(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def _from_atoms(name: str, places: np.ndarray, weights: np.ndarray, voxel_size: float) -> Molecule:
     centred = (places - np.average(places, axis=0, weights=np.maximum(weights, 1e-3))) / voxel_size
     half = int(np.ceil(np.abs(centred).max() + 4 * BLUR)) + 2
-    side = FINE * 2 * half + 1
-    if side > FINE * MOST_VOXELS:
+    side = OVERSAMPLING * 2 * half + 1
+    if side > OVERSAMPLING * MAX_VOXELS:
         raise InputError(
-            f"molecule {name} is {side // FINE} voxels wide at {voxel_size:g} angstrom, expected {MOST_VOXELS} at most"
+            f"molecule {name} is {side // OVERSAMPLING} voxels wide at {voxel_size:g} angstrom, expected {MAX_VOXELS} at most"
         )
     grid = np.zeros((side,) * 3, dtype=np.float32)
-    at = centred * FINE + FINE * half
+    at = centred * OVERSAMPLING + OVERSAMPLING * half
     below = np.floor(at).astype(int)
     part = at - below
     for corner in np.ndindex(2, 2, 2):
         share = np.prod(np.where(corner, part, 1 - part), axis=1)
         np.add.at(grid, tuple((below + corner).T), share * weights)
-    fine = gaussian_filter(grid, BLUR * FINE)
-    return molecule(name, fine[::FINE, ::FINE, ::FINE], np.full(3, half))
+    fine = gaussian_filter(grid, BLUR * OVERSAMPLING)
+    return molecule(name, fine[(slice(None, None, OVERSAMPLING),) * 3], np.full(3, half))
 
 
 def _from_map(path: Path, name: str, voxel_size: float) -> Molecule:
@@ -141,11 +151,11 @@ def _from_map(path: Path, name: str, voxel_size: float) -> Molecule:
     if abs(factor - 1) < 0.01:
         return molecule(name, density, centre)
     sides = np.array([2 * int(np.ceil(n / factor / 2)) + 1 for n in density.shape])
-    if sides.max() > MOST_VOXELS:
+    if sides.max() > MAX_VOXELS:
         raise InputError(
-            f"molecule {path} is {sides.max()} voxels wide at {voxel_size:g} angstrom, expected {MOST_VOXELS} at most"
+            f"molecule {path} is {sides.max()} voxels wide at {voxel_size:g} angstrom, expected {MAX_VOXELS} at most"
         )
-    # Detail finer than the new voxels would come back as detail that is not there.
+    # Blurring first avoids aliasing of detail finer than the new voxels.
     blurred = gaussian_filter(density, 0.5 * np.sqrt(factor**2 - 1)) if factor > 1 else density
     edge = float(np.median(density[0]))
     resampled = affine_transform(

@@ -1,9 +1,9 @@
-"""Volumes as IMOD's tilt writes them, with the beam along the middle axis, turned so that it is along z, and back.
+"""Unrotated volumes, as IMOD's tilt writes them, with the beam along the middle axis: rotation to beam along z, and back.
 
     out(z, y, x) = in(y, n - 1 - z, x)        in: axes (tilt axis, beam, x), n voxels along the beam
 
-This is the turn by -90 degrees about x of ``trimvol -rx`` and ``clip rotx``, positive angles being counterclockwise when looked
-at from the axis's end: a rotation, so that the handedness stays. Exchanging y and z alone (``-yz``) would mirror the specimen.
+This is the rotation by -90 degrees about x of ``trimvol -rx`` and ``clip rotx``; positive angles are counterclockwise seen from
+the end of the axis. It keeps the handedness. Exchanging y and z alone (``-yz``) would mirror the specimen.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Any
 import numpy as np
 
 # The middle axis is thin if it is shorter than this share of both others.
-THIN = 0.7
+THIN_SHARE = 0.7
 
 
 def upright(density: np.ndarray) -> np.ndarray:
-    """A density with axes (tilt axis, beam, x) turned to (z, y, x), the beam along z; a copy in order."""
+    """A density with axes (tilt axis, beam, x) rotated to (z, y, x), the beam along z; a contiguous copy."""
     return np.ascontiguousarray(density.transpose(1, 0, 2)[::-1])
 
 
 def as_stored(density: np.ndarray) -> np.ndarray:
-    """The inverse of ``upright``: a density (z, y, x) as IMOD's tilt would have written it; a copy in order."""
+    """The inverse of ``upright``: a density (z, y, x) with axes as IMOD's tilt writes them; a contiguous copy."""
     return np.ascontiguousarray(density[::-1].transpose(1, 0, 2))
 
 
 class UnrotatedSections:
-    """``as_stored`` of a volume (z, y, x) that is read by the box: some sections at a time."""
+    """``as_stored`` of a volume (z, y, x) on disk, some sections at a time."""
 
     def __init__(self, upright: Any) -> None:
         self.upright = upright
@@ -41,4 +41,4 @@ class UnrotatedSections:
 def middle_is_thin(shape: tuple[int, ...]) -> bool:
     """Whether a volume may be unrotated by its shape alone: the middle axis is clearly the shortest."""
     first, middle, last = shape
-    return middle < THIN * min(first, last)
+    return middle < THIN_SHARE * min(first, last)

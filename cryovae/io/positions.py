@@ -1,4 +1,4 @@
-"""Molecules' positions and orientations as a STAR file, in RELION's convention.
+"""Writes positions and orientations of molecules as a STAR file, in RELION's convention.
 
     r_tomogram = A^T r_map + position,      A = R_z(-psi) R_y(-tilt) R_z(-rot)
 
@@ -15,17 +15,13 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cryovae.io.atomic import whole_file
+from cryovae.io.star.table import write_star
 
 
 def relion_angles(rotation: Rotation) -> np.ndarray:
-    """Rot, tilt, psi (..., 3) in degrees of rotations that turn coordinates (x, y, z) of the map into those of the tomogram."""
+    """Rot, tilt, psi (..., 3) in degrees of rotations from coordinates (x, y, z) of the map to those of the tomogram."""
     angles: np.ndarray = rotation.inv().as_euler("ZYZ", degrees=True)
     return angles
-
-
-def rotation_of(angles: np.ndarray) -> Rotation:
-    """The rotations from the map to the tomogram, of rot, tilt, psi (..., 3) in degrees."""
-    return Rotation.from_euler("ZYZ", angles, degrees=True).inv()
 
 
 def write_positions(
@@ -37,9 +33,18 @@ def write_positions(
     shape: Sequence[int],
     voxel_size: float,
 ) -> None:
-    """Write positions (n, 3), z, y, x in voxels of a tomogram of ``shape``, and rotations; voxel_size in angstrom."""
+    """Write a table of molecules, atomically.
+
+    Args:
+        path: the STAR file.
+        tomogram: name of the tomogram.
+        names: name of each molecule.
+        positions: (n, 3), z, y, x in voxels, the centre of the first voxel being 0.
+        rotations: from each map to the tomogram, or None if there are no molecules.
+        shape: (z, y, x) of the tomogram.
+        voxel_size: in angstrom.
+    """
     import pandas
-    import starfile
 
     places = np.asarray(positions, dtype=float).reshape(-1, 3)[:, ::-1]
     middle = np.array(shape)[::-1] // 2
@@ -54,7 +59,4 @@ def write_positions(
     optics = pandas.DataFrame({"rlnOpticsGroup": [1], "rlnOpticsGroupName": ["simulated"], "rlnImagePixelSize": [voxel_size]})
     blocks = {"optics": optics, "particles": pandas.DataFrame(columns)}
     with whole_file(path) as beside:
-        starfile.write(blocks, beside, overwrite=True)
-        # The first line is the time of day; the same simulation makes the same files.
-        lines = beside.read_text().splitlines(keepends=True)
-        beside.write_text("".join(line for line in lines if not line.startswith("#")).lstrip())
+        write_star(blocks, beside)

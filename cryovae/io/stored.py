@@ -1,7 +1,7 @@
-"""Volumes in plain files, read and written by the box: what is not asked for takes no memory.
+"""Volumes in plain files, read and written box by box, so that only the requested box takes memory.
 
-Of a mapped file every page that was touched counts as memory of the process until the system takes it back; of a file that is
-read and written, nothing does.
+Every touched page of a memory-mapped file counts as memory of the process until the system reclaims it. Plain reads and writes
+avoid this.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Box = tuple[slice, ...]
 
 
 class Stored:
-    """An array (z, y, x) in a file of its own, of ``dtype``. It is read like an array, by slices without steps."""
+    """An array (z, y, x) in a file of its own, read like an array, by slices without steps."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any = np.float32, fresh: bool = False) -> None:
-        """Open the file, or make it anew (``fresh``), of zeroes then. OSError if it is missing or too short."""
+        """Open the file, or with ``fresh`` create it, filled with zeroes. OSError if it is missing or of another length."""
         self.path, self.dtype = path, np.dtype(dtype)
         self.shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
         self.ndim, self.size = 3, int(np.prod(shape))
@@ -45,18 +45,18 @@ class Stored:
         (z0, z1), (y0, y1), (x0, x1) = self._limits(key)
         columns = self.shape[2]
         if (y0, y1) == (0, self.shape[1]):
-            found = np.empty((z1 - z0, y1 - y0, columns), self.dtype)
-            self._read(found, self._at(z0, 0))
-            return found if (x0, x1) == (0, columns) else np.ascontiguousarray(found[:, :, x0:x1])
-        found = np.empty((z1 - z0, y1 - y0, x1 - x0), self.dtype)
+            sections = np.empty((z1 - z0, y1 - y0, columns), self.dtype)
+            self._read(sections, self._at(z0, 0))
+            return sections if (x0, x1) == (0, columns) else np.ascontiguousarray(sections[:, :, x0:x1])
+        box = np.empty((z1 - z0, y1 - y0, x1 - x0), self.dtype)
         rows = np.empty((y1 - y0, columns), self.dtype)
         for z in range(z0, z1):
             self._read(rows, self._at(z, y0))
-            found[z - z0] = rows[:, x0:x1]
-        return found
+            box[z - z0] = rows[:, x0:x1]
+        return box
 
     def write(self, values: np.ndarray, z: int, y: int = 0) -> None:
-        """Put (depth, rows, all columns) in from (z, y) on. OSError if the disk is full."""
+        """Write values (depth, rows, all columns) from (z, y) on. OSError if the disk is full."""
         values = np.ascontiguousarray(values, dtype=self.dtype)
         if values.shape[1] == self.shape[1]:
             self._write(values, self._at(z, 0))
@@ -65,19 +65,19 @@ class Stored:
             self._write(rows, self._at(z + depth, y))
 
     def sync(self) -> None:
-        """All that was written is on the disk."""
+        """Flush all writes to the disk."""
         os.fdatasync(self._file)
 
     def remove(self) -> None:
-        """Take the file from the disk."""
+        """Delete the file."""
         self.path.unlink(missing_ok=True)
 
     def _limits(self, key: slice | Box) -> list[tuple[int, int]]:
         slices = [*(key if isinstance(key, tuple) else (key,)), slice(None), slice(None)][:3]
-        found = [s.indices(size) for s, size in zip(slices, self.shape, strict=True)]
-        if any(step != 1 for _, _, step in found):
+        limits = [s.indices(size) for s, size in zip(slices, self.shape, strict=True)]
+        if any(step != 1 for _, _, step in limits):
             raise ValueError(f"{key} found, expected slices without steps")
-        return [(start, max(stop, start)) for start, stop, _ in found]
+        return [(start, max(stop, start)) for start, stop, _ in limits]
 
     def _at(self, z: int, y: int) -> int:
         return (z * self.shape[1] + y) * self.shape[2] * self.dtype.itemsize
@@ -99,28 +99,29 @@ class Stored:
 
 
 def released(density: Any) -> None:
-    """Let go of the pages of a mapped array or tensor, or of those that a view is made of; they are read again when they are
-    needed. Of one in memory nothing is.
+    """Release the pages of a memory-mapped array, tensor or view; they are read again when needed.
+
+    Arrays in memory are left as they are.
     """
     if isinstance(density, Tensor):
         _released_storage(density.untyped_storage())
         return
     for part in getattr(density, "parts", ()):
         released(part)
-    found = mapping_of(density)
-    if found is not None and hasattr(mmap, "MADV_DONTNEED"):
-        found.madvise(mmap.MADV_DONTNEED)
+    mapping = mapping_of(density)
+    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)
 
 
 def _released_storage(storage: torch.UntypedStorage) -> None:
-    """Only of a file: what is in memory alone would be lost."""
+    """Release the pages of a mapped file; values in memory only would be lost."""
     if storage.filename is not None and hasattr(mmap, "MADV_DONTNEED"):
         system = ctypes.CDLL(None)
         system.madvise(ctypes.c_void_p(storage.data_ptr()), ctypes.c_size_t(storage.nbytes()), mmap.MADV_DONTNEED)
 
 
 def mapping_of(density: Any) -> mmap.mmap | None:
-    """The mapping that an array looks at, or None if it is in memory."""
+    """The memory mapping behind an array, or None if it is in memory."""
     while density is not None and not isinstance(density, mmap.mmap):
         density = getattr(density, "base", None)
     return density

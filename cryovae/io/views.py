@@ -1,6 +1,6 @@
-"""Volumes made from others on reading, by the box: the mean of two halves, and one that is turned upright.
+"""Volumes computed from others box by box when they are read: the mean of two halves, and an unrotated volume made upright.
 
-They have of an array what a reader by parts needs: shape, size, and slices.
+They have the attributes of an array that streamed readers need: shape, size, and slices.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from cryovae.io.orientation import upright
 
 
 class View:
-    """A volume (z, y, x) that takes its values from ``parts``."""
+    """A volume (z, y, x) whose values are computed from those of ``parts``."""
 
     def __init__(self, parts: tuple[Any, ...], shape: tuple[int, ...]) -> None:
         self.parts = parts
@@ -48,9 +48,9 @@ class MeanOf(View):
 class UprightOf(View):
     """``upright`` of a volume with axes (tilt axis, beam, x)."""
 
-    def __init__(self, lying: Any) -> None:
-        along_y, beam, columns = lying.shape
-        super().__init__((lying,), (beam, along_y, columns))
+    def __init__(self, unrotated: Any) -> None:
+        rows, beam, columns = unrotated.shape
+        super().__init__((unrotated,), (beam, rows, columns))
 
     def _box(self, z: slice, y: slice, x: slice) -> np.ndarray:
         start, stop, _ = z.indices(self.shape[0])

@@ -1,4 +1,4 @@
-"""What a file of a volume holds, whatever its format: density (z, y, x), voxel size, and what a written volume takes over."""
+"""The contents of a volume file of either format, and the metadata that a written volume carries over."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ import numpy as np
 
 from cryovae.errors import InputError
 
-SMALLEST, LARGEST = 1e-2, 1e4
-CUBE = 1.01
+# Voxel sizes in angstrom that are accepted from a header, and the largest ratio of two sides of a voxel.
+MIN_VOXEL, MAX_VOXEL, MAX_ASPECT = 1e-2, 1e4, 1.01
 
 
 @dataclass(frozen=True)
 class Volume:
-    """A volume as stored: density (z, y, x), memory-mapped or read on demand where the format allows it.
+    """A volume as stored.
 
-    stored: the numbers in the file, in words. mode: the same as a number of the MRC format, None for other formats.
-    voxel_size, origin: along x, y, z in angstrom; a voxel size that the file does not tell is 0.
-    notes: what was decided on reading where the file left a doubt; one line each, for whoever restores it.
+    Attributes:
+        path: its file or folder.
+        density: (z, y, x), memory-mapped or read on demand where the format allows it.
+        stored: the number type in the file, in words.
+        voxel_size: along x, y, z in angstrom, 0 where the file has none.
+        origin: along x, y, z in angstrom.
+        labels: lines of text of the header.
+        notes: one line for each ambiguity of the file and how it was resolved.
+        mode: number type as a mode of the MRC format, None for other formats.
     """
 
     path: Path
@@ -34,10 +40,16 @@ class Volume:
 
 @dataclass(frozen=True)
 class Provenance:
-    """What a restored volume takes over from the file that it was made from, with its axes in the order x, y, z.
+    """Metadata that a restored volume carries over from its input, with axes in the order x, y, z.
 
-    origin in angstrom; start: the first voxel in a larger grid. extended: the extended header of an MRC file as bytes, extra: the
-    part of its header that says how these are laid out, both in byte order ``order``.
+    Attributes:
+        origin: in angstrom.
+        start: index of the first voxel in a larger grid.
+        labels: lines of text of the header.
+        extended: extended header of an MRC file, as bytes.
+        extended_kind: four-letter code of the extended header.
+        extra: the part of an MRC header that describes the layout of the extended header.
+        order: byte order of ``extended`` and ``extra``, '<' or '>'.
     """
 
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -50,18 +62,22 @@ class Provenance:
 
 
 def voxel_size_of(volume: Volume, override: float | None) -> float:
-    """Voxel size in angstrom, from the file unless overridden; InputError if the file has none that is usable."""
+    """Voxel size in angstrom, from the file unless ``override`` is set.
+
+    Raises:
+        InputError: the override is out of range, or the file has no usable voxel size or voxels that are no cubes.
+    """
     if override is not None:
-        if not 0 < override < LARGEST:
+        if not 0 < override < MAX_VOXEL:
             raise InputError(f"--voxel-size {override:g} found, expected angstrom above 0, e.g. 10.0")
         return override
     x, y, z = volume.voxel_size
-    if not all(SMALLEST <= size <= LARGEST for size in (x, y, z)):
+    if not all(MIN_VOXEL <= size <= MAX_VOXEL for size in (x, y, z)):
         raise InputError(
             f"{volume.path} has no voxel size in its header that can be used ({x:g}, {y:g}, {z:g}): "
             "pass --voxel-size in angstrom, e.g. 10.0"
         )
-    if max(x, y, z) > CUBE * min(x, y, z):
+    if max(x, y, z) > MAX_ASPECT * min(x, y, z):
         raise InputError(
             f"{volume.path} has voxels of {x:g} x {y:g} x {z:g} angstrom, expected cubes: resample it, or pass --voxel-size"
         )

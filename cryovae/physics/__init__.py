@@ -1,1 +1,1 @@
-"""How a tomogram comes about: rotations, the missing wedge, the noise, and their likelihood. No network is known here."""
+"""The imaging model: rotations, missing wedge, noise, contrast transfer, projection and likelihood. No networks here."""

@@ -1,4 +1,4 @@
-"""Which frequencies a tilt geometry measured.
+"""The mask M of the frequencies that a tilt geometry measured.
 
 A projection at tilt t measures the plane through k_y and (k_z, k_x) = |k| (sin t, cos t) in the frame of its tilt axis. A run of
 tilts measures the angles between its ends; with a and b the signed distances of k from the planes at the ends, and s the half
@@ -6,9 +6,9 @@ width of a slab,
 
     d(k) = max( min(a, b), -max(a, b) ),        M(k) = clip( 1/2 + (d(k) + s) / edge, 0, 1 ),        M(0) = 1,
 
-and M is the largest over all runs, of both axes. A tilt of a specimen T voxels thick measures a slab of 1/T, s = 1/(2T): the cell
-in which the transform of something of thickness T hardly changes (Crowther, DeRosier and Klug, Proc. R. Soc. A 317, 319, 1970).
-Between neighbouring tilts of one run the slabs are taken to touch: farther out they come apart, by less than a patch resolves.
+and M is the maximum over all runs and both axes. A tilt of a specimen T voxels thick measures a slab of 1/T, s = 1/(2T), in which
+the transform of an object of thickness T hardly changes (Crowther, DeRosier and Klug, Proc. R. Soc. A 317, 319, 1970). The slabs
+of neighbouring tilts of one run are assumed to touch; at high frequency they separate by less than a patch resolves.
 """
 
 from __future__ import annotations
@@ -22,14 +22,17 @@ from torch import Tensor
 
 from cryovae.tomogram import TiltGeometry
 
-# Heights by tilt are tabulated at this many steps a degree.
-FINE = 4
+# Steps per degree of the table of M by tilt.
+STEPS_PER_DEGREE = 4
 
 
-def wedge_mask(frequency: Tensor, tilts: TiltGeometry, edge: float) -> Tensor:
-    """Mask (...) in [0, 1], 1 where measured, at frequencies (3, ...) in cycles per voxel.
+def tilt_mask(frequency: Tensor, tilts: TiltGeometry, edge: float) -> Tensor:
+    """Mask (...) in [0, 1], 1 where measured, without regard to the contrast transfer.
 
-    edge: width of the soft edge in cycles per voxel, one or two bins.
+    Args:
+        frequency: (3, ...) in cycles per voxel, ordered (k_z, k_y, k_x).
+        tilts: the tilt geometry.
+        edge: width of the soft edge in cycles per voxel, one or two bins.
     """
     if not _has_wedge(tilts):
         return torch.ones_like(frequency[0])
@@ -41,7 +44,7 @@ def wedge_mask(frequency: Tensor, tilts: TiltGeometry, edge: float) -> Tensor:
 
 
 def axis_frame(frequency: Tensor, tilts: TiltGeometry) -> tuple[Tensor, Tensor, Tensor]:
-    """k_z, k_y, k_x (...) of frequencies (3, ...) in the frame whose y is the tilt axis: turned in plane, then lifted."""
+    """k_z, k_y, k_x (...) of frequencies (3, ...) in the frame whose y is the tilt axis: rotated in plane, then about x."""
     kz, ky, kx = frequency
     if tilts.axis_angle:
         c, s = cos(radians(tilts.axis_angle)), sin(radians(tilts.axis_angle))
@@ -64,10 +67,10 @@ def _ranges(tilts: TiltGeometry) -> tuple[tuple[float, float], ...]:
 
 @lru_cache(maxsize=64)
 def _heights(tilts: TiltGeometry) -> Tensor | None:
-    """M by tilt, (180 FINE + 1,) from -90 degrees, or None where it is 1 throughout.
+    """M by tilt, (180 STEPS_PER_DEGREE + 1,) from -90 degrees, or None where it is 1 throughout.
 
-    A tilt of at least half the median weight counts as measured, one of less by its share of that: M filters what a network is
-    given, and how noise grows with the tilt is in the noise spectrum already, so cosine weights must not enter a second time.
+    A tilt with at least half the median weight counts as measured, one with less in proportion. The noise spectrum already
+    describes how noise grows with the tilt, so cosine weights must not enter M as well.
     """
     if tilts.weights is None:
         return None
@@ -76,11 +79,11 @@ def _heights(tilts: TiltGeometry) -> Tensor | None:
     share = np.minimum(weights / (0.5 * np.median(weights)), 1.0)
     if share.min() >= 1.0:
         return None
-    return torch.from_numpy(np.interp(np.linspace(-90, 90, 180 * FINE + 1), angles, share)).float()
+    return torch.from_numpy(np.interp(np.linspace(-90, 90, 180 * STEPS_PER_DEGREE + 1), angles, share)).float()
 
 
 def _axis_mask(frequency: Tensor, tilts: TiltGeometry, edge: float) -> Tensor:
-    """Mask (...) of one axis of a geometry alone."""
+    """Mask (...) of one axis of a geometry."""
     kz, ky, kx = axis_frame(frequency, tilts)
     if tilts.conical:
         return _cone_mask(kz, (kx.square() + ky.square()).sqrt(), tilts, edge)
@@ -96,7 +99,7 @@ def _axis_mask(frequency: Tensor, tilts: TiltGeometry, edge: float) -> Tensor:
 
 
 def _cone_mask(kz: Tensor, across: Tensor, tilts: TiltGeometry, edge: float) -> Tensor:
-    """Mask of tilts about every axis across the beam: all that rises no higher than the highest tilt."""
+    """Mask of conical tilting: all frequencies that rise no higher than the highest tilt."""
     steepest = radians(max(abs(tilts.lowest), abs(tilts.highest)))
     return _softened(across * sin(steepest) - kz.abs() * cos(steepest), tilts, edge)
 
@@ -111,4 +114,4 @@ def _height_at(kz: Tensor, kx: Tensor, tilts: TiltGeometry) -> Tensor | float:
     if heights is None:
         return 1.0
     angle = torch.rad2deg(torch.atan2(torch.where(kx < 0, -kz, kz), kx.abs()))
-    return heights.to(kz)[((angle + 90) * FINE).round().long().clamp(0, len(heights) - 1)]
+    return heights.to(kz)[((angle + 90) * STEPS_PER_DEGREE).round().long().clamp(0, len(heights) - 1)]

@@ -2,8 +2,8 @@
 
     log p(y | x) = -1/2 sum_k M(k) ( |F(x - y)(k)|^2 / sigma^2(k) + log 2 pi sigma^2(k) )
 
-With a support t(r), for patches that hold padding, or that were turned off the grid, the residual is t (T_M x - y): what is
-outside the support is scored nowhere, and the number of bins is reduced by the mean of t^2.
+Patches with padding, or rotated off the grid, have a support t(r). Their residual is t (T_M x - y), which is zero outside the
+support, and the number of bins is multiplied by the mean of t^2.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from cryovae import fourier
 
 
 def residual_spectrum(density: Tensor, data: Tensor, mask: Tensor, support: Tensor | None = None) -> Tensor:
-    """F of the residual (batch, z, y, x // 2 + 1), for densities and data (batch, z, y, x); independent of x where M = 0."""
+    """F of the residual (batch, z, y, x // 2 + 1), for densities and data (batch, z, y, x).
+
+    It is independent of the density where ``mask`` is 0. See ``log_likelihood`` for mask and support.
+    """
     if support is None:
         return fourier.transform(density - data)
     return fourier.transform(support * (fourier.filtered(density, mask) - data))
@@ -33,10 +36,13 @@ def log_likelihood(
 ) -> Tensor:
     """Log-likelihood (batch,) in nats.
 
-    density, data: (batch, z, y, x). mask: M, (batch, z, y, x // 2 + 1), the bins that are scored.
-    variance: sigma^2, same shape, of the noise in an orthonormal spectrum.
-    support: (batch, z, y, x) in [0, 1] or None for all. measured: the mask of all that was measured, when ``mask`` scores
-    only a part of it; needed with a support.
+    Args:
+        density: x, (batch, z, y, x).
+        data: y, (batch, z, y, x).
+        mask: M, (batch, z, y, x // 2 + 1), 1 in scored bins.
+        variance: sigma^2 of the noise in an orthonormal spectrum, same shape as ``mask``.
+        support: t, (batch, z, y, x) in [0, 1], or None for all voxels.
+        measured: mask of all measured bins where ``mask`` scores only some of them; needed with a support.
     """
     residual = residual_spectrum(density, data, mask if measured is None else measured, support)
     shape = density.shape[-3:]
@@ -48,6 +54,6 @@ def log_likelihood(
 
 
 def scored_bins(mask: Tensor, shape: torch.Size | tuple[int, ...], support: Tensor | None = None) -> Tensor:
-    """Number of scored coefficients (batch,), counted over the full spectrum, less what a support leaves out."""
+    """Number of scored coefficients (batch,) of the full spectrum, multiplied by the mean square of the support."""
     count = (mask * fourier.multiplicity(shape, mask.device)).sum((-3, -2, -1))
     return count if support is None else count * support.square().mean((-3, -2, -1))

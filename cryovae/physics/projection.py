@@ -1,10 +1,10 @@
-"""Projection along the beam at each tilt, its adjoint, and the weighted back-projection that reconstructs.
+"""Projection along the beam at each tilt, its adjoint, and reconstruction by weighted back-projection.
 
     p_t(y, u) = sum over (z, x) of a_t(u - u(z, x)) x(z, y, x),        u(z, x) = x cos t + z sin t
     x(z, y, x) = sum_t dt sum_u a_t(u - u(z, x)) (w * p_t)(y, u),      F w (k) = |k| Hann(k) / F a_t (k)
 
-All coordinates are counted from the centres of the grids, in voxels. a_t is the area that a voxel's square shares with the strip
-of a detector pixel, so mass is kept and a constant specimen projects to its thickness without ripple (strip-area model; Kak and
+All coordinates are in voxels from the centres of the grids. a_t is the area that the square of a voxel shares with the strip of a
+detector pixel, so mass is conserved and a constant specimen projects to its thickness without ripple (strip-area model; Kak and
 Slaney, Principles of Computerized Tomographic Imaging, 1988, section 7.1). By the projection-slice theorem tilt t measures
 (k_z, k_x) = |k| (sin t, cos t), the convention of ``physics.wedge``: positive tilts where k_z and k_x have the same sign.
 """
@@ -21,7 +21,7 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.errors import InputError
 
-# A square turned by any angle reaches over at most sqrt(2) + 1 detector pixels from its first to its last.
+# A rotated unit square touches at most three detector pixels, as its width is at most sqrt(2).
 PIXELS = 3
 Step = Callable[[int, int], None]
 
@@ -35,7 +35,7 @@ def _ramp_integral(u: Tensor, start: float, end: float) -> Tensor:
 
 
 def _below(u: Tensor, angle: float) -> Tensor:
-    """The share of a unit square, turned by ``angle`` radians, that lies below u: the integral of its trapezoid."""
+    """The share of a unit square, rotated by ``angle`` radians, that lies below u: the integral of its trapezoid."""
     long, short = sorted((abs(cos(angle)), abs(sin(angle))), reverse=True)
     inner, outer = (long - short) / 2, (long + short) / 2
     return (_ramp_integral(u, -outer, -inner) - _ramp_integral(u, inner, outer)) / long
@@ -44,7 +44,7 @@ def _below(u: Tensor, angle: float) -> Tensor:
 def system_matrix(angle: float, depth: int, width: int, pixels: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Sparse (pixels, depth * width): the weights a_t of the voxels of one (z, x) slice in each detector pixel.
 
-    angle in degrees. What falls off the detector is lost.
+    The angle is in degrees. Rays that miss the detector are dropped.
     """
     t = radians(angle)
     z = torch.arange(depth, dtype=torch.float64) - (depth - 1) / 2
@@ -62,16 +62,19 @@ def system_matrix(angle: float, depth: int, width: int, pixels: int, dtype: torc
 
 
 def footprint(frequency: Tensor, angle: float) -> Tensor:
-    """F a_t (...) at frequencies (...) along u in cycles per voxel: by what projection, and back-projection, blur at a tilt."""
+    """F a_t (...) at frequencies (...) along u in cycles per voxel: the blur of one projection or back-projection."""
     t = radians(angle)
     return torch.sinc(frequency * cos(t)) * torch.sinc(frequency * sin(t)) * torch.sinc(frequency)
 
 
 def project(density: Tensor, angles: Sequence[float], width: int | None = None, step: Step | None = None) -> Tensor:
-    """Projections (tilts, y, width) of a density (z, y, x) at ``angles`` in degrees; linear in the density.
+    """Projections (tilts, y, width) of a density: sums along the beam, linear in the density.
 
-    width: detector pixels along x, the density's own without it; voxels and pixels have one size, and a value is the sum
-    along the beam. step(done, total) is called after each tilt.
+    Args:
+        density: (z, y, x).
+        angles: tilts in degrees.
+        width: detector pixels along x, of the size of a voxel; None for as many as voxels.
+        step: called with (done, total) after each tilt, or None.
     """
     nz, ny, nx = density.shape
     pixels = nx if width is None else width
@@ -86,9 +89,10 @@ def project(density: Tensor, angles: Sequence[float], width: int | None = None, 
 
 
 def back_project(images: Tensor, angles: Sequence[float], shape: Sequence[int], step: Step | None = None) -> Tensor:
-    """The adjoint of ``project``: density (z, y, x) of shape ``shape`` from images (tilts, y, x), one for each angle in degrees.
+    """The adjoint of ``project``: a density (z, y, x) of shape ``shape`` from images (tilts, y, x) at ``angles`` in degrees.
 
-    InputError if images, angles and shape do not fit each other.
+    Raises:
+        InputError: images, angles and shape do not fit each other.
     """
     nz, ny, nx = shape
     if images.ndim != 3 or images.shape[0] != len(angles) or images.shape[1] != ny:
@@ -105,14 +109,14 @@ def back_project(images: Tensor, angles: Sequence[float], shape: Sequence[int], 
 
 
 def angular_steps(angles: Sequence[float]) -> np.ndarray:
-    """The share (tilts,) of the half circle, in radians, that each tilt stands for: half the way to both neighbours.
+    """The angle (tilts,), in radians, that each tilt represents: half the distance to both neighbours on the half circle.
 
-    Tilts of -90 and 90 degrees are one direction. A gap more than twice as wide as any other is the missing wedge: on its side
-    a tilt stands for as much as on its other.
+    -90 and 90 degrees are one direction. A gap more than twice as wide as any other is the missing wedge; the tilts beside it
+    use the distance on their other side twice.
     """
-    rotation = np.asarray(angles, dtype=float) % 180
-    order = np.argsort(rotation, kind="stable")
-    gaps = np.diff(rotation[order], append=rotation[order[0]] + 180) / 2
+    direction = np.asarray(angles, dtype=float) % 180
+    order = np.argsort(direction, kind="stable")
+    gaps = np.diff(direction[order], append=direction[order[0]] + 180) / 2
     before, after = np.roll(gaps, 1), gaps.copy()
     widest, following = int(np.argmax(gaps)), (int(np.argmax(gaps)) + 1) % len(gaps)
     if gaps[widest] > 2 * np.delete(gaps, widest).max(initial=0):
@@ -125,8 +129,12 @@ def angular_steps(angles: Sequence[float]) -> np.ndarray:
 def ramp(length: int, cutoff: float, edge: float) -> Tensor:
     """F w (length // 2 + 1,) without the footprint: the ramp of a band-limited image, with a soft edge.
 
-    cutoff in cycles per voxel; over its last part ``edge``, 0 to 1, a Hann window falls to zero, 1 being a plain Hann window.
-    The ramp is the transform of its samples in space, not |k|, which would take the mean away (Kak and Slaney, section 3.3).
+    The ramp is the transform of its samples in space. |k| itself would remove the mean (Kak and Slaney, section 3.3).
+
+    Args:
+        length: number of samples.
+        cutoff: highest frequency in cycles per voxel.
+        edge: share of the band, 0 to 1, over which a Hann window falls to zero; 1 is a plain Hann window.
     """
     n = torch.arange(length, dtype=torch.float64)
     n = torch.minimum(n, length - n)
@@ -147,10 +155,20 @@ def weighted_back_projection(
     edge: float = 0.3,
     step: Step | None = None,
 ) -> Tensor:
-    """Reconstruct a density (z, y, x) of shape ``shape`` from images (tilts, y, x) at ``angles`` in degrees.
+    """Reconstruct a density from its projections.
 
-    Projections over the whole half circle give back the density, on its own scale; uneven tilts are weighted by the angle that
-    they stand for. cutoff, edge: see ``ramp``. InputError if cutoff or edge are out of range or images do not fit.
+    Projections over the half circle give the density on its own scale. Uneven tilts are weighted by ``angular_steps``.
+
+    Args:
+        images: (tilts, y, x).
+        angles: tilts in degrees.
+        shape: (z, y, x) of the density.
+        cutoff: highest frequency in cycles per voxel, see ``ramp``.
+        edge: share of the band in which the filter falls, see ``ramp``.
+        step: called with (done, total) after each tilt, or None.
+
+    Raises:
+        InputError: cutoff or edge are out of range, or images, angles and shape do not fit each other.
     """
     if not 0 < cutoff <= 0.5 or not 0 <= edge <= 1:
         raise InputError(

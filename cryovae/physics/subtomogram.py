@@ -2,7 +2,7 @@
 
     I'(x', y') = I(x' cos a - y' sin a, x' sin a + y' cos a)        a the angle of the tilt axis from +y, counter-clockwise
 
-turns the axis of each image onto y; tilts at 0, 2, 4 ... and 1, 3, 5 ... in the order of their angles are the two halves.
+rotates the axis of each image onto y. The tilts at 0, 2, 4 ... and 1, 3, 5 ... in the order of their angles form the two halves.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from cryovae.physics.projection import weighted_back_projection
 
 
 def axis_upright(images: np.ndarray, axis_angles: Sequence[float]) -> Tensor:
-    """Images (tilts, n, n) turned until their tilt axes are along y; axis_angles in degrees, one for each.
+    """Images (tilts, n, n) rotated so that their tilt axes are along y; axis_angles in degrees, one per image.
 
-    What was at pixel n // 2, the centre of a particle in RELION and Warp, comes to the middle of the grid, (n - 1) / 2.
+    Pixel n // 2, the centre of a particle in RELION and Warp, moves to the middle of the grid, (n - 1) / 2.
     """
     n = images.shape[-1]
     rotated = []
@@ -34,7 +34,7 @@ def axis_upright(images: np.ndarray, axis_angles: Sequence[float]) -> Tensor:
 
 
 def halves_of_stack(images: np.ndarray, angles: Sequence[float], axis_angles: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Two densities (n, n, n) from images (tilts, n, n) of a particle, of every other tilt each; angles in degrees."""
+    """Two densities (n, n, n) from images (tilts, n, n) of a particle, each of every other tilt; angles in degrees."""
     order = np.argsort(angles, kind="stable")
     upright = axis_upright(images[order], [axis_angles[i] for i in order])
     sorted_angles = [float(angles[i]) for i in order]

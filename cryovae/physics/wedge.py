@@ -1,6 +1,6 @@
-"""The missing wedge, as a mask over the frequencies of a patch or a whole tomogram.
+"""The missing wedge, as a mask M over the frequencies of a patch or a tomogram.
 
-M at the bins of a grid, for any tilt geometry (``physics.directions``), turned with the specimen: M(R^-1 k)
+A specimen rotated by R has the mask M(R^-1 k), with M from ``physics.directions``.
 """
 
 from __future__ import annotations
@@ -18,23 +18,30 @@ from cryovae.tomogram import TiltGeometry
 
 
 def wedge_mask(frequency: Tensor, tilts: TiltGeometry, edge: float) -> Tensor:
-    """M (...) in [0, 1] at frequencies (3, ...) in cycles per voxel, the zeroes of a contrast transfer left out.
+    """M (...) in [0, 1] at frequencies (3, ...) in cycles per voxel, 0 around the zeroes of a contrast transfer.
 
     edge: width of the soft edge in cycles per voxel, one or two bins.
     """
-    mask = directions.wedge_mask(frequency, tilts, edge)
+    mask = directions.tilt_mask(frequency, tilts, edge)
     return mask if tilts.transfer is None else mask * visible(frequency, tilts.transfer)
 
 
 def patch_mask(shape: Sequence[int], tilts: TiltGeometry, rotation: Tensor | None = None, edge_bins: float = 1.0) -> Tensor:
-    """Mask (z, y, x // 2 + 1) of a patch cut from a tomogram and turned by ``rotation``; Nyquist planes of even sizes are 0."""
+    """Mask (z, y, x // 2 + 1) of a patch cut from a tomogram and rotated; 0 in the Nyquist planes of even sizes.
+
+    Args:
+        shape: (z, y, x) of the patch.
+        tilts: the tilt geometry.
+        rotation: R, (3, 3), of the specimen, or None.
+        edge_bins: width of the soft edge in bins of the longest axis.
+    """
     return smeared_mask(shape, tilts, rotation, edge_bins) * fourier.below_nyquist(shape)
 
 
 def smeared_mask(shape: Sequence[int], tilts: TiltGeometry, rotation: Tensor | None = None, edge_bins: float = 1.0) -> Tensor:
-    """The same with its Nyquist planes, all 1 where there is no wedge: what makes the wedge of an encoder's input empty.
+    """``patch_mask`` with its Nyquist planes; it removes the wedge from the input of an encoder.
 
-    Cutting smears the edge of the wedge, by about a bin of the patch, so the mask is averaged over a grid twice as fine.
+    Cutting a patch smears the edge of the wedge by about one bin, so the mask is averaged over a grid twice as fine.
     """
     k = fourier.frequencies(shape)
     steps = [torch.tensor([-0.25, 0.25]) / n for n in shape]
@@ -48,7 +55,7 @@ def smeared_mask(shape: Sequence[int], tilts: TiltGeometry, rotation: Tensor | N
 
 
 def volume_mask(shape: Sequence[int], tilts: TiltGeometry, edge_bins: float = 1.0, device: torch.device | None = None) -> Tensor:
-    """Mask (z, y, x // 2 + 1) of a whole tomogram."""
+    """Mask (z, y, x // 2 + 1) of a tomogram of ``shape`` (z, y, x)."""
     return wedge_mask(fourier.frequencies(shape, device), tilts, volume_edge(shape, tilts, edge_bins))
 
 

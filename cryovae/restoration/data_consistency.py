@@ -22,8 +22,7 @@ from cryovae import fourier
 from cryovae.calibration.variance import VarianceCalibration, at_noise, by_shell, pooled, shells
 from cryovae.data.prepare import PreparedTomogram
 from cryovae.physics.depth import depth_at
-from cryovae.physics.noise import SHELLS as NOISE_SHELLS
-from cryovae.physics.noise import NoiseSpectrum, Tabulation, fine_shell, fitted_amplitude
+from cryovae.physics.noise import TABLE_SHELLS, SpectralTable, Tabulation, fine_shell, fitted_amplitude
 from cryovae.physics.wedge import volume_edge, wedge_mask
 
 # Largest factor on the deviation of samples, and on the ratio of variances between held-out patches and the volume.
@@ -78,8 +77,8 @@ class SpectrumStats:
         shell_noise: mean of sigma^2 in measured bins by fine shell; None where sigma^2 varies little within a shell.
     """
 
-    amplitude: NoiseSpectrum
-    sample_power: NoiseSpectrum
+    amplitude: SpectralTable
+    sample_power: SpectralTable
     wedge_variance: Tensor
     shell_noise: Tensor | None = None
 
@@ -98,7 +97,7 @@ class SpectrumStatsSums:
         self.calibration, self.uneven = calibration, uneven
         self._measured, self._all = (Tabulation(powers, dtype, device) for powers in (3, 1))
         self._wedge = torch.zeros(2, len(VarianceCalibration.frequency()), dtype=torch.float64)
-        self._noise, self._bins = (torch.zeros(2 * NOISE_SHELLS + 1, dtype=dtype, device=device) for _ in range(2))
+        self._noise, self._bins = (torch.zeros(2 * TABLE_SHELLS + 1, dtype=dtype, device=device) for _ in range(2))
 
     def add(self, bins: FourierBins, raw: Tensor, data: Tensor, deviation: Tensor) -> None:
         """Add some bins of the spectra of the model's mean, the data, and half the difference of a pair, (z, y, x) each."""
@@ -112,9 +111,9 @@ class SpectrumStatsSums:
         self._all.add(bins.frequency, bins.multiplicity.expand_as(power), power)
         self._wedge += _wedge_sums(bins, power)
         if self.uneven:
-            shell = fine_shell(bins.radius).flatten()
+            shell = fine_shell(bins.radius)
             for sums, values in ((self._noise, bins.noise * bins.mask), (self._bins, bins.mask)):
-                sums.index_add_(0, shell, values.flatten().to(sums.dtype))
+                fourier.add_shell_sums(sums[None], values[None], shell)
 
     def stats(self) -> SpectrumStats:
         """The statistics of all parts together."""
@@ -123,7 +122,7 @@ class SpectrumStatsSums:
         noise = (self._noise.float() / self._bins.float().clamp_min(1e-9)).clamp_min(1e-12).cpu() if self.uneven else None
         total, count = pooled(self._wedge)
         wedge_variance = (total / count.clamp_min(1e-9) * (count >= 1)).float()
-        return SpectrumStats(amplitude, NoiseSpectrum(self._all.tables()[0], "sample power"), wedge_variance, noise)
+        return SpectrumStats(amplitude, SpectralTable(self._all.tables()[0]), wedge_variance, noise)
 
 
 def _wedge_sums(bins: FourierBins, power: Tensor) -> Tensor:

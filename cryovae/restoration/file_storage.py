@@ -7,7 +7,6 @@ results of finished steps and the layers of tiles that are on the disk.
 """
 
 # The docstrings of the methods of a storage are those of Storage.
-# ruff: noqa: D102
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence

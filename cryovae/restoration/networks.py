@@ -123,6 +123,6 @@ def data_weight(restored: tuple[Tensor, Tensor], halves: tuple[Tensor, Tensor], 
         own_residual = fourier.transform(halves[own] - restored[own])
         cross_residual = fourier.transform(halves[other] - restored[own])
         terms = torch.stack(((cross_residual * own_residual.conj()).real, own_residual.abs().square())) * measured
-        sums.index_add_(1, shell.flatten(), terms.double().flatten(1))
+        fourier.add_shell_sums(sums, terms, shell)
     v = (sums[0] / sums[1].clamp_min(1e-30)).clamp(0, 1).float()
     return mask * (2 * v / (1 + v))[shell]

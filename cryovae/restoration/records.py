@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from cryovae.physics.noise import NoiseSpectrum
+from cryovae.physics.noise import SpectralTable
 
 Record = TypeVar("Record")
 
 
 def to_plain(value: Any) -> Any:
-    """A dataclass of tensors, noise spectra and numbers as dictionaries and lists."""
+    """A dataclass of tensors, spectral tables and numbers as dictionaries and lists."""
     if isinstance(value, Tensor):
         return value.tolist()
     if is_dataclass(value):
@@ -23,11 +23,11 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(plain: dict[str, Any], kind: type[Record]) -> Record:
-    """The dataclass that ``to_plain`` was given: a list becomes a float32 tensor, a dictionary a noise spectrum."""
+    """The dataclass that ``to_plain`` was given: a list becomes a float32 tensor, a dictionary a spectral table."""
     values = dict(plain)
     for name, value in plain.items():
         if isinstance(value, list):
             values[name] = torch.tensor(value)
         elif isinstance(value, dict):
-            values[name] = from_plain(value, NoiseSpectrum)
+            values[name] = from_plain(value, SpectralTable)
     return kind(**values)

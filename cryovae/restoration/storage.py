@@ -5,7 +5,6 @@ whole volume, and the only rows are all of them.
 """
 
 # The docstrings of the methods of a storage are those of Storage.
-# ruff: noqa: D102
 from __future__ import annotations
 
 from abc import ABC, abstractmethod

@@ -18,7 +18,7 @@ from torch import Tensor
 # Radians per volt and angstrom at 300 kV; volts of protein beyond ice; angstrom.
 INTERACTION, POTENTIAL, MEAN_FREE_PATH = 0.000653, 2.5, 3000.0
 # No pixel counts less than this share of the mean, however much gold is above it.
-LEAST = 0.02
+MIN_INTENSITY = 0.02
 
 
 def contrast_of(voxel_size: float) -> float:
@@ -43,13 +43,13 @@ def damage(frequency: Tensor, received: float, voxel_size: float) -> Tensor:
 def electrons(angles: Sequence[float], dose: float, voxel_size: float, thickness: float) -> np.ndarray:
     """N_t (tilts,), electrons a pixel behind a specimen, of a total dose per square angstrom; lengths in angstrom."""
     lost = np.exp(-thickness / (MEAN_FREE_PATH * np.cos(np.radians(angles))))
-    found: np.ndarray = dose / len(angles) * voxel_size**2 * lost
-    return found
+    counted: np.ndarray = dose / len(angles) * voxel_size**2 * lost
+    return counted
 
 
 def count(images: Tensor, electrons_per_pixel: np.ndarray, noise: str, generator: torch.Generator) -> Tensor:
     """Images I / N - 1 with the noise of N_t electrons a pixel: Poisson counts, or Gaussian noise of variance 1 / N_t."""
     n = torch.from_numpy(electrons_per_pixel).to(images).view(-1, 1, 1)
     if noise == "poisson":
-        return torch.poisson((1 + images).clamp_min(LEAST) * n, generator=generator) / n - 1
+        return torch.poisson((1 + images).clamp_min(MIN_INTENSITY) * n, generator=generator) / n - 1
     return images + torch.randn(images.shape, generator=generator) / n.sqrt()

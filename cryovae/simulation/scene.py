@@ -24,11 +24,21 @@ SMALLEST = 24
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """What is in the specimen.
+    """The content of a specimen.
 
-    shape: (z, y, x) of the tomogram in voxels of voxel_size angstrom. crowding: the share of the volume that molecules take, at
-    most. species: how many made-up molecules there are when no others are given. sheets, vesicles, filaments, beads: how many.
-    lamella: thickness in angstrom of the slab along z that holds all matter; None for all of the tomogram.
+    Attributes:
+        shape: (z, y, x) of the tomogram in voxels, at least 24 each.
+        voxel_size: in angstrom.
+        crowding: largest share of the volume that molecules fill, 0 to 0.6.
+        species: number of made-up molecules if no molecules are supplied.
+        sheets: number of membrane sheets.
+        vesicles: number of vesicles.
+        filaments: number of filaments.
+        beads: number of gold beads.
+        lamella: thickness in angstrom of the slab along z that holds all matter; None for the depth of the tomogram.
+
+    Raises:
+        InputError: a value is out of its range.
     """
 
     shape: tuple[int, int, int] = (96, 128, 112)
@@ -67,9 +77,14 @@ class SceneConfig:
 
 @dataclass(frozen=True)
 class Scene:
-    """density: (z, y, x + 2 margin) float32, protein 1, ice 0. placements: of molecules whose middle is inside the tomogram.
+    """A specimen.
 
-    margin: voxels of matter on either side along x. beads: (z, y, x + 2 margin), True in gold.
+    Attributes:
+        density: (z, y, x + 2 margin) float32, protein 1, ice 0.
+        placements: of the molecules whose middle is inside the tomogram.
+        margin: voxels of matter on either side along x.
+        beads: (z, y, x + 2 margin), True in gold.
+        slab: lowest and highest z of matter in voxels.
     """
 
     density: np.ndarray
@@ -91,8 +106,8 @@ def build_scene(
 
     Large molecules are placed before small ones, until each species has its share or finds no room any more.
     """
-    chosen = list(molecules) or [made_up_molecule(f"chain{i + 1}", rng, config.voxel_size) for i in range(config.species)]
-    for one in chosen:
+    species = list(molecules) or [made_up_molecule(f"chain{i + 1}", rng, config.voxel_size) for i in range(config.species)]
+    for one in species:
         if 2 * one.radius > min(config.shape[1:]):
             raise InputError(
                 f"molecule {one.name} is {2 * one.radius:.0f} voxels long, expected less than the tomogram's "
@@ -109,7 +124,7 @@ def build_scene(
     add_filaments(site, site.count(config.filaments))
     for _ in range(site.count(config.beads)):
         add_bead(site)
-    placements = add_molecules(site, chosen, config.crowding, progress)
+    placements = add_molecules(site, species, config.crowding, progress)
     z = np.arange(site.shape[0], dtype=np.float32)
     within = np.clip(np.minimum(z - site.low, site.high - z) + 0.5, 0, 1)[:, None, None]
     return Scene(site.density * within, tuple(placements), margin, site.beads, config.slab)

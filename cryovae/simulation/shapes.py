@@ -49,8 +49,8 @@ class Helix:
         axes: (3, 3), rows the direction of the filament and two across it; bend: curvature towards the second, per angstrom.
         """
         n = np.tile(np.arange(int(length / self.rise)), self.starts)
-        apart = 0.0 if self.starts == 1 else 360 / abs(self.twist) * self.rise / self.starts
-        along = (n * self.rise + apart * np.repeat(np.arange(self.starts), len(n) // self.starts))[:, None]
+        shift = 0.0 if self.starts == 1 else 360 / abs(self.twist) * self.rise / self.starts
+        along = (n * self.rise + shift * np.repeat(np.arange(self.starts), len(n) // self.starts))[:, None]
         rotation = np.radians(self.twist) * n + phase
         ring = self.radius * (np.cos(rotation)[:, None] * axes[1] + np.sin(rotation)[:, None] * axes[2])
         return start + along * axes[0] + 0.5 * bend * along**2 * axes[1] + ring

@@ -29,9 +29,22 @@ ORIENTATIONS = 16
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """What is simulated: shape (z, y, x) in voxels, tilt range in degrees, signal over noise variance of the mean of the
-    halves, voxel size in angstrom, defocus in micrometres (0 for no CTF), number of species, share of the volume that
-    matter is put into, and the seed.
+    """Settings of a simulation.
+
+    Attributes:
+        shape: (z, y, x) in voxels, at least 16 each.
+        tilt_range: lowest and highest tilt in degrees.
+        tilt_step: step of the tilts in degrees.
+        snr: signal over noise variance of the mean of the halves.
+        voxel_size: in angstrom.
+        defocus: in micrometres, 0 for no CTF.
+        species: number of different molecules.
+        crowding: share of the volume that molecules fill.
+        membranes: number of membranes.
+        seed: of all random numbers.
+
+    Raises:
+        InputError: a value is out of its range.
     """
 
     shape: tuple[int, int, int] = (64, 96, 80)
@@ -118,7 +131,7 @@ def _molecule(rng: np.random.Generator) -> np.ndarray:
 
 
 def _renderings(blobs: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """One species in TURNS random orientations, each a cube of density; where blobs overlap, it is as dense as it gets."""
+    """One species in ORIENTATIONS random orientations, each a cube of density; where blobs overlap, it is as dense as it gets."""
     cubes = []
     for rotation in Rotation.random(ORIENTATIONS, rng=rng):
         places = rotation.apply(blobs[:, :3])

@@ -1,4 +1,4 @@
-"""Membranes, filaments and gold beads, put into a site where there is room; the shapes are those of ``physics.shapes``."""
+"""Membranes, filaments and gold beads, put into a site where there is room; the shapes are those of ``simulation.shapes``."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def add_sheet(site: Site) -> None:
     for z in range(site.shape[0]):
         offset = (z - centre[0], y - centre[1], x - centre[2])
         along = [sum(o * a for o, a in zip(offset, axis, strict=True)) for axis in frame]
-        angles = [2 * np.pi * across / length * turns + p for across, turns, p in zip(along[1:], WAVES, phases, strict=True)]
+        angles = [2 * np.pi * across / length * waves + p for across, waves, p in zip(along[1:], WAVES, phases, strict=True)]
         height = along[0] + SWING * length * sum(np.sin(angle) for angle in angles)
-        slopes = [2 * np.pi * SWING * turns * np.cos(angle) for angle, turns in zip(angles, WAVES, strict=True)]
+        slopes = [2 * np.pi * SWING * waves * np.cos(angle) for angle, waves in zip(angles, WAVES, strict=True)]
         distance = height / np.sqrt(1 + sum(slope**2 for slope in slopes))
         _add_membrane(site, (slice(z, z + 1),), distance[None])
 
@@ -68,9 +68,9 @@ def add_filaments(site: Site, count: int) -> None:
     for i in range(count):
         helix = (MICROTUBULE, ACTIN)[i % 2]
         for _ in range(4 * TRIES):
-            found = _try_filament(site, helix)
-            if found is not None:
-                subunits.setdefault(helix.name, []).append(found)
+            centres = _try_filament(site, helix)
+            if centres is not None:
+                subunits.setdefault(helix.name, []).append(centres)
                 break
     for name, places in subunits.items():
         grid = np.zeros(site.shape, dtype=np.float32)

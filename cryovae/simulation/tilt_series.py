@@ -3,7 +3,7 @@
     I_t = N_t ( 1 - c F^-1[ C_t(k) D_t(k) F P_t x ] ) + noise,      C_t = -CTF at the defocus of tilt t
 
 x is the density in units of protein, P_t projection; N_t, the contrast c of a voxel of protein and the damage D_t by what was
-received halfway through tilt t, in the order 0, +, -, -, +, ..., are those of ``physics.exposure``. Everything up to the noise
+received halfway through tilt t, in the order 0, +, -, -, +, ..., are those of ``simulation.exposure``. Everything up to the noise
 is linear in the specimen. Images are I / N - 1, and protein is dark.
 """
 
@@ -35,13 +35,26 @@ BORDER = 16
 
 @dataclass(frozen=True)
 class AcquisitionConfig:
-    """How the specimen is imaged and reconstructed.
+    """How a specimen is imaged and reconstructed.
 
-    angles: tilts in degrees. defocus: micrometres, 0 for no CTF; defocus_spread: its standard deviation between tilts. dose:
-    electrons per square angstrom over all tilts. snr: signal over noise variance of the full tomogram; then the noise is as
-    this asks, whatever the dose, which goes on damaging. noise: 'gaussian' or 'poisson'. halves: 'frames', each tilt's dose
-    divided in two, or 'tilts', even and odd ones. misalign: standard deviations of the shifts in voxels and of the errors of the
-    tilts in degrees, which the reconstruction does not know of. cutoff: of the back-projection, in cycles per voxel.
+    Attributes:
+        angles: tilts in degrees, -80 to 80.
+        voxel_size: in angstrom.
+        defocus: mean defocus in micrometres, 0 for no CTF.
+        defocus_spread: standard deviation of the defocus between tilts in micrometres.
+        kilovolts: acceleration voltage in kV.
+        cs: spherical aberration in millimetres.
+        amplitude: amplitude contrast, a fraction.
+        dose: electrons per square angstrom over all tilts.
+        snr: signal over noise variance of the full tomogram, which then sets the noise instead of the dose; or None.
+        noise: 'gaussian' or 'poisson'.
+        halves: 'frames', the dose of each tilt divided in two, or 'tilts', even and odd tilts.
+        misalign: standard deviations of unknown image shifts in voxels and of unknown tilt errors in degrees.
+        cutoff: highest frequency of the back-projection in cycles per voxel, up to 0.5.
+        seed: of all random numbers.
+
+    Raises:
+        InputError: a value is out of its range.
     """
 
     angles: tuple[float, ...] = tuple(float(a) for a in range(-60, 61, 3))
@@ -83,9 +96,17 @@ class AcquisitionConfig:
 
 @dataclass(frozen=True)
 class SimulatedSeries:
-    """full, half1, half2: (z, y, x), the full one of standard deviation 1 and mean 0. truth: the density as an average tilt
-    transfers it (CTF and damage), on the same scale; density: without that. images: (tilts, y, x + 2 margin), I / N - 1.
-    signal: the full tomogram without noise. snr: as it came out.
+    """A simulated tilt series and its tomograms, (z, y, x) each.
+
+    Attributes:
+        full: tomogram of all electrons, mean 0 and standard deviation 1.
+        half1: first half, on the scale of ``full``.
+        half2: second half, on the scale of ``full``.
+        truth: the density with the mean CTF and damage of all tilts, on the scale of ``full``.
+        density: the density without CTF and damage, on the scale of ``full``.
+        signal: ``full`` without noise.
+        images: (tilts, y, x + 2 margin), I / N - 1.
+        snr: measured signal over noise variance of ``full``.
     """
 
     full: Tensor
@@ -116,13 +137,13 @@ def margin_of(shape: Sequence[int], angles: Sequence[float], thickness: float) -
 
 def transfers(frequency: Tensor, config: AcquisitionConfig, defocus: np.ndarray) -> list[Tensor]:
     """C_t D_t (...) of each tilt at |k| (...) in cycles per voxel; ``defocus`` (tilts,) in micrometres."""
-    found = []
+    passed = []
     for received, focus in zip(exposures(config.angles, config.dose), defocus, strict=True):
         ctf = torch.ones_like(frequency)
         if config.defocus > 0:
             ctf = -contrast_transfer(frequency, config.voxel_size, float(focus), config.kilovolts, config.cs, config.amplitude)
-        found.append(ctf * damage(frequency, received, config.voxel_size))
-    return found
+        passed.append(ctf * damage(frequency, received, config.voxel_size))
+    return passed
 
 
 def noise_free(
@@ -143,8 +164,8 @@ def noise_free(
     for image, angle, passed, error in zip(padded, true_angles, transfer, errors, strict=True):
         weight = -contrast_of(config.voxel_size) * passed / footprint(k[2], angle)
         shift = torch.polar(torch.ones_like(k[1]), -2 * torch.pi * (k[1] * float(error[0]) + k[2] * float(error[1])))
-        whole = fourier.inverse(fourier.transform(image) * weight * shift, image.shape)
-        made.append(whole[0, BORDER : BORDER + ny, BORDER : BORDER + nx])
+        padded_image = fourier.inverse(fourier.transform(image) * weight * shift, image.shape)
+        made.append(padded_image[0, BORDER : BORDER + ny, BORDER : BORDER + nx])
     return torch.stack(made)
 
 
@@ -153,9 +174,9 @@ def image_scene(scene: Scene, config: AcquisitionConfig, progress: Progress | No
     rng = np.random.default_rng([config.seed, 1])
     generator = torch.Generator().manual_seed(config.seed + 1)
     tilts = len(config.angles)
-    shifts, turns = config.misalign
+    shift_error, tilt_error = config.misalign
     defocus = np.maximum(config.defocus + config.defocus_spread * rng.standard_normal(tilts), 0)
-    errors = rng.standard_normal((tilts, 3)) * (shifts, shifts, turns)
+    errors = rng.standard_normal((tilts, 3)) * (shift_error, shift_error, tilt_error)
     nz, ny, nx = scene.inside.shape
     shape = (nz, ny, nx)
     clean = noise_free(torch.from_numpy(scene.density), config, defocus, errors, progress)
@@ -169,14 +190,14 @@ def image_scene(scene: Scene, config: AcquisitionConfig, progress: Progress | No
         counted = counted * config.snr * _noise_gain(config, counted, clean.shape[2], shape) / variance
     full, half1, half2, images = _tomograms(clean, counted, config, shape, generator, progress)
     mean, scale = float(full.mean()), 1 / float(full.std())
-    whole = torch.from_numpy(scene.density) * -contrast_of(config.voxel_size)
+    contrast = torch.from_numpy(scene.density) * -contrast_of(config.voxel_size)
     inner = slice(scene.margin, scene.margin + nx)
-    truth = _passed_on_average(whole, config, defocus)[:, :, inner]
-    plain = whole[:, :, inner]
-    found = variance / float((full - signal)[matter].var())
+    truth = _passed_on_average(contrast, config, defocus)[:, :, inner]
+    plain = contrast[:, :, inner]
+    snr = variance / float((full - signal)[matter].var())
     return SimulatedSeries(
         (full - mean) * scale, (half1 - mean) * scale, (half2 - mean) * scale, (truth - truth.mean()) * scale,
-        plain * scale, (signal - signal.mean()) * scale, images, found,
+        plain * scale, (signal - signal.mean()) * scale, images, snr,
     )  # fmt: skip
 
 

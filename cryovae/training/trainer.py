@@ -238,7 +238,7 @@ class Trainer(Generic[Network, Batch]):
                     save(self.state())
                     raise Interrupted(self.step)
                 watch(self._take_step(batches))
-                if distributed.told(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
+                if distributed.broadcast(time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
                     save(self.state())
                     saved = time.monotonic()
         return self.method.finished(self.best if self.method.early_stopping else self.average)

@@ -47,7 +47,7 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"{folder} cannot be made ({error.strerror}): give another folder with -o") from error
         first = folder / "run.json"
-        self.prefix = distributed.told("" if not first.exists() or _name_of(first) == name else f"{name}_")
+        self.prefix = distributed.broadcast("" if not first.exists() or _name_of(first) == name else f"{name}_")
         if distributed.rank():
             self._own = TemporaryDirectory(prefix="cryovae_")
             self.folder = Path(self._own.name)

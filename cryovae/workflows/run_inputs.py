@@ -11,7 +11,7 @@ from cryovae.checkpoint import MODEL, Checkpoint, load_model, objective_of
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume
 from cryovae.io.load import load_tomogram
-from cryovae.io.volume import LARGEST, voxel_size_of
+from cryovae.io.volume import MAX_VOXEL, voxel_size_of
 from cryovae.tomogram import Optics, Tomogram
 from cryovae.workflows.geometry_record import geometry_of
 from cryovae.workflows.run_folder import read_record
@@ -82,7 +82,7 @@ def tomogram_of(folder: Path, voxel_size: float | None = None) -> Tomogram:
 def voxel_size_in(folder: Path, override: float | None = None) -> float:
     """Voxel size in angstrom of the tomograms of a run, by its first input that still exists; InputError if none does."""
     if override is not None:
-        if not 0 < override < LARGEST:
+        if not 0 < override < MAX_VOXEL:
             raise InputError(f"--voxel-size {override:g} found, expected angstrom above 0, e.g. 10.0")
         return override
     for path in inputs_in(record_of(folder)).values():

@@ -78,7 +78,7 @@ def is_streamed(
         InputError: if the user gave a budget that cannot be kept, because this cannot be streamed.
     """
     # Free memory differs between ranks, and they must go one way.
-    budget = distributed.told(budget)
+    budget = distributed.broadcast(budget)
     sizes, patch = (config.ladder, config.training.patch) if trained is None else (trained.ladder.config, trained.patch)
     settings = config.restoration
     tiles = max(batch_bytes(sizes, patch, settings.batch, device), calibration_bytes(sizes, patch, settings, device))

@@ -113,7 +113,7 @@ def train_model_in(
             checkpoint = _train_deterministic(folder, tomograms, config, device, resume, place)
     folder.path(STATE).unlink(missing_ok=True)
     # What comes next may read the model.
-    distributed.wait()
+    distributed.barrier()
     return checkpoint
 
 

@@ -45,7 +45,7 @@ def within(tomograms: Tomograms, firsts: Sequence[Path], config: RunConfig, devi
     if not config.objective.variational:
         return tomograms
     # What is free differs between ranks, and they must train on the same parts.
-    budget = distributed.told(budget)
+    budget = distributed.broadcast(budget)
     room = int((budget - in_training(config, device)) / (4 * IN_TRAINING))
     names: list[str] = []
     loads: list[Callable[[bool], Tomogram]] = []
@@ -70,9 +70,7 @@ def _loads(load: Callable[[bool], Tomogram], room: int, side: int, count: int) -
         crops = Parts(load(True), room, side, count)
         shape, size = (" x ".join(str(n) for n in sizes) for sizes in (crops.shape, crops.tomogram.shape))
         described = f"the {shape}" if count == 1 else f"{count} parts of about {shape}"
-        log.info(
-            "%s: larger than memory, trained on %s of its %s voxels that show most", crops.tomogram.name, described, size
-        )
+        log.info("%s: larger than memory, trained on %s of its %s voxels that show most", crops.tomogram.name, described, size)
         return crops
 
     return [lambda mapped, number=number: parts()[number] for number in range(count)]  # type: ignore[misc]

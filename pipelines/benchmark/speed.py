@@ -79,6 +79,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--shape", type=int, nargs=3, metavar=("Z", "Y", "X"), help="restore one volume of this shape alone")
     return parser.parse_args()
 
+
 VAETrainer = Trainer[Ladder, Measurement]
 
 

@@ -12,7 +12,7 @@ from cryovae.evaluate.power_by_direction import angles_of, axis_of, tilt_of
 from cryovae.evaluate.wedge_comparison import disagreements
 from cryovae.evaluate.wedge_detection import detect_wedge
 from cryovae.io.files import read_volume
-from cryovae.physics.directions import wedge_mask
+from cryovae.physics.directions import tilt_mask
 from cryovae.tomogram import TiltGeometry
 
 SHAPE = (56, 84, 72)
@@ -23,7 +23,7 @@ def _made(tilts, shape=SHAPE, seed=0):
     """Coloured noise, measured as a geometry says, with a little white noise everywhere; a faint one on the faces."""
     generator = torch.Generator().manual_seed(seed)
     white = torch.randn(shape, generator=generator)
-    mask = wedge_mask(fourier.frequencies(shape), tilts, 1 / min(shape))
+    mask = tilt_mask(fourier.frequencies(shape), tilts, 1 / min(shape))
     seen = fourier.filtered(white, mask / (0.1 + fourier.radius(shape)))
     return (seen + 0.1 * torch.randn(shape, generator=generator)).numpy()
 

@@ -16,13 +16,13 @@ def mrc_bytes(data: np.ndarray, order: str = "<", extended: bytes = b"", **words
     """A whole file of (sections, rows, columns), 10 angstrom cubes; ``words`` replace words of the header, by mrcfile's names."""
     head = np.zeros((), mrcfile.dtypes.HEADER_DTYPE.newbyteorder(order)).view(np.recarray)
     kind = data.dtype.newbyteorder("=").str[1:]
-    given = {
+    header_words = {
         "nx": data.shape[2], "ny": data.shape[1], "nz": data.shape[0], "mode": MODES.get(kind, 0),
         "mx": data.shape[2], "my": data.shape[1], "mz": data.shape[0], "cella": tuple(10.0 * n for n in data.shape[::-1]),
         "cellb": (90.0, 90.0, 90.0), "mapc": 1, "mapr": 2, "maps": 3, "ispg": 1, "nsymbt": len(extended), "nversion": 20141,
         "map": b"MAP ", "machst": STAMPS[order], "dmin": 0.0, "dmax": -1.0, "dmean": -2.0, "rms": -1.0,
     } | words  # fmt: skip
-    for name, value in given.items():
+    for name, value in header_words.items():
         head[name] = value
     return head.tobytes() + extended + data.astype(data.dtype.newbyteorder(order)).tobytes()
 

@@ -58,10 +58,10 @@ def test_a_map_is_resampled_to_the_voxel_size(tmp_path, voxel_size):
     path = write_mrc(tmp_path / "a.mrc", blob((40, 44, 42), (20, 22, 21), 5.0), 10.0)
     with gzip.open(tmp_path / "a.mrc.gz", "wb") as packed:
         packed.write(path.read_bytes())
-    found = read_molecule(tmp_path / "a.mrc.gz", voxel_size)
+    loaded = read_molecule(tmp_path / "a.mrc.gz", voxel_size)
     radius = 5.0 * np.sqrt(2 * np.log(5)) * 10 / voxel_size
-    assert found.radius == pytest.approx(radius, rel=0.12)
-    assert found.name == "a"
+    assert loaded.radius == pytest.approx(radius, rel=0.12)
+    assert loaded.name == "a"
 
 
 @pytest.mark.parametrize("ending", [".pdb", ".cif", ".pdb.gz"])
@@ -76,20 +76,20 @@ def test_atoms_are_where_the_model_says(tmp_path, ending):
     if ending.endswith(".gz"):
         (tmp_path / "tiny.pdb.gz").write_bytes(gzip.compress(path.read_bytes()))
         path = tmp_path / "tiny.pdb.gz"
-    found = read_molecule(path, 7.5)
-    half = found.density.shape[0] // 2
+    loaded = read_molecule(path, 7.5)
+    half = loaded.density.shape[0] // 2
     # Centre of mass at z = 22.5 angstrom: the pair lies 3 voxels below, the heavy place 3 above.
-    assert found.density[half - 3, half, half - 4] == pytest.approx(found.density[half - 3, half, half + 4], rel=1e-3)
-    assert found.density[half + 3, half, half] == pytest.approx(2 * found.density[half - 3, half, half + 4], rel=1e-3)
-    assert found.density[half, half, half] < 0.05 * found.density.max()
+    assert loaded.density[half - 3, half, half - 4] == pytest.approx(loaded.density[half - 3, half, half + 4], rel=1e-3)
+    assert loaded.density[half + 3, half, half] == pytest.approx(2 * loaded.density[half - 3, half, half + 4], rel=1e-3)
+    assert loaded.density[half, half, half] < 0.05 * loaded.density.max()
 
 
 def test_the_biological_assembly_is_built(tmp_path):
     path = tmp_path / "two.cif"
     structure([(0, 0, 0)], copies=[(0, 0, 0), (60, 0, 0)]).make_mmcif_document().write_file(str(path))
-    found = read_molecule(path, 10.0)
-    half = found.density.shape[0] // 2
-    assert found.density[half, half, [half - 3, half + 3]] == pytest.approx(found.density.max(), rel=1e-3)
+    loaded = read_molecule(path, 10.0)
+    half = loaded.density.shape[0] // 2
+    assert loaded.density[half, half, [half - 3, half + 3]] == pytest.approx(loaded.density.max(), rel=1e-3)
 
 
 def test_what_is_no_molecule_is_refused(tmp_path):

@@ -38,9 +38,9 @@ def use(path):
     volume = read_volume(path)
     tomogram = load_tomogram(path, None, TiltGeometry.from_range(-60, 60), 10.0)
     assert np.isfinite(np.asarray(tomogram.density, dtype=np.float32)).all()
-    result, told = path.with_suffix(".out.mrc"), io.StringIO()
+    result, announced = path.with_suffix(".out.mrc"), io.StringIO()
     write_volume(result, RESULT, volume.path, 10.0, "fuzz")
-    assert mrcfile.validate(result, print_file=told), told.getvalue()
+    assert mrcfile.validate(result, print_file=announced), announced.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -107,15 +107,15 @@ def test_noise_is_read_or_refused(place, content):
 
 def test_the_damage_leaves_some_files_readable_and_not_all(place):
     """Else the test above would only see the first check."""
-    found = []
+    outcomes = []
 
     @checked(100)
     @given(content=mangled(SEEDS))
     def count(content):
-        found.append(survive(use, place, content))
+        outcomes.append(survive(use, place, content))
 
     count()
-    assert 0.1 < np.mean(found) < 0.9
+    assert 0.1 < np.mean(outcomes) < 0.9
 
 
 def test_the_limit_of_memory_bites():

@@ -26,7 +26,7 @@ def test_big_endian_files_read_as_their_values_and_stay_on_disk(tmp_path, kind, 
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_a_wrong_machine_stamp_is_noticed_and_told(tmp_path, order):
+def test_a_wrong_machine_stamp_is_noticed_and_reported(tmp_path, order):
     stamp = (0x11, 0x11, 0, 0) if order == "<" else (0x44, 0x44, 0, 0)
     volume = read_volume(made(tmp_path / "a.mrc", VALUES.astype("f4"), order, machst=stamp))
     assert np.array_equal(volume.density, VALUES)

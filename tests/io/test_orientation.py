@@ -38,7 +38,7 @@ def test_it_is_a_rotation_by_minus_90_degrees_about_x_and_no_mirror():
     assert np.linalg.det([arms[1], arms[2], arms[3]]) == pytest.approx(before)
 
 
-def test_the_thin_axis_is_told_by_shape():
+def test_the_thin_axis_is_recognised_by_shape():
     assert middle_is_thin((200, 60, 180))
     assert not middle_is_thin((60, 200, 180))
     assert not middle_is_thin((100, 90, 100))
@@ -50,31 +50,31 @@ def lamella():
     return made.half1.numpy()
 
 
-def test_unrotated_volumes_are_found_by_their_wedge_and_load_upright(tmp_path, lamella):
-    lying = write_mrc(tmp_path / "lying.mrc", as_stored(lamella))
+def test_unrotated_volumes_are_recognised_and_load_upright(tmp_path, lamella):
+    unrotated_file = write_mrc(tmp_path / "lying.mrc", as_stored(lamella))
     level = write_mrc(tmp_path / "level.mrc", lamella)
     # Thin along the middle axis, but the beam is along z: a strip of a tomogram.
     strip = write_mrc(tmp_path / "strip.mrc", np.ascontiguousarray(np.tile(lamella, (2, 1, 1))[:, 20:60]))
-    assert is_unrotated(lying, None)
+    assert is_unrotated(unrotated_file, None)
     assert not is_unrotated(level, None)
     assert not is_unrotated(strip, None)
-    assert not is_unrotated(lying, False)
+    assert not is_unrotated(unrotated_file, False)
     assert is_unrotated(level, True)
-    found = load_tomogram(lying, None, TILTS, unrotated=True)
-    assert found.unrotated
-    assert np.array_equal(found.density, lamella)
-    assert "turned" in found.notes[-1]
+    loaded = load_tomogram(unrotated_file, None, TILTS, unrotated=True)
+    assert loaded.unrotated
+    assert np.array_equal(loaded.density, lamella)
+    assert "rotated" in loaded.notes[-1]
 
 
-def test_a_mask_is_turned_with_the_tomogram_and_must_fit_it(tmp_path, lamella):
-    lying = write_mrc(tmp_path / "lying.mrc", as_stored(lamella))
+def test_a_mask_is_rotated_with_the_tomogram_and_must_fit_it(tmp_path, lamella):
+    unrotated_file = write_mrc(tmp_path / "lying.mrc", as_stored(lamella))
     inside = np.zeros(lamella.shape, dtype=np.float32)
     inside[10:20, 5:50, 7:70] = 1
     mask = write_mrc(tmp_path / "mask.mrc", as_stored(inside))
-    found = load_tomogram(lying, None, TILTS, unrotated=True, mask=mask)
-    assert np.array_equal(found.mask, inside > 0)
+    loaded = load_tomogram(unrotated_file, None, TILTS, unrotated=True, mask=mask)
+    assert np.array_equal(loaded.mask, inside > 0)
     with pytest.raises(InputError, match="expected that of the tomogram"):
         load_tomogram(write_mrc(tmp_path / "level.mrc", lamella), None, TILTS, mask=mask)
     with pytest.raises(InputError, match="0 everywhere"):
-        load_tomogram(lying, None, TILTS, mask=write_mrc(tmp_path / "empty.mrc", 0 * as_stored(inside)))
-    assert replace(found, mask=None).mask is None
+        load_tomogram(unrotated_file, None, TILTS, mask=write_mrc(tmp_path / "empty.mrc", 0 * as_stored(inside)))
+    assert replace(loaded, mask=None).mask is None

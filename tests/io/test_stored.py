@@ -46,7 +46,7 @@ def test_views_are_what_they_stand_for():
 
 
 def test_a_file_written_by_slabs_is_the_one_written_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(writing, "SLAB", 1000)
+    monkeypatch.setattr(writing, "SLAB_BYTES", 1000)
     density = np.random.default_rng(0).normal(3, 2, (13, 21, 18)).astype(np.float32)
     source = write_mrc(tmp_path / "source.mrc", density, 7.84)
     write_volume(tmp_path / "one.mrc", as_stored(density), source, 7.84, "a note")

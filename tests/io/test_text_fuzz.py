@@ -16,8 +16,8 @@ from cryovae.io.star.tomograms import read_tomograms
 from cryovae.io.tilts import read_tilts
 from cryovae.tomogram import TiltGeometry
 from tests.conftest import write_mrc
+from tests.helpers.warp import WARP
 from tests.io.fuzz import TEXT, limited, mangled, survive
-from tests.io.tilts.test_tilts import WARP
 
 RANGE = TiltGeometry.from_range(-60, 60)
 TLT = b"-60.0\n-30.0\n0.0\n30.0\n60.0\n"
@@ -212,15 +212,15 @@ def test_three_thousand_damaged_tables(place, content):
 
 def test_the_damage_leaves_some_files_readable_and_not_all(place):
     """One in ten, about: so few that of a hundred it may be any number from a few to many."""
-    found = []
+    readable = []
 
     @checked(400)
     @given(case=ONE_OF)
     def count(case):
-        found.append(tilts(place, case))
+        readable.append(tilts(place, case))
 
     count()
-    assert 0.02 < np.mean(found) < 0.98
+    assert 0.02 < np.mean(readable) < 0.98
 
 
 def test_an_xml_that_grows_without_end_is_refused(place):

@@ -8,7 +8,7 @@ import torch
 
 from cryovae import fourier
 from cryovae.data.prepare import divided, prepare
-from cryovae.physics.ctf import LEAST, inverse_transfer, tilt_of, tomogram_transfer, visible
+from cryovae.physics.ctf import MIN_TRANSFER, inverse_transfer, tilt_of, tomogram_transfer, visible
 from cryovae.physics.wedge import patch_mask, volume_mask
 from cryovae.tomogram import Optics, TiltGeometry, Tomogram, Transfer
 
@@ -45,7 +45,7 @@ def test_it_agrees_with_torch_ctf(optics):
         oversampling_factor=1,
     ).double()
     ours = tomogram_transfer(_plane(count), optics, VOXEL)
-    free = ours.abs() > LEAST + 1e-6
+    free = ours.abs() > MIN_TRANSFER + 1e-6
     # Theirs has no lower limit at long waves.
     assert torch.allclose(ours[free], theirs.flatten()[free], atol=2e-3)
     assert int(free.sum()) > count // 2
@@ -74,7 +74,7 @@ def test_what_is_divided_out_is_undone_where_something_was_transferred():
     c, seen, inverse = tomogram_transfer(k, OPTICS, VOXEL), visible(k, transfer), inverse_transfer(k, transfer)
     assert torch.allclose((c * inverse)[seen == 1], torch.ones(()), atol=1e-5)
     assert float(inverse[seen == 0].abs().max()) == 0
-    assert float(inverse.abs().max()) <= 1 / LEAST + 1e-4
+    assert float(inverse.abs().max()) <= 1 / MIN_TRANSFER + 1e-4
     assert 0.6 < float(seen.mean()) < 0.99
 
 

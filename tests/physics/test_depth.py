@@ -24,14 +24,14 @@ def analytic(k):
 
 @pytest.mark.parametrize("side", [SIDE, 41])
 def test_depth_is_the_distance_to_the_edge_of_the_wedge(side):
-    found = depth(smeared_mask((side,) * 3, TILTS))
+    depths = depth(smeared_mask((side,) * 3, TILTS))
     k = fourier.frequencies((side,) * 3)
     exact = torch.minimum(analytic(k), analytic(k * torch.tensor([-1.0, 1, -1]).view(3, 1, 1, 1))) * side / SIDE
     core = (exact > 1.5) & (k.abs().amax(0) < 0.4)
     assert core.any()
-    assert float((found - exact)[core].abs().max()) < 1.0
-    assert float((found - exact)[core].mean().abs()) < 0.5
-    assert float(found[volume_mask((side,) * 3, TILTS, 1e-6) > 0.99].max()) <= 1
+    assert float((depths - exact)[core].abs().max()) < 1.0
+    assert float((depths - exact)[core].mean().abs()) < 0.5
+    assert float(depths[volume_mask((side,) * 3, TILTS, 1e-6) > 0.99].max()) <= 1
 
 
 def test_depth_is_read_on_the_grid_of_a_volume():

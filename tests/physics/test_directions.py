@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from cryovae import fourier
 from cryovae.errors import InputError
-from cryovae.physics.directions import wedge_mask
+from cryovae.physics.directions import tilt_mask
 from cryovae.physics.projection import project, weighted_back_projection
 from cryovae.physics.rotation import random_rotation, rotated_frequencies, symmetry_rotations, training_rotations, wedge_share
 from cryovae.physics.wedge import patch_mask, volume_mask
@@ -47,8 +47,8 @@ def _reconstructed(tilts):
     seen = weighted_back_projection(project(_blobs(frame), angles, width=80), angles, SHAPE).numpy()
     grid = np.stack(np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in SHAPE], indexing="ij"), -1)
     source = np.moveaxis(grid @ frame.T + (np.array(SHAPE) - 1) / 2, -1, 0)
-    found = seen if np.allclose(frame, np.eye(3)) else map_coordinates(seen, source, order=5)
-    return torch.from_numpy(found) + (_reconstructed(tilts.second) if tilts.second else 0)
+    observed = seen if np.allclose(frame, np.eye(3)) else map_coordinates(seen, source, order=5)
+    return torch.from_numpy(observed) + (_reconstructed(tilts.second) if tilts.second else 0)
 
 
 def _power(density):
@@ -60,7 +60,7 @@ def _power(density):
 
 def _share(density, tilts):
     """Mean power where the mask says missing over that where it says measured, between 0.06 and 0.2 cycles per voxel."""
-    mask = wedge_mask(fourier.frequencies(SHAPE), tilts, 3.0 / min(SHAPE))
+    mask = tilt_mask(fourier.frequencies(SHAPE), tilts, 3.0 / min(SHAPE))
     radius = fourier.radius(SHAPE)
     band = (radius > 0.06) & (radius < 0.2)
     power = _power(density)
@@ -93,9 +93,9 @@ def test_pretilt_is_added_to_the_angles():
     """A specimen that lies tilted in the holder, put level by reconstructing with the pre-tilt added to the angles."""
     pretilt = 12.0
     c, s = cos(radians(pretilt)), sin(radians(pretilt))
-    lying = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
+    tilted_axis = np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
     angles = [a + pretilt for a in SERIES[:-4]]
-    images, level = project(_blobs(lying), SERIES[:-4], width=80), project(_blobs(), angles, width=80)
+    images, level = project(_blobs(tilted_axis), SERIES[:-4], width=80), project(_blobs(), angles, width=80)
     assert float((images - level).abs().max()) < 0.05 * float(level.abs().max())
     density = weighted_back_projection(images, angles, SHAPE)
     assert _share(density, TiltGeometry(tuple(angles))) < 0.01
@@ -106,9 +106,9 @@ def test_a_tilt_of_a_thin_specimen_measures_a_slab():
     density = weighted_back_projection(project(_blobs(extent=14.0), SERIES, width=80), SERIES, SHAPE)
     z = torch.arange(SHAPE[0]) - (SHAPE[0] - 1) / 2
     power = _power(density * (z.abs() < thickness / 2).view(-1, 1, 1))
-    plane = wedge_mask(fourier.frequencies(SHAPE), TiltGeometry(SERIES), 1e-6) > 0.5
-    slab = wedge_mask(fourier.frequencies(SHAPE), TiltGeometry(SERIES, thickness=thickness), 1e-6) > 0.5
-    far = wedge_mask(fourier.frequencies(SHAPE), TiltGeometry(SERIES, thickness=thickness / 2), 1e-6) > 0.5
+    plane = tilt_mask(fourier.frequencies(SHAPE), TiltGeometry(SERIES), 1e-6) > 0.5
+    slab = tilt_mask(fourier.frequencies(SHAPE), TiltGeometry(SERIES, thickness=thickness), 1e-6) > 0.5
+    far = tilt_mask(fourier.frequencies(SHAPE), TiltGeometry(SERIES, thickness=thickness / 2), 1e-6) > 0.5
     radius = fourier.radius(SHAPE)
     band = (radius > 0.08) & (radius < 0.25)
     measured = float(power[band & plane].mean())
@@ -120,8 +120,8 @@ def test_a_tilt_of_a_thin_specimen_measures_a_slab():
 
 def test_a_cone_is_what_many_axes_leave():
     k = torch.randn(3, 4000, generator=torch.Generator().manual_seed(2))
-    cone = wedge_mask(k, TiltGeometry((-50.0, 50.0), conical=True), 1e-6)
-    many = torch.stack([wedge_mask(k, TiltGeometry((-50.0, 50.0), axis_angle=a), 1e-6) for a in range(180)]).amax(0)
+    cone = tilt_mask(k, TiltGeometry((-50.0, 50.0), conical=True), 1e-6)
+    many = torch.stack([tilt_mask(k, TiltGeometry((-50.0, 50.0), axis_angle=a), 1e-6) for a in range(180)]).amax(0)
     assert float((cone == many).float().mean()) > 0.99
     assert float(cone.mean()) == pytest.approx(sin(radians(50)), abs=0.02)
 
@@ -129,8 +129,8 @@ def test_a_cone_is_what_many_axes_leave():
 def test_the_second_axis_adds_and_takes_nothing_away():
     k = torch.randn(3, 4000, generator=torch.Generator().manual_seed(3))
     first, second = TiltGeometry((-60.0, 60.0)), TiltGeometry((-50.0, 55.0), axis_angle=90.0)
-    both = wedge_mask(k, replace(first, second=second), 0.1)
-    assert torch.equal(both, torch.maximum(wedge_mask(k, first, 0.1), wedge_mask(k, second, 0.1)))
+    both = tilt_mask(k, replace(first, second=second), 0.1)
+    assert torch.equal(both, torch.maximum(tilt_mask(k, first, 0.1), tilt_mask(k, second, 0.1)))
     assert replace(first, second=TiltGeometry((-90.0, 90.0))).has_wedge is False
 
 
@@ -149,16 +149,16 @@ def test_gaps_are_where_tilts_are_missing_and_nowhere_else():
 
 def test_cosine_weights_change_nothing_and_a_tilt_without_dose_is_missing():
     k = torch.randn(3, 4000, generator=torch.Generator().manual_seed(5))
-    plain = wedge_mask(k, TiltGeometry(SERIES), 0.1)
+    plain = tilt_mask(k, TiltGeometry(SERIES), 0.1)
     cosine = TiltGeometry(SERIES, weights=tuple(cos(radians(a)) for a in SERIES))
-    assert torch.equal(wedge_mask(k, cosine, 0.1), plain)
+    assert torch.equal(tilt_mask(k, cosine, 0.1), plain)
     dark = TiltGeometry(SERIES, weights=tuple(0.0 if a > 40 else 1.0 for a in SERIES))
-    assert torch.allclose(wedge_mask(k, dark, 0.1), wedge_mask(k, TiltGeometry((-60.0, 39.0)), 0.1))
-    dim = wedge_mask(k, TiltGeometry(SERIES, weights=tuple(0.2 if a > 40 else 1.0 for a in SERIES)), 1e-6)
+    assert torch.allclose(tilt_mask(k, dark, 0.1), tilt_mask(k, TiltGeometry((-60.0, 39.0)), 0.1))
+    dim = tilt_mask(k, TiltGeometry(SERIES, weights=tuple(0.2 if a > 40 else 1.0 for a in SERIES)), 1e-6)
     assert float(dim.min()) == 0
     assert float(dim[dim > 0].min()) == pytest.approx(0.4)
     assert float(dim.max()) == 1
-    assert bool((dim <= wedge_mask(k, TiltGeometry(SERIES), 1e-6)).all())
+    assert bool((dim <= tilt_mask(k, TiltGeometry(SERIES), 1e-6)).all())
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_cosine_weights_change_nothing_and_a_tilt_without_dose_is_missing():
     ],
     ids=["off axis", "dual axis", "gap and slab", "cone"],
 )
-def test_turned_masks_of_any_geometry_give_real_densities(tilts):
+def test_rotated_masks_of_any_geometry_give_real_densities(tilts):
     """A hard mask is a projector only if opposite frequencies have one value."""
     rng = np.random.default_rng(0)
     x = torch.randn(9, 9, 9, dtype=torch.float64)
@@ -180,7 +180,7 @@ def test_turned_masks_of_any_geometry_give_real_densities(tilts):
         once = fourier.filtered(x, mask)
         assert torch.allclose(fourier.filtered(once, mask), once)
     k = torch.randn(3, 100)
-    assert torch.equal(wedge_mask(k, tilts, 0.2), wedge_mask(-k, tilts, 0.2))
+    assert torch.equal(tilt_mask(k, tilts, 0.2), tilt_mask(-k, tilts, 0.2))
 
 
 @pytest.mark.parametrize(
@@ -197,20 +197,20 @@ def test_turned_masks_of_any_geometry_give_real_densities(tilts):
     ids=["symmetric", "asymmetric", "dual", "dual unequal", "cone", "in plane", "along x"],
 )
 def test_useful_and_symmetric_rotations_follow_from_the_mask(tilts, useful, kept):
-    found, same = training_rotations(tilts), symmetry_rotations(tilts)
-    assert (len(found), len(same)) == (useful, kept)
-    assert not set(found) & set(same)
+    observed, same = training_rotations(tilts), symmetry_rotations(tilts)
+    assert (len(observed), len(same)) == (useful, kept)
+    assert not set(observed) & set(same)
     k = 0.25 * torch.nn.functional.normalize(torch.randn(3, 2000, generator=torch.Generator().manual_seed(9)), dim=0)
-    mask = wedge_mask(k, tilts, 1e-6)
+    mask = tilt_mask(k, tilts, 1e-6)
     for g in same:
-        assert float((wedge_mask(rotated_frequencies(k, g.matrix), tilts, 1e-6) - mask).abs().mean()) < 0.01
-    assert all(wedge_share(tilts, g.matrix) >= 0.3 for g in found)
+        assert float((tilt_mask(rotated_frequencies(k, g.matrix), tilts, 1e-6) - mask).abs().mean()) < 0.01
+    assert all(wedge_share(tilts, g.matrix) >= 0.3 for g in observed)
 
 
 def test_volume_mask_of_a_thin_volume_keeps_its_old_edge():
     shape = (20, 34, 26)
     k = fourier.frequencies(shape)
-    assert torch.equal(volume_mask(shape, TiltGeometry(SERIES)), wedge_mask(k, TiltGeometry(SERIES), 1 / 20))
+    assert torch.equal(volume_mask(shape, TiltGeometry(SERIES)), tilt_mask(k, TiltGeometry(SERIES), 1 / 20))
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ def test_with_a_wedge_it_is_the_gaussian_over_the_measured_subspace(tilts):
     measured = basis.eigenvectors[:, basis.eigenvalues > 0.5]
     gaussian = torch.distributions.Normal(torch.zeros((), dtype=torch.float64), torch.tensor(0.7).double().sqrt())
     expected = gaussian.log_prob(measured.T @ (x - y).flatten()).sum()
-    found = log_likelihood(x, y, mask[None], torch.full_like(mask, float(torch.tensor(0.7)))[None])
-    assert float(found) == pytest.approx(float(expected), abs=1e-9)
+    value = log_likelihood(x, y, mask[None], torch.full_like(mask, float(torch.tensor(0.7)))[None])
+    assert float(value) == pytest.approx(float(expected), abs=1e-9)
     assert int(scored_bins(mask[None], shape)) == measured.shape[1]
 
 
@@ -69,6 +69,6 @@ def test_scored_parts_add_up(tilts):
     part = mask * (torch.rand_like(mask) > 0.5)
     x, y = torch.randn(2, 1, *shape)
     variance = torch.full_like(mask, 1.3)
-    whole = log_likelihood(x, y, mask, variance)
+    full = log_likelihood(x, y, mask, variance)
     parts = log_likelihood(x, y, part, variance) + log_likelihood(x, y, mask - part, variance)
-    assert torch.allclose(whole, parts, rtol=1e-5)
+    assert torch.allclose(full, parts, rtol=1e-5)

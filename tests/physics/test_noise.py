@@ -38,11 +38,11 @@ def test_single_volume_takes_its_quietest_patches(tilts):
     noise, variance = _coloured(4, tilts)
     density = noise.clone()
     density[:, 34:] += 3 * torch.from_numpy(np.random.default_rng(0).normal(size=(48, 30, 56)).astype(np.float32))
-    found = estimate_noise(density.numpy(), None, tilts, side=24)
+    estimate = estimate_noise(density.numpy(), None, tilts, side=24)
     k = fourier.frequencies(SHAPE)
     inside = (volume_mask(SHAPE, tilts) > 0.5) & (fourier.radius(SHAPE) > 0.1) & (fourier.radius(SHAPE) < 0.4)
-    assert float((found(k)[inside] / variance[inside]).median()) == pytest.approx(1.0, abs=0.2)
-    assert found.method == "quiet patches"
+    assert float((estimate(k)[inside] / variance[inside]).median()) == pytest.approx(1.0, abs=0.2)
+    assert estimate.method == "quiet patches"
 
 
 def test_a_thin_volume_has_a_noise_spectrum_too():
@@ -65,13 +65,13 @@ def test_a_crowded_volume_without_a_quiet_patch_is_not_taken_for_noise():
     assert float(ratio[9:14].log().abs().max()) < 0.25
 
 
-def test_the_amplitude_that_fits_the_data_is_found(tilts):
+def test_the_fitted_amplitude_is_that_of_the_data(tilts):
     data = torch.randn(SHAPE, generator=torch.Generator().manual_seed(3))
     k = fourier.frequencies(SHAPE)
     mask = volume_mask(SHAPE, tilts, 1e-6)
-    found = amplitude_table(data / 1.25, data + 0.3 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(4)), mask, k)
+    estimate = amplitude_table(data / 1.25, data + 0.3 * torch.randn(SHAPE, generator=torch.Generator().manual_seed(4)), mask, k)
     inside = fourier.radius(SHAPE) > 0.1
-    assert float((found(k)[inside] - 1.25).abs().mean()) < 0.05
+    assert float((estimate(k)[inside] - 1.25).abs().mean()) < 0.05
     assert torch.equal(amplitude_table(torch.zeros(SHAPE), data, mask, k).table, torch.ones(24, 4, 4))
 
 

@@ -27,7 +27,7 @@ def test_there_are_24_proper_rotations_and_each_has_its_inverse():
 
 
 @pytest.mark.parametrize("side", [7, 8])
-def test_turning_a_density_turns_its_spectrum(side):
+def test_rotating_a_density_rotates_its_spectrum(side):
     """|F out (k)| = |F in (g^-1 k)|: what the masks of turned patches rely on, even sizes included."""
     x = torch.randn(side, side, side, dtype=torch.float64)
     k = fourier.frequencies((side,) * 3)
@@ -40,7 +40,7 @@ def test_turning_a_density_turns_its_spectrum(side):
 
 
 @pytest.mark.parametrize("side", [8, 9])
-def test_mask_then_turn_is_turn_then_turned_mask(side, tilts):
+def test_mask_then_rotate_is_rotate_then_rotated_mask(side, tilts):
     x = torch.randn(side, side, side)
     for g in cube_rotations():
         left = g(fourier.filtered(x, patch_mask((side,) * 3, tilts)))
@@ -60,8 +60,8 @@ def test_rotation_there_and_back_keeps_a_smooth_density():
     axis = torch.arange(24.0) - 11.5
     blob = torch.exp(-((axis[:, None, None] - 3) ** 2 + (axis[None, :, None] + 2) ** 2 + axis[None, None, :] ** 2) / 18)
     rotation = random_rotation(np.random.default_rng(5))
-    back = rotate(rotate(blob[None, None], rotation), rotation.T)[0, 0]
-    assert float((back - blob).abs().max()) < 0.06
+    restored = rotate(rotate(blob[None, None], rotation), rotation.T)[0, 0]
+    assert float((restored - blob).abs().max()) < 0.06
 
 
 def test_rotations_that_keep_the_wedge_are_not_trained_on(tilts):
@@ -74,18 +74,18 @@ def test_rotations_that_keep_the_wedge_are_not_trained_on(tilts):
         assert torch.equal(same, wedge_mask(k, tilts, 1e-6))
 
 
-def test_asymmetric_range_is_kept_by_half_a_turn_about_the_tilt_axis_only():
+def test_asymmetric_range_is_kept_by_180_degrees_about_the_tilt_axis():
     kept = symmetry_rotations(TiltGeometry.from_range(-45, 63))
     assert [g.matrix.diagonal().tolist() for g in kept] == [[1, 1, 1], [-1, 1, -1]]
 
 
-def test_gradients_of_a_turned_density_are_those_of_torch():
+def test_gradients_of_a_rotated_density_are_those_of_torch():
     """What a GPU uses in place of torch's own, whose sums are in any order."""
     x, weight = torch.randn(2, 1, 7, 9, 8), torch.randn(2, 1, 6, 8, 10)
     grid = 1.3 * (2 * torch.rand(2, 6, 8, 10, 3) - 1)
-    found = []
+    gradients = []
     for sampler in (sampled, Sampled.apply):
         density = x.clone().requires_grad_(True)
         (sampler(density, grid) * weight).sum().backward()
-        found.append(density.grad)
-    assert torch.allclose(*found, atol=1e-5)
+        gradients.append(density.grad)
+    assert torch.allclose(*gradients, atol=1e-5)

@@ -36,8 +36,8 @@ def test_points_come_back_to_their_places(axis):
         corner = [slice(int((N - 1) / 2 + c) - 2, int((N - 1) / 2 + c) + 4) for c in (z, y, x)]
         patch = density[tuple(corner)].clamp_min(0)
         where = [float((patch.sum([d for d in range(3) if d != k]) * torch.arange(6)).sum() / patch.sum()) for k in range(3)]
-        found = [w + s.start - (N - 1) / 2 for w, s in zip(where, corner, strict=True)]
-        assert found == pytest.approx([z, y, x], abs=0.4)
+        reconstructed = [w + s.start - (N - 1) / 2 for w, s in zip(where, corner, strict=True)]
+        assert reconstructed == pytest.approx([z, y, x], abs=0.4)
         assert float(density[tuple(corner)].max()) > 0.8 * float(density.max())
 
 

@@ -29,7 +29,7 @@ def test_measured_share_of_a_disc_is_the_share_of_angles(low, high):
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 8), (10, 12, 9)])
-def test_turned_masks_give_real_densities_and_hard_ones_are_projectors(shape, tilts):
+def test_rotated_masks_give_real_densities_and_hard_ones_project(shape, tilts):
     x = torch.randn(shape, dtype=torch.float64)
     rotations = cube_rotations() if len(set(shape)) == 1 else cube_rotations()[:1]
     for g in rotations:

@@ -30,19 +30,19 @@ def test_molecules_lie_where_the_list_says(arrow):
     assert len(scene.placements) > 8
     # Arms are looked for with the rotation itself: independent of how the map was resampled.
     arms = {"x": (5, 0, 0), "z": (0, 0, 3), "none": (-5, 0, 0)}
-    found = {name: [] for name in arms}
+    densities = {name: [] for name in arms}
     for placed in scene.placements:
         for name, arm in arms.items():
             at = np.array(placed.position) + placed.rotation.apply(arm)[::-1]
             index = np.rint(at).astype(int)
             if all(0 <= i < n for i, n in zip(index, config.shape, strict=True)):
-                found[name].append(scene.inside[tuple(index)])
-    assert np.mean(found["x"]) > 0.6
-    assert np.mean(found["z"]) > 0.6
-    assert np.mean(found["none"]) < 0.1
+                densities[name].append(scene.inside[tuple(index)])
+    assert np.mean(densities["x"]) > 0.6
+    assert np.mean(densities["z"]) > 0.6
+    assert np.mean(densities["none"]) < 0.1
 
 
-def test_a_turn_is_the_rotation_of_the_map(arrow):
+def test_a_molecule_is_its_rotated_map(arrow):
     quarter = Rotation.from_euler("y", 90, degrees=True)
     cube = rotated(arrow, quarter, np.zeros(3))
     half, middle = arrow.density.shape[0] // 2, cube.shape[0] // 2

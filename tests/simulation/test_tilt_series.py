@@ -95,8 +95,8 @@ def test_images_are_linear_in_the_specimen():
     a, b = (torch.randn((16, 20, 28), generator=generator) for _ in range(2))
     defocus, errors = np.linspace(2, 3, len(ANGLES)), np.full((len(ANGLES), 3), (0.5, -1.2, 0.3))
     both = noise_free(2 * a - b, config, defocus, errors)
-    apart = 2 * noise_free(a, config, defocus, errors) - noise_free(b, config, defocus, errors)
-    assert float((both - apart).norm() / both.norm()) < 1e-4
+    combined = 2 * noise_free(a, config, defocus, errors) - noise_free(b, config, defocus, errors)
+    assert float((both - combined).norm() / both.norm()) < 1e-4
 
 
 def test_misalignment_moves_the_images():
@@ -176,8 +176,8 @@ def test_impossible_acquisitions_are_refused(bad):
 
 def test_tilts_reach_both_ends():
     assert tilt_angles(-60, 60, 3) == tuple(float(a) for a in range(-60, 61, 3))
-    found = tilt_angles(-50, 60, 3)
-    assert (found[0], found[-1], len(found)) == (-50, 60, 38)
+    angles = tilt_angles(-50, 60, 3)
+    assert (angles[0], angles[-1], len(angles)) == (-50, 60, 38)
     for bad in ((60, -60, 3), (-60, 60, 0), (-60, 60, 400)):
         with pytest.raises(InputError, match="expected"):
             tilt_angles(*bad)

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from cryovae.cli.app import app
 from cryovae.errors import InputError
-from cryovae.io.positions import rotation_of
 from cryovae.io.tilts import read_tilts
 from cryovae.simulation.scene import SceneConfig
 from cryovae.simulation.tilt_series import AcquisitionConfig, tilt_angles
 from cryovae.workflows.simulate import write_tilt_series
 from tests.conftest import write_mrc
+from tests.helpers.relion import rotation_from_angles
 
 SHAPE = (32, 48, 40)
 SCENE = SceneConfig(shape=SHAPE, voxel_size=8.0, crowding=0.06, sheets=0, vesicles=0, filaments=0, beads=0)
@@ -47,7 +47,7 @@ def test_positions_and_angles_lie_on_the_molecules(folder):
     density = -mrcfile.read(folder / "ts_density.mrc")
     table = starfile.read(folder / "ts_molecules.star")["particles"]
     assert set(table["rlnGroupName"]) == {"arm", "rod"}
-    orientations = rotation_of(table[["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]].to_numpy())
+    orientations = rotation_from_angles(table[["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]].to_numpy())
     places = table[["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]].to_numpy()
     arms = np.array([(4, 0, 0) if name == "arm" else (0, 0, 3) for name in table["rlnGroupName"]])
 

@@ -37,9 +37,8 @@ def _excess(m: Measurement, density: Tensor, mask: Tensor) -> Tensor:
     shell = shell_of(shape)
     power = fourier.transform(density).abs().square().cpu()
     weight = (mask * fourier.multiplicity(shape, mask.device)).cpu()
-    sums = torch.zeros(2, int(shell.max()) + 1, dtype=torch.float64)
-    terms = torch.stack(((weight * (power - m.variance.cpu())).sum(0), weight.sum(0))).double()
-    sums.index_add_(1, shell.flatten(), terms.flatten(1))
+    terms = torch.stack(((weight * (power - m.variance.cpu())).sum(0), weight.sum(0)))
+    sums = fourier.shell_sums(terms, shell, int(shell.max()) + 1)
     return (sums[0] / sums[1].clamp_min(1e-9)).clamp_min(0).float()
 
 

@@ -1,6 +1,6 @@
-"""Whether the bytes of mode 0 are signed: b in -128..127, or b mod 256 in 0..255.
+"""Decides whether the bytes of mode 0 are signed: b in -128..127, or b mod 256 in 0..255.
 
-The standard says signed since 2014; before, and in IMOD before 4.2.23, they were unsigned, and most such files have no stamp.
+They are signed in the standard of 2014. They were unsigned before, and in IMOD before 4.2.23; most such files have no stamp.
 """
 
 from __future__ import annotations
@@ -9,14 +9,19 @@ import numpy as np
 
 from cryovae.io.mrc.header import SIGNED_BYTES, Header
 
-SLICES, SIDE = 8, 512
+# Sections that are sampled, and the side of the square of each, in voxels.
+SAMPLED_SECTIONS, SAMPLED_SIDE = 8, 512
 
 
 def is_unsigned(header: Header, data: np.ndarray) -> tuple[bool, str | None]:
-    """Whether ``data``, int8 (sections, rows, columns), is to be read as unsigned, and what was decided where in doubt.
+    """Whether data are to be read as unsigned, and a note where the standard does not decide.
 
-    IMOD's flags decide if its stamp is there. Else the reading that the header's least and greatest value allow, if they allow
-    only one. Else the one in which neighbours differ less, for the wrong one has jumps of 256; else the standard.
+    The decision follows IMOD's flags if its stamp is present; else the minimum and maximum of the header if they allow only one
+    reading; else the reading in which neighbours differ less, as the wrong one has jumps of 256; else the standard.
+
+    Args:
+        header: of the file.
+        data: int8 (sections, rows, columns).
     """
     flags = header.imod_flags
     if flags is not None:
@@ -39,17 +44,19 @@ def is_unsigned(header: Header, data: np.ndarray) -> tuple[bool, str | None]:
 
 
 def _sample(data: np.ndarray) -> np.ndarray:
-    """Sections spread over the file, each cut to its middle."""
-    chosen = np.unique(np.linspace(0, len(data) - 1, SLICES).astype(int))
-    _, rows, columns = (slice(max((n - SIDE) // 2, 0), max((n - SIDE) // 2, 0) + SIDE) for n in data.shape)
-    return np.stack([np.asarray(data[i, rows, columns]) for i in chosen])
+    """Evenly spaced sections, each cut to its middle."""
+    sections = np.unique(np.linspace(0, len(data) - 1, SAMPLED_SECTIONS).astype(int))
+    starts = (max((n - SAMPLED_SIDE) // 2, 0) for n in data.shape[1:])
+    rows, columns = (slice(start, start + SAMPLED_SIDE) for start in starts)
+    return np.stack([np.asarray(data[i, rows, columns]) for i in sections])
 
 
 def _fits(sample: np.ndarray, low: float, high: float) -> bool:
-    """Whether a range from a header is one of this kind of byte, and holds what was sampled."""
+    """Whether the range in a header is possible for this type of byte and contains the sample."""
     limits, darkest, brightest = np.iinfo(sample.dtype), int(sample.min()), int(sample.max())
     return limits.min <= low <= darkest + 1 and brightest - 1 <= high <= limits.max
 
 
 def _roughness(sample: np.ndarray) -> float:
+    """Mean absolute difference of neighbours along x."""
     return float(np.abs(np.diff(sample.astype(np.int16), axis=-1)).mean()) if sample.shape[-1] > 1 else 0.0

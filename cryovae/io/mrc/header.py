@@ -1,7 +1,7 @@
-"""The 1024 bytes at the head of an MRC file: size, mode, axes, cell = sampling * voxel size, start, origin, labels.
+"""The header of an MRC file, 1024 bytes: size, mode, axes, cell = sampling * voxel size, start, origin, labels.
 
-The standard is MRC2014; CCP4 permutes the axes, IMOD puts a stamp and flags into the free part, older programs write no "MAP ",
-no machine stamp, or no version. Words are checked before anything is allocated by them.
+The standard is MRC2014. CCP4 permutes the axes, IMOD adds a stamp and flags to the free part, and older programs write no
+"MAP ", no machine stamp, or no version. Sizes are checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -32,7 +32,14 @@ LITTLE, BIG = (b"\x44\x44", b"\x44\x41"), (b"\x11\x11",)
 
 @dataclass(frozen=True)
 class Header:
-    """The head of an MRC file, its numbers read in byte order ``order``; ``notes`` say what was doubtful about them."""
+    """The header of an MRC file.
+
+    Attributes:
+        path: the file.
+        fields: the words of the header, by mrcfile's names.
+        order: byte order of the file.
+        notes: one line for each ambiguity that was resolved on reading.
+    """
 
     path: Path
     fields: Any
@@ -41,7 +48,7 @@ class Header:
 
     @property
     def mode(self) -> int:
-        """How a voxel is stored."""
+        """Number type of a voxel, a key of MODES."""
         return int(self.fields.mode)
 
     @property
@@ -51,21 +58,21 @@ class Header:
 
     @property
     def axes(self) -> tuple[int, int, int]:
-        """Which of x, y, z (1, 2, 3) run along columns, rows and sections; a file that leaves them out means 1, 2, 3."""
-        found = int(self.fields.mapc), int(self.fields.mapr), int(self.fields.maps)
-        return (1, 2, 3) if found == (0, 0, 0) else found
+        """The axes x, y, z (1, 2, 3) along columns, rows and sections; (1, 2, 3) if the file has none."""
+        axes = int(self.fields.mapc), int(self.fields.mapr), int(self.fields.maps)
+        return (1, 2, 3) if axes == (0, 0, 0) else axes
 
     @property
     def start(self) -> tuple[int, int, int]:
-        """The first voxel in the grid of the cell, along x, y, z."""
-        found = {self.axes[i]: int(self.fields[name]) for i, name in enumerate(("nxstart", "nystart", "nzstart"))}
-        return found[1], found[2], found[3]
+        """Index of the first voxel in the grid of the cell, along x, y, z."""
+        first = {self.axes[i]: int(self.fields[name]) for i, name in enumerate(("nxstart", "nystart", "nzstart"))}
+        return first[1], first[2], first[3]
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
-        """Cell over sampling, along x, y, z, in angstrom, with the sign that the file gives it; 0 where it gives none.
+        """Cell over sampling along x, y, z in angstrom, with the sign in the file; 0 where it has none.
 
-        To seven digits, for the file holds no more.
+        Rounded to seven digits, the precision of the file.
         """
         counts = {self.axes[i]: n for i, n in enumerate(self.size)}
         sampling = int(self.fields.mx), int(self.fields.my), int(self.fields.mz)
@@ -75,13 +82,13 @@ class Header:
 
     @property
     def origin(self) -> tuple[float, float, float]:
-        """Where the volume lies, along x, y, z, in angstrom; 0 for numbers that are not finite."""
+        """Origin along x, y, z in angstrom; 0 for numbers that are not finite."""
         x, y, z = (float(self.fields.origin[name]) for name in "xyz")
         return tuple(v if math.isfinite(v) else 0.0 for v in (x, y, z))  # type: ignore[return-value]
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Its lines of text, without those that are empty, and without what cannot be printed."""
+        """Lines of text, without empty lines and without characters that cannot be printed."""
         lines = (bytes(label).decode("ascii", "replace") for label in self.fields.label)
         printable = ("".join(c for c in line if c.isprintable() and c.isascii()).strip() for line in lines)
         return tuple(line for line in printable if line)
@@ -93,7 +100,7 @@ class Header:
 
     @property
     def extra(self) -> bytes:
-        """The free words behind the version, where IMOD has its stamp and SerialEM the layout of its extended header."""
+        """The free words after the version, with IMOD's stamp or SerialEM's layout of the extended header."""
         return bytes(self.fields.extra2)
 
     @property
@@ -117,7 +124,7 @@ class Header:
 
     @property
     def volumes(self) -> int:
-        """How many volumes the file holds: more than one for stacks of volumes, space groups 401 to 630."""
+        """Number of volumes in the file: more than one for stacks of volumes, space groups 401 to 630."""
         sections = int(self.fields.mz)
         if not 401 <= int(self.fields.ispg) <= 630 or sections < 1 or self.size[2] % sections:
             return 1
@@ -125,7 +132,11 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The head of an MRC file, plain or compressed. InputError if it is no MRC, or of a kind that is not read, and why."""
+    """The header of an MRC file, plain or compressed.
+
+    Raises:
+        InputError: the file is missing, damaged, no MRC file, or of an unsupported kind.
+    """
     with opened(path) as stream:
         block = take(stream, LENGTH)
     if len(block) < LENGTH:
@@ -138,7 +149,7 @@ def read_header(path: Path) -> Header:
 
 
 def _ordered(path: Path, block: bytes) -> Header:
-    """The header in the byte order of its machine stamp, or in the other one if only that makes sense."""
+    """The header in the byte order of its machine stamp, or in the other one if only that is plausible."""
     stamp = block[212:214]
     orders: tuple[Literal["<", ">"], ...] = (">", "<") if stamp in BIG else ("<", ">")
     candidates = [Header(path, _fields(block, order), order) for order in orders]
@@ -164,7 +175,7 @@ def _plausible(header: Header) -> bool:
 
 
 def _check(header: Header) -> None:
-    """InputError if the header announces what cannot be read."""
+    """InputError if the header describes data that cannot be read."""
     path, mode = header.path, header.mode
     x, y, z = header.size
     if mode in COMPLEX:

@@ -1,6 +1,6 @@
-"""MRC volumes as (z, y, x), memory-mapped unless they are compressed or packed, whatever the order of axes in the file.
+"""Reads MRC volumes as (z, y, x), memory-mapped unless they are compressed or packed, for any order of axes in the file.
 
-Sections, rows and columns run along the axes (maps, mapr, mapc); the density is turned by a view, so that nothing is copied.
+Sections, rows and columns run along the axes (maps, mapr, mapc); the density is a transposed view, so that nothing is copied.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from cryovae.io.mrc.header import KINDS, LENGTH, MODES, Header, read_header
 from cryovae.io.mrc.stream import compression_of, opened, skip, take
 from cryovae.io.volume import Provenance, Volume
 
-# A deflate stream expands by 1032 at most.
-MOST_EXPANDED = 1100
+# A deflate stream expands at most 1032-fold.
+MAX_EXPANSION = 1100
 
 
 def read_mrc(path: Path, number: int | None = None) -> Volume:
-    """Open an MRC volume, or volume ``number`` (from 1) of a stack of volumes; InputError says why one cannot be read."""
+    """Open an MRC volume, or volume ``number`` (from 1) of a stack of volumes. InputError if it cannot be read."""
     header = read_header(path)
     if min(header.size) < 2:
         x, y, z = header.size
         raise InputError(f"{path} is an image of {x} x {y} x {z} (x, y, z), expected a volume: give a tomogram")
     data = _data(header)
-    unsigned, decided = is_unsigned(header, data) if header.mode == 0 else (header.mode == 101, None)
+    unsigned, note = is_unsigned(header, data) if header.mode == 0 else (header.mode == 101, None)
     if unsigned:
         data = data.view(np.uint8)
     data = _volume_of(header, data, number)
@@ -39,13 +39,13 @@ def read_mrc(path: Path, number: int | None = None) -> Volume:
         voxel_size=(abs(size[0]), abs(size[1]), abs(size[2])),
         origin=header.origin,
         labels=header.labels,
-        notes=(*header.notes, *([decided] if decided else []), *_doubts(header)),
+        notes=(*header.notes, *([note] if note else []), *_ambiguities(header)),
         mode=header.mode,
     )
 
 
 def provenance_of_mrc(path: Path) -> Provenance:
-    """What a volume that was made from an MRC file takes over from it."""
+    """What a volume made from an MRC file carries over from it."""
     header = read_header(path)
     with opened(path) as stream:
         skip(stream, LENGTH)
@@ -62,7 +62,7 @@ def provenance_of_mrc(path: Path) -> Provenance:
 
 
 def _data(header: Header) -> np.ndarray:
-    """All sections, rows and columns, as in the file; InputError if the file is shorter than its header says."""
+    """All sections, rows and columns as in the file. InputError if the file is shorter than its header says."""
     dtype = np.dtype(KINDS[header.mode]).newbyteorder(header.order)
     columns, rows, sections = header.size
     stored = (sections, rows, header.row_bytes // dtype.itemsize)
@@ -76,28 +76,29 @@ def _data(header: Header) -> np.ndarray:
 
 def _decompressed(header: Header) -> bytearray:
     path, needed = header.path, header.data_bytes
-    if compression_of(path) == "gz" and needed > MOST_EXPANDED * os.stat(path).st_size:
+    if compression_of(path) == "gz" and needed > MAX_EXPANSION * os.stat(path).st_size:
         _check_length(header, 0, "not so many")
     with opened(path) as stream:
         skip(stream, LENGTH + header.extended)
-        found = take(stream, needed)
-    _check_length(header, len(found))
-    return found
+        voxels = take(stream, needed)
+    _check_length(header, len(voxels))
+    return voxels
 
 
-def _check_length(header: Header, found: int, words: str | None = None) -> None:
-    if found >= header.data_bytes:
+def _check_length(header: Header, length: int, words: str | None = None) -> None:
+    """InputError if ``length`` bytes of data are too few; negative if the extended header is cut short too."""
+    if length >= header.data_bytes:
         return
     x, y, z = header.size
-    told = words or (f"{found}" if found > 0 else "none" if found == 0 else f"an extended header that lacks {-found}, and none")
+    present = f"{length}" if length > 0 else "none" if length == 0 else f"an extended header that lacks {-length}, and none"
     raise InputError(
         f"{header.path} is cut short: {header.data_bytes} bytes of data expected for {x} x {y} x {z} voxels of "
-        f"{MODES[header.mode]}, {told} found: copy it again"
+        f"{MODES[header.mode]}, {words or present} found: copy it again"
     )
 
 
 def _unpacked(data: np.ndarray, columns: int) -> np.ndarray:
-    """(.., columns) uint8 from two values a byte, the low half first; each row begins with a byte of its own."""
+    """(.., columns) uint8 from two values per byte, the low half first; each row begins with a new byte."""
     values = np.empty((*data.shape[:-1], columns), np.uint8)
     values[..., 0::2] = data & 15
     values[..., 1::2] = data[..., : columns // 2] >> 4
@@ -126,22 +127,22 @@ def _in_order(header: Header, data: np.ndarray) -> np.ndarray:
     return data.transpose(along[3], along[2], along[1])
 
 
-def _doubts(header: Header) -> list[str]:
-    """What an expert would want to know of this header before trusting it."""
+def _ambiguities(header: Header) -> list[str]:
+    """One line for each property of the header that is ambiguous or unusual."""
     path, fields, size = header.path, header.fields, header.voxel_size
     sampling = np.array([fields.mx, fields.my, fields.mz])
     angles = np.array([float(fields.cellb[n]) for n in ("alpha", "beta", "gamma")])
-    found = []
+    notes = []
     if min(size) < 0:
-        found.append(f"{path}: negative voxel size ({size[0]:g}, {size[1]:g}, {size[2]:g}) in the header, its sign is not used")
+        notes.append(f"{path}: negative voxel size ({size[0]:g}, {size[1]:g}, {size[2]:g}) in the header, its sign is not used")
     if header.axes != (1, 2, 3):
-        found.append(f"{path}: axes {header.axes} (mapc, mapr, maps) put in order, z slowest")
+        notes.append(f"{path}: axes {header.axes} (mapc, mapr, maps) put in order, z slowest")
     if angles.any() and not (np.abs(angles - 90) < 0.1).all():
-        found.append(f"{path}: cell angles {', '.join(f'{a:g}' for a in angles)} in the header, treated as right angles")
+        notes.append(f"{path}: cell angles {', '.join(f'{a:g}' for a in angles)} in the header, treated as right angles")
     if header.axes == (1, 2, 3) and (sampling == np.array(header.size) - 1).all():
-        found.append(
+        notes.append(
             f"{path}: the header divides the cell into one step less than there are voxels; with --voxel-size you decide"
         )
     if int(fields.ispg) == 0 and int(fields.mz) == 1:
-        found.append(f"{path}: the header calls it a stack of images (space group 0, mz 1), read as a volume")
-    return found
+        notes.append(f"{path}: the header calls it a stack of images (space group 0, mz 1), read as a volume")
+    return notes

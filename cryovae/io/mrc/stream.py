@@ -1,4 +1,4 @@
-"""The bytes of a file, plain or compressed: never more is asked for than the file can hold."""
+"""The bytes of a file, plain or compressed, read without trusting the sizes in its header."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAGIC = {b"\x1f\x8b\x08": "gz", b"BZh": "bz2"}
 
 
 def compression_of(path: Path) -> str | None:
-    """'gz', 'bz2' or None, by the first bytes of a file. InputError if it is missing, a folder, or not readable."""
+    """'gz', 'bz2' or None, from the first bytes of a file. InputError if it is missing, a folder, or not readable."""
     if not os.path.exists(path):
         raise InputError(f"{path} does not exist: check the path")
     if os.path.isdir(path):
@@ -55,15 +55,15 @@ def _as_input(path: Path) -> Iterator[None]:
 
 
 def take(stream: BinaryIO, count: int) -> bytearray:
-    """Up to ``count`` bytes, grown as they come, so that a header that asks for too many costs no memory."""
-    found = bytearray()
-    while len(found) < count and (more := stream.read(min(CHUNK, count - len(found)))):
-        found += more
-    return found
+    """Up to ``count`` bytes. The buffer grows while reading, so that a damaged count costs no memory."""
+    buffer = bytearray()
+    while len(buffer) < count and (more := stream.read(min(CHUNK, count - len(buffer)))):
+        buffer += more
+    return buffer
 
 
 def skip(stream: BinaryIO, count: int) -> int:
-    """Pass over up to ``count`` bytes, and return how many there were."""
+    """Skip up to ``count`` bytes; returns how many there were."""
     passed = 0
     while passed < count and (more := stream.read(min(CHUNK, count - passed))):
         passed += len(more)

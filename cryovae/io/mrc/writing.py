@@ -1,4 +1,4 @@
-"""MRC volumes by the standard: 32-bit floats, axes x, y, z, statistics in double precision, and what the input's header held."""
+"""Writes MRC volumes: 32-bit floats, axes x, y, z, statistics in double precision, and metadata of the input."""
 
 from __future__ import annotations
 
@@ -15,12 +15,10 @@ from cryovae.io.volume import Provenance
 
 LABELS, LABEL_LENGTH = 10, 80
 EXTENDED_KINDS = (b"CCP4", b"MRCO", b"SERI", b"AGAR", b"FEI1", b"FEI2", b"HDF5")
-# Of IMOD's flags: the sign of the origin, and of an RMS that was not computed. The others describe data that are no longer there.
+# IMOD's flags for the sign of the origin and of an RMS that was not computed. The others describe the input's data.
 KEPT_FLAGS = 4 | 8
-
-
 # Bytes of sections that are held at a time.
-SLAB = 1 << 24
+SLAB_BYTES = 1 << 24
 
 
 class Sections(Protocol):
@@ -35,19 +33,26 @@ class Sections(Protocol):
 
 
 def write_mrc(path: Path, density: np.ndarray, carried: Provenance, voxel_size: float, note: str) -> None:
-    """Write a (z, y, x) density as 32-bit floats, cubes of ``voxel_size`` angstrom, with what is carried over from its input.
+    """Write a density as 32-bit floats, atomically.
 
-    ``note`` makes one label line more; of eleven labels, the oldest of ours goes, else the last. An extended header of big-endian
-    numbers is kept as it is, and the file then written in that order, for only programs that know its layout can swap it.
+    A big-endian extended header is kept, and the file is then written in big-endian order, because only programs that know the
+    layout of an extended header can swap its bytes.
+
+    Args:
+        path: the file.
+        density: (z, y, x).
+        carried: metadata of the input.
+        voxel_size: in angstrom.
+        note: text of one more label; if there are ten already, the oldest of cryovae is dropped, else the last.
     """
     with whole_file(path) as beside:
         _write_held(beside, density, carried, voxel_size, note)
 
 
 def write_mrc_by_slabs(path: Path, volume: Sections, carried: Provenance, voxel_size: float, note: str) -> None:
-    """The same for a volume that is not held in memory, read some sections at a time: byte by byte the same file."""
+    """``write_mrc`` for a volume that is not held in memory, read some sections at a time; gives the same bytes."""
     sections, rows, columns = volume.shape
-    count = max(1, SLAB // (4 * rows * columns))
+    count = max(1, SLAB_BYTES // (4 * rows * columns))
     slabs = [slice(start, min(start + count, sections)) for start in range(0, sections, count)]
     lowest, highest, total, squares = np.inf, -np.inf, 0.0, 0.0
     for slab in slabs:
@@ -58,7 +63,7 @@ def write_mrc_by_slabs(path: Path, volume: Sections, carried: Provenance, voxel_
     for slab in slabs:
         squares += sum(float(np.sum(np.square(np.asarray(section, dtype=np.float64) - mean))) for section in volume[slab])
     with whole_file(path) as beside:
-        # The header of a small volume, in which sizes and statistics are then put right.
+        # The header of a small volume, whose sizes and statistics are corrected below.
         order = _write_held(beside, np.zeros((2, 2, 2), np.float32), carried, voxel_size, note)
         header = np.fromfile(beside, mrcfile.dtypes.HEADER_DTYPE.newbyteorder(order), 1)
         for name, size, axis in (("x", columns, "nx"), ("y", rows, "ny"), ("z", sections, "nz")):
@@ -74,7 +79,7 @@ def write_mrc_by_slabs(path: Path, volume: Sections, carried: Provenance, voxel_
 
 
 def _write_held(path: Path, density: np.ndarray, carried: Provenance, voxel_size: float, note: str) -> str:
-    """Write a density that is held in memory; returns the order of its bytes."""
+    """Write a density that is held in memory; returns its byte order."""
     kind = _extended_kind(carried)
     order = carried.order if kind not in (b"", b"CCP4") else "<"
     with mrcfile.new(path, overwrite=True) as mrc:
@@ -101,7 +106,7 @@ def mean_and_rms(density: np.ndarray) -> tuple[float, float]:
 
 
 def _extended_kind(carried: Provenance) -> bytes:
-    """The code of the extended header; for one that has none, CCP4 for lines of text, else that of any old MRC file."""
+    """The code of the extended header; where it is missing, CCP4 for lines of text, else MRCO."""
     if not carried.extended or carried.extended_kind in EXTENDED_KINDS:
         return carried.extended_kind if carried.extended else b""
     text = len(carried.extended) % LABEL_LENGTH == 0 and all(byte == 0 or 32 <= byte < 127 for byte in carried.extended)
@@ -109,7 +114,7 @@ def _extended_kind(carried: Provenance) -> bytes:
 
 
 def _extra(carried: Provenance) -> np.void:
-    """The free words of the header, if they have a meaning: beside an extended header, or with IMOD's stamp."""
+    """The free words of the header if they are in use: with an extended header or IMOD's stamp; else zeroes."""
     extra = bytearray(carried.extra.ljust(84, b"\0"))
     at = slice(IMOD_STAMP_AT, IMOD_STAMP_AT + 4)
     stamped = bytes(extra[at] if carried.order == "<" else extra[at][::-1]) == IMOD_STAMP

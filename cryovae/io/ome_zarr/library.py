@@ -1,4 +1,4 @@
-"""The package zarr, imported when it is needed, and what it raises as errors of the input."""
+"""The optional package zarr, imported when needed, with its errors translated to InputError."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from cryovae.errors import InputError
 
 AXES = ("z", "y", "x")
-# Under this key of a group's attributes lies what MRC has and OME-Zarr has not: labels and start.
+# Key of a group's attributes for metadata that OME-Zarr does not define: labels and start.
 KEY = "cryovae"
 
 
@@ -25,7 +25,7 @@ def library(path: Path) -> Any:
 
 @contextmanager
 def understood(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged group makes the library or the metadata raise into an InputError."""
+    """Translate any error that a damaged group causes into an InputError."""
     try:
         yield
     except (InputError, MemoryError):

@@ -1,4 +1,4 @@
-"""OME-Zarr of version 0.4 (Zarr 2) and 0.5 (Zarr 3), its finest level: position = scale * index + translation."""
+"""Reads the finest level of OME-Zarr 0.4 (Zarr 2) and 0.5 (Zarr 3): position = scale * index + translation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ UNITS = {
     "angstrom": 1.0, "å": 1.0, "a": 1.0, "nanometer": 10.0, "nm": 10.0, "micrometer": 1e4, "um": 1e4, "µm": 1e4,
     "picometer": 0.01, "millimeter": 1e7, "meter": 1e10,
 }  # fmt: skip
-LONGEST_AXIS, MOST_EMPTY = 1 << 20, 1000
+# Largest number of voxels along an axis, and largest ratio of all chunks to stored ones.
+LONGEST_AXIS, MAX_SPARSITY = 1 << 20, 1000
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
 
 
 class OnDemand:
-    """An array of a Zarr group as (z, y, x), of which no more is read than is asked for, by slices or as a whole.
+    """An array of a Zarr group as (z, y, x), of which only the requested slices are read.
 
-    It has of an array what a reader needs: shape, dtype, size, slices along all axes, and np.asarray.
+    It supports what readers need: shape, dtype, size, slices along all axes, and np.asarray.
     """
 
     def __init__(self, path: Path, array: Any, order: tuple[int, int, int]) -> None:
@@ -44,21 +45,24 @@ class OnDemand:
             where[axis] = part
         others = tuple(axis for axis in range(len(where)) if axis not in self._order)
         with understood(self._path):
-            found = np.asarray(self._array[tuple(where)]).transpose(*others, *self._order)
-        found = found.reshape(found.shape[len(others) :])
-        return found[tuple(slice(None) if isinstance(i, slice) else 0 for i in asked)]
+            box = np.asarray(self._array[tuple(where)]).transpose(*others, *self._order)
+        return box.reshape(box.shape[len(others) :])[tuple(slice(None) if isinstance(i, slice) else 0 for i in asked)]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self[:].astype(dtype or self.dtype, copy=False)
 
 
 def is_zarr(path: Path) -> bool:
-    """Whether a path is a folder of Zarr."""
+    """Whether a path is a Zarr folder."""
     return os.path.isdir(path) and any(os.path.exists(path / name) for name in ("zarr.json", ".zgroup", ".zattrs", ".zarray"))
 
 
 def read_zarr(path: Path) -> Volume:
-    """Open the finest level of an OME-Zarr group, lengths in angstrom. InputError if it is none, or no single volume."""
+    """Open the finest level of an OME-Zarr group, lengths in angstrom.
+
+    Raises:
+        InputError: the folder is no OME-Zarr group, damaged, or no single volume.
+    """
     with understood(path):
         group, attributes, image = _image(path)
         axes, order = _axes(path, image)
@@ -82,7 +86,7 @@ def read_zarr(path: Path) -> Volume:
 
 
 def provenance_of_zarr(path: Path) -> Provenance:
-    """What a volume that was made from an OME-Zarr group takes over from it."""
+    """What a volume made from an OME-Zarr group carries over from it."""
     volume = read_zarr(path)
     with understood(path):
         labels, start = _ours(_image(path)[0])
@@ -113,7 +117,7 @@ def _axes(path: Path, image: dict[str, Any]) -> tuple[list[dict[str, Any]], tupl
 
 
 def _placed(transformations: list[dict[str, Any]], axes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and translation of all transformations, one after the other."""
+    """Scale and translation of a sequence of transformations."""
     scale, shift = np.ones(axes), np.zeros(axes)
     for one in transformations:
         if one["type"] == "scale":
@@ -139,15 +143,15 @@ def _check(path: Path, array: Any, axes: list[dict[str, Any]], order: tuple[int,
     if kind.kind not in "iufb":
         raise InputError(f"{path} holds {kind.name}, expected integers or floats: convert it")
     held, expected = _stored(path, array)
-    # Pieces of one value need not be stored, but hardly any volume consists of nothing else.
-    if not held or expected > MOST_EMPTY * held:
+    # Chunks of one value need not be stored, but a volume hardly consists of little else.
+    if not held or expected > MAX_SPARSITY * held:
         raise InputError(f"{path} holds {held} of the {expected} pieces of its voxels: copy it again")
 
 
 def _stored(path: Path, array: Any) -> tuple[int, int]:
-    """How many chunks or shards of an array lie on the disk, and how many there may be.
+    """Number of chunks or shards of an array on disk, and the number expected from its shape.
 
-    Files are counted, as zarr would go through the names of all that may be, without end for a shape that is damaged.
+    Files are counted, because zarr would try the names of all possible chunks, without end for a damaged shape.
     """
     with understood(path):
         pieces = array.shards or array.chunks
@@ -157,7 +161,7 @@ def _stored(path: Path, array: Any) -> tuple[int, int]:
 
 
 def _ours(group: Any) -> tuple[tuple[str, ...], tuple[int, int, int]]:
-    """Labels and start that cryovae left in a group."""
+    """Labels and start that cryovae stored in a group."""
     kept = group.attrs.get(KEY) or {}
     x, y, z = (int(n) for n in kept.get("start", (0, 0, 0)))
     return tuple(str(label) for label in kept.get("labels", ())), (x, y, z)

@@ -1,6 +1,6 @@
-"""OME-Zarr 0.5: a pyramid of arrays, each voxel the mean of 2 x 2 x 2 of the level before.
+"""Writes OME-Zarr 0.5: a pyramid of arrays, each voxel the mean of 2 x 2 x 2 of the previous level.
 
-The metadata are those of the specification of OME-NGFF 0.5, section "multiscales"; a level lies at scale * index + translation.
+The metadata follow section "multiscales" of the specification of OME-NGFF 0.5: position = scale * index + translation.
 """
 
 from __future__ import annotations
@@ -16,13 +16,19 @@ from cryovae.io.ome_zarr.library import AXES, KEY, library
 from cryovae.io.volume import Provenance
 
 VERSION = "0.5"
-CHUNK, COARSEST = 128, 64
+# Sides in voxels of a chunk, and of the coarsest level at most.
+CHUNK_SIDE, COARSEST_SIDE = 128, 64
 
 
 def write_zarr(path: Path, density: np.ndarray, carried: Provenance, voxel_size: float, note: str) -> None:
-    """Write a (z, y, x) density as 32-bit floats, cubes of ``voxel_size`` angstrom, and its pyramid. The folder appears whole.
+    """Write a density as 32-bit floats with its pyramid, atomically.
 
-    The origin becomes the translation; labels and start are kept, ``note`` in one label line more; an extended header is not.
+    Args:
+        path: the folder.
+        density: (z, y, x).
+        carried: metadata of the input; origin becomes the translation, the extended header is dropped.
+        voxel_size: in angstrom.
+        note: text of one more label.
     """
     zarr = library(path)
     level, number = np.asarray(density, dtype=np.float32), 0
@@ -30,11 +36,11 @@ def write_zarr(path: Path, density: np.ndarray, carried: Provenance, voxel_size:
         group = zarr.open_group(beside, mode="w", zarr_format=3)
         datasets: list[dict[str, Any]] = []
         while True:
-            chunks = tuple(min(n, CHUNK) for n in level.shape)
+            chunks = tuple(min(n, CHUNK_SIDE) for n in level.shape)
             array = group.create_array(str(number), shape=level.shape, dtype="float32", chunks=chunks, dimension_names=AXES)
             array[...] = level
             datasets.append(_dataset(number, voxel_size, carried.origin))
-            if max(level.shape) <= COARSEST:
+            if max(level.shape) <= COARSEST_SIDE:
                 break
             level, number = halved(level), number + 1
         group.attrs["ome"] = {"version": VERSION, "multiscales": [_multiscale(path, datasets)]}
@@ -43,7 +49,7 @@ def write_zarr(path: Path, density: np.ndarray, carried: Provenance, voxel_size:
 
 
 def halved(density: np.ndarray) -> np.ndarray:
-    """Means of 2 x 2 x 2 voxels of (z, y, x); a last plane without a partner stands for itself."""
+    """Means of 2 x 2 x 2 voxels of (z, y, x); a last plane of an odd size is kept as it is."""
     for axis in range(3):
         first = np.arange(0, density.shape[axis], 2)
         counts = np.minimum(2, density.shape[axis] - first).astype(density.dtype)
@@ -52,7 +58,7 @@ def halved(density: np.ndarray) -> np.ndarray:
 
 
 def _dataset(number: int, voxel_size: float, origin: tuple[float, float, float]) -> dict[str, Any]:
-    """The metadata of a level: its first voxel is the mean of a cube, so its middle lies (2^n - 1) / 2 voxels further in."""
+    """The metadata of level n, whose first voxel is centred (2^n - 1) / 2 voxels from the first voxel of level 0."""
     shift = (2**number - 1) / 2 * voxel_size
     return {
         "path": str(number),

@@ -1,4 +1,4 @@
-"""Tomograms of a table: their headers checked before any work begins, their voxels read one tomogram at a time."""
+"""Loads the tomograms of a table one at a time, and checks all headers before any work begins."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from cryovae.tomogram import Tomogram
 
 
 class Tomograms(Sequence[Tomogram]):
-    """Tomograms that are read when they are asked for, and not kept: iterate once.
+    """Tomograms that are read on access and not kept: iterate once.
 
-    load: the number of one to it; and whether it is to stay on the disk, as in ``load_tomogram``.
+    Attributes:
+        names: name of each tomogram.
+        load: reads the tomogram of an index; the flag says whether it stays on disk, as in ``load_tomogram``.
     """
 
     def __init__(self, names: Sequence[str], load: Callable[[int, bool], Tomogram]) -> None:
@@ -37,23 +39,23 @@ class Tomograms(Sequence[Tomogram]):
 
 
 def tomograms_of(table: TomogramTable, voxel_size: float | None = None) -> Tomograms:
-    """The tomograms of a table; voxel_size in angstrom goes over the table and the headers."""
+    """The tomograms of a table; voxel_size in angstrom overrides the table and the headers."""
     return Tomograms([e.name for e in table.entries], lambda index, mapped: load_entry(table.entries[index], voxel_size, mapped))
 
 
 def load_entry(entry: Entry, voxel_size: float | None = None, mapped: bool = False) -> Tomogram:
-    """One row's tomogram, on the disk if ``mapped``. InputError as for ``load_tomogram``."""
+    """The tomogram of one row, kept on disk if ``mapped``. InputError as for ``load_tomogram``."""
     assert entry.tilts is not None
     size = voxel_size or entry.voxel_size
-    found = load_tomogram(entry.full, entry.halves, entry.tilts, size, entry.unrotated, entry.mask, mapped)
-    return replace(found, name=entry.name, optics=entry.optics)
+    tomogram = load_tomogram(entry.full, entry.halves, entry.tilts, size, entry.unrotated, entry.mask, mapped)
+    return replace(tomogram, name=entry.name, optics=entry.optics)
 
 
 def checked_sizes(table: TomogramTable, voxel_size: float | None = None) -> dict[str, float]:
-    """The voxel size in angstrom of each tomogram by name, from headers alone.
+    """The voxel size in angstrom of each tomogram by name, from headers only.
 
-    InputError, which names the row, if a row has no tilts, a volume cannot be opened, its header has no voxel size and the table
-    none either, or halves are of different shapes: all that can be known before any voxel is read.
+    Raises:
+        InputError: a row, which is named, has no tilts or no voxel size, a volume cannot be opened, or shapes differ.
     """
     sizes = {}
     for entry in table.entries:
@@ -76,7 +78,7 @@ def checked_sizes(table: TomogramTable, voxel_size: float | None = None) -> dict
 
 
 def sizes_differ(sizes: dict[str, float]) -> str | None:
-    """One line if voxel sizes differ by more than 2 %: one model then sees the same molecule at several sizes."""
+    """One line if voxel sizes differ by more than 2 %, as one model then sees a molecule at several sizes; else None."""
     lowest, highest = min(sizes, key=lambda n: sizes[n]), max(sizes, key=lambda n: sizes[n])
     if sizes[highest] <= 1.02 * sizes[lowest]:
         return None

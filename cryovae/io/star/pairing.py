@@ -1,4 +1,4 @@
-"""A table of tomograms from folders: even and odd halves and tilts are paired by their names, and never by their order."""
+"""Makes a table of tomograms from folders: halves and tilt files are matched by name, never by order."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from pathlib import Path
 from cryovae.errors import InputError
 from cryovae.io.names import is_volume, stem, without_half
 from cryovae.io.star.table import Block
-from cryovae.io.star.tomograms import HALVES, TILTS
+from cryovae.io.star.tomograms import HALVES, TILTS, relative_path
 from cryovae.io.tilts import read_tilts
 from cryovae.tomogram import TiltGeometry
 
-# Of several files of tilts of one name the first: aligned angles before those of the stage.
-ENDINGS = (".tlt", ".aln", ".xml", ".star", ".rawtlt", ".mdoc")
+# Suffixes of tilt files by preference: aligned angles before stage angles.
+SUFFIXES = (".tlt", ".aln", ".xml", ".star", ".rawtlt", ".mdoc")
 SEPARATORS = tuple("_-. ")
 
 
 def paired_halves(even: Path, odd: Path) -> dict[str, tuple[Path, Path]]:
-    """Halves by the name that both have without even or odd in it. InputError if any is without its other half."""
+    """Pairs of halves by their common name. InputError if a half has no other half."""
     evens, odds = _by_name(even), _by_name(odd)
     alone = [(name, odd) for name in evens if name not in odds] + [(name, even) for name in odds if name not in evens]
     if alone:
@@ -33,17 +33,18 @@ def paired_halves(even: Path, odd: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    """The volumes of a folder by their name without the half."""
+    volumes: dict[str, Path] = {}
     for file in _files(folder):
         if not is_volume(file.name):
             continue
         name = without_half(stem(file))
-        if name in found:
-            raise InputError(f"{found[name]} and {file} are both {name}, expected one half of each tomogram in {folder}")
-        found[name] = file
-    if not found:
+        if name in volumes:
+            raise InputError(f"{volumes[name]} and {file} are both {name}, expected one half of each tomogram in {folder}")
+        volumes[name] = file
+    if not volumes:
         raise InputError(f"{folder} holds no tomograms, expected files like TS_01_EVN.mrc: check the folder")
-    return found
+    return volumes
 
 
 def _files(folder: Path) -> list[Path]:
@@ -53,24 +54,25 @@ def _files(folder: Path) -> list[Path]:
 
 
 def tilts_of(names: Sequence[str], folder: Path) -> dict[str, Path]:
-    """The file of tilts of each name: TS_01.tlt for TS_01, or for TS_01_10.00Apx. InputError if none or several may be it."""
-    found: dict[str, dict[str, Path]] = {}
+    """The tilt file of each name: TS_01.tlt for TS_01 or TS_01_10.00Apx. InputError if none or several match."""
+    files: dict[str, dict[str, Path]] = {}
     for file in _files(folder):
-        if file.suffix.lower() in ENDINGS:
-            # TS_01.mrc.mdoc and TS_01.st.aln are TS_01's too.
+        if file.suffix.lower() in SUFFIXES:
+            # TS_01.mrc.mdoc and TS_01.st.aln belong to TS_01 too.
             name = file.with_suffix("").name
-            found.setdefault(stem(name) if is_volume(name) else name, {})[file.suffix.lower()] = file
-    return {name: _best(found, name, folder) for name in names}
+            files.setdefault(stem(name) if is_volume(name) else name, {})[file.suffix.lower()] = file
+    return {name: _best(files, name, folder) for name in names}
 
 
-def _best(found: dict[str, dict[str, Path]], name: str, folder: Path) -> Path:
-    exact = [name] if name in found else []
-    near = exact or [other for other in found if _begins(name, other) or _begins(other, name)]
+def _best(files: dict[str, dict[str, Path]], name: str, folder: Path) -> Path:
+    """The preferred tilt file of a name among ``files``, by name and suffix."""
+    exact = [name] if name in files else []
+    near = exact or [other for other in files if _begins(name, other) or _begins(other, name)]
     if len(near) != 1:
         seen = f"both {near[0]} and {near[1]} may be it" if near else "none is there"
         raise InputError(f"{folder}: no file of tilts for {name} ({seen}), expected one of that name, e.g. {name}.tlt: rename it")
-    kinds = found[near[0]]
-    return kinds[next(ending for ending in ENDINGS if ending in kinds)]
+    kinds = files[near[0]]
+    return kinds[next(suffix for suffix in SUFFIXES if suffix in kinds)]
 
 
 def _begins(longer: str, shorter: str) -> bool:
@@ -80,9 +82,13 @@ def _begins(longer: str, shorter: str) -> bool:
 def tomogram_rows(
     halves: dict[str, tuple[Path, Path]], tilts: dict[str, Path] | TiltGeometry, sizes: dict[str, float], table: Path
 ) -> Block:
-    """IsoNet2's columns for pairs of halves, and one for the file of tilts, with paths relative to ``table``.
+    """A table with IsoNet2's columns and one for the tilt file.
 
-    tilts: files by name, or one range for all. sizes: voxel sizes in angstrom by name.
+    Args:
+        halves: pairs of files by name.
+        tilts: tilt files by name, or one geometry for all.
+        sizes: voxel sizes in angstrom by name.
+        table: path of the table; files are written relative to it.
     """
     columns: dict[str, list[str]] = {}
     for index, (name, pair) in enumerate(halves.items(), 1):
@@ -92,18 +98,14 @@ def tomogram_rows(
         row = {
             "rlnIndex": str(index),
             "rlnTomoName": name,
-            HALVES[0]: _relative(pair[0], table),
-            HALVES[1]: _relative(pair[1], table),
+            HALVES[0]: relative_path(pair[0], table),
+            HALVES[1]: relative_path(pair[1], table),
             "rlnPixelSize": f"{sizes[name]:.6f}",
             "rlnMaskName": "None",
             "rlnTiltMin": f"{geometry.lowest:g}",
             "rlnTiltMax": f"{geometry.highest:g}",
-            TILTS: "None" if own is None else _relative(own, table),
+            TILTS: "None" if own is None else relative_path(own, table),
         }
         for column, value in row.items():
             columns.setdefault(column, []).append(value)
     return Block(columns)
-
-
-def _relative(file: Path, table: Path) -> str:
-    return os.path.relpath(file.absolute(), table.absolute().parent)

@@ -1,4 +1,4 @@
-"""Tables of subtomograms: RELION 3 to 5 and Warp, as 3D volumes or as 2D stacks, each with the tilts of its tomogram."""
+"""Reads tables of subtomograms of RELION 3 to 5 and Warp: 3D volumes or 2D stacks, with the tilts of their tomograms."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryovae.errors import InputError
 from cryovae.io.star.table import Block, read_blocks
-from cryovae.io.star.tomograms import SERIES, found
+from cryovae.io.star.tomograms import SERIES, named_file
 from cryovae.io.tilts import TiltSeries, read_tilt_series
 from cryovae.io.tilts.tables import projections_of
 from cryovae.tomogram import TiltGeometry
@@ -23,9 +23,14 @@ ROTATED = ("rlnTomoSubtomogramRot", "rlnTomoSubtomogramTilt", "rlnTomoSubtomogra
 class Particle:
     """One subtomogram.
 
-    file: a volume in the orientation of its tomogram, or, stacked, one image for each tilt as the microscope saw it. series: the
-    tilts of its tomogram, those that are not visible in it excluded; of a volume only ``geometry`` may be known. voxel_size:
-    angstrom, or None for that of the header.
+    Attributes:
+        name: name of its tomogram and its row.
+        row: row in the table, from 1.
+        file: a volume in the orientation of its tomogram, or a stack of images.
+        stacked: whether the file is a stack, one unrotated image per tilt.
+        geometry: tilt geometry of its tomogram.
+        series: tilts of its tomogram, with those excluded in which it is not visible; None for a volume of unknown series.
+        voxel_size: in angstrom, or None for that of the header.
     """
 
     name: str
@@ -38,28 +43,31 @@ class Particle:
 
 
 def is_particle_table(path: Path) -> bool:
-    """Whether a STAR file lists particles, or is an optimisation set that names a list. InputError as for ``read_blocks``."""
+    """Whether a STAR file lists particles or is an optimisation set that names such a list."""
     blocks = read_blocks(path)
     return any(IMAGE in block and block.loop for block in blocks.values()) or _named(blocks, "rlnTomoParticlesFile") is not None
 
 
 def read_particles(path: Path, tilts: TiltGeometry | None = None) -> tuple[Particle, ...]:
-    """The subtomograms of a table, all of whose files are there.
+    """The subtomograms of a table.
 
-    path: a table of particles, with its tomograms beside it as NAME_tomograms.star or tomograms.star, or an optimisation set,
-    which names both. tilts: of 3D subtomograms whose tomograms are not known. InputError, which names the row, for what is
-    missing, single particles without tilts, and volumes that were turned when they were cut.
+    Args:
+        path: a table of particles with NAME_tomograms.star or tomograms.star beside it, or an optimisation set, which names both.
+        tilts: geometry of 3D subtomograms whose tomograms are not known.
+
+    Raises:
+        InputError: a row, which is named, has a missing file, unknown tilts, or a volume that was rotated on extraction.
     """
     blocks = read_blocks(path)
     listed, tomograms = _named(blocks, "rlnTomoParticlesFile"), _named(blocks, "rlnTomoTomogramsFile")
-    table = path if listed is None else found(path, listed)
+    table = path if listed is None else named_file(path, listed)
     blocks = blocks if listed is None else read_blocks(table)
     beside = [table.with_name(f"{table.stem}_tomograms.star"), table.with_name("tomograms.star")]
-    where = found(path, tomograms) if tomograms is not None else next((p for p in beside if os.path.isfile(p)), None)
+    where = named_file(path, tomograms) if tomograms is not None else next((p for p in beside if os.path.isfile(p)), None)
     rows = next((block for block in blocks.values() if IMAGE in block and block.loop and len(block)), None)
     if rows is None:
         raise InputError(f"{table} has no particles, expected a table with {IMAGE}: give a table of particles")
-    known = {} if where is None else _tilts_by_tomogram(where, _tomograms_of(rows))
+    known = {} if where is None else _tilts_by_tomogram(where, {_tomogram(rows, row) for row in range(len(rows))})
     files = [_file(rows, row, table) for row in range(len(rows))]
     missing = [(row, file) for row, file in enumerate(files) if not os.path.isfile(file)]
     if missing:
@@ -72,6 +80,7 @@ def read_particles(path: Path, tilts: TiltGeometry | None = None) -> tuple[Parti
 
 
 def _named(blocks: Mapping[str, Block], column: str) -> str | None:
+    """The value of a column in a block of one row."""
     return next((block.text(column, 0) for block in blocks.values() if column in block and len(block) == 1), None)
 
 
@@ -79,11 +88,7 @@ def _file(rows: Block, row: int, table: Path) -> Path:
     name = rows.text(IMAGE, row)
     if name is None or "@" in name:
         raise InputError(f"{table} row {row + 1} has {IMAGE} '{name}', expected a file: single particles have no tilts")
-    return found(table, name)
-
-
-def _tomograms_of(rows: Block) -> set[str]:
-    return {_tomogram(rows, row) for row in range(len(rows))}
+    return named_file(table, name)
 
 
 def _tomogram(rows: Block, row: int) -> str:
@@ -91,7 +96,7 @@ def _tomogram(rows: Block, row: int) -> str:
 
 
 def _tilts_by_tomogram(table: Path, wanted: set[str]) -> dict[str, TiltSeries]:
-    """The tilt series of each tomogram that particles come from: blocks of projection matrices, or files of tilt series."""
+    """The tilt series of the wanted tomograms, from blocks of projection matrices or files of tilt series."""
     blocks = read_blocks(table)
     listing = next((block for block in blocks.values() if "rlnTomoName" in block), None)
     if listing is None:
@@ -102,14 +107,14 @@ def _tilts_by_tomogram(table: Path, wanted: set[str]) -> dict[str, TiltSeries]:
         if name not in wanted:
             continue
         if file is not None:
-            series[name] = read_tilt_series(found(table, file))
+            series[name] = read_tilt_series(named_file(table, file))
         elif name in blocks and "rlnTomoProjX" in blocks[name]:
             series[name] = projections_of(blocks[name], table)
     return series
 
 
 def _optics(blocks: Mapping[str, Block], rows: Block, table: Path) -> tuple[list[float | None], list[bool]]:
-    """Voxel size of each row, and whether it is a 2D stack: from its optics group, its own columns, or its file's name."""
+    """Voxel size of each row, and whether it is a 2D stack, from its optics group, its columns, or its file name."""
     groups = next((b for n, b in blocks.items() if n == "optics" and "rlnOpticsGroup" in b), Block({}))
     group = {groups.text("rlnOpticsGroup", i): i for i in range(len(groups))}
     general = _named(blocks, "rlnTomoSubTomosAre2DStacks") == "1"
@@ -144,7 +149,7 @@ def _particle(
         raise InputError(f"{where}: the tilts of {tomogram or 'its tomogram'} are not known, expected a table of them: {wanted}")
     if not stacked and any(rows.number(column, row, table) for column in ROTATED):
         raise InputError(
-            f"{where} was turned when it was cut ({ROTATED[0]}), expected the orientation of the tomogram: cut it so"
+            f"{where} was rotated on extraction ({ROTATED[0]}), expected the orientation of the tomogram: extract it so"
         )
     if series is not None and rows.text(VISIBLE, row) is not None:
         series = _visible(series, rows, row, where)
@@ -155,6 +160,7 @@ def _particle(
 
 
 def _visible(series: TiltSeries, rows: Block, row: int, where: str) -> TiltSeries:
+    """A tilt series with the tilts excluded in which a particle is not visible."""
     text = rows.text(VISIBLE, row) or ""
     try:
         shown = [bool(int(v)) for v in ast.literal_eval(text)] if len(text) < 10_000 else []

@@ -1,6 +1,6 @@
-"""STAR files as blocks of columns of text, through starfile.
+"""STAR files as blocks of columns of text, read and written through starfile.
 
-Everything is kept as the text that stood in the file: a name such as 001 stays 001, and a number is written as it was read.
+All values are kept as text: a name such as 001 stays 001, and a number is written as it was read.
 """
 
 from __future__ import annotations
@@ -10,18 +10,24 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file
 
-# What stands for a value that is not there, in IsoNet's tables and in others.
+# Texts for a missing value in IsoNet's tables and in others.
 MISSING = ("", "None", "none", "nan", "NaN", "<NA>", "null")
-LARGEST = 512 * 2**20
+MAX_BYTES = 512 * 2**20
 
 
 @dataclass(frozen=True)
 class Block:
-    """One data block: columns by name without the leading underscore, of equal length; loop: written with ``loop_``."""
+    """One data block.
+
+    Attributes:
+        columns: values by column, of equal length; names without the leading underscore.
+        loop: whether it is written with ``loop_``.
+    """
 
     columns: Mapping[str, Sequence[str]]
     loop: bool = True
@@ -33,46 +39,52 @@ class Block:
         return column in self.columns
 
     def text(self, column: str, row: int) -> str | None:
-        """A value, or None if there is no such column or it says None, nan or nothing."""
+        """A value, or None if there is no such column or the value is missing."""
         value = self.columns[column][row].strip() if column in self.columns else ""
         return None if value in MISSING else value
 
     def number(self, column: str, row: int, path: Path) -> float | None:
-        """A value as a finite number; None as for ``text``; InputError if it is no number. ``path`` is named in the error."""
+        """A value as a finite number, None as for ``text``. InputError, which names ``path``, if it is no number."""
         value = self.text(column, row)
         if value is None:
             return None
         try:
-            found = float(value)
+            number = float(value)
         except ValueError:
-            found = math.nan
-        if not math.isfinite(found):
+            number = math.nan
+        if not math.isfinite(number):
             raise InputError(f"{path} row {row + 1} has {column} '{value[:40]}', expected a number: correct it")
-        return found
+        return number
 
     def numbers(self, column: str, path: Path) -> tuple[float, ...] | None:
-        """A whole column as numbers, or None if it is not there or any value is missing."""
-        found = [self.number(column, row, path) for row in range(len(self))] if column in self.columns else []
-        kept = tuple(value for value in found if value is not None)
-        return kept if found and len(kept) == len(found) else None
+        """A column as numbers, or None if there is no such column or any value is missing."""
+        values = [self.number(column, row, path) for row in range(len(self))] if column in self.columns else []
+        present = tuple(value for value in values if value is not None)
+        return present if values and len(present) == len(values) else None
 
     def with_columns(self, more: Mapping[str, Sequence[str]]) -> Block:
-        """The same block with columns added, or replaced."""
+        """The same block with columns added or replaced."""
         return Block({**self.columns, **more}, self.loop)
 
 
 def read_blocks(path: Path | str) -> dict[str, Block]:
-    """The blocks of a STAR file by name, in order. InputError if it is missing, no text, no STAR file, or has no block."""
+    """The blocks of a STAR file by name, in order.
+
+    Raises:
+        InputError: the file is missing, too large, no text, no STAR file, or has no block.
+    """
     path = Path(path)
     if not os.path.isfile(path):
         raise InputError(f"{path} does not exist: check the path")
-    if path.stat().st_size > LARGEST:
-        raise InputError(f"{path} is {path.stat().st_size / 2**20:.0f} MB, expected a STAR file of {LARGEST / 2**20:.0f} at most")
+    if path.stat().st_size > MAX_BYTES:
+        raise InputError(
+            f"{path} is {path.stat().st_size / 2**20:.0f} MB, expected a STAR file of {MAX_BYTES / 2**20:.0f} at most"
+        )
     _check_text(path)
-    found = _parsed(path)
-    if not found:
+    blocks = _parsed(path)
+    if not blocks:
         raise InputError(f"{path} has no data block, expected a STAR file: a line that begins with data_")
-    return found
+    return blocks
 
 
 def _check_text(path: Path) -> None:
@@ -93,28 +105,29 @@ def _parsed(path: Path) -> dict[str, Block]:
         columns = sorted({column for each in names.values() for column in each})
         raw = starfile.read(path, always_dict=True, parse_as_string=columns)
         return {name: _block(block) for name, block in raw.items()}
-    # starfile and pandas raise whatever comes: KeyError, ParserError, TypeError for a block that ends too early.
+    # starfile and pandas raise errors of many kinds: KeyError, ParserError, TypeError for a block that ends too early.
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
         raise InputError(f"{path} cannot be read as STAR ({reason}): write it again, or correct it") from error
 
 
-def _block(found: object) -> Block:
-    if isinstance(found, dict):
-        return Block({key: (str(value),) for key, value in found.items()}, loop=False)
-    names = list(found.columns)  # type: ignore[attr-defined]
+def _block(parsed: object) -> Block:
+    """A block from what starfile returns: a dictionary of values, or a table."""
+    if isinstance(parsed, dict):
+        return Block({key: (str(value),) for key, value in parsed.items()}, loop=False)
+    names = list(parsed.columns)  # type: ignore[attr-defined]
     if len(set(names)) < len(names):
         raise ValueError("a column appears twice")
-    return Block({str(name): tuple("nan" if v != v else str(v) for v in found[name]) for name in names})  # type: ignore[index]
+    return Block({str(name): tuple("nan" if v != v else str(v) for v in parsed[name]) for name in names})  # type: ignore[index]
 
 
 def write_blocks(path: Path | str, blocks: Mapping[str, Block], source: Path | str | None = None) -> None:
-    """Write blocks as a STAR file, whole or not at all.
+    """Write blocks as a STAR file, atomically.
 
-    InputError if ``path`` is the file that they came from, ``source``: tables of others are never written in place.
+    Raises:
+        InputError: ``path`` is the file ``source`` that the blocks were read from.
     """
     import pandas
-    import starfile
 
     path = Path(path)
     if source is not None and os.path.exists(path) and path.samefile(source):
@@ -126,7 +139,13 @@ def write_blocks(path: Path | str, blocks: Mapping[str, Block], source: Path | s
         for name, block in blocks.items()
     }
     with whole_file(path) as beside:
-        starfile.write(data, beside, overwrite=True)
-        # The first line is the time of day; the same run makes the same files.
-        lines = beside.read_text().splitlines(keepends=True)
-        beside.write_text("".join(line for line in lines if not line.startswith("#")).lstrip())
+        write_star(data, beside)
+
+
+def write_star(data: Mapping[str, Any], path: Path) -> None:
+    """Write tables and dictionaries by block name with starfile, without its time stamp, so that equal data give equal files."""
+    import starfile
+
+    starfile.write(dict(data), path, overwrite=True)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith("#")).lstrip())

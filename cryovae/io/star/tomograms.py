@@ -1,7 +1,7 @@
-"""Tables of tomograms: IsoNet's, RELION's and Warp's, and our own, which is IsoNet2's with a column for the file of tilts.
+"""Reads tables of tomograms of IsoNet, RELION and Warp, and of cryovae: IsoNet2's with a column for the tilt file.
 
-Relative paths are relative to the folder of the STAR file; what is not there is looked for from the folders above it, as RELION
-writes paths from its project folder. Tables are never written in place.
+Relative paths start at the folder of the STAR file, or else at one of its parents, as RELION writes paths from its project
+folder. Tables are never overwritten.
 """
 
 from __future__ import annotations
@@ -19,20 +19,27 @@ from cryovae.io.tilts.tables import PARTICLES, projections_of
 from cryovae.tomogram import Optics, TiltGeometry
 
 HALVES = ("rlnTomoReconstructedTomogramHalf1", "rlnTomoReconstructedTomogramHalf2")
-# Where a single volume stands, in this order; rlnTomoName holds a name in RELION's tables and a path in IsoNet2's.
+# Columns of a single volume by preference; rlnTomoName is a name in RELION's tables and a path in IsoNet2's.
 FULL = ("rlnTomoReconstructedTomogram", "rlnMicrographName", "rlnTomoName")
 TILTS, SERIES = "crvTilts", "rlnTomoTiltSeriesStarFile"
-# Parent folders of the table in which RELION's project may be rooted: Tomograms/job006/tomograms.star is two deep.
-LEVELS = 4
+# Parent folders that are searched for RELION's project; Tomograms/job006/tomograms.star is two deep.
+PARENT_FOLDERS = 4
 
 
 @dataclass(frozen=True)
 class Entry:
     """One row of a table of tomograms.
 
-    row: counted from 1. full or halves: the volumes. tilts: the geometry, or None where the table has none. voxel_size: angstrom,
-    or None for that of the header. mask: a 0/1 volume, or None. optics: contrast transfer, or None. unrotated: the beam is along
-    the middle axis of its volumes.
+    Attributes:
+        name: of the tomogram.
+        row: row in the table, from 1.
+        full: file of the tomogram, or None with halves.
+        halves: files of its two halves, or None.
+        tilts: the tilt geometry, or None if the table has none.
+        voxel_size: in angstrom, or None for that of the header.
+        mask: file of a 0/1 volume, or None.
+        optics: parameters of the contrast transfer, or None.
+        unrotated: the beam is along the middle axis of the volumes.
     """
 
     name: str
@@ -47,13 +54,20 @@ class Entry:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The volumes that are read."""
+        """The files of the volumes."""
         return self.halves if self.halves is not None else (self.full,) if self.full is not None else ()
 
 
 @dataclass(frozen=True)
 class TomogramTable:
-    """A table as it was read: all its blocks, which of them lists the tomograms, and what its rows mean."""
+    """A table of tomograms.
+
+    Attributes:
+        path: the STAR file.
+        blocks: all its blocks by name.
+        listing: name of the block that lists the tomograms.
+        entries: its rows.
+    """
 
     path: Path
     blocks: Mapping[str, Block]
@@ -67,32 +81,36 @@ class TomogramTable:
 
 
 def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None, problems: dict[str, str] | None = None) -> TomogramTable:
-    """A table of tomograms, all of whose files are there.
+    """Read a table of tomograms and check that all its files exist.
 
-    tilts: of the rows that have none of their own. problems: takes the rows that cannot be used, by name, and why; they are left
-    out of the entries then. InputError, in one line that names the row, if the file is no such table, a row has no volume or no
-    tilts, a file is missing, or a name appears twice.
+    Args:
+        path: a table, or an optimisation set of RELION that names one.
+        tilts: geometry of the rows that have none, or None.
+        problems: receives one line per unusable row, by name, and such rows are skipped; with None they raise.
+
+    Raises:
+        InputError: the file is no table of tomograms, a row has no volume or a missing file, or a name appears twice.
     """
     path = Path(path)
     blocks = read_blocks(path)
     first = next(iter(blocks.values()))
     listed = first.text("rlnTomoTomogramsFile", 0) if len(first) == 1 else None
     if listed is not None:
-        return read_tomograms(found(path, listed), tilts, problems)
+        return read_tomograms(named_file(path, listed), tilts, problems)
     listing = _listing(blocks, path)
     rows = blocks[listing]
     if problems is None:
         _check_files(rows, path, range(len(rows)))
         entries = tuple(_entry(rows, row, path, blocks, tilts) for row in range(len(rows)))
     else:
-        tried = [_tried(rows, row, path, blocks, tilts, problems) for row in range(len(rows))]
-        entries = tuple(entry for entry in tried if entry is not None)
+        usable = [_entry_or_problem(rows, row, path, blocks, tilts, problems) for row in range(len(rows))]
+        entries = tuple(entry for entry in usable if entry is not None)
     _check_names(entries, path)
     return TomogramTable(path, blocks, listing, entries)
 
 
 def _listing(blocks: Mapping[str, Block], path: Path) -> str:
-    """The name of the block with tomograms. InputError, which says what was found instead, if there is none."""
+    """The name of the block that lists tomograms. InputError, which says what the file holds instead, if there is none."""
     volumes = {*HALVES, *FULL[:2]}
     for name, block in blocks.items():
         columns = set(block.columns)
@@ -113,23 +131,24 @@ def _has_paths(block: Block) -> bool:
     return any(is_volume(name) for name in block.columns.get(FULL[2], ()))
 
 
-def found(table: Path, text: str) -> Path:
-    """Where a file named in a table is: beside it, or from a folder above; where it should be beside it if nowhere.
+def named_file(table: Path, text: str) -> Path:
+    """The path of a file named in a table, relative to its folder or to a parent; to its folder if the file does not exist.
 
-    A name that no file can have (too long, with a zero byte) is nowhere: os.path says so where pathlib raises OSError.
+    os.path.exists is False for names that no file can have (too long, with a zero byte), where pathlib raises OSError.
     """
-    named = Path(text)
-    if named.is_absolute():
-        return named
+    file = Path(text)
+    if file.is_absolute():
+        return file
     folder = table.absolute().parent
-    places = [folder, *list(folder.parents)[:LEVELS]]
-    return next((place / named for place in places if os.path.exists(place / named)), table.parent / named)
+    roots = [folder, *list(folder.parents)[:PARENT_FOLDERS]]
+    return next((root / file for root in roots if os.path.exists(root / file)), table.parent / file)
 
 
 def _volumes(rows: Block, row: int, table: Path) -> tuple[Path | None, tuple[Path, Path] | None]:
+    """The single volume of a row, or its halves."""
     halves = [rows.text(column, row) for column in HALVES]
     if halves[0] is not None and halves[1] is not None:
-        return None, (found(table, halves[0]), found(table, halves[1]))
+        return None, (named_file(table, halves[0]), named_file(table, halves[1]))
     if halves[0] is not None or halves[1] is not None:
         raise InputError(f"{table} row {row + 1} has one half, expected {HALVES[0]} and {HALVES[1]}: add the other")
     named = [rows.text(column, row) for column in FULL[:2]]
@@ -137,13 +156,13 @@ def _volumes(rows: Block, row: int, table: Path) -> tuple[Path | None, tuple[Pat
     full = next((name for name in named if name is not None), None)
     if full is None:
         raise InputError(f"{table} row {row + 1} has no tomogram, expected {HALVES[0]} and its other half, or {FULL[0]}: add it")
-    return found(table, full), None
+    return named_file(table, full), None
 
 
-def _tried(
+def _entry_or_problem(
     rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilts: TiltGeometry | None, problems: dict[str, str]
 ) -> Entry | None:
-    """A row's entry; None if it cannot be used, and why in ``problems``."""
+    """The entry of a row, or None with a line in ``problems`` if the row cannot be used."""
     name = f"row_{row + 1}"
     try:
         name = _name(rows, row, table)
@@ -155,13 +174,13 @@ def _tried(
 
 
 def _check_files(rows: Block, table: Path, which: Sequence[int]) -> None:
-    """InputError if any file of these rows, counted from 0, is missing, before anything else is looked at."""
+    """InputError if any file of these rows, counted from 0, is missing."""
     missing = []
     for row in which:
         full, halves = _volumes(rows, row, table)
         named = [*(halves or ()), *([full] if full is not None else [])]
         others = [rows.text(column, row) for column in (TILTS, SERIES, "rlnMaskName")]
-        named += [found(table, text) for text in others if text is not None]
+        named += [named_file(table, text) for text in others if text is not None]
         missing += [(row + 1, file) for file in named if not os.path.exists(file)]
     if missing:
         row, file = missing[0]
@@ -181,27 +200,27 @@ def _entry(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilt
         halves=halves,
         tilts=geometry,
         voxel_size=_voxel_size(rows, row, table),
-        mask=None if mask is None else found(table, mask),
+        mask=None if mask is None else named_file(table, mask),
         optics=_optics(rows, row, table, series),
     )
 
 
 def _name(rows: Block, row: int, table: Path) -> str:
-    """The name of a row, or what its files are called."""
-    given = rows.text("rlnTomoName", row)
-    if given is not None and "/" not in given and not is_volume(given):
-        return given.removesuffix(".tomostar")
+    """The name of a row, or else of its files."""
+    name = rows.text("rlnTomoName", row)
+    if name is not None and "/" not in name and not is_volume(name):
+        return name.removesuffix(".tomostar")
     full, halves = _volumes(rows, row, table)
     return common_name(halves) if halves is not None else stem(full or "")
 
 
 def _series(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], name: str | None) -> TiltSeries | None:
-    """The row's own tilt series: a file, or in RELION 4's and Warp's tables a block of projection matrices by its name."""
+    """The tilt series of a row: a file, or in tables of RELION 4 and Warp a block of projection matrices."""
     for column in (TILTS, SERIES):
         text = rows.text(column, row)
         if text is not None:
-            series = read_tilt_series(found(table, text))
-            # That there are enough of them is checked here, where the row can be named.
+            series = read_tilt_series(named_file(table, text))
+            # Checked here, where the row can be named.
             try:
                 series.geometry()
             except InputError as error:
@@ -232,7 +251,7 @@ def _voxel_size(rows: Block, row: int, table: Path) -> float | None:
 
 
 def _optics(rows: Block, row: int, table: Path, series: TiltSeries | None) -> Optics | None:
-    """What the tilt series knows of each tilt goes over the table's one defocus; the table's microscope over our defaults."""
+    """The optics of a row: defoci of its tilt series rather than its single defocus; its microscope rather than defaults."""
     columns = {
         "voltage": "rlnVoltage",
         "spherical_aberration": "rlnSphericalAberration",
@@ -240,13 +259,13 @@ def _optics(rows: Block, row: int, table: Path, series: TiltSeries | None) -> Op
         "phase_shift": "rlnPhaseShift",
     }
     known = {name: value for name, column in columns.items() if (value := rows.number(column, row, table)) is not None}
-    found = None if series is None else series.optics()
-    if found is None:
+    optics = None if series is None else series.optics()
+    if optics is None:
         defocus = rows.number("rlnDefocus", row, table)
-        # IsoNet writes 0 where nobody said.
-        found = Optics((defocus,)) if defocus else None
+        # IsoNet writes 0 for an unknown defocus.
+        optics = Optics((defocus,)) if defocus else None
     try:
-        return None if found is None else replace(found, **known)  # type: ignore[arg-type]
+        return None if optics is None else replace(optics, **known)  # type: ignore[arg-type]
     except InputError as error:
         raise InputError(f"{table} row {row + 1}: {error}") from error
 
@@ -262,10 +281,10 @@ def _check_names(entries: Sequence[Entry], table: Path) -> None:
 
 
 def results_columns(table: TomogramTable) -> dict[str, str]:
-    """Which column takes which restored volume, by its kind.
+    """The column for each kind of restored volume.
 
-    The mean goes where the table's own programs look for a restored tomogram: RELION's pickers at
-    rlnTomoReconstructedTomogramDenoised, IsoNet's users at rlnCorrectedTomoName. What no other program makes has a name of ours.
+    The mean has the column in which the programs of the table expect a restored tomogram: rlnTomoReconstructedTomogramDenoised
+    in RELION, rlnCorrectedTomoName in IsoNet. The other volumes have columns of cryovae.
     """
     relion = any(column in table.rows for column in ("rlnTomoTiltSeriesPixelSize", SERIES))
     mean = "rlnTomoReconstructedTomogramDenoised" if relion else "rlnCorrectedTomoName"
@@ -273,14 +292,19 @@ def results_columns(table: TomogramTable) -> dict[str, str]:
 
 
 def write_results(path: Path, table: TomogramTable, results: Sequence[Mapping[str, Path]]) -> None:
-    """The same table with a column for each kind of result, None where a row has none.
+    """Write the table with a column for each kind of result, None where a row has none.
 
-    results: the files of each row by kind. They are written relative to the new table; paths that would no longer be found from
-    there are made absolute. InputError if ``path`` is the table that was read.
+    Args:
+        path: the new table. Results are written relative to it; paths that do not resolve from there become absolute.
+        table: the table that was read.
+        results: the files of each row by kind.
+
+    Raises:
+        InputError: ``path`` is the table that was read.
     """
     columns = results_columns(table)
     kinds = [kind for kind in columns if any(kind in files for files in results)]
-    new = {columns[k]: [_relative(files[k], path) if k in files else "None" for files in results] for k in kinds}
+    new = {columns[k]: [relative_path(files[k], path) if k in files else "None" for files in results] for k in kinds}
     moved = {
         column: [_moved(table.path, path, table.rows.text(column, row)) for row in range(len(table.rows))]
         for column in (*HALVES, *FULL, TILTS, SERIES, "rlnMaskName")
@@ -290,15 +314,14 @@ def write_results(path: Path, table: TomogramTable, results: Sequence[Mapping[st
     write_blocks(path, {**table.blocks, table.listing: rows}, source=table.path)
 
 
-def _relative(file: Path, table: Path) -> str:
+def relative_path(file: Path, table: Path) -> str:
+    """The path of a file relative to the folder of a table."""
     return os.path.relpath(file.absolute(), table.absolute().parent)
 
 
 def _moved(old: Path, new: Path, text: str | None) -> str:
-    """The same text where it is no path, or still leads to the same file from the new table; else the file's absolute path."""
+    """A path of the old table for the new one: unchanged if it resolves to the same file or to none, else absolute."""
     if text is None:
         return "None"
-    there = found(old, text)
-    if not os.path.exists(there) or found(new, text).absolute() == there.absolute():
-        return text
-    return str(there.absolute())
+    file = named_file(old, text).absolute()
+    return text if not os.path.exists(file) or named_file(new, text).absolute() == file else str(file)

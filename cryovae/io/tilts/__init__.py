@@ -1,4 +1,4 @@
-"""Tilt angles from whatever a program wrote: one entry for all formats, by the name of the file and what is in it.
+"""Reads tilt series of all supported formats, recognised by the name of the file or else by its content.
 
 .tlt .rawtlt   one angle a line                              .xml    Warp's tilt series
 .mdoc          SerialEM                                       .star   RELION 5 tilt series, projection matrices of RELION 4 and
@@ -25,7 +25,7 @@ READERS = {".aln": alignments_in, ".mdoc": sections_in, ".xf": transforms_in, ".
 
 
 def read_tilts(path: Path | str) -> TiltGeometry:
-    """The tilt geometry of a tomogram, without the tilts that were excluded. InputError, which names the file, if it has none."""
+    """The tilt geometry in a file, without excluded tilts. InputError, which names the file, if it has none."""
     path = Path(path)
     series = read_tilt_series(path)
     try:
@@ -35,7 +35,7 @@ def read_tilts(path: Path | str) -> TiltGeometry:
 
 
 def read_tilt_series(path: Path | str) -> TiltSeries:
-    """All that a file says of a tilt series. InputError if it is missing, of another kind, or holds no tilts."""
+    """The tilt series in a file. InputError if it is missing, of another kind, or holds no tilts."""
     path = Path(path)
     text = text_of(path)
     kind = path.suffix.lower() if path.suffix.lower() in (*READERS, ".star", ".tlt", ".rawtlt") else _kind_of(text)
@@ -45,7 +45,7 @@ def read_tilt_series(path: Path | str) -> TiltSeries:
 
 
 def _kind_of(text: str) -> str:
-    """The ending that a file of another name should have, by what is in it."""
+    """The suffix of the format that the content of a file has."""
     head = text[:4096].lstrip()
     if head.startswith("<"):
         return ".xml"

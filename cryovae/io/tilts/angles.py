@@ -1,6 +1,6 @@
 """Plain angles and IMOD's transforms: .tlt and .rawtlt, one angle a line, and .xf, one 2 x 2 matrix and a shift a line.
 
-axis_angle = -atan2(A21, A11)          of A11 A12 A21 A22 DX DY, which turn an image until its tilt axis is along y
+axis_angle = -atan2(A21, A11)          of A11 A12 A21 A22 DX DY, which rotate an image so that its tilt axis is along y
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from pathlib import Path
 from cryovae.errors import InputError
 from cryovae.io.tilts.series import TiltSeries
 
-ENDINGS = (".tlt", ".rawtlt")
+SUFFIXES = (".tlt", ".rawtlt")
 
 
 def angles_in(path: Path, text: str) -> TiltSeries:
-    """One angle in degrees a line; empty lines and lines that begin with # are passed over."""
+    """One angle in degrees per line; empty lines and lines that begin with # are skipped."""
     angles = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
@@ -26,7 +26,7 @@ def angles_in(path: Path, text: str) -> TiltSeries:
             angles.append(float(words[0]))
         except ValueError:
             words = []
-        # A second column may hold a dose; more of them are a table of something else.
+        # A second column may hold a dose; more columns are a table of something else.
         if not 1 <= len(words) <= 3:
             raise InputError(f"{path} line {number} is '{line.strip()[:40]}', expected one angle in degrees a line")
     return TiltSeries(tuple(angles), (False,) * len(angles))
@@ -48,18 +48,18 @@ def transforms_in(path: Path, text: str) -> TiltSeries:
     if not rows:
         raise InputError(f"{path} is empty, expected a transform a line: A11 A12 A21 A22 DX DY")
     series = angles_beside(path, (path.stem,), len(rows))
-    rotated = [math.degrees(-math.atan2(a21, a11)) for a11, _, a21, *_ in rows]
-    # The axis has no direction, and neighbours of 180 degrees must not cancel.
-    first = rotated[0]
-    mean = first + sum((t - first + 180) % 360 - 180 for t in rotated) / len(rotated)
+    axis_angles = [math.degrees(-math.atan2(a21, a11)) for a11, _, a21, *_ in rows]
+    # Angles near 180 and -180 degrees are neighbours and must not cancel.
+    first = axis_angles[0]
+    mean = first + sum((angle - first + 180) % 360 - 180 for angle in axis_angles) / len(axis_angles)
     return TiltSeries(series.angles, series.excluded, axis_angle=mean)
 
 
 def angles_beside(path: Path, stems: tuple[str, ...], count: int) -> TiltSeries:
-    """The angles that a file without them belongs to: the .tlt or else the .rawtlt of one of ``stems`` in its folder."""
+    """The angles for a file that has none: from the .tlt or else the .rawtlt of one of ``stems`` in its folder."""
     for stem in stems:
-        for ending in ENDINGS:
-            beside = path.with_name(stem + ending)
+        for suffix in SUFFIXES:
+            beside = path.with_name(stem + suffix)
             if os.path.isfile(beside):
                 series = angles_in(beside, text_of(beside))
                 if len(series.angles) != count:
@@ -71,7 +71,7 @@ def angles_beside(path: Path, stems: tuple[str, ...], count: int) -> TiltSeries:
 
 
 def text_of(path: Path, most: int = 64 * 2**20) -> str:
-    """The text of a small file. InputError if it is missing, too large for what it should be, or no text."""
+    """The text of a small file. InputError if it is missing, larger than ``most`` bytes, or no text."""
     if not os.path.isfile(path):
         raise InputError(f"{path} does not exist: give a file of tilts, or --tilt-range -60 60")
     if path.stat().st_size > most:

@@ -1,6 +1,6 @@
-"""SerialEM's .mdoc, through mdocfile: stage angles as they were set, dose, axis.
+"""Reads SerialEM's .mdoc with mdocfile: stage angles, dose, axis.
 
-The angles are not refined, and a pre-tilt of the specimen is still in them.
+The angles are not refined, and include a pre-tilt of the specimen.
 """
 
 from __future__ import annotations
@@ -17,35 +17,35 @@ AXIS = re.compile(r"tilt axis angle\s*=\s*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
 
 
 def sections_in(path: Path, text: str) -> TiltSeries:
-    """The tilts of an .mdoc file, one a [ZValue] section."""
+    """The tilts of an .mdoc file, one per [ZValue] section."""
     from mdocfile.data_models import Mdoc
 
-    # It warns once a section of fields that are new to it, which says nothing of the tilts.
+    # mdocfile warns of unknown fields in every section, which is irrelevant for the tilts.
     logging.getLogger("mdocfile").setLevel(logging.ERROR)
     try:
-        found = Mdoc.from_string(text)
-    # mdocfile raises whatever comes: IndexError without sections, its checks' own errors for a wrong value.
+        document = Mdoc.from_string(text)
+    # mdocfile raises errors of many kinds: IndexError without sections, validation errors for a wrong value.
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0][:80] or type(error).__name__
         raise InputError(f"{path} cannot be read as .mdoc ({reason}): give another file of tilts, e.g. .tlt") from error
-    sections = found.section_data
+    sections = document.section_data
     angles = [s.TiltAngle for s in sections]
     if not angles or None in angles:
         missing = next((i for i, angle in enumerate(angles) if angle is None), 0)
         raise InputError(f"{path} has no TiltAngle in section {missing}, expected one in each: give a .tlt file")
-    axis = next((float(match[1]) for title in found.titles if (match := AXIS.search(title))), None)
+    axis = next((float(match[1]) for title in document.titles if (match := AXIS.search(title))), None)
     return TiltSeries(
         tuple(float(angle) for angle in angles if angle is not None),
         (False,) * len(angles),
         dose=_dose(sections),
         axis_angle=axis,
-        voltage=found.global_data.Voltage,
-        pixel_size=found.global_data.PixelSpacing,
+        voltage=document.global_data.Voltage,
+        pixel_size=document.global_data.PixelSpacing,
         names=tuple(str(s.SubFramePath or s.ZValue) for s in sections),
     )
 
 
 def _dose(sections: list[Any]) -> tuple[float, ...] | None:
-    """What each tilt had before it, where SerialEM counted it."""
+    """Dose before each tilt, where SerialEM recorded it."""
     prior = [s.PriorRecordDose for s in sections]
     return None if None in prior else tuple(float(dose) for dose in prior)

@@ -1,4 +1,4 @@
-"""What a file of any program says of a tilt series: angles, and what else it knows."""
+"""A tilt series as the files of any program describe it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,27 @@ from cryovae.tomogram import Optics, TiltGeometry
 
 @dataclass(frozen=True)
 class TiltSeries:
-    """A tilt series, tilt by tilt in the order of its file; None where the file does not say.
+    """A tilt series, tilt by tilt in the order of its file; None where the file has no value.
 
-    angles: degrees about the y axis of the tomogram, in our sign: positive tilts measure where k_z and k_x have one sign.
-    excluded: tilts that were left out of the reconstruction. dose: electrons per square angstrom before each tilt.
-    defocus_u, defocus_v: angstrom, underfocus positive. defocus_angle: degrees. axis_angle: degrees, counter-clockwise from +y,
-    of the tilt axis in the raw images; every program here turns it onto y when it reconstructs, so the geometry of the tomogram
-    does not have it; axis_angles: of each tilt, where they are known. x_tilt: degrees by which the tilt axis is lifted from +y
-    towards +z of the tomogram. voltage: kV. spherical_aberration: mm.
-    amplitude_contrast: a fraction. phase_shift: degrees. pixel_size: angstrom, of the raw images. names: of the images.
+    All programs rotate the tilt axis of the images onto y when they reconstruct, so the geometry of the tomogram does not include
+    ``axis_angle``.
+
+    Attributes:
+        angles: tilts in degrees about y of the tomogram; positive tilts measure where k_z and k_x have the same sign.
+        excluded: whether each tilt was left out of the reconstruction.
+        dose: electrons per square angstrom before each tilt.
+        defocus_u: defocus U of each tilt in angstrom, underfocus positive.
+        defocus_v: defocus V of each tilt in angstrom, underfocus positive.
+        defocus_angle: angle of astigmatism of each tilt in degrees.
+        axis_angle: of the tilt axis in the raw images, in degrees counter-clockwise from +y.
+        axis_angles: the same for each tilt.
+        x_tilt: degrees by which the tilt axis is lifted from +y towards +z of the tomogram.
+        voltage: in kV.
+        spherical_aberration: in millimetres.
+        amplitude_contrast: a fraction.
+        phase_shift: of a phase plate, in degrees.
+        pixel_size: of the raw images in angstrom.
+        names: of the images.
     """
 
     angles: tuple[float, ...]
@@ -39,7 +51,7 @@ class TiltSeries:
 
     @property
     def used(self) -> TiltSeries:
-        """The same without the excluded tilts."""
+        """The tilt series without the excluded tilts."""
         kept: dict[str, Any] = {}
         for field in fields(self):
             value = getattr(self, field.name)
@@ -48,11 +60,11 @@ class TiltSeries:
         return replace(self, **kept)
 
     def geometry(self) -> TiltGeometry:
-        """The geometry of the tomogram: the angles that were used. InputError if they are fewer than two, or out of range."""
+        """The geometry of the tomogram from the used tilts. InputError if they are fewer than two or out of range."""
         return TiltGeometry(self.used.angles, x_tilt=self.x_tilt)
 
     def optics(self) -> Optics | None:
-        """The contrast transfer of the tilts that were used, or None where no defocus is known."""
+        """Parameters of the contrast transfer of the used tilts, or None if no defocus is known."""
         series = self.used
         if not series.defocus_u:
             return None

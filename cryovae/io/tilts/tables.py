@@ -1,9 +1,9 @@
-"""Tilts in STAR files: RELION 5's tilt series, RELION 4's and Warp's projection matrices, Gctf's defoci, STOPGAP's wedge lists.
+"""Reads tilts from STAR files: tilt series of RELION 5, projection matrices of RELION 4 and Warp, Gctf, STOPGAP wedge lists.
 
     angle = atan2(-P[2, 0], P[2, 2])       of a projection matrix P, whose rows are the image's x, its y, and the beam
 
-which is rlnTomoYTilt where a table has both. An image sees R_z R_y R_x(rlnTomoXTilt) r, so that the axis is lifted by minus that.
-Tilts that were excluded are not in these tables.
+This equals rlnTomoYTilt where a table has both. An image shows R_z R_y R_x(rlnTomoXTilt) r, so the axis is lifted by
+-rlnTomoXTilt. Excluded tilts are not in these tables.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from cryovae.io.tilts.series import TiltSeries
 
 MICROMETRE = 1e4
 NOMINAL, REFINED, AXIS = "rlnTomoNominalStageTiltAngle", "rlnTomoYTilt", "rlnTomoZRot"
-# Tables of particles have defoci too, but no tilts.
+# Columns of particle tables, which have defoci but no tilts.
 PARTICLES = {"rlnImageName", "rlnCoordinateX", "rlnCenteredCoordinateXAngst"}
 
 
 def star_tilts_in(path: Path) -> TiltSeries:
-    """The tilts of the first block of a STAR file that holds some. InputError if none does, or it is a table of tomograms."""
+    """The tilts of the first block of a STAR file that holds some. InputError if no block does."""
     blocks = read_blocks(path)
     for block in blocks.values():
         for column, read in KINDS.items():
@@ -39,7 +39,7 @@ def star_tilts_in(path: Path) -> TiltSeries:
 
 
 def tilt_series_of(block: Block, path: Path) -> TiltSeries:
-    """RELION 5: refined angles where there are any, else those of the stage."""
+    """RELION 5: refined angles if present, else stage angles."""
     angles = block.numbers(REFINED, path) or block.numbers(NOMINAL, path)
     if angles is None:
         raise InputError(f"{path} has tilts without {NOMINAL}, expected degrees for each: align the tilt series again")
@@ -63,7 +63,7 @@ def projections_of(block: Block, path: Path) -> TiltSeries:
     """RELION 4 and Warp: angles and axis from the projection matrices."""
     rows = [(_vector(block, "rlnTomoProjX", row, path), _vector(block, "rlnTomoProjZ", row, path)) for row in range(len(block))]
     angles = tuple(math.degrees(math.atan2(-beam[0], beam[2])) for _, beam in rows)
-    # The image's x is cos(axis) x' - sin(axis) y, and of these only the second is the same at every tilt.
+    # The image's x is cos(axis) x' - sin(axis) y, and only the second term does not depend on the tilt.
     axis = [math.degrees(math.atan2(-x[1], math.hypot(x[0], x[2]))) for x, _ in rows]
     return TiltSeries(
         angles,
@@ -76,7 +76,7 @@ def projections_of(block: Block, path: Path) -> TiltSeries:
 
 
 def gctf_of(block: Block, path: Path) -> TiltSeries:
-    """Gctf: defoci, and the angles from the .tlt beside it."""
+    """Gctf: defoci, with angles from the .tlt file in the same folder."""
     stem = path.stem
     stems = tuple(dict.fromkeys([stem, *(stem.removesuffix(end) for end in ("_gctf", "_ctf", "_defocus"))]))
     series = angles_beside(path, stems, len(block))
@@ -130,7 +130,7 @@ def _first(block: Block, column: str, path: Path) -> float | None:
 
 
 def _vector(block: Block, column: str, row: int, path: Path) -> tuple[float, float, float]:
-    """The first three of a [a,b,c,d] in a table."""
+    """The first three of four numbers [a,b,c,d] in a table."""
     text = block.text(column, row) or ""
     try:
         values = [float(v) for v in ast.literal_eval(text)] if len(text) < 1000 else []

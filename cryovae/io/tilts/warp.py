@@ -1,9 +1,9 @@
-"""Warp's tilt series, .xml: angles, dose, excluded tilts, axis, level angles, and the defocus of each tilt.
+"""Reads Warp's tilt series, .xml: angles, dose, excluded tilts, axis, level angles, and the defocus of each tilt.
 
-    our angle = -(Angles + LevelAngleY)
+    angle = -(Angles + LevelAngleY)
 
-Warp counts tilts the other way round than IMOD and RELION: its ts_import turns their sign. LevelAngleX and LevelAngleY are what
-ts_autolevel turned the reconstruction by: an image sees R_y R_x(LevelAngleX) r, so that the axis is R_x(-LevelAngleX) y.
+Warp's tilts have the opposite sign of those of IMOD and RELION; its ts_import changes it. ts_autolevel rotates the reconstruction
+by LevelAngleX and LevelAngleY: an image shows R_y R_x(LevelAngleX) r, so the axis is R_x(-LevelAngleX) y.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def tilt_series_in(path: Path, text: str) -> TiltSeries:
 
 
 def _words(root: ElementTree.Element, tag: str) -> list[str]:
-    """The values of an element, one a line; names may hold blanks."""
+    """The values of an element, one per line; names may contain blanks."""
     return [line.strip() for line in (root.findtext(tag) or "").splitlines() if line.strip()]
 
 
@@ -83,8 +83,9 @@ def _excluded(path: Path, root: ElementTree.Element, count: int) -> tuple[bool, 
 def _defocus(
     path: Path, root: ElementTree.Element, count: int, params: dict[str | None, str]
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
-    """Defocus U and V of each tilt in angstrom: the grid has the mean of the two in micrometres, its delta half their difference
-    twice over; without a grid there is one value for all.
+    """Defocus U and V of each tilt in angstrom.
+
+    The grids have the mean of U and V and their difference in micrometres; without a grid there is one value for all tilts.
     """
     middle = _grid(path, root, "GridCTF", count)
     if middle is None and params.get("Defocus"):
@@ -99,7 +100,7 @@ def _defocus(
 
 
 def _grid(path: Path, root: ElementTree.Element, tag: str, count: int) -> tuple[float, ...] | None:
-    """The mean of a grid over each tilt, one slice of Z a tilt; None without such a grid."""
+    """The mean of a grid for each tilt, one slice of Z per tilt; None if there is no such grid."""
     slices: dict[str, list[float]] = {}
     for node in root.findall(f"./{tag}/Node"):
         slices.setdefault(node.get("Z", "0"), []).append(_number(path, tag, node.get("Value", "")))

@@ -22,8 +22,8 @@ def made(folder, *names):
 def test_halves_are_paired_by_name_whatever_their_order(tmp_path):
     even = made(tmp_path / "even", "b_EVN.mrc", "TS_1_even_bin4.mrc", "TS_10_even_bin4.mrc", "notes.txt", ".hidden.mrc")
     odd = made(tmp_path / "odd", "TS_10_odd_bin4.mrc", "TS_1_odd_bin4.mrc", "b_ODD.mrc")
-    found = paired_halves(even, odd)
-    assert {name: (a.name, b.name) for name, (a, b) in found.items()} == {
+    matched = paired_halves(even, odd)
+    assert {name: (a.name, b.name) for name, (a, b) in matched.items()} == {
         "TS_1_bin4": ("TS_1_even_bin4.mrc", "TS_1_odd_bin4.mrc"),
         "TS_10_bin4": ("TS_10_even_bin4.mrc", "TS_10_odd_bin4.mrc"),
         "b": ("b_EVN.mrc", "b_ODD.mrc"),
@@ -47,10 +47,10 @@ def test_what_has_no_partner_is_refused(tmp_path):
         paired_halves(tmp_path / "nowhere", odd)
 
 
-def test_tilts_are_found_by_name_and_aligned_ones_first(tmp_path):
+def test_tilts_match_by_name_and_aligned_ones_come_first(tmp_path):
     folder = made(tmp_path / "tilts", "TS_1.rawtlt", "TS_1.tlt", "TS_10.mrc.mdoc", "TS_2.xml", "TS_2.tomostar")
-    found = tilts_of(["TS_1_10.00Apx", "TS_10_10.00Apx", "TS_2"], folder)
-    assert {n: p.name for n, p in found.items()} == {
+    matched = tilts_of(["TS_1_10.00Apx", "TS_10_10.00Apx", "TS_2"], folder)
+    assert {n: p.name for n, p in matched.items()} == {
         "TS_1_10.00Apx": "TS_1.tlt", "TS_10_10.00Apx": "TS_10.mrc.mdoc", "TS_2": "TS_2.xml"
     }  # fmt: skip
     with pytest.raises(InputError, match=r"no file of tilts for TS_3 .none is there"):

@@ -49,10 +49,10 @@ def common_line(particle, rotated):
 def test_the_axis_that_is_read_is_where_real_images_have_their_common_line(shared):
     """Projections of one object share the line along the tilt axis and no other, so the microscope itself tells the axis."""
     particles = read_particles(shared / f"{NAME}.star")[::2]
-    found = {rotated: np.mean([common_line(p, rotated) for p in particles]) for rotated in (-60, -30, 0, 30, 60, 90)}
-    others = [value for rotated, value in found.items() if rotated]
-    assert found[0] > 0.03
-    assert found[0] > 2 * max(others)
+    particles = {rotated: np.mean([common_line(p, rotated) for p in particles]) for rotated in (-60, -30, 0, 30, 60, 90)}
+    others = [value for rotated, value in particles.items() if rotated]
+    assert particles[0] > 0.03
+    assert particles[0] > 2 * max(others)
 
 
 def relion(folder, rows, columns, dimensions=3, tomograms=True):
@@ -94,8 +94,8 @@ def test_stacks_of_all_tilts_and_of_the_visible_ones_are_the_same_particle(tmp_p
     text = "[" + ",".join(map(str, visible)) + "]"
     columns = ("rlnTomoName", "rlnImageName", "rlnOpticsGroup", "rlnTomoVisibleFrames")
     both = read_particles(relion(tmp_path, [f"a all.mrcs 1 {text}", f"a some.mrcs 1 {text}"], columns, 2))
-    found = [tomogram_of(particle) for particle in both]
-    assert np.array_equal(found[0].density, found[1].density)
+    particles = [tomogram_of(particle) for particle in both]
+    assert np.array_equal(particles[0].density, particles[1].density)
     assert len(both[0].geometry.angles) == 11
     with pytest.raises(InputError, match=r"shape \(5, 8, 8\), expected 11 square ones"):
         images_of(both[0], stack[:5])
@@ -104,7 +104,7 @@ def test_stacks_of_all_tilts_and_of_the_visible_ones_are_the_same_particle(tmp_p
 @pytest.mark.parametrize(
     ("rows", "dimensions", "tomograms", "words"),
     [
-        (["a 1_data.mrc 1 30.0"], 3, True, "row 1 was turned when it was cut"),
+        (["a 1_data.mrc 1 30.0"], 3, True, "row 1 was rotated on extraction"),
         (["a 1_data.mrc 1 0", "a 2_data.mrc 1 0"], 3, True, r"row 2: .*2_data\.mrc does not exist"),
         (["a 000001@1_data.mrc 1 0"], 2, True, "single particles have no tilts"),
         (["a 1_data.mrc 1 0"], 2, False, "tilts of a are not known.*optimisation set"),

@@ -7,36 +7,7 @@ import pytest
 
 from cryovae.errors import InputError
 from cryovae.io.tilts import read_tilt_series, read_tilts
-
-WARP = """<?xml version="1.0" encoding="utf-8"?>
-<TiltSeries DataDirectory="frames" AreAnglesInverted="False" LevelAngleX="{level_x}" LevelAngleY="{level_y}">
-  <Angles>40.01
-0.02
--38.5
--60</Angles>
-  <Dose>105.6
-0
-3
-6</Dose>
-  <UseTilt>{use}</UseTilt>
-  <AxisAngle>-93.5
--93.5
--93.5
--93.5</AxisAngle>
-  <MoviePath>../frames/a b.tif
-../frames/b.tif
-../frames/c.tif
-../frames/d.tif</MoviePath>
-  <CTF>
-    <Param Name="PixelSize" Value="1.5" /><Param Name="Voltage" Value="200" /><Param Name="Cs" Value="2.0" />
-    <Param Name="Amplitude" Value="0.07" /><Param Name="Defocus" Value="9.9" /><Param Name="DefocusDelta" Value="0.2" />
-  </CTF>
-  <GridCTF Width="1" Height="1" Depth="4">
-    <Node X="0" Y="0" Z="0" Value="3.0" /><Node X="0" Y="0" Z="1" Value="3.1" />
-    <Node X="0" Y="0" Z="2" Value="3.2" /><Node X="0" Y="0" Z="3" Value="3.3" />
-  </GridCTF>
-</TiltSeries>
-"""
+from tests.helpers.warp import WARP
 
 
 def _warp(path, use="True\nTrue\nFalse\nTrue", level_x="0", level_y="0"):
@@ -50,7 +21,7 @@ def test_angles_one_a_line(tmp_path):
     assert read_tilts(path).angles == (-45.0, 0.0, 63.0)
 
 
-def test_warp_turns_the_sign_and_leaves_out_what_is_not_used(tmp_path):
+def test_warp_changes_the_sign_and_excludes_unused_tilts(tmp_path):
     series = read_tilt_series(_warp(tmp_path / "ts.xml"))
     assert series.angles == (-40.01, -0.02, 38.5, 60.0)
     assert series.excluded == (False, False, True, False)
@@ -71,7 +42,7 @@ def test_warp_level_angles_are_part_of_the_geometry(tmp_path):
     assert read_tilts(tmp_path / "ts.xml").x_tilt == -10.25
 
 
-def test_an_unknown_ending_is_told_by_what_is_in_the_file(tmp_path, shared):
+def test_an_unknown_suffix_is_resolved_by_the_content(tmp_path, shared):
     for name, kind in (("cryoetalignment_test.aln", 8), ("mdocfile_tilt_series.mdoc", 41), ("relion5_220728_TS_01.star", 41)):
         (tmp_path / "angles.txt").write_bytes((shared / "star" / name).read_bytes())
         assert len(read_tilt_series(tmp_path / "angles.txt").angles) == kind
