@@ -182,7 +182,7 @@ def restore(
         raw: leave out the data-consistency step, which keeps measured data where there are measured data.
         seed: random seed of the samples.
         device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
-        settings: any other setting by its name in config.toml, e.g. ``{"restoration.halves": False}``; named arguments go over it.
+        settings: other settings by their names in config.toml, e.g. ``{"restoration.halves": False}``; arguments override it.
 
     Returns:
         mean, std and samples, float32 tensors (z, y, x) on the grey scale of the tomogram; halves if the tomogram has halves.

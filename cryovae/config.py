@@ -76,10 +76,10 @@ def read_config(path: Path, base: RunConfig) -> RunConfig:
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a TOML file, e.g. the config.toml of an earlier run")
     try:
-        given = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path} is no TOML: {error}") from error
-    return merged(base, current_settings(given), str(path))
+    return merged(base, current_settings(values), str(path))
 
 
 def override(base: RunConfig, values: dict[str, Any]) -> RunConfig:
@@ -105,12 +105,12 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return key.strip(), value.strip()
 
 
-def merged(base: T, given: dict[str, Any], where: str) -> T:
+def merged(base: T, values: dict[str, Any], where: str) -> T:
     """A dataclass with values replaced by name, sections within; every key must be known and of the right type."""
     hints = get_type_hints(type(base))
     known = [f.name for f in fields(base)]  # type: ignore[arg-type]
     changes: dict[str, Any] = {}
-    for key, value in given.items():
+    for key, value in values.items():
         if key not in known:
             near = get_close_matches(key, known, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}"

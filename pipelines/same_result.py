@@ -26,10 +26,12 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "data_samples"
 # Largest difference of a streamed restoration, over the standard deviation of the volume.
 STREAMED_LIMIT = 1e-5
-SMALL = ["--set", "training.patch=16", "--set", "training.steps=40", "--set", "training.validate_every=10", "--set", "training.learning_rate=0.005",
-         "--set", "training.ema=0.9",
-         "--set", "training.binnings=2", "--set", "ladder.widths=[4,6,8]", "--set", "ladder.latents=[2,3,4]",
-         "--set", "ladder.blocks=1", "--set", "restoration.samples=4"]  # fmt: skip
+SMALL_SETTINGS = {
+    "training.patch": "16", "training.steps": "40", "training.validate_every": "10", "training.learning_rate": "0.005",
+    "training.ema": "0.9", "training.binnings": "2", "ladder.widths": "[4,6,8]", "ladder.latents": "[2,3,4]",
+    "ladder.blocks": "1", "restoration.samples": "4",
+}  # fmt: skip
+SMALL = [word for key, value in SMALL_SETTINGS.items() for word in ("--set", f"{key}={value}")]
 
 
 def _cryovae(checkout: Path, *arguments: object) -> None:
@@ -84,8 +86,8 @@ def run_cases(checkout: Path, folder: Path, small: bool) -> None:
 
 
 def _densities(folder: Path) -> dict[str, np.ndarray]:
-    found = sorted(path for path in folder.rglob("*.mrc") if path.parent != folder and "restoring" not in path.parts)
-    return {str(path.relative_to(folder)): mrcfile.read(path).astype(np.float32) for path in found}
+    paths = sorted(path for path in folder.rglob("*.mrc") if path.parent != folder and "restoring" not in path.parts)
+    return {str(path.relative_to(folder)): mrcfile.read(path).astype(np.float32) for path in paths}
 
 
 def compare(first: Path, second: Path) -> bool:
@@ -110,6 +112,7 @@ def compare(first: Path, second: Path) -> bool:
 
 
 def main() -> None:
+    """Run what is missing, compare, and end with 0 if all agree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkout", type=Path, action="append", required=True, help="a checkout; given twice")
     parser.add_argument("--small", action="store_true", help="a corner of the sample and a few steps")

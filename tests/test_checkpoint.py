@@ -38,7 +38,7 @@ def test_a_flow_posterior_comes_back_and_models_of_before_have_none(small_config
     assert loaded.state_dict().keys() == flow.state_dict().keys()
     save_model(tmp_path / "now.safetensors", Checkpoint(ladder, 16, 3, encoders, {}))
     with safe_open(tmp_path / "now.safetensors", framework="pt") as file:
-        about, tensors = json.loads(file.metadata()["cryovae"]), {name: file.get_tensor(name) for name in file.keys()}
+        about, tensors = json.loads(file.metadata()["cryovae"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     about["ladder"] = {name: about["ladder"][name] for name in ("widths", "latents", "blocks")}
     save_file(tensors, tmp_path / "before.safetensors", metadata={"cryovae": json.dumps(about)})
     before = load_model(tmp_path / "before.safetensors").ladder

@@ -133,6 +133,6 @@ def test_every_rival_takes_its_steps_and_restores(small, objective):
     torch.manual_seed(0)
     config = TrainingConfig(**vars(SMALL) | {"steps": 6})
     halves = prepare_halves(small, prepare(small, 16))
-    fill = lambda network, data, seed: fill_halves(network, data, 16, CUDA)
+    fill = lambda network, data, seed: fill_halves(network, data, 16, CUDA)  # noqa: E731
     trained = Trainer(Deterministic(UNet(SIZES), [halves], config, objective, CUDA, fill_wedge=fill)).run()
     assert restore_by_network(trained, small, 16, objective, CUDA).mean.isfinite().all()

@@ -129,7 +129,7 @@ def both(tmp_path_factory):
 def test_two_ranks_have_the_gradients_of_one_with_twice_the_batch(both, phase, completion_fraction):
     expected, figures = _gradients(BATCH, completion_fraction)
     for gradients, values in (one[phase] for one in both):
-        assert found.keys() == expected.keys()
+        assert gradients.keys() == expected.keys()
         for name, gradient in expected.items():
             assert torch.allclose(gradients[name], gradient, rtol=1e-4, atol=1e-5 * float(gradient.abs().max()) + 1e-9), name
         assert values == pytest.approx(figures, rel=1e-4)

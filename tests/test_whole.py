@@ -34,7 +34,7 @@ def _restored(tomogram):
     cpu = torch.device("cpu")
     masking = MaskingConfig(rotated_fraction=0.0)
     prepared = prepare(tomogram, TRAINING.patch, masking=masking)
-    refill = lambda ladder, s, seed: refilled(ladder, s, TRAINING.patch, seed, cpu)
+    refill = lambda ladder, s, seed: refilled(ladder, s, TRAINING.patch, seed, cpu)  # noqa: E731
     trainer = Trainer(Variational(Ladder(LADDER), [prepared], TRAINING, masking, ObjectiveConfig(), cpu, refill))
     reports = []
     trained = trainer.run(reports.append, lambda state: None)

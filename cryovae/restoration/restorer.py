@@ -4,8 +4,8 @@
     z^s ~ r(z | u),  x^s = G(z^s)                      samples about it;         std^2 = < (x^s - < x^s >)^2 >
 
 The model is applied tile by tile (posterior/tiles.py). Mean and samples are then made data-consistent (data_consistency.py). All
-volumes lie in a storage, in memory or in files. A search of the posterior (posterior/posterior_tiles.py) replaces the mean and the
-samples of r by those of a refined or sampled posterior, in memory only.
+volumes lie in a storage, in memory or in files. A search of the posterior (posterior/posterior_tiles.py) replaces the mean and
+the samples of r by those of a refined or sampled posterior, in memory only.
 """
 
 from __future__ import annotations

@@ -337,9 +337,7 @@ class _Progress:
         if self.live is not None:
             self.live.close()
         rows = read_metrics(self.folder.path("metrics.csv"))
-        if self.config.objective.variational:
-            loss_plot(self.folder.path("loss.png"), rows)
-        elif rows:
+        if self.config.objective.variational or rows:
             loss_plot(self.folder.path("loss.png"), rows)
 
 

@@ -112,7 +112,7 @@ def trainer_for(subject: Subject, config: RunConfig, device: torch.device, steps
             "training.validate_every": max(steps // VALIDATIONS, 10),
         },
     )
-    refill = lambda ladder, s, seed: refilled(ladder, s, training.patch, seed, device)
+    refill = lambda ladder, s, seed: refilled(ladder, s, training.patch, seed, device)  # noqa: E731
     ladder = Ladder(config.ladder, config.objective.encoders)
     return Trainer(Variational(ladder, prepared_tomograms, changed.training, changed.masking, changed.objective, device, refill))
 
@@ -156,7 +156,7 @@ def network_trainer_for(
     training, patch = replace(config.training, steps=steps, validate_every=steps), config.training.patch
     network = UNet(config.ladder)
     halves = [prepare_halves(subject.tomogram, prepare(subject.tomogram, patch, training.seed))]
-    fill = lambda trained, data, seed: fill_halves(trained, data, patch, device)
+    fill = lambda trained, data, seed: fill_halves(trained, data, patch, device)  # noqa: E731
     rotated_fraction = config.masking.rotated_fraction
     return Trainer(Deterministic(network, halves, training, row.objective, device, rotated_fraction, fill))
 

@@ -123,7 +123,7 @@ def _measured(
     print(f"training the {name} posterior alone", flush=True)
     began = time.perf_counter()
     training = replace(_training(options, options.posterior_steps, options.rate / 2), seed=options.seed + 1)
-    frozen = lambda parameter: not _of_posterior(parameter)
+    frozen = lambda parameter: not _of_posterior(parameter)  # noqa: E731
     ladder = trained_on(Continuation(ladder, [prepared], training, MASKING, OBJECTIVE, 1.0, frozen=frozen), _print_loss)
     seconds = (time.perf_counter() - began) / options.posterior_steps
     ladder.requires_grad_(False)

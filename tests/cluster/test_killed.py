@@ -48,7 +48,7 @@ def _check_complete(path: Path) -> None:
     }
     if path.suffix == ".mrc":
         assert np.isfinite(mrcfile.read(path)).all()
-        assert mrcfile.validate(path, print_file=open(os.devnull, "w"))
+        assert mrcfile.validate(path, print_file=open(os.devnull, "w"))  # noqa: SIM115
     elif path.name not in GROWING:
         readers[path.suffix]()
 

@@ -42,8 +42,8 @@ def test_binning_keeps_grey_values_and_voxels_in_place():
     half = halved_density(density)
     assert half.shape == (24, 36, 30)
     assert np.allclose(half, density[::2, ::2, ::2], atol=1e-4)
-    back = fourier.resampled(torch.from_numpy(half), SHAPE)
-    assert torch.allclose(back, torch.from_numpy(density), atol=1e-4)
+    resampled = fourier.resampled(torch.from_numpy(half), SHAPE)
+    assert torch.allclose(resampled, torch.from_numpy(density), atol=1e-4)
 
 
 def test_odd_sizes_are_rounded_up_and_voxels_stay_in_place():

@@ -44,22 +44,22 @@ def _tomogram(at, mask=None, gold=None):
 
 @pytest.mark.parametrize("at", [(4, 8), (60, 44)])
 def test_it_lies_where_the_specimen_is(at):
-    whole = _tomogram(at)
-    part = Parts(whole, 24 * 40 * 40, 16)[0]
+    tomogram = _tomogram(at)
+    part = Parts(tomogram, 24 * 40 * 40, 16)[0]
     assert part.shape == (24, 40, 40)
-    start = _start(whole, part)
+    start = _start(tomogram, part)
     assert all(abs(s - a) <= 12 for s, a in zip(start, at, strict=True))
-    assert np.array_equal(part.halves[1], whole.halves[1][:, start[0] : start[0] + 40, start[1] : start[1] + 40])
+    assert np.array_equal(part.halves[1], tomogram.halves[1][:, start[0] : start[0] + 40, start[1] : start[1] + 40])
 
 
-def _start(whole, part):
-    corner = np.argwhere(np.isclose(whole.density[0], part.density[0, 0, 0], rtol=0, atol=0))
-    return next((y, x) for y, x in corner if np.array_equal(whole.density[:, y : y + 40, x : x + 40], part.density))
+def _start(tomogram, part):
+    corner = np.argwhere(np.isclose(tomogram.density[0], part.density[0, 0, 0], rtol=0, atol=0))
+    return next((y, x) for y, x in corner if np.array_equal(tomogram.density[:, y : y + 40, x : x + 40], part.density))
 
 
 def test_gold_does_not_draw_it_away():
-    whole = _tomogram((4, 8), gold=(80, 70))
-    start = _start(whole, Parts(whole, 24 * 40 * 40, 16)[0])
+    tomogram = _tomogram((4, 8), gold=(80, 70))
+    start = _start(tomogram, Parts(tomogram, 24 * 40 * 40, 16)[0])
     assert start[0] <= 16
     assert start[1] <= 20
 
@@ -67,18 +67,18 @@ def test_gold_does_not_draw_it_away():
 def test_a_mask_keeps_it_inside():
     mask = np.zeros(SHAPE, dtype=bool)
     mask[:, 50:, 40:] = True
-    whole = _tomogram((4, 8), mask)
-    part = Parts(whole, 24 * 40 * 40, 16)[0]
-    start = _start(whole, part)
+    tomogram = _tomogram((4, 8), mask)
+    part = Parts(tomogram, 24 * 40 * 40, 16)[0]
+    start = _start(tomogram, part)
     assert start[0] >= 46
     assert start[1] >= 36
     assert np.array_equal(part.mask, mask[:, start[0] : start[0] + 40, start[1] : start[1] + 40])
 
 
 def test_it_is_standardised_as_the_whole_is():
-    whole = _tomogram((4, 8))
-    part = Parts(whole, 24 * 40 * 40, 16)[0]
-    one, other = prepare(whole, 16), prepare(part, 16)
+    tomogram = _tomogram((4, 8))
+    part = Parts(tomogram, 24 * 40 * 40, 16)[0]
+    one, other = prepare(tomogram, 16), prepare(part, 16)
     assert other.mean == pytest.approx(one.mean, abs=1e-4)
     assert other.scale == pytest.approx(one.scale, rel=1e-4)
     # Where most of the specimen is, it varies more than the whole.
@@ -86,14 +86,14 @@ def test_it_is_standardised_as_the_whole_is():
 
 
 def test_several_parts_share_no_voxel_and_are_the_whole():
-    whole = _tomogram((60, 44))
+    tomogram = _tomogram((60, 44))
     count = pieces_of(SHAPE, 24 * 40 * 40)
     assert count == 6
-    parts = Parts(whole, 24 * 40 * 40, 16, count)
+    parts = Parts(tomogram, 24 * 40 * 40, 16, count)
     seen = np.zeros(SHAPE, dtype=int)
     for number in range(count):
         seen[parts.boxes[number]] += 1
-        assert np.array_equal(parts[number].density, whole.density[parts.boxes[number]].astype(np.float32))
+        assert np.array_equal(parts[number].density, tomogram.density[parts.boxes[number]].astype(np.float32))
         assert parts[number].density.size <= 24 * 40 * 40
         assert parts[number].name == part_names("t", count)[number]
     assert (seen == 1).all()
@@ -105,10 +105,10 @@ def test_several_parts_share_no_voxel_and_are_the_whole():
 
 def test_what_the_whole_holds_out_no_part_is_trained_on():
     """Not drawn wherever it lies, validated where all of it lies; a part that has none of it holds out patches of its own."""
-    whole = _tomogram((20, 20))
-    kept = held_out_patches(whole.density, 8)
+    tomogram = _tomogram((20, 20))
+    kept = held_out_patches(tomogram.density, 8)
     assert kept
-    parts = Parts(whole, 24 * 40 * 40, 8, 6)
+    parts = Parts(tomogram, 24 * 40 * 40, 8, 6)
     within = 0
     for number, box in enumerate(parts.boxes):
         prepared = prepare(parts[number], 8)

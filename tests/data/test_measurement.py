@@ -79,12 +79,12 @@ def test_training_patches_share_no_voxel_with_held_out_ones(prepared):
 
 
 def test_validation_scores_every_held_out_patch(prepared):
-    found = held_out(prepared, SIDE)
-    assert len(found) == len(prepared.held_out)
+    measurements = held_out(prepared, SIDE)
+    assert len(measurements) == len(prepared.held_out)
     z, y, x = prepared.held_out[0]
     rotation = prepared.orientations.rotations[0]
     patch = prepared.density[z : z + SIDE, y : y + SIDE, x : x + SIDE]
-    assert torch.allclose(found[0].data[0], rotation(patch - patch.mean()), atol=1e-5)
+    assert torch.allclose(measurements[0].data[0], rotation(patch - patch.mean()), atol=1e-5)
 
 
 def test_freely_rotated_patches_are_scored_as_measured(prepared):

@@ -24,18 +24,18 @@ def test_middles_of_patches_are_inside_and_held_out_ones_too(tomogram):
     near = SIDE // 8
     wide = np.zeros_like(mask)
     wide[:, 20 - near :, 10 - near : 40 + near] = True
-    found = _drawn(prepared)
-    assert len(set(found)) > 100
-    assert all(wide[tuple(p + SIDE // 2 for p in place)] for place in found)
-    assert not any(prepared.overlaps_held_out(place, SIDE) for place in found)
+    positions = _drawn(prepared)
+    assert len(set(positions)) > 100
+    assert all(wide[tuple(p + SIDE // 2 for p in place)] for place in positions)
+    assert not any(prepared.overlaps_held_out(place, SIDE) for place in positions)
     assert prepared.held_out
     assert all(mask[tuple(p + SIDE // 2 for p in box)] for box in prepared.held_out)
 
 
 def test_without_a_mask_patches_come_from_everywhere(tomogram):
-    found = np.array(_drawn(prepare(tomogram, SIDE)))
-    assert (found.min(0) == 0).all()
-    assert (found.max(0) == np.array(tomogram.shape) - SIDE).all()
+    positions = np.array(_drawn(prepare(tomogram, SIDE)))
+    assert (positions.min(0) == 0).all()
+    assert (positions.max(0) == np.array(tomogram.shape) - SIDE).all()
 
 
 def test_a_tomogram_thinner_than_a_patch_has_its_middle_inside(tomogram):

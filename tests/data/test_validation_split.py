@@ -29,12 +29,12 @@ def test_where_all_is_alike_they_lie_in_corners():
 @pytest.mark.parametrize("shape", [(30, 41, 52), (24, 38, 45)])
 def test_three_quarters_of_the_positions_are_left(shape):
     side = 16
-    found = held_out_patches(NOISE[tuple(slice(0, n) for n in shape)], side)
-    assert found
-    assert brute_share(shape, found, side) <= (0.25 if len(found) > 1 else 0.4)
-    corners = [(1, 1, 1), (0, 0, 0), (0, 1, 0), (1, 0, 1)][: len(found) + 1]
+    patches = held_out_patches(NOISE[tuple(slice(0, n) for n in shape)], side)
+    assert patches
+    assert brute_share(shape, patches, side) <= (0.25 if len(patches) > 1 else 0.4)
+    corners = [(1, 1, 1), (0, 0, 0), (0, 1, 0), (1, 0, 1)][: len(patches) + 1]
     more = [tuple(c * (n - side) for c, n in zip(corner, shape, strict=True)) for corner in corners]
-    assert len(found) == 4 or brute_share(shape, more, side) > 0.25
+    assert len(patches) == 4 or brute_share(shape, more, side) > 0.25
 
 
 def test_empty_corners_are_not_held_out():
@@ -42,26 +42,26 @@ def test_empty_corners_are_not_held_out():
     slab = torch.zeros(112, 120, 136)
     waves = torch.randn(1, 1, 30, 122, 138, generator=torch.Generator().manual_seed(1))
     slab[44:72] = torch.nn.functional.avg_pool3d(waves, 3, 1)[0, 0] * 27
-    found = held_out_patches(slab + NOISE, 24)
-    assert len(found) >= 2
-    for z, _, _ in found:
-        assert min(z + 24, 72) - max(z, 44) >= 12, found
+    patches = held_out_patches(slab + NOISE, 24)
+    assert len(patches) >= 2
+    for z, _, _ in patches:
+        assert min(z + 24, 72) - max(z, 44) >= 12, patches
 
 
 def test_means_of_blocks():
     density = NOISE[:10, :11, :13]
-    found = block_means(density.numpy())
-    assert found.shape == (3, 3, 4)
-    assert found[1, 0, 2] == pytest.approx(float(density[4:8, 0:4, 8:12].mean()), abs=1e-6)
-    assert found[2, 2, 3] == pytest.approx(float(density[8:10, 8:11, 12:13].mean()), abs=1e-6)
+    means = block_means(density.numpy())
+    assert means.shape == (3, 3, 4)
+    assert means[1, 0, 2] == pytest.approx(float(density[4:8, 0:4, 8:12].mean()), abs=1e-6)
+    assert means[2, 2, 3] == pytest.approx(float(density[8:10, 8:11, 12:13].mean()), abs=1e-6)
 
 
 def test_without_room_patches_from_all_over_stand_for_the_whole():
     small, side = NOISE[:40, :40, :48], 20
     assert held_out_patches(small, side) == ()
-    found = np.array(shown_patches(small, side))
-    assert 4 <= len(found) <= 8
-    assert (found.max(0) - found.min(0) >= side // 2).all()
+    patches = np.array(shown_patches(small, side))
+    assert 4 <= len(patches) <= 8
+    assert (patches.max(0) - patches.min(0) >= side // 2).all()
     assert shown_patches(NOISE[:16, :20, :18], side) == ((0, 0, 0),)
 
 
@@ -70,9 +70,9 @@ def test_of_many_small_specimens_some_are_held_out_whole(tomogram):
     prepared = prepare(small, 24)
     assert prepared.held_out == ()
     many = hold_out_whole([replace(prepared, name=str(i)) for i in range(30)], 24)
-    apart = [s for s in many if s.held_out]
-    assert len(apart) == 2
-    assert all(s.share == 0 and s.held_out == ((0, 0, 0),) for s in apart)
+    held_out_whole = [s for s in many if s.held_out]
+    assert len(held_out_whole) == 2
+    assert all(s.share == 0 and s.held_out == ((0, 0, 0),) for s in held_out_whole)
     drawn = [draw(many, 24, 1, MaskingConfig(), step_generator(3, step)) for step in range(3)]
     assert all(torch.isfinite(m.data).all() for m in drawn)
     assert not any(s.held_out for s in hold_out_whole([prepared] * 5, 24))

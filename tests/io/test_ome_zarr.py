@@ -8,13 +8,13 @@ import pytest
 
 zarr = pytest.importorskip("zarr", reason="the extra zarr is not installed")
 
-from cryovae.io.files import read_volume, write_volume
-from cryovae.io.load import load_tomogram
-from cryovae.io.ome_zarr.writing import halved
-from cryovae.io.volume import voxel_size_of
-from cryovae.tomogram import InputError, TiltGeometry
-from tests.conftest import write_mrc
-from tests.io.made import made
+from cryovae.io.files import read_volume, write_volume  # noqa: E402
+from cryovae.io.load import load_tomogram  # noqa: E402
+from cryovae.io.ome_zarr.writing import halved  # noqa: E402
+from cryovae.io.volume import voxel_size_of  # noqa: E402
+from cryovae.tomogram import InputError, TiltGeometry  # noqa: E402
+from tests.conftest import write_mrc  # noqa: E402
+from tests.io.made import made  # noqa: E402
 
 DENSITY = np.random.default_rng(0).normal(size=(37, 150, 66)).astype(np.float32)
 

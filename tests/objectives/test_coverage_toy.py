@@ -41,9 +41,9 @@ def fitted(loss, parameters):
 
     def closure():
         optimiser.zero_grad()
-        found = loss() / COUNT
-        found.backward()
-        return found
+        loss_value = loss() / COUNT
+        loss_value.backward()
+        return loss_value
 
     optimiser.step(closure)
     return [p.detach() for p in parameters]
@@ -59,43 +59,43 @@ def coefficients(count):
 
 
 def test_one_encoder_is_too_sure_of_what_it_was_not_given(data):
-    z, given, hidden = data
+    z, seen, unseen = data
     slope, width = coefficients(2)
 
     def bound():
-        q = gaussian(slope * given, width)
-        return misfit(q, given, GIVEN) + misfit(q, hidden, HIDDEN) + kl_divergence(q, PRIOR).sum()
+        q = gaussian(slope * seen, width)
+        return misfit(q, seen, GIVEN) + misfit(q, unseen, HIDDEN) + kl_divergence(q, PRIOR).sum()
 
     slope, width = fitted(bound, [slope, width])
     assert float(width.exp()) == pytest.approx(1 / (1 + GIVEN**2 + HIDDEN**2), rel=0.02)
     # The mean is right, of intervals of a nominal 90 % seven in ten hold the truth.
     assert float(slope) == pytest.approx(GIVEN / (1 + GIVEN**2), abs=0.01)
-    assert covered(z, gaussian(slope * given, width)) == pytest.approx(0.70, abs=0.02)
+    assert covered(z, gaussian(slope * seen, width)) == pytest.approx(0.70, abs=0.02)
 
 
 def test_matched_to_one_that_sees_all_it_holds_what_it_says(data):
-    z, given, hidden = data
+    z, seen, unseen = data
     first, second, width = coefficients(3)
 
     def bound():
-        q = gaussian(first * given + second * hidden, width)
-        return misfit(q, given, GIVEN) + misfit(q, hidden, HIDDEN) + kl_divergence(q, PRIOR).sum()
+        q = gaussian(first * seen + second * unseen, width)
+        return misfit(q, seen, GIVEN) + misfit(q, unseen, HIDDEN) + kl_divergence(q, PRIOR).sum()
 
     first, second, width = fitted(bound, [first, second, width])
-    q = gaussian(first * given + second * hidden, width)
+    q = gaussian(first * seen + second * unseen, width)
     assert covered(z, q) == pytest.approx(0.90, abs=0.01)
     slope, spread = coefficients(2)
-    slope, spread = fitted(lambda: kl_divergence(q, gaussian(slope * given, spread)).sum(), [slope, spread])
+    slope, spread = fitted(lambda: kl_divergence(q, gaussian(slope * seen, spread)).sum(), [slope, spread])
     assert float(spread.exp()) == pytest.approx(1 / (1 + GIVEN**2), rel=0.03)
-    assert covered(z, gaussian(slope * given, spread)) == pytest.approx(0.90, abs=0.01)
+    assert covered(z, gaussian(slope * seen, spread)) == pytest.approx(0.90, abs=0.01)
 
 
 def test_so_is_the_width_alone_where_the_mean_predicts_best(data):
     """As the ladder is trained: completion moves r's mean, matching how wide it is (objectives/elbo.py)."""
-    z, given, hidden = data
-    (slope,) = fitted(lambda: (hidden - HIDDEN * slopes[0] * given).square().sum(), slopes := coefficients(1))
+    z, seen, unseen = data
+    (slope,) = fitted(lambda: (unseen - HIDDEN * slopes[0] * seen).square().sum(), slopes := coefficients(1))
     exact = 1 / (1 + GIVEN**2 + HIDDEN**2)
-    q = gaussian(exact * (GIVEN * given + HIDDEN * hidden), torch.tensor([exact]).log())
-    (spread,) = fitted(lambda: kl_divergence(q, gaussian(slope * given, widths[0])).sum(), widths := coefficients(1))
+    q = gaussian(exact * (GIVEN * seen + HIDDEN * unseen), torch.tensor([exact]).log())
+    (spread,) = fitted(lambda: kl_divergence(q, gaussian(slope * seen, widths[0])).sum(), widths := coefficients(1))
     assert float(spread.exp()) == pytest.approx(1 / (1 + GIVEN**2), rel=0.03)
-    assert covered(z, gaussian(slope * given, spread)) == pytest.approx(0.90, abs=0.01)
+    assert covered(z, gaussian(slope * seen, spread)) == pytest.approx(0.90, abs=0.01)

@@ -117,7 +117,7 @@ def test_only_f_learns_from_being_judged(tomogram):
 
 def test_one_volume_alone_is_refused(small):
     lone = replace(small, halves=None)
-    with pytest.raises(InputError, match="takes its noise from them"):
+    with pytest.raises(InputError, match="takes its noise from them"):  # noqa: PT012
         data = prepare_halves(lone, prepare(lone, 16))
         Deterministic(UNet(LadderConfig((4,), (2,), 1)), [data], TrainingConfig(patch=16), "cryogen2", torch.device("cpu"))
 

@@ -44,7 +44,7 @@ def _run(trainer, stop_at=None):
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(small, tmp_path, stop_at):
     from cryovae.checkpoint import load_state, save_state
 
-    whole, reports, _ = _run(_trainer(small))
+    uninterrupted, reports, _ = _run(_trainer(small))
     first = _trainer(small)
     states = []
     with pytest.raises(Interrupted, match=f"step {stop_at}"):
@@ -55,7 +55,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(small, tmp_path, sto
     resumed, later, _ = _run(second)
     assert [r.step for r in later] == list(range(stop_at + 1, 13))
     assert later[-1].figures == reports[-1].figures
-    for one, two in zip(whole.parameters(), resumed.parameters(), strict=True):
+    for one, two in zip(uninterrupted.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(one, two)
     assert torch.equal(second.method.prepared_tomograms[0].filled, _state_after(small).method.prepared_tomograms[0].filled)
 
