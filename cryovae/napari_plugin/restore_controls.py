@@ -21,6 +21,12 @@ class Controls:
     """The groups of controls: tomogram, model, run and settings."""
 
     def __init__(self) -> None:
+        self._build_tomogram()
+        self._build_model()
+        self._build_settings()
+        self._build_run()
+
+    def _build_tomogram(self) -> None:
         self.halves = check_box(
             "two halves (even and odd)", "Restore from two half tomograms, whose difference is noise; adds an FSC"
         )
@@ -52,6 +58,7 @@ class Controls:
             ("Depth", self.depth),
         )
 
+    def _build_model(self) -> None:
         self.preset = choice("Size of patches and networks: quick for a processor, default and large for a GPU", list(PRESETS))
         self.model = PathField(
             "A trained model (.safetensors), or the folder of its run; empty: train one on this tomogram first",
@@ -61,6 +68,7 @@ class Controls:
         self.device = choice("auto uses a GPU if there is one", ["auto", "cpu", "cuda"])
         self.training = group("Model", ("Preset", self.preset), ("Model", self.model), ("Device", self.device))
 
+    def _build_settings(self) -> None:
         self.settings = {key: spin_box(0, 0, LARGEST_NUMBER, describe(key)) for key in SETTINGS}
         self.seed = spin_box(0, 0, LARGEST_NUMBER, "Random seed: the same seed gives the same volumes")
         self.more = QLineEdit()
@@ -71,6 +79,7 @@ class Controls:
         self.preset.currentTextChanged.connect(self.show_preset)
         self.show_preset()
 
+    def _build_run(self) -> None:
         self.output = PathField(
             "Folder for the results and the record of the run",
             "restored",
