@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cryovae.batch.plan import FOLDER, Opened, model_state, state_of
+from cryovae.batch.plan import Opened, model_state, state_of
 from cryovae.io.atomic import write_text
 from cryovae.workflows.progress import clock
 from cryovae.workflows.run_folder import read_record
@@ -175,8 +175,3 @@ def write_csv(path: Path, states: list[Status]) -> None:
             [s.name, s.state, "" if s.seconds is None else s.seconds, *(s.figures.get(n, "") for n in FIGURES), s.why]
         )
     write_text(path, text.getvalue())
-
-
-def log_of(batch: Opened, name: str, kind: str) -> Path:
-    """The log of a step."""
-    return batch.out / FOLDER / "logs" / f"{name}.{kind}.log"

@@ -43,12 +43,6 @@ class Box:
         return z, y, x
 
 
-def full_box(shape: Sequence[int]) -> Box:
-    """The box of a whole grid."""
-    nz, ny, nx = shape
-    return Box((0, 0, 0), (nz, ny, nx))
-
-
 def box_about(centre: Sequence[int], side: int, shape: Sequence[int]) -> Box:
     """A box of ``side`` voxels about a voxel, shifted to lie inside the grid, and no larger than the grid.
 

@@ -53,7 +53,7 @@ GPU_VOLUMES = 34
 
 
 @dataclass(frozen=True)
-class RestoreConfig:
+class RestoreConfig(SearchConfig):
     """How a tomogram is restored.
 
     Attributes:
@@ -81,21 +81,14 @@ class RestoreConfig:
     calibrate: bool = True
     seed: int = 0
     precision: str = "auto"
-    refine: int = 0
-    sampler: str = AMORTISED
-    temperature: float = 1.0
-    candidates: int = 16
-    chain: int = 100
-    orientations: int = 4
 
     @property
     def search(self) -> SearchConfig:
         """What is done for a tile beyond one pass through the network."""
-        return SearchConfig(self.refine, self.sampler, self.temperature, self.candidates, self.chain, self.orientations)
+        return self
 
     def __post_init__(self) -> None:
-        # SearchConfig checks its own settings.
-        _ = self.search
+        super().__post_init__()
         checked(self.precision)
         if self.samples < 2 or self.samples % 2:
             raise InputError(f"{self.samples} samples found, expected an even number from 2: they are drawn in opposite pairs")

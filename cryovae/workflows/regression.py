@@ -19,7 +19,6 @@ from cryovae.report.pictures import preview
 from cryovae.restoration.networks import NetworkRestoration, restore_by_network
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.run_folder import RunFolder, log, metrics_of
-from cryovae.workflows.train import train_networks_in as train_networks_in
 
 
 def regress_in(

@@ -16,10 +16,10 @@ from cryovae.io.star.loading import Tomograms
 from cryovae.io.star.tomograms import Entry
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.geometry_record import recorded
-from cryovae.workflows.regression import regress_in, train_networks_in
+from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in
-from cryovae.workflows.restore_streamed import is_streamed, restore_streamed_in
 from cryovae.workflows.run_folder import RunFolder, checksum, noted
+from cryovae.workflows.streaming import is_streamed
 from cryovae.workflows.train import train_in
 from cryovae.workflows.train_crops import within
 
@@ -69,20 +69,6 @@ def open_model(path: Path, config: RunConfig) -> tuple[TrainedModel, RunConfig]:
     return TrainedModel(network, path, checksum(path / MODEL if path.is_dir() else path)), config
 
 
-def train_network(
-    folder: RunFolder,
-    tomograms: Sequence[Tomogram],
-    config: RunConfig,
-    device: torch.device,
-    resume: bool,
-    live: bool = False,
-) -> Network:
-    """Train the kind of network that the objective asks for, in ``folder``."""
-    if config.objective.variational:
-        return train_in(folder, tomograms, config, device, resume, live)
-    return train_networks_in(folder, tomograms, config, device, resume)
-
-
 def train_on(
     folder: RunFolder,
     tomograms: Sequence[Tomogram],
@@ -95,7 +81,7 @@ def train_on(
     folder.begin("train", inputs, as_plain(config), config.training.seed)
     save_config(folder.path("config.toml"), config)
     with noted(folder):
-        train_network(folder, tomograms, config, device, resume)
+        train_in(folder, tomograms, config, device, resume)
 
 
 def stays_on_disk(entry: Entry, network: Network | None, job: Job) -> bool:
@@ -145,15 +131,13 @@ def restore_tomogram(
     save_config(folder.path("config.toml"), config)
     with noted(folder):
         if model is None:
-            network = train_network(folder, _training_data(entry, tomogram, job, streamed), config, device, job.resume, job.live)
+            network = train_in(folder, _training_data(entry, tomogram, job, streamed), config, device, job.resume, job.live)
         else:
             network = model.network
         if isinstance(network, NetworkCheckpoint):
             regress_in(folder, tomogram, network, config, device)
-        elif streamed:
-            restore_streamed_in(folder, tomogram, network, config, device, job.budget, job.resume)
         else:
-            restore_in(folder, tomogram, network, config, device)
+            restore_in(folder, tomogram, network, config, device, job.budget if streamed else None, job.resume)
 
 
 def inputs_of_entry(entry: Entry) -> dict[str, Path]:

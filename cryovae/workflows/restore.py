@@ -6,7 +6,6 @@ import errno
 import shutil
 import time
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -226,11 +225,3 @@ def picture(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, con
         tomogram.voxel_size,
         f"{tomogram.name}: {posterior_name(asdict(settings))} mean and standard deviation of {settings.samples} samples, {how}",
     )
-
-
-def inputs_of(full: Path | None, halves: tuple[Path, Path] | None, tilts: Path | None) -> dict[str, Path]:
-    """The input files by their role, for the record."""
-    files = {} if full is None else {"tomogram": full}
-    if halves is not None:
-        files |= {"half1": halves[0], "half2": halves[1]}
-    return files | ({} if tilts is None else {"tilts": tilts})

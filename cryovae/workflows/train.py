@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,25 +60,6 @@ SHOWN = ("log_likelihood", "kl", "completion", "loss", "critic_accuracy")
 
 
 def train_in(
-    folder: RunFolder,
-    tomograms: Sequence[Tomogram],
-    config: RunConfig,
-    device: torch.device,
-    resume: bool,
-    live: bool = False,
-) -> Checkpoint:
-    """``train_model_in`` for a variational objective."""
-    return cast(Checkpoint, train_model_in(folder, tomograms, config, device, resume, live))
-
-
-def train_networks_in(
-    folder: RunFolder, tomograms: Sequence[Tomogram], config: RunConfig, device: torch.device, resume: bool
-) -> NetworkCheckpoint:
-    """``train_model_in`` for a deterministic objective."""
-    return cast(NetworkCheckpoint, train_model_in(folder, tomograms, config, device, resume))
-
-
-def train_model_in(
     folder: RunFolder,
     tomograms: Sequence[Tomogram],
     config: RunConfig,

@@ -18,8 +18,8 @@ from cryovae.posterior.posterior_tiles import HELD
 from cryovae.posterior.tile_memory import bytes_of_tile
 from cryovae.tomogram import Tomogram
 from cryovae.workflows import memory
-from cryovae.workflows.restore_streamed import shape_of
 from cryovae.workflows.run_folder import log
+from cryovae.workflows.streaming import shape_of
 
 # Volumes of 32 bits that are held at the most while a tomogram is made ready and trained on (measured: 21, 22 with halves).
 IN_TRAINING = 24

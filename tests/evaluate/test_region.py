@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cryovae.errors import InputError
 from cryovae.evaluate.assessment import as_tensor
 from cryovae.evaluate.fsc import score
-from cryovae.evaluate.region import Box, box_about, cut_out, faded, full_box
+from cryovae.evaluate.region import Box, box_about, cut_out, faded
 from cryovae.tomogram import TiltGeometry
 
 SHAPE = (40, 56, 48)
@@ -32,7 +32,6 @@ def test_only_the_box_is_cut_out() -> None:
     density = np.arange(np.prod(SHAPE)).reshape(SHAPE)
     box = Box((3, 4, 5), (20, 30, 40))
     assert np.array_equal(cut_out(density, box), density[3:20, 4:30, 5:40])
-    assert full_box(SHAPE).shape == SHAPE
 
 
 def test_faces_in_common_are_no_agreement() -> None:
