@@ -125,7 +125,7 @@ def test_tilts_are_a_file_a_range_or_all_angles(folder):
     assert cryovae.read_tomogram("even.mrc", tilts=(-50, 60)).tilts.missing == 70
 
 
-def test_a_density_in_the_files_of_an_unrotated_tomogram_is_scored_upright(folder):
+def test_a_density_of_an_unrotated_tomogram_is_scored_upright(folder):
     tomogram, truth = cryovae.simulate(shape=(24, 36, 32), seed=0)
     unrotated = cryovae.Tomogram(tomogram.name, tomogram.density, 10.0, tomogram.tilts, tomogram.halves, unrotated=True)
     restoration = cryovae.Restoration(truth, truth.abs())

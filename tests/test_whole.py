@@ -82,7 +82,7 @@ def _correlation(one, two, low, high):
 
 
 @pytest.mark.slow
-def test_dividing_the_contrast_transfer_out_brings_the_density_nearer_shell_by_shell():
+def test_dividing_out_the_contrast_transfer_improves_every_shell():
     """Against the density without contrast transfer: as good before its first zero, and of the right sign beyond."""
     config = SimulationConfig(shape=(48, 72, 64), defocus=5.0, snr=0.5, seed=4)
     made, plain = simulate(config), simulate(replace(config, defocus=0.0)).truth

@@ -123,7 +123,7 @@ def test_what_the_whole_holds_out_no_part_is_trained_on():
     assert within
 
 
-def test_a_part_that_reserved_patches_would_leave_nothing_of_is_trained_on_all_the_same():
+def test_a_crop_filled_by_validation_patches_is_trained_on_all_the_same():
     part = replace(
         _tomogram((20, 20)),
         validation_patches=tuple((z, y, x) for z in (0, 8) for y in range(0, 81, 16) for x in range(0, 65, 16)),
@@ -132,7 +132,7 @@ def test_a_part_that_reserved_patches_would_leave_nothing_of_is_trained_on_all_t
     assert drawn_position(prepared, 16, torch.Generator().manual_seed(0))
 
 
-def test_reserved_patches_go_with_their_tomogram_when_only_some_are_validated():
+def test_validation_patches_stay_with_their_tomogram():
     prepared = prepare(_tomogram((20, 20)), 16)
     assert len(prepared.held_out) > 1
     fewer = prepared.validated_by(1)

@@ -118,7 +118,7 @@ def test_the_level_of_a_patch_is_no_part_of_what_is_learned(prepared, rotated):
     assert float(one.input_full.mean((1, 2, 3)).abs().max()) < 1e-5
 
 
-def test_the_tolerance_is_a_share_of_the_signal_and_the_same_in_every_orientation(tomogram):
+def test_the_tolerance_is_a_share_of_the_signal_in_every_orientation(tomogram):
     strict = prepare(tomogram, SIDE, masking=MaskingConfig(tolerance=0.0))
     lenient = prepare(tomogram, SIDE, masking=MaskingConfig(tolerance=0.1))
     assert strict.orientations.model_variance is None

@@ -50,7 +50,7 @@ def test_a_standard_deviation_that_is_halved_is_caught(honest):
     assert calibration_of_error(error, 2 * std).crps > 1.03 * honest_one.crps
 
 
-def test_a_standard_deviation_in_the_wrong_places_has_the_right_size_and_no_slope(honest):
+def test_a_misplaced_standard_deviation_has_the_right_size_and_no_slope(honest):
     error, std = honest
     moved = std.roll(7, 2)
     fit = reliability(error, moved)

@@ -137,7 +137,7 @@ BYTES = np.clip(np.random.default_rng(1).normal(128, 20, (6, 8, 64)), 0, 255).as
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 255), (60, 200), (0, 0), (1, -1), (0, 9), (np.nan, np.nan)])
-def test_unsigned_bytes_are_known_by_the_header_or_by_how_grey_levels_go_on(tmp_path, low, high):
+def test_unsigned_bytes_are_known_by_the_header_or_the_grey_levels(tmp_path, low, high):
     volume = read_volume(made(tmp_path / "a.mrc", BYTES.view("i1"), dmin=low, dmax=high))
     assert np.array_equal(volume.density, BYTES)
     assert any("unsigned" in note for note in volume.notes)
@@ -205,7 +205,7 @@ REAL = (
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("source", REAL)
-def test_what_is_written_with_the_header_of_a_real_file_is_valid_and_keeps_it(shared, tmp_path, source):
+def test_a_volume_with_the_header_of_a_real_file_is_valid(shared, tmp_path, source):
     with mrcfile.open(shared / "readers" / source, permissive=True, header_only=True) as old:
         header, extended = old.header.copy(), old.extended_header.tobytes()
     write_volume(tmp_path / "out.mrc", VALUES.astype("f4"), shared / "readers" / source, 4.0, "kept")

@@ -12,7 +12,7 @@ class Shown:
         self.metadata = options["metadata"]
 
 
-def test_a_layer_is_scaled_in_angstrom_and_its_contrast_comes_from_one_slice():
+def test_a_layer_is_in_angstrom_with_the_contrast_of_one_slice():
     density = np.zeros((5, 8, 6), dtype=np.float32)
     density[2] = np.linspace(1, 3, 48).reshape(8, 6)
     density[0] = 1e6

@@ -26,7 +26,7 @@ def _clouds(shift, count, repeats=200, channels=4):
         )
 
 
-def test_mmd_is_zero_in_expectation_for_equal_clouds_and_finds_shifted_ones():
+def test_mmd_is_zero_on_average_for_equal_clouds_only():
     nothing = torch.stack([mmd(a, b) for a, b in _clouds(0.0, 40)])
     error = nothing.std() / len(nothing) ** 0.5
     assert nothing.mean().abs() < 3 * error
@@ -101,7 +101,7 @@ def test_a_wae_trains_q_by_its_cloud(small, divergence):
     assert all(r.event is None for r in reports)
 
 
-def test_a_deterministic_encoder_gives_its_means_and_r_learns_how_far_they_lie(small):
+def test_a_deterministic_encoder_gives_means_and_r_learns_their_distance(small):
     """No noise enters on the coarsest level, nothing trains q's width there, and r's is pulled to |mu_q - mu_r|."""
     objective = ObjectiveConfig(name="wae", stochastic=False, completion_fraction=0.0, refill_from=1.0)
     trainer = _trainer(small, objective)

@@ -56,7 +56,7 @@ def test_free_bits_are_free_by_group_of_channels():
     assert regularized_kl(outputs, KLRegularization(free, 2)).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_below_its_free_bits_a_level_is_not_driven_to_the_prior_and_above_it_is():
+def test_only_above_its_free_bits_a_level_is_driven_to_the_prior():
     """Gradient descent on the KL alone ends at what is free, or where a channel began if that is less, not at nothing."""
     for free in (0.0, 3.0):
         outputs = _levels((1.0, 1.0))
@@ -77,7 +77,7 @@ def _nats_by_channel(outputs):
     return torch.cat([output.nats().detach().sum((2, 3, 4)).mean(0) for output in outputs])
 
 
-def test_balance_charges_a_level_by_its_nats_a_latent_with_weights_of_mean_one():
+def test_balance_weights_levels_by_nats_per_latent_with_mean_one():
     outputs = _levels((1.0, 0.1))
     raw = [output.nats().sum().item() for output in outputs]
     each = [nats / output.prior.mean.numel() for nats, output in zip(raw, outputs, strict=True)]

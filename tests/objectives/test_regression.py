@@ -81,7 +81,7 @@ def _gradient(loss: Loss, pair: HalfPair) -> Tensor:
     return fourier.transform(predicted.grad).abs()
 
 
-def test_deepdewedge_scores_measured_bins_only_and_those_in_the_wedge_twice(scene: Scene) -> None:
+def test_deepdewedge_scores_measured_bins_and_weighs_the_wedge_twice(scene: Scene) -> None:
     predicted = torch.randn(2, *SHAPE, requires_grad=True)
     deepdewedge(lambda u: predicted, scene.pair).backward()
     assert predicted.grad is not None
@@ -106,7 +106,7 @@ def test_free_rotations_are_scored_on_the_data_as_they_were_measured(tomogram: T
     assert draw_halves(prepared, (smooth, smooth), (smooth, smooth), SIDE, 2, step_generator(0, 3)).free is None
 
 
-def test_only_isonet2_without_mw_weight_scores_bins_that_were_never_measured(scene: Scene) -> None:
+def test_only_isonet2_without_mw_weight_scores_unmeasured_bins(scene: Scene) -> None:
     never = (scene.pair.rotated_mask == 0) & (fourier.below_nyquist(SHAPE) > 0)
     names = ("deepdewedge", "isonet2", "isonet2_mw")
     gradients = {name: _gradient(_loss(name), scene.pair)[never].max().item() for name in names}

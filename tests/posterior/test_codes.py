@@ -61,7 +61,7 @@ def test_the_temperature_is_the_standard_deviation_of_the_draws(ladder):
     assert not decoded(ladder, prior_code(ladder, 8, 2, 0.0, 1)).diff(dim=0).any()
 
 
-def test_a_walk_begins_and_ends_at_its_ends_and_keeps_its_length_on_the_way(ladder):
+def test_a_walk_joins_its_ends_and_keeps_its_length_on_the_way(ladder):
     first, second = (prior_code(ladder, 16, 2, scale, seed) for scale, seed in ((1.0, 1), (2.0, 2)))
     for share, end in ((0, first), (1, second)):
         assert all(torch.equal(a, b) for a, b in zip(between(first, second, share), end, strict=True))

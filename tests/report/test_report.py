@@ -152,7 +152,7 @@ def test_the_verdict_is_in_words_and_figures(full):
     assert "Error bars are" in said
 
 
-def test_the_verdict_says_when_clipping_does_as_well_and_when_the_test_was_trained_on(full, simulation):
+def test_the_verdict_says_when_clipping_is_as_good_or_data_were_trained_on(full, simulation):
     poor = assess(simulation.half1, simulation.tilts, simulation.truth, torch.from_numpy(full.before))
     record = {"restoration": {"held_out": HELD_OUT | {"trained_on": True, "rms_over_std": 2.0}}}
     said = " ".join(sentences.verdict(replace(full, assessment=poor, record=record)))
@@ -162,7 +162,7 @@ def test_the_verdict_says_when_clipping_does_as_well_and_when_the_test_was_train
     assert "2.00 times" in said
 
 
-def test_error_bars_of_the_right_size_on_average_with_the_wrong_coverage_are_not_called_right(full):
+def test_error_bars_with_the_wrong_coverage_are_not_called_right(full):
     def said(**figures):
         record = {"restoration": {"held_out": HELD_OUT | figures}}
         return sentences.verdict(replace(bare(full), record=record))[-1]

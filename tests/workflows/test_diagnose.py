@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from cryovae.cli.app import app
 from cryovae.models.ladder import Ladder, LadderConfig
-from tests.workflows.test_sample import make_run, refused
+from tests.helpers.runs import make_run, refused
 
 QUICK = ["--patches", 2, "--device", "cpu", "--threads", "1"]
 pytestmark = pytest.mark.usefixtures("undrawn")

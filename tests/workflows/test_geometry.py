@@ -116,7 +116,7 @@ def test_a_mask_is_made_and_is_not_written_over(tmp_path):
     refused(cryovae("mask", path, "-o", tmp_path / "other.mrc", "--density-percentage", 0), "0 % by density")
 
 
-def test_an_unrotated_masked_dual_axis_tomogram_is_restored_and_evaluated_as_it_lies(tmp_path, simulation):
+def test_an_unrotated_masked_dual_axis_tomogram_keeps_its_orientation(tmp_path, simulation):
     """Thin, lying as IMOD's tilt writes it, with every option of geometry: run.json holds all that evaluate needs."""
     half1, half2 = (h.numpy()[8:28] for h in (simulation.half1, simulation.half2))
     files = [write_mrc(tmp_path / f"ts_{n}.mrc", as_stored(h)) for n, h in (("EVN", half1), ("ODD", half2))]

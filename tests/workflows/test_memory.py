@@ -13,7 +13,7 @@ from cryovae.errors import InputError
 from cryovae.models.ladder import Ladder, LadderConfig
 from cryovae.workflows import memory
 from tests.conftest import write_mrc
-from tests.workflows.test_cli import ALONE, cryovae, refused
+from tests.helpers.cli import ALONE, cryovae, refused
 
 RANGE = ["--tilt-range", "-60", "60"]
 # Runs a command and prints its peak in kilobytes. A process counts as its own what the one that started it had when it did, so

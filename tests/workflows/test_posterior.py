@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cryovae.checkpoint import load_model, save_model
-from tests.workflows.test_cli import TINY, TINY_TRAIN, cryovae, refused
+from tests.helpers.cli import TINY, TINY_TRAIN, cryovae, refused
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, load_model, save_model, save_network
+from cryovae.checkpoint import MODEL, NetworkCheckpoint, load_model, save_network
 from cryovae.cli.app import app
 from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
@@ -17,31 +17,14 @@ from cryovae.io.orientation import as_stored
 from cryovae.models.ladder import LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.posterior.latent_map import Patches
-from cryovae.workflows.geometry_record import recorded
 from cryovae.workflows.run_inputs import place_upright, tomogram_of, voxel_size_in
-from tests.conftest import write_mrc
+from tests.helpers.runs import make_run, refused
 
 
 @pytest.fixture
 def run(tmp_path, ladder, small):
     """A folder as restore leaves it, as far as is asked for here."""
     return make_run(tmp_path / "run", tmp_path, ladder, small)
-
-
-def make_run(folder, files, ladder, tomogram, **more):
-    halves = [write_mrc(files / f"corner_half{i + 1}.mrc", half, 10.0) for i, half in enumerate(tomogram.halves)]
-    folder.mkdir()
-    save_model(folder / MODEL, Checkpoint(ladder, 16, 5, 2, {}))
-    record = {
-        "name": "corner",
-        "status": "done",
-        "inputs": {f"half{i + 1}": {"path": str(path)} for i, path in enumerate(halves)},
-        "tilts": recorded(tomogram.tilts),
-        "unrotated": False,
-        **more,
-    }
-    (folder / "run.json").write_text(json.dumps(record))
-    return folder
 
 
 def sample(*arguments):
@@ -101,13 +84,6 @@ def test_a_walk_leads_from_one_reconstruction_to_the_other(run, tmp_path, small)
 def test_bad_input_is_one_line_and_exit_code_2(run, tmp_path, arguments, words):
     refused(sample(run, "-o", tmp_path / "out", *arguments), *words)
     assert not (tmp_path / "out").exists()
-
-
-def refused(result, *words):
-    lines = [line for line in result.stderr.splitlines() if line.strip()]
-    assert result.exit_code == 2, result.output
-    assert len(lines) == 1, lines
-    assert all(word in lines[0] for word in words), lines[0]
 
 
 def test_results_that_are_there_stay(run, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from cryovae.checkpoint import Checkpoint, save_model
 from cryovae.napari_plugin.contents import layers_of_run
-from tests.workflows.test_cli import TINY, cryovae, refused
+from tests.helpers.cli import TINY, cryovae, refused
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 

@@ -41,7 +41,7 @@ def test_the_bound_is_the_evidence_at_its_optimum():
 
 
 @pytest.mark.parametrize(("shift", "widen"), [(0.5, 0.0), (0.0, 1.0), (-0.4, -1.0)])
-def test_the_bound_lies_below_elsewhere_by_the_divergence_to_the_exact_posterior(shift, widen):
+def test_the_bound_is_lower_by_the_divergence_to_the_exact_posterior(shift, widen):
     q, exact = TOY.q(shift, widen), TOY.q()
     terms = drawn(MANY.problem(shift, widen), 1, 0)
     below = TOY.evidence() - _mean(terms.bound_mean)

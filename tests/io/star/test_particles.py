@@ -46,7 +46,7 @@ def common_line(particle, rotated):
     return np.corrcoef(profiles)[np.triu_indices(len(angles), 4)].mean()
 
 
-def test_the_axis_that_is_read_is_where_real_images_have_their_common_line(shared):
+def test_the_tilt_axis_read_is_the_common_line_of_real_images(shared):
     """Projections of one object share the line along the tilt axis and no other, so the microscope itself tells the axis."""
     particles = read_particles(shared / f"{NAME}.star")[::2]
     particles = {rotated: np.mean([common_line(p, rotated) for p in particles]) for rotated in (-60, -30, 0, 30, 60, 90)}
@@ -84,7 +84,7 @@ def test_volumes_take_the_tilts_of_their_tomogram(tmp_path):
     assert read_particles(path, TiltGeometry.from_range(-40, 40))[0].geometry.highest == 40
 
 
-def test_stacks_of_all_tilts_and_of_the_visible_ones_are_the_same_particle(tmp_path):
+def test_stacks_of_all_and_of_visible_tilts_are_the_same_particle(tmp_path):
     """Warp writes the images that are not visible too, RELION leaves them out."""
     stack = np.random.default_rng(0).normal(size=(12, 8, 8)).astype(np.float32)
     visible = [1] * 12
