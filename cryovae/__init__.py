@@ -12,10 +12,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cryovae.api import load_model, read_tomogram, restore, save, simulate, train
+    from cryovae.api import evaluate, load_model, read_tomogram, restore, save, simulate, train
     from cryovae.checkpoint import Checkpoint
     from cryovae.errors import InputError
-    from cryovae.evaluate.assessment import Assessment
+    from cryovae.evaluation.assessment import Assessment
     from cryovae.restoration.restorer import Restoration
     from cryovae.tomogram import TiltGeometry, Tomogram
 
@@ -27,6 +27,7 @@ __all__ = [
     "Restoration",
     "TiltGeometry",
     "Tomogram",
+    "evaluate",
     "load_model",
     "read_tomogram",
     "restore",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 _TYPES = {
-    "Assessment": "cryovae.evaluate.assessment",
+    "Assessment": "cryovae.evaluation.assessment",
     "Checkpoint": "cryovae.checkpoint",
     "InputError": "cryovae.errors",
     "Restoration": "cryovae.restoration.restorer",

@@ -11,10 +11,9 @@ import pytest
 import torch
 
 import cryovae
-from cryovae.api import evaluate
 from cryovae.io.files import read_volume
 
-FUNCTIONS = ("load_model", "read_tomogram", "restore", "save", "simulate", "train")
+FUNCTIONS = ("evaluate", "load_model", "read_tomogram", "restore", "save", "simulate", "train")
 LIGHT = {"ladder.widths": [4, 8], "ladder.latents": [2, 2], "training.binnings": 1}
 # Seconds, several times what it takes on a busy machine: torch alone takes longer.
 IMPORT_LIMIT = 0.2
@@ -131,7 +130,7 @@ def test_a_density_of_an_unrotated_tomogram_is_scored_upright(folder):
     restoration = cryovae.Restoration(truth, truth.abs())
     paths = cryovae.save(restoration, unrotated, "restored")
     assert read_volume(paths["mean"]).density.shape == (36, 24, 32)
-    scores = evaluate(paths["mean"], unrotated, truth)
+    scores = cryovae.evaluate(paths["mean"], unrotated, truth)
     assert scores.rows[0].score.wedge.band == pytest.approx(1)
 
 
@@ -144,7 +143,7 @@ def test_a_density_of_an_unrotated_tomogram_is_scored_upright(folder):
         (lambda t: cryovae.train([]), "no tomogram"),
         (lambda t: cryovae.train(t, device="gpu"), "expected auto, cpu"),
         (lambda t: cryovae.restore(t, "nowhere"), "does not exist"),
-        (lambda t: evaluate(np.zeros((4, 4, 4)), t), "expected that of the tomogram"),
+        (lambda t: cryovae.evaluate(np.zeros((4, 4, 4)), t), "expected that of the tomogram"),
         (lambda t: cryovae.read_tomogram("even.mrc", tilts=(60, -60)), "lower angle first"),
     ],
 )

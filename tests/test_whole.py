@@ -9,7 +9,7 @@ import torch
 from cryovae import fourier
 from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare
-from cryovae.evaluate.assessment import compare
+from cryovae.evaluation.assessment import compare
 from cryovae.models.ladder import Ladder, LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.restoration.restorer import RestoreConfig, Restorer, refilled

@@ -48,7 +48,7 @@ def diagnose(
         raise InputError(f"--beta {min(beta):g} found, expected 0 or more, and --rate-distortion")
     device = compute.open_device()
 
-    from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig
+    from cryovae.evaluation.diagnosis.diagnose import DiagnosisConfig
     from cryovae.workflows.diagnose import diagnose_run
 
     config = DiagnosisConfig(draws=draws, steps=steps or 60, temperatures=temperatures, seed=seed)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from cryovae.errors import InputError
-from cryovae.evaluate.assessment import Row, compare_halves
-from cryovae.evaluate.fsc import score
-from cryovae.evaluate.plane_power import log_power_xz
-from cryovae.evaluate.region import SMALLEST, Box, cut_out, faded
+from cryovae.evaluation.assessment import Row, compare_halves
+from cryovae.evaluation.fsc import score
+from cryovae.evaluation.plane_power import log_power_xz
+from cryovae.evaluation.region import SMALLEST, Box, cut_out, faded
 from cryovae.io.files import read_volume
 from cryovae.io.orientation import upright
 from cryovae.napari_plugin.layers import about, of_role, run_of

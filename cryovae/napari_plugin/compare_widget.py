@@ -11,7 +11,7 @@ import numpy as np
 from superqt.utils import signals_blocked
 
 from cryovae.errors import InputError
-from cryovae.evaluate.region import SMALLEST, Box
+from cryovae.evaluation.region import SMALLEST, Box
 from cryovae.napari_plugin.compare_controls import ALL, OFF, RECTANGLE, STEPS, SWIPE, Controls
 from cryovae.napari_plugin.compare_model import (
     MAX_SIDE,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cryovae.errors import InputError
-from cryovae.evaluate.region import Box
+from cryovae.evaluation.region import Box
 
 
 def box_within(low: Sequence[float], high: Sequence[float], shape: Sequence[int], least: int, most: int | None = None) -> Box:

@@ -18,7 +18,7 @@ import numpy as np
 
 from cryovae.config import RunConfig, override, parse_setting, preset
 from cryovae.errors import InputError
-from cryovae.evaluate.region import Box
+from cryovae.evaluation.region import Box
 from cryovae.io.files import write_volume
 from cryovae.napari_plugin.layers import about
 from cryovae.napari_plugin.regions import sides

@@ -11,7 +11,7 @@ from qtpy.QtCore import QTimer
 
 from cryovae.checkpoint import STATE
 from cryovae.errors import InputError
-from cryovae.evaluate.region import Box
+from cryovae.evaluation.region import Box
 from cryovae.io.files import read_volume
 from cryovae.napari_plugin.contents import layers_of_run, tilt_file_beside
 from cryovae.napari_plugin.dock_widget import DockWidget

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cryovae.evaluate.assessment import Assessment
-from cryovae.evaluate.held_out import HeldOut
+from cryovae.evaluation.assessment import Assessment
+from cryovae.evaluation.held_out import HeldOut
 from cryovae.tomogram import TiltGeometry
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cryovae.evaluate.calibration import NOMINAL, Calibration
-from cryovae.evaluate.held_out import HeldOut
+from cryovae.evaluation.calibration import NOMINAL, Calibration
+from cryovae.evaluation.held_out import HeldOut
 from cryovae.report.contents import Contents
 from cryovae.report.plots import COLOURS, draw_halves, frame_fsc
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from cryovae.evaluate.diagnosis.diagnose import Diagnosis, Figure
-from cryovae.evaluate.diagnosis.information import LevelNats
-from cryovae.evaluate.diagnosis.place import Plane
+from cryovae.evaluation.diagnosis.diagnose import Diagnosis, Figure
+from cryovae.evaluation.diagnosis.information import LevelNats
+from cryovae.evaluation.diagnosis.place import Plane
 from cryovae.posterior.activity import MIN_ACTIVE_VARIANCE
 from cryovae.report.pictures import save_figure
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from cryovae import __version__
-from cryovae.evaluate.fsc import LEVELS
+from cryovae.evaluation.fsc import LEVELS
 from cryovae.io.atomic import write_text
 from cryovae.report import curves, sentences, slices, tables
 from cryovae.report.contents import Contents

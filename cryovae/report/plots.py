@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cryovae.evaluate.assessment import Row
-from cryovae.evaluate.fsc import LEVELS
-from cryovae.evaluate.plane_power import edge_directions, measured_xz
+from cryovae.evaluation.assessment import Row
+from cryovae.evaluation.fsc import LEVELS
+from cryovae.evaluation.plane_power import edge_directions, measured_xz
 from cryovae.tomogram import TiltGeometry
 
 COLOURS = {"measured": "tab:blue", "wedge": "tab:red", "volume": "black", "held-out": "tab:purple"}

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from cryovae.evaluate.assessment import Row
+from cryovae.evaluation.assessment import Row
 from cryovae.report import tables
 from cryovae.report.contents import Contents
 from cryovae.report.tables import Table

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from cryovae.evaluate.fsc import LEVELS, Correlation, resolution_at
-from cryovae.evaluate.held_out import HeldOut
+from cryovae.evaluation.fsc import LEVELS, Correlation, resolution_at
+from cryovae.evaluation.held_out import HeldOut
 from cryovae.report.contents import Contents
 from cryovae.report.sampler_sentences import sampler_sentences
 

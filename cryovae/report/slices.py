@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cryovae.evaluate.plane_power import log_power_xz
+from cryovae.evaluation.plane_power import log_power_xz
 from cryovae.report.contents import Contents
 from cryovae.report.plots import draw_power
 from cryovae.tomogram import TiltGeometry

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cryovae.aliases import current_settings
-from cryovae.evaluate.assessment import Row
-from cryovae.evaluate.calibration import NOMINAL, Calibration
-from cryovae.evaluate.fsc import LEVELS, Correlation
+from cryovae.evaluation.assessment import Row
+from cryovae.evaluation.calibration import NOMINAL, Calibration
+from cryovae.evaluation.fsc import LEVELS, Correlation
 from cryovae.report.contents import Contents
 from cryovae.report.sentences import resolution
 

@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cryovae.errors import InputError
-from cryovae.evaluate.diagnosis.diagnose import Diagnosis, DiagnosisConfig, Figure, Split, as_plain, diagnose, predict
-from cryovae.evaluate.diagnosis.gaussian import error_power, signal_power
-from cryovae.evaluate.diagnosis.patches import PatchSelection, measurement_of, select_patches, training_patches
-from cryovae.evaluate.diagnosis.place import rate_in_plane
-from cryovae.evaluate.diagnosis.verdicts import information_words, verdicts
+from cryovae.evaluation.diagnosis.diagnose import Diagnosis, DiagnosisConfig, Figure, Split, as_plain, diagnose, predict
+from cryovae.evaluation.diagnosis.gaussian import error_power, signal_power
+from cryovae.evaluation.diagnosis.patches import PatchSelection, measurement_of, select_patches, training_patches
+from cryovae.evaluation.diagnosis.place import rate_in_plane
+from cryovae.evaluation.diagnosis.verdicts import information_words, verdicts
 from cryovae.io.atomic import write_text
 from cryovae.models.ladder import Q, R
 from cryovae.posterior.codes import fast_convolutions

@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from cryovae.errors import InputError
-from cryovae.evaluate.assessment import as_plain, as_tensor, assess
+from cryovae.evaluation.assessment import as_plain, as_tensor, assess
 from cryovae.io.atomic import write_text
 from cryovae.io.files import read_volume
 from cryovae.io.orientation import upright

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cryovae.evaluate.wedge_comparison import ASYMMETRY, beam_axis, described, disagreements
-from cryovae.evaluate.wedge_detection import DetectedWedge, detect_wedge
+from cryovae.evaluation.wedge_comparison import ASYMMETRY, beam_axis, described, disagreements
+from cryovae.evaluation.wedge_detection import DetectedWedge, detect_wedge
 from cryovae.io.files import read_volume
 from cryovae.io.orientation import middle_is_thin, upright
 from cryovae.tomogram import TiltGeometry

@@ -27,8 +27,8 @@ def is_unrotated(path: Path, said: bool | None, most: int | None = None) -> bool
     density = read_volume(path).density
     if not middle_is_thin(density.shape):
         return False
-    from cryovae.evaluate.wedge_comparison import beam_axis
-    from cryovae.evaluate.wedge_detection import detect_wedge
+    from cryovae.evaluation.wedge_comparison import beam_axis
+    from cryovae.evaluation.wedge_detection import detect_wedge
 
     if most is not None:
         starts = [max((size - most) // 2, 0) for size in density.shape]

@@ -17,9 +17,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from cryovae.errors import InputError
-from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig, Split, bound_on
-from cryovae.evaluate.diagnosis.patches import measurement_of, select_patches
-from cryovae.evaluate.diagnosis.rate_distortion import Continuation, continuation_config, trained_on
+from cryovae.evaluation.diagnosis.diagnose import DiagnosisConfig, Split, bound_on
+from cryovae.evaluation.diagnosis.patches import measurement_of, select_patches
+from cryovae.evaluation.diagnosis.rate_distortion import Continuation, continuation_config, trained_on
 from cryovae.io.atomic import whole_file, write_text
 from cryovae.models.ladder import Q, R
 from cryovae.workflows.diagnose_inputs import Diagnosed, diagnosed_run

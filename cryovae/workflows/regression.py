@@ -10,7 +10,7 @@ import torch
 from cryovae import distributed
 from cryovae.checkpoint import NetworkCheckpoint
 from cryovae.config import RunConfig
-from cryovae.evaluate.assessment import as_tensor, assess
+from cryovae.evaluation.assessment import as_tensor, assess
 from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
 from cryovae.report.contents import Contents

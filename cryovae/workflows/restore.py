@@ -15,8 +15,8 @@ from cryovae import distributed
 from cryovae.checkpoint import Checkpoint
 from cryovae.config import RunConfig
 from cryovae.errors import InputError
-from cryovae.evaluate.assessment import as_tensor, assess
-from cryovae.evaluate.region import SMALLEST, Box, cut_out
+from cryovae.evaluation.assessment import as_tensor, assess
+from cryovae.evaluation.region import SMALLEST, Box, cut_out
 from cryovae.io.files import write_volume, write_volume_by_slabs
 from cryovae.io.orientation import UnrotatedSections, as_stored
 from cryovae.io.stored import Stored, released

@@ -18,7 +18,7 @@ from cryovae import distributed
 from cryovae.checkpoint import Checkpoint
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
-from cryovae.evaluate.region import SMALLEST, Box, box_about
+from cryovae.evaluation.region import SMALLEST, Box, box_about
 from cryovae.io.journal import Journal
 from cryovae.models.ladder import Ladder, LadderConfig
 from cryovae.posterior.posterior_tiles import HELD

@@ -22,7 +22,7 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.checkpoint import load_model
 from cryovae.config import preset
-from cryovae.evaluate.fsc import regions
+from cryovae.evaluation.fsc import regions
 from cryovae.physics.depth import depth_at, depth_table
 from cryovae.physics.wedge import smeared_mask
 from cryovae.restoration.restorer import Restoration, Restorer

@@ -28,9 +28,9 @@ from torch import Tensor
 
 from cryovae.data.measurement import MaskingConfig, Measurement
 from cryovae.data.prepare import PreparedTomogram, prepare
-from cryovae.evaluate.diagnosis.patches import groups, measurement_of, select_patches
-from cryovae.evaluate.diagnosis.rate_distortion import Continuation, trained_on
-from cryovae.evaluate.diagnosis.small import Evidence, evidence_of, latents_of
+from cryovae.evaluation.diagnosis.patches import groups, measurement_of, select_patches
+from cryovae.evaluation.diagnosis.rate_distortion import Continuation, trained_on
+from cryovae.evaluation.diagnosis.small import Evidence, evidence_of, latents_of
 from cryovae.models.ladder import FLOW, GAUSSIAN, Ladder, LadderConfig, R
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.posterior.codes import fast_convolutions

@@ -50,7 +50,7 @@ from cryovae.config import RunConfig, override, preset
 from cryovae.data.measurement import Measurement
 from cryovae.data.prepare import prepare
 from cryovae.data.sampling import held_out, step_generator
-from cryovae.evaluate.baselines import best_clipping
+from cryovae.evaluation.baselines import best_clipping
 from cryovae.io.atomic import write_text
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.elbo import numbers, one_encoder_bound, two_encoder_bound

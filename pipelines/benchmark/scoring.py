@@ -8,8 +8,8 @@ import torch
 from data import Subject
 
 from cryovae import fourier
-from cryovae.evaluate.calibration import calibration_by_part
-from cryovae.evaluate.fsc import CONES, angle_to_beam, centred_spectrum, regions
+from cryovae.evaluation.calibration import calibration_by_part
+from cryovae.evaluation.fsc import CONES, angle_to_beam, centred_spectrum, regions
 from cryovae.physics.wedge import volume_mask
 from cryovae.restoration.restorer import Restoration
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cryovae.errors import InputError
-from cryovae.evaluate.region import Box
+from cryovae.evaluation.region import Box
 from cryovae.napari_plugin.compare_model import (
     CutDensity,
     box_in_view,

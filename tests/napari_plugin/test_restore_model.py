@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cryovae.errors import InputError
-from cryovae.evaluate.region import Box
+from cryovae.evaluation.region import Box
 from cryovae.napari_plugin.layers import layer_for
 from cryovae.napari_plugin.notices import MEMORY
 from cryovae.napari_plugin.regions import box_within

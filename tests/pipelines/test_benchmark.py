@@ -14,7 +14,7 @@ import torch
 from cryovae import fourier
 from cryovae.config import override, preset
 from cryovae.data.prepare import prepare
-from cryovae.evaluate.fsc import regions, score
+from cryovae.evaluation.fsc import regions, score
 from cryovae.models.ladder import Ladder
 from cryovae.objectives.deterministic import NAMES
 from cryovae.physics.noise import estimate_noise

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from cryovae.evaluate.assessment import as_plain, assess
-from cryovae.evaluate.held_out import HeldOut
+from cryovae.evaluation.assessment import as_plain, assess
+from cryovae.evaluation.held_out import HeldOut
 from cryovae.report import curves, sentences, slices
 from cryovae.report.contents import Contents
 from cryovae.report.page import page

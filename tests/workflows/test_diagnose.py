@@ -17,8 +17,8 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 @pytest.fixture(autouse=True)
 def _little(monkeypatch):
     """A corner of the plane, and a few patches for the spectra."""
-    monkeypatch.setattr("cryovae.evaluate.diagnosis.place.MAX_TILES", 2)
-    monkeypatch.setattr("cryovae.evaluate.diagnosis.patches.SPECTRUM_PATCHES", 4)
+    monkeypatch.setattr("cryovae.evaluation.diagnosis.place.MAX_TILES", 2)
+    monkeypatch.setattr("cryovae.evaluation.diagnosis.patches.SPECTRUM_PATCHES", 4)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_the_figures_are_printed_and_written(run):
 
 
 def test_an_untrained_model_is_reported_to_have_learned_nothing(tmp_path, small, monkeypatch):
-    monkeypatch.setattr("cryovae.evaluate.diagnosis.small.MAX_LATENTS", 0)
+    monkeypatch.setattr("cryovae.evaluation.diagnosis.small.MAX_LATENTS", 0)
     torch.manual_seed(0)
     run = make_run(tmp_path / "run", tmp_path, Ladder(LadderConfig((4, 6, 8), (2, 0, 4), 1)), small)
     result = diagnose(run, *QUICK, "--steps", 1, "--draws", 2, "--temperatures", 1)

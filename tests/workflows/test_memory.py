@@ -111,7 +111,7 @@ def test_a_tomogram_that_does_not_fit_is_trained_on_in_part(small_files, monkeyp
 
 
 def _middle(shape, budget):
-    from cryovae.evaluate.region import box_about
+    from cryovae.evaluation.region import box_about
 
     return box_about([n // 2 for n in shape], 20, shape)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import log
 
-from cryovae.evaluate.diagnosis.diagnose import Diagnosis
-from cryovae.evaluate.diagnosis.information import LevelNats
+from cryovae.evaluation.diagnosis.diagnose import Diagnosis
+from cryovae.evaluation.diagnosis.information import LevelNats
 
 # A level without an active channel is unused if shuffling its latents loses less than this, in nats per coefficient, or less than
 # twice the standard error of the loss.

@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from cryovae.evaluate.diagnosis.ais import annealed
-from cryovae.evaluate.diagnosis.small import drawn_codes, log_densities
+from cryovae.evaluation.diagnosis.ais import annealed
+from cryovae.evaluation.diagnosis.small import drawn_codes, log_densities
 from cryovae.models.distributions import DiagonalGaussian, kl_divergence
 from cryovae.posterior.importance import effective_sample_size, importance_bounds
 from cryovae.posterior.problem import drawn

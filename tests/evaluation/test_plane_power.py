@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cryovae import fourier
-from cryovae.evaluate.assessment import as_tensor
-from cryovae.evaluate.plane_power import edge_directions, log_power_xz, measured_xz
+from cryovae.evaluation.assessment import as_tensor
+from cryovae.evaluation.plane_power import edge_directions, log_power_xz, measured_xz
 from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import TiltGeometry
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.evaluate.fsc import CONES, angle_to_beam, cone_scores, correlation, regions, resolution_at, score
+from cryovae.evaluation.fsc import CONES, angle_to_beam, cone_scores, correlation, regions, resolution_at, score
 
 SHAPE = (24, 30, 27)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cryovae.evaluate.held_out import HeldOut
+from cryovae.evaluation.held_out import HeldOut
 
 FREQUENCY = (np.arange(1, 21) / 40).tolist()
 CEILING = np.linspace(0.9, 0.3, 20)

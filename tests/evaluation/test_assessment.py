@@ -3,11 +3,11 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.evaluate.assessment import compare
-from cryovae.evaluate.baselines import best_clipping
-from cryovae.evaluate.calibration import calibration
-from cryovae.evaluate.fsc import correlation, regions, resolution_at, score
-from cryovae.evaluate.wedge_detection import detect_wedge
+from cryovae.evaluation.assessment import compare
+from cryovae.evaluation.baselines import best_clipping
+from cryovae.evaluation.calibration import calibration
+from cryovae.evaluation.fsc import correlation, regions, resolution_at, score
+from cryovae.evaluation.wedge_detection import detect_wedge
 from cryovae.physics.wedge import volume_mask
 
 SHAPE = (40, 56, 48)

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 from cryovae.data.prepare import prepare
-from cryovae.evaluate.diagnosis.ais import annealed
-from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig, diagnose
-from cryovae.evaluate.diagnosis.gaussian import signal_power
-from cryovae.evaluate.diagnosis.information import nats_by_level
-from cryovae.evaluate.diagnosis.patches import measurement_of, select_patches
-from cryovae.evaluate.diagnosis.small import drawn_codes, log_densities
-from cryovae.evaluate.diagnosis.verdicts import verdicts
+from cryovae.evaluation.diagnosis.ais import annealed
+from cryovae.evaluation.diagnosis.diagnose import DiagnosisConfig, diagnose
+from cryovae.evaluation.diagnosis.gaussian import signal_power
+from cryovae.evaluation.diagnosis.information import nats_by_level
+from cryovae.evaluation.diagnosis.patches import measurement_of, select_patches
+from cryovae.evaluation.diagnosis.small import drawn_codes, log_densities
+from cryovae.evaluation.diagnosis.verdicts import verdicts
 from cryovae.models.flow import CouplingFlow
 from cryovae.models.ladder import FLOW, Ladder, R
 from cryovae.posterior.importance import importance_bounds

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cryovae.evaluate.power_by_direction import DIRECTION_SHELLS, Directions, angles_of, axis_of, power_by_direction, tilt_of
+from cryovae.evaluation.power_by_direction import DIRECTION_SHELLS, Directions, angles_of, axis_of, power_by_direction, tilt_of
 
 # A fit uses at most MAX_BINS random bins, and sectors of SECTOR degrees; fewer than MIN_BINS bins are too few for a fit.
 MAX_BINS, MIN_BINS, SECTOR = 30_000, 800, 2.0

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cryovae.errors import InputError
-from cryovae.evaluate.assessment import as_tensor
-from cryovae.evaluate.fsc import score
-from cryovae.evaluate.region import Box, box_about, cut_out, faded
+from cryovae.evaluation.assessment import as_tensor
+from cryovae.evaluation.fsc import score
+from cryovae.evaluation.region import Box, box_about, cut_out, faded
 from cryovae.tomogram import TiltGeometry
 
 SHAPE = (40, 56, 48)

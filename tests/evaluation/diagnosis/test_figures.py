@@ -10,12 +10,12 @@ from cryovae import fourier
 from cryovae.data.measurement import MaskingConfig, Measurement
 from cryovae.data.prepare import prepare
 from cryovae.data.sampling import step_generator
-from cryovae.evaluate.diagnosis.diagnose import DiagnosisConfig, bound_on
-from cryovae.evaluate.diagnosis.gaussian import error_power, gaussian_log_likelihood, shell_of, signal_power
-from cryovae.evaluate.diagnosis.information import by_position, fitted_information, minibatch_information, nats_by_level
-from cryovae.evaluate.diagnosis.patches import measurement_of, select_patches
-from cryovae.evaluate.diagnosis.rate_distortion import Continuation, trained_on
-from cryovae.evaluate.diagnosis.shuffled import shuffle_losses
+from cryovae.evaluation.diagnosis.diagnose import DiagnosisConfig, bound_on
+from cryovae.evaluation.diagnosis.gaussian import error_power, gaussian_log_likelihood, shell_of, signal_power
+from cryovae.evaluation.diagnosis.information import by_position, fitted_information, minibatch_information, nats_by_level
+from cryovae.evaluation.diagnosis.patches import measurement_of, select_patches
+from cryovae.evaluation.diagnosis.rate_distortion import Continuation, trained_on
+from cryovae.evaluation.diagnosis.shuffled import shuffle_losses
 from cryovae.models.distributions import DiagonalGaussian
 from cryovae.models.ladder import Q, R
 from cryovae.objectives.elbo import ObjectiveConfig, two_encoder_bound

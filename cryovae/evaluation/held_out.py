@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cryovae.evaluate.fsc import resolution_at
+from cryovae.evaluation.fsc import resolution_at
 
 # The correlation with the signal that counts as recovered, and the ceiling below which the data are too noisy to tell.
 RECOVERED, MIN_CEILING = 0.5, 0.1

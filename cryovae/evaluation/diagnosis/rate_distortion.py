@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cryovae.data.measurement import MaskingConfig, Measurement
 from cryovae.data.prepare import PreparedTomogram
 from cryovae.data.sampling import draw, step_generator
-from cryovae.evaluate.diagnosis.patches import filled
+from cryovae.evaluation.diagnosis.patches import filled
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.elbo import ObjectiveConfig, one_encoder_bound, two_encoder_bound
 from cryovae.training.trainer import Method, Trainer, TrainingConfig, timed

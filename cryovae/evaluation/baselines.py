@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.evaluate.fsc import BAND, Score, centred_spectrum, regions, score
+from cryovae.evaluation.fsc import BAND, Score, centred_spectrum, regions, score
 from cryovae.physics.wedge import wedge_mask
 from cryovae.tomogram import TiltGeometry
 

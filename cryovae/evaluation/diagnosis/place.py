@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cryovae.data.prepare import PreparedTomogram
-from cryovae.evaluate.diagnosis.information import by_position, nats_by_level
-from cryovae.evaluate.diagnosis.patches import PatchSelection, measurement_of
+from cryovae.evaluation.diagnosis.information import by_position, nats_by_level
+from cryovae.evaluation.diagnosis.patches import PatchSelection, measurement_of
 from cryovae.models.ladder import Ladder
 
 # Tiles along each axis of the plane at most; of a larger tomogram the middle is used.

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.evaluate.calibration import (
+from cryovae.evaluation.calibration import (
     NOMINAL,
     calibration_by_part,
     calibration_of_error,
@@ -11,7 +11,7 @@ from cryovae.evaluate.calibration import (
     part_std,
     reliability,
 )
-from cryovae.evaluate.fsc import regions
+from cryovae.evaluation.fsc import regions
 
 SHAPE = (32, 40, 36)
 

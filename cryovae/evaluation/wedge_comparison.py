@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from cryovae.evaluate.power_by_direction import axis_of
-from cryovae.evaluate.wedge_detection import DetectedAxis, DetectedWedge
+from cryovae.evaluation.power_by_direction import axis_of
+from cryovae.evaluation.wedge_detection import DetectedAxis, DetectedWedge
 from cryovae.tomogram import TiltGeometry
 
 # Degrees by which detected and given angles may differ.

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryovae.evaluate.baselines import ClippingPrediction, best_clipping, predict_by_clipping
-from cryovae.evaluate.calibration import Calibration, calibration_by_part
-from cryovae.evaluate.fsc import BAND, LEVELS, Cone, Correlation, Score, cone_scores, resolution_at, score
+from cryovae.evaluation.baselines import ClippingPrediction, best_clipping, predict_by_clipping
+from cryovae.evaluation.calibration import Calibration, calibration_by_part
+from cryovae.evaluation.fsc import BAND, LEVELS, Cone, Correlation, Score, cone_scores, resolution_at, score
 from cryovae.tomogram import TiltGeometry
 
 

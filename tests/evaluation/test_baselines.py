@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.evaluate.assessment import assess, compare_halves
-from cryovae.evaluate.baselines import SEARCH_SIDE, Recipe, best_clipping, low_pass, predict_by_clipping
+from cryovae.evaluation.assessment import assess, compare_halves
+from cryovae.evaluation.baselines import SEARCH_SIDE, Recipe, best_clipping, low_pass, predict_by_clipping
 from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import TiltGeometry
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from cryovae.data.measurement import Measurement
-from cryovae.evaluate.diagnosis.ais import LogDensities, annealed
-from cryovae.evaluate.diagnosis.patches import repeated
+from cryovae.evaluation.diagnosis.ais import LogDensities, annealed
+from cryovae.evaluation.diagnosis.patches import repeated
 from cryovae.models.ladder import Ladder
 from cryovae.posterior.problem import Problem, problem_of
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.evaluate.fsc import regions
+from cryovae.evaluation.fsc import regions
 from cryovae.tomogram import TiltGeometry
 
 NOMINAL = (0.5, 0.8, 0.9, 0.95)

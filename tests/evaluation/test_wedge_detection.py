@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.evaluate.power_by_direction import angles_of, axis_of, tilt_of
-from cryovae.evaluate.wedge_comparison import disagreements
-from cryovae.evaluate.wedge_detection import detect_wedge
+from cryovae.evaluation.power_by_direction import angles_of, axis_of, tilt_of
+from cryovae.evaluation.wedge_comparison import disagreements
+from cryovae.evaluation.wedge_detection import detect_wedge
 from cryovae.io.files import read_volume
 from cryovae.physics.directions import tilt_mask
 from cryovae.tomogram import TiltGeometry

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from cryovae.data.measurement import Measurement
-from cryovae.evaluate.diagnosis.gaussian import gaussian_log_likelihood
-from cryovae.evaluate.diagnosis.information import LevelNats, nats_by_level
-from cryovae.evaluate.diagnosis.patches import groups
-from cryovae.evaluate.diagnosis.shuffled import shuffle_losses
-from cryovae.evaluate.diagnosis.small import Evidence, evidence_of, small_enough
+from cryovae.evaluation.diagnosis.gaussian import gaussian_log_likelihood
+from cryovae.evaluation.diagnosis.information import LevelNats, nats_by_level
+from cryovae.evaluation.diagnosis.patches import groups
+from cryovae.evaluation.diagnosis.shuffled import shuffle_losses
+from cryovae.evaluation.diagnosis.small import Evidence, evidence_of, small_enough
 from cryovae.models.ladder import Ladder, Q, R
 from cryovae.physics.likelihood import scored_bins
 from cryovae.posterior.importance import MIN_EFFECTIVE, effective_sample_size, importance_bounds, standard_error
