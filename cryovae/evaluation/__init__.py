@@ -1,1 +1,1 @@
-"""How good a restoration is: against a truth, against what is measured, and beside answers that cost nothing."""
+"""Scores of a restoration: against a truth, against measured data, and in comparison with trivial baselines."""

@@ -1,4 +1,4 @@
-"""All statistics of one restoration, with and without a truth, beside those of the baselines.
+"""All statistics of one restoration, with and without a truth, together with those of the baselines.
 
 Against a truth    correlation in the wedge and in the measured part, by shell and by cone; calibration of the standard deviation
 Without one        FSC of the restored halves, and correlation with held-out measured bins
@@ -26,9 +26,9 @@ class Row:
     """The score of one density.
 
     Attributes:
-        name: 'restored', 'untouched input' or 'low-pass and clipping'.
-        score: correlation in the wedge and in the measured part.
-        recipe: of clipping, in words; else "".
+        name: Kind of density: 'restored', 'untouched input' or 'low-pass and clipping'.
+        score: Correlation in the wedge and in the measured part.
+        recipe: Recipe of the clipping, in words; "" for other densities.
     """
 
     name: str
@@ -38,16 +38,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Assessment:
-    """The statistics of one restoration; what cannot be known is empty or None.
+    """The statistics of one restoration; those that cannot be computed are empty or None.
 
     Attributes:
-        limits: the band of the correlations, in cycles per voxel.
-        rows: restored and baselines against the truth.
-        cones: restored against the truth, by direction.
-        halves: first half against second half, of restored and baselines.
-        calibration: against the truth, by part: 'volume', 'measured', 'wedge'.
-        clipping: how well clipping predicts held-out bins.
-        pairs: pairs of samples behind the standard deviation of the parts.
+        limits: Band of the correlations, in cycles per voxel.
+        rows: Scores of the restored density and of the baselines against the truth.
+        cones: Scores of the restored density against the truth, by direction.
+        halves: Scores of the first half against the second, for the restored density and the baselines.
+        calibration: Calibration against the truth, by part: 'volume', 'measured', 'wedge'.
+        clipping: Prediction of held-out bins by clipping.
+        pairs: Number of sample pairs from which the standard deviation of the parts is computed.
     """
 
     limits: tuple[float, float]
@@ -70,18 +70,18 @@ def assess(
     input_halves: tuple[Tensor, Tensor] | None = None,
     limits: tuple[float, float] = BAND,
 ) -> Assessment:
-    """Compute all statistics that these densities allow, each (z, y, x) of one shape and on one grey scale.
+    """Compute all statistics that these densities allow. All are (z, y, x), of the same shape and on the same grey scale.
 
     Args:
-        restored: the restored density.
-        tilts: the tilts that were measured.
-        truth: the true density.
-        input_density: what was restored.
-        std: standard deviation of the restored density.
-        samples: samples of the posterior, in opposite pairs.
-        halves: the two halves, restored.
-        input_halves: the two halves before.
-        limits: the band, in cycles per voxel.
+        restored: Restored density.
+        tilts: Measured tilts.
+        truth: True density.
+        input_density: Density before restoration.
+        std: Standard deviation of the restored density.
+        samples: Samples of the posterior, in pairs of opposite noise.
+        halves: The two restored halves.
+        input_halves: The two halves before restoration.
+        limits: Band of the correlations, in cycles per voxel.
     """
     clipping = None if input_density is None else predict_by_clipping(input_density, tilts, limits)
     return Assessment(
@@ -98,7 +98,7 @@ def assess(
 def compare(
     restored: Tensor, truth: Tensor, input_density: Tensor | None, tilts: TiltGeometry, limits: tuple[float, float] = BAND
 ) -> list[Row]:
-    """Score a restored (z, y, x) density against the truth, and the two baselines if the input is there."""
+    """Score a restored (z, y, x) density against the truth, and both baselines if ``input_density`` is given."""
     rows = [Row("restored", score(restored, truth, tilts, limits))]
     if input_density is not None:
         clipped = best_clipping(input_density, truth, tilts, limits)
@@ -114,7 +114,7 @@ def compare_halves(
     tilts: TiltGeometry,
     limits: tuple[float, float] = BAND,
 ) -> list[Row]:
-    """FSC of one half with the other: of the restored halves, the input halves, and those clipped as ``clipping`` says."""
+    """FSC between the two halves: restored, input, and input clipped with the recipe of ``clipping``."""
     rows = [] if restored is None else [Row("restored", score(*restored, tilts, limits))]
     if inputs is not None:
         rows.append(Row("untouched input", score(*inputs, tilts, limits)))
@@ -125,7 +125,7 @@ def compare_halves(
 
 
 def as_plain(assessment: Assessment, voxel_size: float) -> dict[str, Any]:
-    """An assessment in plain lists and dictionaries: resolutions in angstrom, frequencies in cycles per voxel, nan as None."""
+    """An assessment as lists and dictionaries. Resolutions are in angstrom, frequencies in cycles per voxel; nan becomes None."""
     clipping = assessment.clipping
     return {
         "band": list(assessment.limits),
@@ -174,5 +174,5 @@ def _finite(value: float) -> float | None:
 
 
 def as_tensor(density: np.ndarray) -> Tensor:
-    """Float32 (z, y, x)."""
+    """A float32 copy (z, y, x) of a density."""
     return torch.from_numpy(np.array(density, dtype=np.float32))

@@ -1,7 +1,8 @@
-"""Trivial baselines: the untouched input, and a low-pass with clipping, the best of a few recipes by the very score reported.
+"""Trivial baselines: the untouched input, and a low-pass filter followed by clipping.
 
-Particles are sparse and of one sign, so that clipping alone fills much of the wedge: on sparse phantoms it reaches a
-correlation of 0.92. A score of a restoration is read beside that of clipping.
+The clipping recipe is the best of a few by the score that is reported. Particles are sparse and of one sign, so clipping alone
+fills much of the wedge: on sparse phantoms it reaches a correlation of 0.92. The score of a restoration must therefore be
+compared with that of clipping.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from cryovae.tomogram import TiltGeometry
 
 CUTOFFS = (0.06, 0.1, 0.16, 0.25)
 QUANTILES = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
-# Voxels along each side that recipes are compared on; a search over a large tomogram would take hours.
+# Recipes are compared on at most this many voxels along each axis; a search over a large tomogram would take hours.
 SEARCH_SIDE = 160
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A Gaussian low-pass, then clipping at a quantile.
+    """A Gaussian low-pass filter, then clipping at a quantile.
 
     Attributes:
-        cutoff: of the low-pass, in cycles per voxel.
-        share: the quantile, from 0 to 1.
-        keeps: 'max' sets grey values below the quantile to it, 'min' those above it.
+        cutoff: Cutoff of the low-pass filter, in cycles per voxel.
+        share: Quantile, from 0 to 1.
+        keeps: 'max' raises grey values below the quantile to it, 'min' lowers those above it.
     """
 
     cutoff: float
@@ -52,7 +53,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Clipped:
-    """The best low-pass and clipping: its density (z, y, x), its score with the truth, and its recipe in words."""
+    """Result of the best recipe against a truth.
+
+    Attributes:
+        density: Filtered and clipped density (z, y, x).
+        score: Correlation with the truth.
+        recipe: Recipe, in words.
+    """
 
     density: Tensor
     score: Score
@@ -61,20 +68,25 @@ class Clipped:
 
 @dataclass(frozen=True)
 class ClippingPrediction:
-    """The best low-pass and clipping on held-out bins: its correlation with the data there, and its recipe."""
+    """Result of the best recipe on held-out bins.
+
+    Attributes:
+        correlation: Correlation with the data in the held-out bins.
+        recipe: The recipe.
+    """
 
     correlation: float
     recipe: Recipe
 
 
 def low_pass(density: Tensor, cutoff: float) -> Tensor:
-    """A (z, y, x) density through a Gaussian that is exp(-1/2) at ``cutoff``, cycles per voxel."""
+    """Filter a (z, y, x) density with a Gaussian that equals exp(-1/2) at ``cutoff``, in cycles per voxel."""
     radius = fourier.radius(density.shape)
     return fourier.filtered(density, torch.exp(-0.5 * (radius / cutoff) ** 2))
 
 
 def best_clipping(density: Tensor, truth: Tensor, tilts: TiltGeometry, limits: tuple[float, float] = BAND) -> Clipped:
-    """The recipe whose result correlates best with the truth in the wedge; densities are (z, y, x)."""
+    """Apply the recipe whose result correlates best with the truth in the wedge; densities are (z, y, x)."""
     middle = _middle(density)
     band = regions(middle.shape, tilts)[0] * _in_band(middle, limits)
     _, recipe = _best(middle, _middle(truth), band)
@@ -85,7 +97,10 @@ def best_clipping(density: Tensor, truth: Tensor, tilts: TiltGeometry, limits: t
 def predict_by_clipping(density: Tensor, tilts: TiltGeometry, limits: tuple[float, float] = BAND) -> ClippingPrediction | None:
     """Remove a second wedge, rotated from z to y, from a (z, y, x) tomogram, and predict the removed bins by clipping.
 
-    This baseline needs no truth. The untouched input has a correlation of 0. None if no measured bins are removed.
+    This baseline needs no truth. The untouched input has a correlation of 0.
+
+    Returns:
+        The best recipe and its correlation; None if no measured bins are removed.
     """
     data = _middle(density).float()
     kz, ky, kx = fourier.frequencies(data.shape)
@@ -97,7 +112,7 @@ def predict_by_clipping(density: Tensor, tilts: TiltGeometry, limits: tuple[floa
 
 
 def _best(density: Tensor, reference: Tensor, weight: Tensor) -> tuple[float, Recipe]:
-    """The recipe whose result correlates best with ``reference`` over the bins of ``weight``."""
+    """The highest correlation with ``reference`` over the bins of ``weight``, and the recipe that reaches it."""
     used = weight > 0
     target, count = centred_spectrum(reference)[used], weight[used]
     norm = (count * target.abs().square()).sum()

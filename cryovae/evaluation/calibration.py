@@ -30,10 +30,10 @@ class Reliability:
     """Rms error in bins of equal counts by predicted standard deviation, and the line observed = offset + slope predicted.
 
     Attributes:
-        predicted: (bins,) root mean variance, in grey values.
-        observed: (bins,) rms error, in grey values.
-        slope: of the line; nan where the standard deviation hardly varies.
-        offset: of the line, in grey values; nan where the slope is.
+        predicted: Root mean variance (bins,), in grey values.
+        observed: Rms error (bins,), in grey values.
+        slope: Slope of the line; nan if the standard deviation hardly varies.
+        offset: Offset of the line, in grey values; nan if the slope is nan.
     """
 
     predicted: np.ndarray
@@ -47,11 +47,11 @@ class Calibration:
     """How well a standard deviation describes the errors.
 
     Attributes:
-        error_ratio: rms error over rms standard deviation.
-        coverage: share of the voxels inside the interval, by its nominal share.
-        reliability: rms error by predicted standard deviation.
-        crps: continuous ranked probability score, in grey values.
-        crps_share: CRPS over the mean absolute error; 0.71 for a calibrated Gaussian of one width, 1 if std is of no use.
+        error_ratio: Rms error divided by rms standard deviation.
+        coverage: Share of the voxels inside the interval, by nominal share.
+        reliability: Rms error by predicted standard deviation.
+        crps: Continuous ranked probability score, in grey values.
+        crps_share: CRPS divided by the mean absolute error; 0.71 for a calibrated Gaussian of one width, 1 for a std of 0.
     """
 
     error_ratio: float
@@ -62,7 +62,7 @@ class Calibration:
 
 
 def calibration(mean: Tensor, std: Tensor, truth: Tensor) -> Calibration:
-    """Compare errors with standard deviations, all (z, y, x) on one grey scale. Means are subtracted: they are not restored."""
+    """Compare errors with standard deviations, all (z, y, x) in grey values. Means are subtracted: they are not restored."""
     return calibration_of_error((mean - mean.mean()) - (truth - truth.mean()), std)
 
 
@@ -78,8 +78,8 @@ def calibration_of_error(error: Tensor, std: Tensor) -> Calibration:
 def crps(error: Tensor, std: Tensor) -> Tensor:
     """Continuous ranked probability score of a Gaussian, in the unit of ``error``, of the same shape.
 
-    Closed form of Gneiting, Raftery, Westveld and Goldman, Monthly Weather Review 133 (2005), equation 5. Where the
-    standard deviation is 0 it is the absolute error.
+    Closed form of Gneiting, Raftery, Westveld and Goldman, Monthly Weather Review 133 (2005), equation 5. It equals the
+    absolute error where the standard deviation is 0.
     """
     width = std.clamp_min(1e-12 + 1e-6 * float(std.abs().max()))
     t = error / width
@@ -88,7 +88,13 @@ def crps(error: Tensor, std: Tensor) -> Tensor:
 
 
 def reliability(error: Tensor, std: Tensor, bins: int = BINS) -> Reliability:
-    """Sort voxels by ``std`` into ``bins`` of equal counts, compare the rms of ``error`` with it in each, and fit a line."""
+    """Fit a line to the rms error as a function of the predicted standard deviation.
+
+    Args:
+        error: Errors, of any shape, in grey values.
+        std: Predicted standard deviations of the same shape.
+        bins: Number of bins of equal counts into which voxels are sorted by ``std``.
+    """
     order = std.flatten().argsort()
     error, std = error.flatten()[order].double(), std.flatten()[order].double()
     groups = list(zip(error.tensor_split(bins), std.tensor_split(bins), strict=True))
@@ -101,24 +107,25 @@ def reliability(error: Tensor, std: Tensor, bins: int = BINS) -> Reliability:
 
 
 def part_std(samples: Sequence[Tensor], weight: Tensor) -> Tensor:
-    """Standard deviation of one part of Fourier space, from samples that come in opposite pairs.
+    """Standard deviation due to one part of Fourier space, from samples in pairs of opposite noise.
 
-    With the half differences o and the means c of p pairs the variance is
+    The variance, from the half differences o and the means c of p pairs, is
 
-        < o^2 > + sum (c - < c >)^2 / (p - 1),
+        < o^2 > + sum (c - < c >)^2 / (p - 1).
 
-    unbiased for opposite pairs, where o has the odd and c the even part of the noise, and for independent draws. One pair has
-    the first term alone. The variance is smoothed with a Gaussian of SMOOTHING voxels, as few samples are noisy.
+    It is unbiased for opposite pairs, where o has the odd and c the even part of the noise, and for independent draws. With one
+    pair only the first term is used. The variance is smoothed with a Gaussian of SMOOTHING voxels, because its estimate from few
+    samples is noisy.
 
     Args:
-        samples: (z, y, x) each; the last of an odd number is left out.
-        weight: (z, y, x // 2 + 1), 1 for the bins of the part, else 0.
+        samples: Densities (z, y, x); the last of an odd number is ignored.
+        weight: Mask (z, y, x // 2 + 1): 1 for the bins of the part, else 0.
 
     Returns:
-        (z, y, x), in grey values.
+        Standard deviation (z, y, x), in grey values.
 
     Raises:
-        ValueError: if there is no pair.
+        ValueError: There is no pair.
     """
     pairs = [
         (fourier.filtered(a, weight), fourier.filtered(b, weight)) for a, b in zip(samples[::2], samples[1::2], strict=False)
@@ -134,17 +141,17 @@ def part_std(samples: Sequence[Tensor], weight: Tensor) -> Tensor:
 def calibration_by_part(
     mean: Tensor, std: Tensor, truth: Tensor, tilts: TiltGeometry, samples: Sequence[Tensor] = ()
 ) -> dict[str, Calibration | None]:
-    """Calibration of the volume, and of its measured part and its wedge where samples show the standard deviation of each.
+    """Calibration of the volume and, if samples are given, of its measured part and of its wedge.
 
     Args:
-        mean: restored density (z, y, x).
-        std: its standard deviation (z, y, x).
-        truth: (z, y, x) on the grey scale of the mean.
-        tilts: the tilts that were measured.
-        samples: in opposite pairs, (z, y, x) each.
+        mean: Restored density (z, y, x).
+        std: Its standard deviation (z, y, x).
+        truth: True density (z, y, x), on the grey scale of ``mean``.
+        tilts: Measured tilts.
+        samples: Samples (z, y, x), in pairs of opposite noise.
 
     Returns:
-        'volume', 'measured' and 'wedge'; None for a part that is empty or has no samples.
+        Calibration of 'volume', 'measured' and 'wedge'; None for a part that is empty or has no samples.
     """
     parts: dict[str, Calibration | None] = {"volume": calibration(mean, std, truth), "measured": None, "wedge": None}
     if len(samples) < 2:

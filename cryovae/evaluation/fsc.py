@@ -1,8 +1,8 @@
-"""Fourier shell correlation (FSC) in the measured part and in the missing wedge, each by itself.
+"""Fourier shell correlation (FSC) in the measured part and in the missing wedge, computed separately.
 
 FSC(k) = sum Re( F a conj F b ) / sqrt( sum |F a|^2  sum |F b|^2 )           sums over a shell, or over a band of shells
 
-The FSC of a cone of directions about the beam sums over the bins where acos( |k_z| / |k| ) is between two angles.
+The FSC of a cone of directions about the beam is summed over the bins where acos( |k_z| / |k| ) is between two angles.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ SLAB = 32
 
 @dataclass(frozen=True)
 class Correlation:
-    """Correlation of two densities over a band and by shell; nan where there are no bins.
+    """Correlation of two densities over a band and by shell; nan if there are no bins.
 
     Attributes:
-        band: correlation over all bins within ``limits``.
-        limits: lower and upper limit of the band, in cycles per voxel.
-        frequency: (shells,) centres of the shells, in cycles per voxel.
-        shells: (shells,) correlation in each shell.
+        band: Correlation over all bins within ``limits``.
+        limits: Lower and upper limit of the band, in cycles per voxel.
+        frequency: Centres of the shells (shells,), in cycles per voxel.
+        shells: Correlation in each shell (shells,).
     """
 
     band: float
@@ -54,11 +54,11 @@ class Cone:
     """Correlation over a range of directions.
 
     Attributes:
-        low: smallest angle to the beam, in degrees.
-        high: largest angle to the beam, in degrees.
-        all_bins: correlation over all bins of the cone.
-        wedge: correlation over its bins in the missing wedge.
-        measured: correlation over its measured bins.
+        low: Smallest angle to the beam, in degrees.
+        high: Largest angle to the beam, in degrees.
+        all_bins: Correlation over all bins of the cone.
+        wedge: Correlation over its bins in the missing wedge.
+        measured: Correlation over its measured bins.
     """
 
     low: float
@@ -69,9 +69,9 @@ class Cone:
 
 
 def regions(shape: Sequence[int], tilts: TiltGeometry) -> tuple[Tensor, Tensor]:
-    """Weights (z, y, x // 2 + 1) of the bins in the wedge and of the measured bins: their multiplicity, zero frequency left out.
+    """Weights (z, y, x // 2 + 1) of the bins in the wedge and of the measured bins: their multiplicity, 0 at zero frequency.
 
-    Bins within half a bin of the edge of the wedge are in neither, as rounding decides whether they were measured.
+    Bins within half a bin of the edge of the wedge belong to neither, because rounding decides whether they were measured.
     """
     mask = volume_mask(shape, tilts)
     count = fourier.multiplicity(shape).expand_as(mask).clone()
@@ -87,7 +87,15 @@ def correlation(a: Tensor, b: Tensor, weight: Tensor, limits: tuple[float, float
 def spectral_correlation(
     x: Tensor, y: Tensor, weight: Tensor, shape: Sequence[int], limits: tuple[float, float] = BAND
 ) -> Correlation:
-    """Correlate two half spectra (z, y, x // 2 + 1) of densities of ``shape``, as ``correlation`` does."""
+    """Correlate two half spectra, as ``correlation`` does for densities.
+
+    Args:
+        x: Half spectrum (z, y, x // 2 + 1) of the first density.
+        y: That of the second.
+        weight: Weights of the bins, of the same shape.
+        shape: Shape (z, y, x) of the densities.
+        limits: Band, in cycles per voxel.
+    """
     radius = fourier.radius(shape)
     width = 1 / min(shape)
     count = int(0.5 / width)
@@ -107,7 +115,7 @@ def spectral_correlation(
 
 
 def centred_spectrum(density: Tensor) -> Tensor:
-    """Half spectrum of a (z, y, x) density less its mean; a large mean would cost the other bins their precision."""
+    """Half spectrum of a (z, y, x) density minus its mean; a large mean would reduce the precision of the other bins."""
     return fourier.transform((density - density.mean(dtype=torch.float64)).float())
 
 
@@ -133,7 +141,7 @@ def cone_scores(restored: Tensor, truth: Tensor, tilts: TiltGeometry, limits: tu
 
 
 def angle_to_beam(shape: Sequence[int]) -> Tensor:
-    """Degrees (z, y, x // 2 + 1) from 0 to 90 between k and k_z; 0 at zero frequency."""
+    """Angle between k and the k_z axis, (z, y, x // 2 + 1), 0 to 90 degrees; 0 at zero frequency."""
     kz, ky, kx = fourier.frequencies(shape)
     return torch.rad2deg(torch.atan2((ky.square() + kx.square()).sqrt(), kz.abs()))
 
@@ -142,13 +150,13 @@ def resolution_at(frequency: np.ndarray, shells: np.ndarray, voxel_size: float, 
     """Resolution at which a curve first falls below a level, interpolated linearly between shells.
 
     Args:
-        frequency: (shells,) in cycles per voxel.
-        shells: (shells,) correlation; empty shells (nan) are skipped.
-        voxel_size: in angstrom.
-        level: correlation, e.g. 0.5 or 0.143.
+        frequency: Centres of the shells (shells,), in cycles per voxel.
+        shells: Correlation (shells,); empty shells (nan) are skipped.
+        voxel_size: Voxel size, in angstrom.
+        level: Correlation, e.g. 0.5 or 0.143.
 
     Returns:
-        Angstrom; 2 voxels if the curve stays above the level, nan if it is empty or starts below.
+        Resolution in angstrom: 2 voxels if the curve stays above the level, nan if it is empty or starts below the level.
     """
     known = np.isfinite(shells)
     frequency, shells = frequency[known], shells[known]

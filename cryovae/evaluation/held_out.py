@@ -1,7 +1,8 @@
-"""Statistics of the prediction of held-out measured bins, as run.json records them.
+"""Statistics of the prediction of held-out measured bins, as recorded in run.json.
 
-With the FSC f of prediction and data, and its ceiling c = sqrt( SNR / (1 + SNR) ) that the noise of the data sets, the prediction
-correlates with the noise-free signal by f / c.
+    correlation with the noise-free signal = f / c,        c = sqrt( SNR / (1 + SNR) )
+
+f is the FSC of prediction and data. c is the highest FSC that the noise of the data allows, called the ceiling.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from cryovae.evaluation.fsc import resolution_at
 
-# The correlation with the signal that counts as recovered, and the ceiling below which the data are too noisy to tell.
+# Correlation with the signal that counts as recovered, and the ceiling below which the data are too noisy to decide.
 RECOVERED, MIN_CEILING = 0.5, 0.1
 CURVES = ("frequency", "fsc", "ceiling", "chi2", "spread_factor")
 NUMBERS = ("correlation", "correlation_ceiling", "chi2_band", "factor_two", "rms_over_std")
@@ -22,23 +23,23 @@ NUMBERS = ("correlation", "correlation_ceiling", "chi2_band", "factor_two", "rms
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Statistics on held-out measured bins; a curve that the record lacks is empty, a number is None.
+    """Statistics on held-out measured bins. Curves missing in the record are empty, missing numbers are None.
 
     Attributes:
-        frequency: (shells,) in cycles per voxel.
-        fsc: (shells,) correlation of prediction and data.
-        ceiling: (shells,) highest correlation that the noise of the data allows.
-        chi2: (shells,) predictive chi squared, 1 if calibrated.
-        spread_factor: (shells,) fitted factor on the standard deviation of the samples.
-        correlation: of prediction and data, over the band.
-        correlation_ceiling: highest correlation over the band that the noise of the data allows.
-        chi2_band: predictive chi squared over the band.
-        factor_two: squared error of a sample over that of the mean, 2 if calibrated.
-        rms_over_std: rms error over standard deviation, 1 if calibrated.
-        coverage: share of the data inside the interval, by its nominal share.
-        bins: number of bins.
-        patches: number of patches.
-        trained_on: whether the patches were used in training too.
+        frequency: Centres of the shells (shells,), in cycles per voxel.
+        fsc: Correlation of prediction and data (shells,).
+        ceiling: Highest correlation that the noise of the data allows (shells,).
+        chi2: Predictive chi squared (shells,), 1 if calibrated.
+        spread_factor: Fitted factor on the standard deviation of the samples (shells,).
+        correlation: Correlation of prediction and data over the band.
+        correlation_ceiling: Highest correlation over the band that the noise of the data allows.
+        chi2_band: Predictive chi squared over the band.
+        factor_two: Squared error of a sample divided by that of the mean, 2 if calibrated.
+        rms_over_std: Rms error divided by the standard deviation, 1 if calibrated.
+        coverage: Share of the data inside the interval, by nominal share.
+        bins: Number of bins.
+        patches: Number of patches.
+        trained_on: Whether the patches were also used in training.
     """
 
     frequency: np.ndarray
@@ -58,7 +59,7 @@ class HeldOut:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> HeldOut | None:
-        """Read the statistics of a run.json, or None if it has none."""
+        """The statistics in a run.json; None if it has none."""
         known = (record.get("restoration") or {}).get("held_out")
         if not known:
             return None
@@ -74,7 +75,7 @@ class HeldOut:
 
     @property
     def highest_correlation(self) -> float | None:
-        """The recorded ceiling of the correlation, else sqrt( sum n SNR / sum n (1 + SNR) ) over shells of n ~ k^2 bins."""
+        """Ceiling of the correlation: as recorded, else sqrt( sum n SNR / sum n (1 + SNR) ) over shells of n ~ k^2 bins."""
         if self.correlation_ceiling is not None:
             return self.correlation_ceiling
         if not self.has("ceiling"):
@@ -86,9 +87,9 @@ class HeldOut:
         return float(np.sqrt((count * snr)[known].sum() / total)) if total > 0 else None
 
     def resolution(self, voxel_size: float) -> float | None:
-        """Resolution in angstrom to which the noise-free signal is predicted with a correlation of RECOVERED; None if nowhere.
+        """Resolution in angstrom up to which the noise-free signal is predicted with a correlation of RECOVERED; None if none.
 
-        Shells beyond the first whose ceiling is at most MIN_CEILING are left out.
+        Only shells before the first whose ceiling is at most MIN_CEILING are used.
         """
         if not (self.has("fsc") and self.has("ceiling")):
             return None

@@ -16,7 +16,7 @@ from cryovae.tomogram import TiltGeometry
 
 
 def log_power_xz(density: np.ndarray) -> np.ndarray:
-    """log10 of the power in the k_z-k_x plane (z, x), averaged over y slices, zero frequency in the middle."""
+    """log10 of the power (k_z, k_x) of a (z, y, x) density, averaged over y slices, with zero frequency in the middle."""
     values = torch.from_numpy(np.array(density, dtype=np.float32))
     values = (values - values.mean()).movedim(1, 0)[:, :, None, :]
     half = fourier.transform(values).abs().square().mean(0)[:, 0]
@@ -27,9 +27,9 @@ def log_power_xz(density: np.ndarray) -> np.ndarray:
 
 
 def edge_directions(tilts: TiltGeometry) -> dict[float, tuple[float, float]] | None:
-    """Unit vectors (k_z, k_x) along the edges of the measured part, by their tilt in degrees; empty without a wedge.
+    """Unit vectors (k_z, k_x) along the edges of the measured part, by tilt in degrees; empty without a wedge.
 
-    None for a tilt axis off y, for two axes and for a cone, whose edges in this plane are no lines; see ``measured_xz``.
+    None for a tilt axis off y, two axes or conical tilting: the edges in this plane are then not lines; see ``measured_xz``.
     """
     if tilts.second or tilts.conical or tilts.axis_angle or tilts.x_tilt:
         return None
@@ -39,7 +39,7 @@ def edge_directions(tilts: TiltGeometry) -> dict[float, tuple[float, float]] | N
 
 
 def measured_xz(tilts: TiltGeometry, bins: int = 301) -> tuple[np.ndarray, np.ndarray]:
-    """Frequencies (bins,) from -1/2 to 1/2 cycles per voxel, and the mask (k_z, k_x) over them at k_y = 0."""
+    """Frequencies (bins,) from -1/2 to 1/2 cycles per voxel, and the mask of measured bins (k_z, k_x) at k_y = 0."""
     k = torch.linspace(-0.5, 0.5, bins)
     kz, kx = torch.meshgrid(k, k, indexing="ij")
     mask = tilt_mask(torch.stack((kz, torch.zeros_like(kz), kx)), tilts, 0.005)

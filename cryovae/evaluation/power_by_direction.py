@@ -2,9 +2,9 @@
 
     v(k) = log < |F w x|^2 > (k) - its 80th percentile in the shell of k,       clipped to [-4, 1]
 
-w is a Hann window, which keeps the faces of the volume out of the spectrum; bins near the axes of the grid, where they leave a
-rest, are not used. The mean is over the bins around k, as single bins scatter by decades. Percentile and clipping make dense,
-sparse and noisy specimens comparable.
+w is a Hann window, which suppresses the power of the faces of the volume. Some of it remains near the axes of the grid; bins
+there are not used. The mean is over the bins around k, because single bins vary by orders of magnitude. The percentile and the
+clipping make dense, sparse and noisy specimens comparable.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import torch
 
 from cryovae import fourier
 
-# Cycles per voxel: below, bins are too coarse to have an angle; above, interpolation has removed the corners of many spectra.
+# Cycles per voxel. Bins below are too coarse to define an angle; above, interpolation has removed the corners of many spectra.
 DIRECTION_BAND = (0.08, 0.42)
 DIRECTION_SHELLS = 8
 CLIP = (-4.0, 1.0)
-# Bins on either side of the axes of the grid that still hold power of the faces.
+# Number of bins on either side of the axes of the grid that still contain power of the faces.
 AXIS_BINS = 3
-# The spectrum is averaged over blocks of at most this side, at most two along each axis.
+# The spectrum is averaged over blocks of at most this side length, at most two along each axis.
 BLOCK = 160
-# The mean around a bin is over the bins at most this far away along each axis.
+# The mean around a bin extends this many bins in both directions along each axis.
 MEAN_BINS = 1
 
 
@@ -35,10 +35,10 @@ class Directions:
     """Bins of a power spectrum.
 
     Attributes:
-        k: (bins, 3) as z, y, x, in cycles per voxel.
-        shell: (bins,) number of the shell.
-        power: (bins,) in grey values squared.
-        value: (bins,) v, in nats.
+        k: Frequencies (bins, 3), ordered z, y, x, in cycles per voxel.
+        shell: Number of the shell (bins,).
+        power: Power (bins,), in grey values squared.
+        value: v of the module's equation (bins,), in nats.
     """
 
     k: np.ndarray
@@ -47,7 +47,7 @@ class Directions:
     value: np.ndarray
 
     def kept(self, which: np.ndarray) -> Directions:
-        """Some of the bins, by a boolean (bins,) or by index."""
+        """The bins selected by a boolean mask (bins,) or by indices."""
         return Directions(self.k[which], self.shell[which], self.power[which], self.value[which])
 
 
@@ -71,7 +71,7 @@ def power_by_direction(density: np.ndarray) -> Directions:
 
 
 def _mean_around(power: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """Mean of a half spectrum (z, y, x // 2 + 1) over those neighbouring bins that are counted."""
+    """Mean of a half spectrum (z, y, x // 2 + 1) over the neighbouring bins where ``counted`` is true."""
     from scipy.ndimage import uniform_filter
 
     modes = ("wrap", "wrap", "nearest")
@@ -80,7 +80,7 @@ def _mean_around(power: np.ndarray, counted: np.ndarray) -> np.ndarray:
 
 
 def _power(density: np.ndarray) -> tuple[torch.Tensor, tuple[int, int, int]]:
-    """Power spectrum summed over the blocks of a density, and their shape."""
+    """Power spectrum summed over the blocks of a density, and the shape of a block."""
     shape = (min(density.shape[0], BLOCK), min(density.shape[1], BLOCK), min(density.shape[2], BLOCK))
     starts = [sorted({(n - s) // 4, (n - s) - (n - s) // 4}) for n, s in zip(density.shape, shape, strict=True)]
     total = torch.zeros(shape[0], shape[1], shape[2] // 2 + 1)
@@ -96,19 +96,27 @@ def _power(density: np.ndarray) -> tuple[torch.Tensor, tuple[int, int, int]]:
 
 
 def axis_of(angle: float, lift: float) -> np.ndarray:
-    """Unit vector (z, y, x) of a tilt axis that is rotated by ``angle`` from +y to +x, then by ``lift`` to +z, in degrees."""
+    """Unit vector (z, y, x) of the tilt axis rotated by ``angle`` degrees from +y to +x, then by ``lift`` degrees to +z."""
     phi, chi = radians(angle), radians(lift)
     return np.array([sin(chi), cos(phi) * cos(chi), sin(phi) * cos(chi)])
 
 
 def angles_of(axis: np.ndarray) -> tuple[float, float]:
-    """Angle in the plane, above -90 to 90, and lift of a tilt axis (z, y, x), in degrees; opposite vectors are one axis."""
+    """In-plane angle (-90 exclusive to 90) and lift of a tilt axis (z, y, x), in degrees; opposite vectors are the same axis."""
     z, y, x = axis if (axis[1], axis[2]) > (1e-9, 0.0) or (abs(axis[1]) <= 1e-9 and axis[2] >= 0) else -axis
     return float(np.degrees(np.arctan2(x, y))), float(np.degrees(np.arcsin(np.clip(z, -1, 1))))
 
 
 def tilt_of(k: np.ndarray, axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Tilt about an axis, -90 to 90 degrees, at which each of k (bins, 3) is measured, and its distance from the axis."""
+    """Tilt at which each frequency is measured.
+
+    Args:
+        k: Frequencies (bins, 3), ordered z, y, x.
+        axis: Unit vector (z, y, x) of the tilt axis.
+
+    Returns:
+        Tilt (bins,), -90 to 90 degrees, and distance from the axis (bins,), in the unit of ``k``.
+    """
     phi, chi = (radians(a) for a in angles_of(axis))
     across = k[:, 2] * cos(phi) - k[:, 1] * sin(phi)
     beam = k[:, 0] * cos(chi) - (k[:, 1] * cos(phi) + k[:, 2] * sin(phi)) * sin(chi)

@@ -1,9 +1,9 @@
-"""Boxes cut out of a tomogram, with their faces brought to zero for a spectrum.
+"""Boxes cut out of a tomogram, and their tapering before a Fourier transform.
 
 x'(r) = w(r) ( x(r) - <x> ),        w a raised cosine over the outer eighth of each side
 
-Without w the faces of the box are in the spectrum, and two halves cut by the same box correlate there. w widens every shell by
-about a bin, so that the edge of the wedge is less sharp in a small box.
+Without w the faces of the box contribute to the spectrum, and two halves cut by the same box correlate there. w widens every
+shell by about one bin, so the edge of the wedge is less sharp in a small box.
 """
 
 from __future__ import annotations
@@ -18,36 +18,46 @@ from torch import Tensor
 
 from cryovae.errors import InputError
 
-# The share of each side over which a window rises.
+# Share of each side over which the window rises.
 TAPERED = 1 / 8
 SMALLEST = 16
 
 
 @dataclass(frozen=True)
 class Box:
-    """A part of a grid: first voxel and voxel after the last, each (z, y, x)."""
+    """A box of voxels of a grid.
+
+    Attributes:
+        start: First voxel (z, y, x).
+        stop: Voxel after the last (z, y, x).
+    """
 
     start: tuple[int, int, int]
     stop: tuple[int, int, int]
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
-        """The box as an index."""
+        """The box as slices that index a density."""
         z, y, x = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
         return z, y, x
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Voxels along z, y, x."""
+        """Number of voxels along z, y, x."""
         z, y, x = (b - a for a, b in zip(self.start, self.stop, strict=True))
         return z, y, x
 
 
 def box_about(centre: Sequence[int], side: int, shape: Sequence[int]) -> Box:
-    """A box of ``side`` voxels about a voxel, shifted to lie inside the grid, and no larger than the grid.
+    """A cubic box about a voxel, shifted to lie inside the grid and cropped to the size of the grid.
+
+    Args:
+        centre: Voxel (z, y, x) at the centre.
+        side: Side length in voxels.
+        shape: Shape (z, y, x) of the grid.
 
     Raises:
-        InputError: if a side of the box has fewer than SMALLEST voxels, as its spectrum would have too few shells.
+        InputError: A side of the box has fewer than SMALLEST voxels, too few shells for a spectrum.
     """
     sizes = [min(side, n) for n in shape]
     if min(sizes) < SMALLEST:
@@ -58,12 +68,12 @@ def box_about(centre: Sequence[int], side: int, shape: Sequence[int]) -> Box:
 
 
 def cut_out(density: Any, box: Box) -> np.ndarray:
-    """The voxels of a box (z, y, x) as float32; only they are read of a density on disk."""
+    """The voxels of a box (z, y, x) as float32; from a density on disk only these are read."""
     return np.array(density[box.slices], dtype=np.float32)
 
 
 def faded(density: np.ndarray) -> Tensor:
-    """A (z, y, x) density less its mean, multiplied by the window w."""
+    """A (z, y, x) density minus its mean, multiplied by the window w."""
     values = torch.from_numpy(np.array(density, dtype=np.float32))
     values = values - values.mean()
     for axis, size in enumerate(density.shape):

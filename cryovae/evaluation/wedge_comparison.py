@@ -1,4 +1,4 @@
-"""Compares the wedge detected in a spectrum with the tilt geometry of the user, and names the option that corrects it."""
+"""Comparison of the detected wedge with the tilt geometry that the user gave, and the option that corrects a difference."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from cryovae.evaluation.power_by_direction import axis_of
 from cryovae.evaluation.wedge_detection import DetectedAxis, DetectedWedge
 from cryovae.tomogram import TiltGeometry
 
-# Degrees by which detected and given angles may differ.
+# Largest accepted difference between detected and given angles, in degrees.
 TOLERANCE = 8.0
-# Degrees of lowest plus highest tilt up to which a range cannot be told from its mirror image.
+# Largest |lowest + highest tilt|, in degrees, at which a range cannot be distinguished from its mirror image.
 ASYMMETRY = 6.0
 AXES = ("z", "y", "x")
 
 
 def described(axis: DetectedAxis) -> str:
-    """One line about a detected axis."""
+    """One line that describes a detected axis."""
     name = AXES[int(np.argmax(np.abs(axis.vector)))]
     place = f"axis near {name}"
     if abs(axis.lift) < 45:
@@ -27,7 +27,12 @@ def described(axis: DetectedAxis) -> str:
 
 
 def disagreements(seen: DetectedWedge, tilts: TiltGeometry | None) -> list[str]:
-    """Where the spectrum disagrees with a geometry, one line each; without a geometry only whether the beam is along z."""
+    """Differences between the spectrum and a geometry, one line for each.
+
+    Args:
+        seen: Detected wedge.
+        tilts: Geometry that the user gave; None to check only whether the beam is along z.
+    """
     if not seen.axes:
         return ["no wedge is seen: noise or grey levels hide it, or it was filled before"] if tilts and tilts.has_wedge else []
     rotated = _rotated(seen)
@@ -68,7 +73,7 @@ def _between(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def _about(tilts: TiltGeometry, seen: DetectedWedge) -> list[str]:
-    """What is wrong with one axis of a geometry, by the detected axis that is nearest to it."""
+    """Differences between one axis of a geometry and the nearest detected axis."""
     axis = axis_of(tilts.axis_angle, tilts.x_tilt)
     near = min(seen.axes, key=lambda a: _between(a.vector, axis))
     distance = _between(near.vector, axis)
@@ -77,7 +82,7 @@ def _about(tilts: TiltGeometry, seen: DetectedWedge) -> list[str]:
             f"the tilt axis seen is {distance:.0f} degrees from the one given: pass --axis-angle {near.axis_angle:.0f}"
             + (f" --x-tilt {near.lift:.0f}" if abs(near.lift) > TOLERANCE else "")
         ]
-    # Opposite vectors are one axis, about which the tilts have opposite signs.
+    # Opposite vectors are the same axis, but the tilts about them have opposite signs.
     along = float(near.vector @ axis) > 0
     low, high = (near.lowest, near.highest) if along else (-near.highest, -near.lowest)
     if max(abs(low - tilts.lowest), abs(high - tilts.highest)) <= TOLERANCE:

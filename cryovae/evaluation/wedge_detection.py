@@ -1,11 +1,11 @@
-"""Detects the missing wedge in the power spectrum of a tomogram: the tilt axes, and the range of tilts about each.
+"""Detection of the missing wedge in the power spectrum of a tomogram: tilt axes, and the range of tilts about each.
 
 A tilt axis and a range of tilts about it divide the bins into those inside the range and those outside. The fit minimises
 
     sum over inside and outside of  sum_k ( v(k) - mean v )^2,        v: log power (``evaluate.power_by_direction``),
 
-over all axes, then over pairs of axes at right angles, where a bin is inside if either range has it. A range ends where the power
-by tilt, in bins far from the axis, falls to about a third.
+over all axes, then over pairs of perpendicular axes, where a bin is inside if either range contains it. A range ends at the tilt
+where the power of bins far from the axis falls to about a third.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ import numpy as np
 
 from cryovae.evaluation.power_by_direction import DIRECTION_SHELLS, Directions, angles_of, axis_of, power_by_direction, tilt_of
 
-# A fit uses at most MAX_BINS random bins, and sectors of SECTOR degrees; fewer than MIN_BINS bins are too few for a fit.
+# A fit uses at least MIN_BINS and at most MAX_BINS random bins, in sectors of SECTOR degrees.
 MAX_BINS, MIN_BINS, SECTOR = 30_000, 800, 2.0
 SECTORS = int(180 / SECTOR)
-# Bins nearer to the axis than this share of |k| have no well-defined tilt.
+# Bins closer to the axis than this share of |k| have no well-defined tilt.
 MIN_DISTANCE = 0.4
-# The step of v between inside and outside, in nats, and the share of the squares that it explains, below which there is no wedge.
+# A wedge is detected only if the step of v at the edge, in nats, and the explained share of the squares reach these values.
 MIN_STEP, MIN_SHARE = 1.0, 0.25
-# A brighter range of fewer degrees comes from the specimen, or from a face.
+# A bright range of fewer degrees is caused by the specimen or by a face of the volume.
 MIN_RANGE = 40.0
-# The smallest weight of a shell, as its step in nats.
+# Smallest step of a shell, in nats, from which its weight is computed.
 MIN_SHELL_STEP = 0.05
-# A fit that explains a smaller share is repeated without the upper half of the band.
+# A fit that explains a smaller share of the squares is repeated without the upper half of the band.
 CLEAR_SHARE = 0.5
-# The power at an end of the range: less than half, as some reconstructions weight the outer tilts down.
+# Relative power that defines the end of a range; less than half, because some reconstructions weight down the outer tilts.
 END_POWER = 0.35
-# Two axes are reported if their error is below this share of that of one.
+# Two axes are reported if their error is below this share of the error of one axis.
 PAIR_ERROR = 0.85
 
 
@@ -40,10 +40,10 @@ class DetectedAxis:
     """A tilt axis and its range of tilts.
 
     Attributes:
-        axis_angle: from +y towards +x, in degrees.
-        lift: towards +z, in degrees.
-        lowest: lowest tilt, in degrees.
-        highest: highest tilt, in degrees.
+        axis_angle: Angle from +y towards +x, in degrees.
+        lift: Angle towards +z, in degrees.
+        lowest: Lowest tilt, in degrees.
+        highest: Highest tilt, in degrees.
     """
 
     axis_angle: float
@@ -58,7 +58,7 @@ class DetectedAxis:
 
     @property
     def beam(self) -> np.ndarray:
-        """Unit vector (z, y, x) of the middle of the wedge: the beam at about the middle of the range."""
+        """Unit vector (z, y, x) of the beam: the direction of the middle of the wedge."""
         phi, chi = np.radians(self.axis_angle), np.radians(self.lift)
         up = np.array([np.cos(chi), -np.sin(chi) * np.cos(phi), -np.sin(chi) * np.sin(phi)])
         across = np.array([0.0, -np.sin(phi), np.cos(phi)])
@@ -68,12 +68,12 @@ class DetectedAxis:
 
 @dataclass(frozen=True)
 class DetectedWedge:
-    """The result of the detection.
+    """Result of the detection.
 
     Attributes:
-        axes: one axis, two, or none where no wedge is detected.
-        step: log power inside the ranges less that outside, in nats.
-        share: of the squares of v that the fit explains.
+        axes: One or two axes; empty if no wedge is detected.
+        step: Mean log power inside the ranges minus that outside, in nats.
+        share: Share of the squares of v that the fit explains.
     """
 
     axes: tuple[DetectedAxis, ...]
@@ -112,7 +112,10 @@ class _Fit:
 
 
 def detect_wedge(density: np.ndarray) -> DetectedWedge:
-    """Detect the axes and ranges of tilts of a (z, y, x) density, to 3 degrees where signal or noise fills all measured bins."""
+    """Detect the tilt axes of a (z, y, x) density and the range of tilts about each.
+
+    The error is about 3 degrees if signal or noise fills all measured bins.
+    """
     everything = power_by_direction(density)
     if len(everything.k) < MIN_BINS or float(np.ptp(everything.value)) == 0:
         return DetectedWedge((), 0.0, 0.0)
@@ -130,7 +133,7 @@ def detect_wedge(density: np.ndarray) -> DetectedWedge:
 
 
 def _fitted(bins: Directions) -> _Fit:
-    """Fit one axis and two, and keep two if they are clearly better; shells are weighted by the step of the fit before."""
+    """Fit one axis and two, and keep two if they are clearly better. Shells are weighted by the step of the previous fit."""
     one, weight = np.ones(len(bins.k)), np.ones(len(bins.k))
     fit, pair = _best_axis(bins, one), _best_pair(bins, one)
     for _ in range(2):
@@ -157,12 +160,12 @@ def _level(value: np.ndarray, weight: np.ndarray, which: np.ndarray) -> float:
 
 
 def _error(value: np.ndarray, weight: np.ndarray, inside: np.ndarray) -> float:
-    """Sum of squares about the mean inside and the mean outside."""
+    """Weighted sum of squares about the means inside and outside."""
     return sum(_squares(value[s], weight[s]) for s in (inside, ~inside) if weight[s].sum() > 0)
 
 
 def _weights(bins: Directions, inside: np.ndarray) -> np.ndarray:
-    """Weight (bins,) by shell: its step, which is small where noise fills the wedge."""
+    """Weight (bins,) proportional to the step of the shell, which is small if noise fills the wedge."""
     one = np.ones(len(bins.k))
     steps = np.full(DIRECTION_SHELLS, MIN_SHELL_STEP)
     for shell in range(DIRECTION_SHELLS):
@@ -187,13 +190,13 @@ def _best_range(bins: Directions, weight: np.ndarray, axis: np.ndarray) -> _Rang
     inner, outer = s_in / np.maximum(n_in, 1e-9), s_out / np.maximum(n_out, 1e-9)
     gain = np.where(inner > outer, n_in * inner**2 + n_out * outer**2, -np.inf)
     best = np.unravel_index(int(np.argmax(gain)), gain.shape)
-    # Divided by the weight, as axes use different bins.
+    # Divided by the total weight, because each axis uses different bins.
     error = float(((weight * bins.value**2).sum() - gain[best]) / max(everything, 1e-9))
     return _Range(axis, float(first[best] * SECTOR - 90), float(length[best] * SECTOR), error, float(inner[best] - outer[best]))
 
 
 def _best_axis(bins: Directions, weight: np.ndarray) -> _Range:
-    """The best of the axes at every 6 degrees in the planes of the grid."""
+    """The best range among axes every 6 degrees in the planes of the grid."""
     few = np.arange(0, len(bins.k), 4)
     orientations = np.radians(np.arange(0, 180, 6))
     axes = [np.roll([0.0, np.cos(t), np.sin(t)], shift) for shift in range(3) for t in orientations]
@@ -201,7 +204,7 @@ def _best_axis(bins: Directions, weight: np.ndarray) -> _Range:
 
 
 def _refined(bins: Directions, weight: np.ndarray, axis: np.ndarray) -> _Range:
-    """Rotate the axis in both directions across itself, by smaller and smaller angles, while the fit improves."""
+    """Rotate the axis about both perpendicular directions by decreasing angles, as long as the fit improves."""
     fit = _best_range(bins, weight, axis)
     for angle in (6.0, 3.0, 1.5, 0.8):
         for _ in range(4):
@@ -215,7 +218,7 @@ def _refined(bins: Directions, weight: np.ndarray, axis: np.ndarray) -> _Range:
 
 
 def _best_pair(bins: Directions, weight: np.ndarray) -> tuple[_Range, ...]:
-    """The best two axes at right angles, at every 6 degrees in the planes of the grid."""
+    """The best pair of perpendicular axes, every 6 degrees in the planes of the grid."""
     few = bins.kept(np.arange(0, len(bins.k), 4))
     scored: list[tuple[float, int, tuple[_Range, ...]]] = []
     for shift in range(3):
@@ -227,7 +230,7 @@ def _best_pair(bins: Directions, weight: np.ndarray) -> tuple[_Range, ...]:
 
 
 def _alternated(bins: Directions, weight: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[_Range, ...]:
-    """The ranges about two axes, each fitted to the bins outside the other; the second starts at +-60 degrees."""
+    """The ranges about two axes, each fitted to the bins outside the other; the second is initialised to +-60 degrees."""
     beam = np.cross(first, second)
     start = float(tilt_of(beam[None], second)[0][0]) + 30
     fits = (_Range(first, 0, 0, 0, 0), _Range(second, start, 120.0, 0, 0))
@@ -240,7 +243,7 @@ def _alternated(bins: Directions, weight: np.ndarray, first: np.ndarray, second:
 
 
 def _settled(bins: Directions, weight: np.ndarray, pair: tuple[_Range, ...]) -> tuple[_Range, ...]:
-    """Rotate both axes in their plane, by smaller and smaller angles, while the fit improves."""
+    """Rotate both axes in their plane by decreasing angles, and keep rotations that improve the fit."""
     beam = np.cross(pair[0].axis, pair[1].axis)
     axes, best = [f.axis for f in pair], np.inf
     for angle in (0.0, 3.0, 1.5, 0.8):
@@ -257,7 +260,7 @@ def _settled(bins: Directions, weight: np.ndarray, pair: tuple[_Range, ...]) -> 
 
 
 def _with_ends(bins: Directions, fit: _Range, others: list[_Range]) -> DetectedAxis:
-    """An axis with the ends of its range where the power by tilt falls, in bins far from the axis and outside other ranges."""
+    """An axis whose range ends where the power falls with tilt, in bins far from the axis and outside other ranges."""
     tilt, distance = tilt_of(bins.k, fit.axis)
     used = distance > 0.8 * np.sqrt((bins.k**2).sum(1))
     for other in others:
@@ -270,18 +273,18 @@ def _with_ends(bins: Directions, fit: _Range, others: list[_Range]) -> DetectedA
 
 
 def _end(bins: Directions, tilt: np.ndarray, edge: float) -> float:
-    """The tilt near ``edge`` where the power falls: the median over the outer half of those shells in which it falls."""
+    """The tilt near ``edge`` at which the power falls: the median over the outer half of the shells in which it falls."""
     ends: list[float] = []
     for shell in range(DIRECTION_SHELLS):
         here = bins.shell == shell
         if here.sum() > 200:
             ends += _half_way(tilt[here], np.log(bins.power[here] + 1e-300), edge)
-    # A bin is wider in degrees the nearer it is to zero frequency.
+    # Bins closer to zero frequency span more degrees.
     return float(np.median(ends[len(ends) // 2 :])) if ends else edge
 
 
 def _half_way(tilt: np.ndarray, log: np.ndarray, edge: float, reach: int = 8) -> list[float]:
-    """The tilt at which exp <log power> falls from its level before ``edge`` to that behind it; none if it does not fall."""
+    """The tilt at which exp <log power> falls from its level before ``edge`` to that after it; empty if it does not fall."""
     offset = (tilt - edge + 90) % 180 - 90
     at = np.arange(-reach - 6, reach + 7)
     near = [np.abs(offset - a) < 1.0 for a in at]
@@ -300,7 +303,7 @@ def _half_way(tilt: np.ndarray, log: np.ndarray, edge: float, reach: int = 8) ->
 
 
 def _wrapped(low: float, high: float) -> tuple[float, float]:
-    """A range with its middle in -90 to 90."""
+    """A range shifted by multiples of 180 degrees so that its middle lies between -90 and 90 degrees."""
     middle = (low + high) / 2
     shift = (middle + 90) % 180 - 90 - middle
     return low + shift, high + shift

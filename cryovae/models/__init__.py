@@ -1,1 +1,1 @@
-"""The networks: a ladder of spatial latents, its decoder and its encoders. No wedge, no noise spectrum is known here."""
+"""Networks: a ladder VAE with spatial latents, its decoder and its encoders. They know no wedge and no noise spectrum."""

@@ -1,7 +1,7 @@
 """Distributions over latents, and the divergences between them.
 
 KL( N(m, s^2) || N(n, t^2) ) = 1/2 sum ( ((m - n)^2 + s^2) / t^2 - 1 - ln s^2 / t^2 )
-KL( q || p ) = E log q(z) - log p(z),  z ~ q                                estimated from one draw if q is not Gaussian
+KL( q || p ) = E log q(z) - log p(z),  z ~ q                                from one draw if q is not Gaussian
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Posterior(Protocol):
 
 @dataclass(frozen=True)
 class Move:
-    """A change of the posterior of one level; both fields are shaped as its mean, (batch, channels, z, y, x).
+    """A change of the posterior of one level; both fields have the shape of its mean, (batch, channels, z, y, x).
 
     Attributes:
         shift: Shift of the mean, in standard deviations of the posterior.
@@ -57,11 +57,11 @@ class DiagonalGaussian:
 
     @property
     def base(self) -> DiagonalGaussian:
-        """Itself; the Gaussian that a flow transforms in a FlowPosterior."""
+        """The distribution itself. (A FlowPosterior returns the Gaussian that its flow transforms.)"""
         return self
 
     def sample(self, noise: Tensor) -> Tensor:
-        """mean + s * noise, differentiable in mean and variance; noise is N(0, I) of the same shape."""
+        """mean + s * noise, differentiable in mean and variance; noise is N(0, I), of the shape of the mean."""
         return self.mean + torch.exp(0.5 * self.log_variance) * noise
 
     def detach(self) -> DiagonalGaussian:
@@ -78,7 +78,7 @@ class DiagonalGaussian:
         return DiagonalGaussian(self.mean + width * move.shift, self.log_variance + move.widen)
 
     def within(self, prior: DiagonalGaussian) -> DiagonalGaussian:
-        """The same mean, no wider than ``prior``."""
+        """The distribution with the same mean and a variance limited to that of ``prior``."""
         return DiagonalGaussian(self.mean, torch.minimum(self.log_variance, prior.log_variance))
 
     def __getitem__(self, rows: slice) -> DiagonalGaussian:
@@ -86,12 +86,18 @@ class DiagonalGaussian:
 
 
 def soft_clamp(x: Tensor, limit: float) -> Tensor:
-    """x for small |x|, saturating smoothly at +-limit."""
+    """limit tanh(x / limit): about x for small |x|, saturating at +-limit."""
     return limit * torch.tanh(x / limit)
 
 
 def relative_to(prior: DiagonalGaussian, shift: Tensor, log_scale: Tensor) -> DiagonalGaussian:
-    """The prior shifted by ``shift`` standard deviations and widened by ``log_scale`` (Vahdat, Kautz 2020, NVAE, eq. 3)."""
+    """A Gaussian parametrised relative to the prior (Vahdat, Kautz 2020, NVAE, eq. 3).
+
+    Args:
+        prior: Prior of the level.
+        shift: Shift of the mean in standard deviations of the prior, limited to +-SHIFT_LIMIT.
+        log_scale: Change of the log-variance, limited to +-LOG_VARIANCE_LIMIT.
+    """
     width = torch.exp(0.5 * prior.log_variance)
     mean = prior.mean + width * soft_clamp(shift, SHIFT_LIMIT)
     return DiagonalGaussian(mean, prior.log_variance + soft_clamp(log_scale, LOG_VARIANCE_LIMIT))
@@ -112,7 +118,7 @@ def elementwise_kl(q: DiagonalGaussian, p: DiagonalGaussian) -> Tensor:
 
 
 def divergence(q: Posterior, p: DiagonalGaussian, z: Tensor) -> Tensor:
-    """KL(q || p) in nats, (batch,): in closed form, or estimated from z, a draw of q, if q is not Gaussian."""
+    """KL(q || p) in nats, (batch,): in closed form if q is Gaussian, else estimated from z, a draw of q."""
     return kl_divergence(q, p) if isinstance(q, DiagonalGaussian) else elementwise_divergence(q, p, z).sum((1, 2, 3, 4))
 
 

@@ -1,4 +1,4 @@
-"""The bottom-up tower: a patch to features at every stride of the ladder. One tower serves both encoders, q and r."""
+"""The bottom-up network: maps a patch to features at every stride of the ladder. Both encoders, q and r, share it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,14 @@ from cryovae.models.layers import Blocks, convolution
 
 
 class Encoder(nn.Module):
-    """(batch, z, y, x) densities and roles (batch,), 0 for q and 1 for r, to features fine to coarse.
+    """Maps densities (batch, z, y, x) and roles (batch,), 0 for q and 1 for r, to features, fine to coarse.
 
-    widths: channels at strides 1, 2, 4, ...; features[i] is (batch, widths[i], z / 2^i, y / 2^i, x / 2^i).
+    features[i] is (batch, widths[i], z / 2^i, y / 2^i, x / 2^i).
+
+    Args:
+        widths: Channels at strides 1, 2, 4, ...
+        blocks: Residual blocks of each level.
+        normalised: Whether blocks have instance normalisation.
     """
 
     def __init__(self, widths: tuple[int, ...], blocks: int, normalised: bool = False) -> None:

@@ -1,12 +1,12 @@
-"""A posterior that is not Gaussian: noise passes through a normalising flow before it is scaled and shifted.
+"""A non-Gaussian posterior: a normalising flow transforms the noise, which is then scaled and shifted.
 
     z = m + s u,    u = T(e),    e ~ N(0, I)
     log q(z) = log N(e; 0, I) - log |det dT/de| - sum log s
 
-T is a chain of couplings (RealNVP; Dinh, Sohl-Dickstein, Bengio 2017): in each, half of the channels are scaled and shifted by
-a convolutional network of the other half and of the features. Latents of one position and of its neighbours can therefore depend
-on each other, which a diagonal Gaussian cannot express. The halves are split by channel, not by position, so T is translation
-equivariant and overlapping tiles agree. T starts as the identity. The transforms are those of zuko.
+T is a chain of coupling layers (RealNVP; Dinh, Sohl-Dickstein, Bengio 2017). In each, half of the channels are scaled and
+shifted by the output of a convolutional network of the other half and of the features. Latents of neighbouring positions can
+therefore be correlated, which a diagonal Gaussian cannot express. The halves are split by channel, not by position, so T is
+translation equivariant and overlapping tiles agree. T is initialised to the identity. The transforms are those of zuko.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COUPLINGS = 4
 
 
 def zuko_transforms() -> ModuleType:
-    """The module zuko.transforms; importing zuko disables the argument checks of torch.distributions, which are restored here.
+    """Import zuko.transforms. The import disables the argument checks of torch.distributions, which are restored here.
 
     Raises:
         InputError: zuko is not installed.
@@ -47,7 +47,12 @@ def zuko_transforms() -> ModuleType:
 
 
 class CouplingFlow(nn.Module):
-    """Features (batch, width, z, y, x) to a transform T of latents with channels last, (batch, z, y, x, latents)."""
+    """Maps features (batch, width, z, y, x) to a transform T of latents with channels last, (batch, z, y, x, latents).
+
+    Args:
+        width: Channels of the features.
+        latents: Channels of the latents.
+    """
 
     def __init__(self, width: int, latents: int) -> None:
         super().__init__()
@@ -81,7 +86,7 @@ class FlowPosterior:
     Attributes:
         base: N(m, s^2), the distribution of z if T is the identity.
         transform: T, a zuko transform of latents with channels last.
-        detached: Whether gradients are off.
+        detached: Whether gradients are disabled.
     """
 
     base: DiagonalGaussian
@@ -90,7 +95,7 @@ class FlowPosterior:
 
     @cached_property
     def mean(self) -> Tensor:
-        """The image of e = 0, which stands for the mean; for a Gaussian it is the mean."""
+        """The image of e = 0, used in place of the mean; for a Gaussian it equals the mean."""
         return self.sample(torch.zeros_like(self.base.mean))
 
     def sample(self, noise: Tensor) -> Tensor:
@@ -99,9 +104,9 @@ class FlowPosterior:
             return self.base.sample(self.transform(noise.movedim(1, -1)).movedim(-1, 1))
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """log q(z) without -1/2 log 2 pi for each latent, (batch, channels, z, y, x).
+        """log q(z) of each latent, (batch, channels, z, y, x), without the constant -1/2 log 2 pi.
 
-        The sum is exact. The log-determinant at a position is shared evenly among the channels there.
+        The sum over latents is exact. The log-determinant at a position is divided equally among its channels.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detached):
             noise, log_determinant = self.transform.inv.call_and_ladj(standardised(z, self.base).movedim(1, -1))
@@ -113,9 +118,9 @@ class FlowPosterior:
         return replace(self, base=self.base.detach(), detached=True)
 
     def moved(self, move: Move) -> FlowPosterior:
-        """The base moved; T stays the same."""
+        """The distribution with its base shifted and widened by ``move``; T is unchanged."""
         return replace(self, base=self.base.moved(move))
 
     def within(self, prior: DiagonalGaussian) -> FlowPosterior:
-        """Itself: the width of a flow posterior is not limited."""
+        """The distribution itself: the width of a flow posterior is not limited."""
         return self

@@ -5,11 +5,11 @@
 Symbols, used in all modules:
 
     y   measured patch, with noise and missing wedge          x   decoded (restored) density
-    v   the patch as q sees it, all that was measured         u   the patch as r sees it, with the canonical wedge removed
+    v   input of q, all that was measured                     u   input of r, with the canonical wedge removed
     z   latents; z_l at stride 2^l, l = 0 is the finest       e   latents in units of the prior, z = m + s e ("code")
     q   q(z | v), full posterior                              r   r(z | u), masked posterior
 
-The decoder state h_l is a function of z_>l alone: there is no path from the input to x except through z. The prior
+The decoder state h_l is a function of z_>l alone: the input affects x only through z. The prior
 p(z_l | z_>l) is computed from h_l; the posteriors are computed from h_l and the features of an encoder.
 """
 
@@ -40,7 +40,7 @@ from cryovae.models.flow import CouplingFlow, FlowPosterior
 from cryovae.models.layers import Blocks, convolution, zeroed
 
 # Initial log-variance of q and r relative to the prior, and the limit of the prior's own log-variance. Without the limit a large
-# state widens the prior, which widens the samples, which enlarges the state: it diverged within 150 steps.
+# state widens the prior, which widens the samples, which enlarges the state: training diverged within 150 steps.
 FIRST_LOG_VARIANCE, PRIOR_LIMIT = -2.5, 2.0
 Q, R = 0, 1
 GAUSSIAN, FLOW = "gaussian", "flow"
@@ -55,7 +55,7 @@ class LadderConfig:
 
     Attributes:
         widths: Channels at strides 1, 2, 4, ...
-        latents: Latent channels at the same strides; 0 for a level without latents. With one level of latents it is a flat VAE.
+        latents: Latent channels at the same strides; 0 for a level without latents. One level of latents gives a flat VAE.
         blocks: Residual blocks of each level.
         posterior: 'gaussian', or 'flow' for a normalising flow (models/flow.py).
         flow_levels: Number of levels with a flow, the coarsest ones that have latents.
@@ -90,7 +90,7 @@ class LadderConfig:
 
     @property
     def stride(self) -> int:
-        """The coarsest stride in voxels; patches are multiples of it."""
+        """The coarsest stride in voxels; side lengths of patches are multiples of it."""
         return int(2 ** (len(self.widths) - 1))
 
 
@@ -103,8 +103,8 @@ class LevelOutput:
         prior: p(z_l | z_>l).
         posterior: The distribution of the pass at this level: q, r, or the prior itself.
         latent: z_l, (batch, channels, z, y, x).
-        noise: The N(0, I) noise that z_l was made from; None if it is a mean or was given.
-        state: The decoder state h_l, (batch, width, z, y, x), if it was asked for.
+        noise: N(0, I) noise from which z_l was sampled; None if z_l is a mean or was prescribed.
+        state: Decoder state h_l, (batch, width, z, y, x), if it was requested.
     """
 
     level: int
@@ -127,7 +127,7 @@ class LevelOutput:
         return standardised(self.latent, self.prior)
 
     def log_ratio(self) -> Tensor:
-        """log p(z) - log q(z) of each latent; from the noise of a Gaussian q, which is exact even if q is narrow."""
+        """log p(z) - log q(z) of each latent; computed from the noise if q is Gaussian, which is accurate even if q is narrow."""
         if self.noise is None or not isinstance(self.posterior, DiagonalGaussian):
             return self.prior.log_prob(self.latent) - self.posterior.log_prob(self.latent)
         return 0.5 * (self.noise.square() + self.posterior.log_variance - self.code().square() - self.prior.log_variance)
@@ -155,9 +155,9 @@ class LadderDistribution:
         shape: (z, y, x) of the densities.
         batch: Number of patches.
         features: Features of the encoder, fine to coarse; None for the prior.
-        role: Q or R: the encoder whose heads are used.
+        role: Encoder whose heads are used, Q or R.
         moves: Move of the posterior of each level, or None.
-        within_prior: Limit the width of each Gaussian level to that of the prior.
+        within_prior: Whether the width of each Gaussian level is limited to that of the prior.
     """
 
     ladder: Ladder
@@ -169,7 +169,7 @@ class LadderDistribution:
     within_prior: bool = False
 
     def moved(self, moves: Mapping[int, Move] | None) -> LadderDistribution:
-        """The same posterior with the ``moves`` of its levels."""
+        """The same posterior with other ``moves`` of its levels."""
         return replace(self, moves=moves)
 
     def mean(self) -> LadderPass:
@@ -177,19 +177,24 @@ class LadderDistribution:
         return self._top_down([None] * len(self.ladder.levels))
 
     def sample(self, noise: ByLevel, keep_states: bool = False) -> LadderPass:
-        """A pass with z_l drawn by N(0, I) ``noise`` of level l; the mean where the noise is None."""
+        """A pass with sampled latents.
+
+        Args:
+            noise: N(0, I) noise by level; None for the mean of a level.
+            keep_states: Whether the decoder states are kept.
+        """
         return self._top_down(noise, keep_states=keep_states)
 
     def at(self, codes: ByLevel) -> LadderPass:
-        """A pass with z_l given in units of the prior; the code of the level's mean where it is None."""
+        """A pass with latents prescribed in units of the prior by level; None for the mean of a level."""
         return self._top_down(codes, are_codes=True)
 
     def draw_noise(self, generator: torch.Generator) -> list[Tensor]:
-        """N(0, I) of each level, fine to coarse, drawn from coarse to fine."""
+        """N(0, I) noise of each level, listed fine to coarse and drawn coarse to fine."""
         return self.ladder.draw_noise(self.shape, self.batch, generator)
 
     def at_level(self, level: int, state: Tensor, prior: DiagonalGaussian) -> Posterior:
-        """The distribution of z_l for a decoder state and the prior of that state."""
+        """The distribution of z_l, given the decoder state h_l and the prior computed from it."""
         if self.features is None:
             return prior
         block = self.ladder.level(level)
@@ -219,10 +224,16 @@ class LadderDistribution:
 
 
 class Head(nn.Module):
-    """State and features to a posterior over z_l, relative to the prior.
+    """Maps state and features to a posterior over z_l, relative to the prior.
 
-    It starts at the mean of the prior and narrower. With the prior's width, latents would be pure noise at first and the decoder
-    would learn to ignore them.
+    Its initial mean is that of the prior, and its initial width is smaller. With the prior's width, latents would be pure noise
+    at first and the decoder would learn to ignore them.
+
+    Args:
+        width: Channels of the state, and of the features.
+        latents: Channels of the latents.
+        kernel: Kernel size of the convolutions, in voxels.
+        has_flow: Whether the posterior has a normalising flow.
     """
 
     def __init__(self, width: int, latents: int, kernel: int, has_flow: bool) -> None:
@@ -243,7 +254,15 @@ class Head(nn.Module):
 
 
 class Level(nn.Module):
-    """One level of the decoder: its latents, if any, enter the state, then residual blocks. flow_role: whose head has a flow."""
+    """One level of the decoder: its latents, if any, are added to the state, then residual blocks follow.
+
+    Args:
+        width: Channels of the state.
+        latents: Channels of the latents; 0 for none.
+        blocks: Number of residual blocks.
+        kernel: Kernel size of the heads, in voxels.
+        flow_role: Encoder whose head has a normalising flow, Q or R; None for neither.
+    """
 
     def __init__(self, width: int, latents: int, blocks: int, kernel: int, flow_role: int | None = None) -> None:
         super().__init__()
@@ -256,7 +275,7 @@ class Level(nn.Module):
         self.blocks = Blocks(width, blocks)
 
     def prior_of(self, state: Tensor) -> DiagonalGaussian:
-        """p(z_l | z_>l) for the state of z_>l."""
+        """p(z_l | z_>l) from the decoder state h_l."""
         mean, log_variance = self.prior(nnf.silu(state)).float().chunk(2, 1)
         return DiagonalGaussian(mean, soft_clamp(log_variance, PRIOR_LIMIT))
 
@@ -265,16 +284,16 @@ class Level(nn.Module):
 
 
 class Ladder(nn.Module):
-    """The generative model p(z), x = G(z), and its encoders. Densities are (batch, z, y, x), sides multiples of ``stride``.
+    """The generative model p(z), x = G(z), and its encoders. Densities are (batch, z, y, x), sides are multiples of the stride.
 
     Attributes:
         config: Sizes.
-        mixed: Run convolutions in bfloat16. Weights, means, log-variances, latents and densities are float32 in any case.
+        mixed: Whether convolutions run in bfloat16. Weights, means, log-variances, latents and densities are always float32.
 
     Args:
         config: Sizes.
-        encoders: 2 for q and r, 1 if r alone is the posterior. The bound trains q, or r if it is alone, and a flow belongs to
-            that one. With two encoders r stays Gaussian, as its mean is trained by completion.
+        encoders: 2 for q and r, 1 if r is the only posterior. A flow belongs to the posterior that the bound trains: q, or r if
+            it is the only one. With two encoders r is Gaussian, because its mean is trained by completion.
     """
 
     mixed = False
@@ -309,16 +328,16 @@ class Ladder(nn.Module):
         return LadderDistribution(self, features[0].shape[-3:], len(features[0]), features, role)
 
     def restore(self, features: list[Tensor], noise: ByLevel | None) -> Tensor:
-        """x (batch, z, y, x) decoded from r: a sample for N(0, I) ``noise`` by level, or from the means of r without noise.
+        """Decode x (batch, z, y, x) from r: from a sample with N(0, I) ``noise`` by level, or from the means if it is None.
 
-        Samples are drawn no wider than p(z_l | z_>l), as seeing a part of a patch cannot make its latents less certain. Matching
-        can make r wider, by 1000 in variance, where the means of q and r differ; the decoder has never seen such latents.
+        The width of r is limited to that of p(z_l | z_>l), because data cannot make latents less certain than the prior. Matching
+        can make r wider, by 1000 in variance, where the means of q and r differ; the decoder was not trained on such latents.
         """
         r = self.posterior(features, R)
         return (r.mean() if noise is None else replace(r, within_prior=True).sample(noise)).density
 
     def restore_pair(self, features: list[Tensor], noise: Sequence[Tensor]) -> Tensor:
-        """Two samples with opposite noise, (2, batch, z, y, x), in one pass."""
+        """Two samples of x with opposite noise, (2, batch, z, y, x), decoded in one pass."""
         twice = [torch.cat((f, f)) for f in features]
         opposite = [torch.cat((e, -e)) for e in noise]
         return self.restore(twice, opposite).unflatten(0, (2, len(features[0])))
@@ -331,12 +350,12 @@ class Ladder(nn.Module):
         ]
 
     def draw_noise(self, shape: Sequence[int], batch: int, generator: torch.Generator) -> list[Tensor]:
-        """N(0, I) for ``batch`` densities of ``shape``, fine to coarse, drawn from coarse to fine."""
+        """N(0, I) noise for ``batch`` densities of ``shape``, listed fine to coarse and drawn coarse to fine."""
         shapes = reversed(self.latent_shapes(shape))
         return [torch.randn((batch, *latent), generator=generator).to(self.top.device) for latent in shapes][::-1]
 
     def init_q_from_r(self) -> None:
-        """Copy the heads and the role of r to q, which then learns on its own."""
+        """Initialise the heads and the role of q with those of r."""
         with torch.no_grad():
             self.encoder.role[Q] = self.encoder.role[R]
         for index in self._stochastic():
@@ -350,7 +369,7 @@ class Ladder(nn.Module):
         return [p for index in self._stochastic() for p in self.level(index).posterior.parameters()]
 
     def spread_parameters(self) -> list[nn.Parameter]:
-        """The parameters of r's widths, which posterior matching trains; the rest of r's heads sets its means."""
+        """The parameters of r's widths, which posterior matching trains; the rest of r's heads determines its means."""
         return [p for index in self._stochastic() for p in self.level(index).masked_posterior.scale.parameters()]
 
     def _stochastic(self) -> list[int]:
@@ -362,7 +381,7 @@ class Ladder(nn.Module):
         return cast(Level, self.levels[index])
 
     def initial_state(self, shape: Sequence[int], batch: int) -> Tensor:
-        """The state at the coarsest level, (batch, width, z, y, x), the same everywhere."""
+        """The state at the coarsest level, (batch, width, z, y, x), constant over positions."""
         side = [size >> (len(self.levels) - 1) for size in shape]
         return self.top.view(1, -1, 1, 1, 1).expand(batch, -1, *side)
 
@@ -373,9 +392,9 @@ class Ladder(nn.Module):
         return nnf.interpolate(self.up[level](state), scale_factor=2.0, mode="nearest")
 
     def decoded(self, state: Tensor) -> Tensor:
-        """The state after the finest level to x, (batch, z, y, x)."""
+        """x, (batch, z, y, x), from the state after the finest level."""
         return cast(Tensor, self.out(nnf.silu(state)).squeeze(1).float())
 
     def autocast(self) -> torch.autocast:
-        """Convolutions in bfloat16 if the ladder is ``mixed``."""
+        """A context in which convolutions run in bfloat16 if the ladder is ``mixed``."""
         return torch.autocast(self.top.device.type, torch.bfloat16, enabled=self.mixed)

@@ -1,7 +1,7 @@
-"""Blocks that the encoder and the decoder are made of.
+"""Building blocks of the encoder and the decoder.
 
-No normalisation in the ladder: InstanceNorm erases the amplitude that the likelihood needs. Residual branches start at zero
-instead. Deterministic networks may be normalised by instance, as DeepDeWedge's is.
+The ladder has no normalisation, because InstanceNorm removes the amplitude that the likelihood needs. Residual branches are
+initialised to zero instead. Deterministic networks may use instance normalisation, as DeepDeWedge does.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def zeroed(layer: nn.Conv3d) -> nn.Conv3d:
-    """The layer with weights and bias at zero, so that what it adds starts as nothing."""
+    """Set the weights and the bias of a layer to zero, so that its initial output is zero."""
     nn.init.zeros_(layer.weight)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -19,7 +19,7 @@ def zeroed(layer: nn.Conv3d) -> nn.Conv3d:
 
 
 def convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv3d:
-    """A convolution that keeps the grid; zero padding."""
+    """A 3D convolution with zero padding that keeps the size of the grid."""
     layer = nn.Conv3d(inputs, outputs, kernel, padding=kernel // 2)
     nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
@@ -27,7 +27,12 @@ def convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Conv3d:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(silu(conv(silu(x)))), (batch, width, z, y, x) to the same; normalised: by instance before either activation."""
+    """x + conv(silu(conv(silu(x)))), x of shape (batch, width, z, y, x).
+
+    Args:
+        width: Channels.
+        normalised: Whether instance normalisation precedes each activation.
+    """
 
     def __init__(self, width: int, normalised: bool = False) -> None:
         super().__init__()
@@ -40,7 +45,7 @@ class ResidualBlock(nn.Module):
 
 
 class Blocks(nn.Sequential):
-    """A row of residual blocks."""
+    """A sequence of residual blocks."""
 
     def __init__(self, width: int, count: int, normalised: bool = False) -> None:
         super().__init__(*(ResidualBlock(width, normalised) for _ in range(count)))

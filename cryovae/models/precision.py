@@ -1,4 +1,4 @@
-"""The precision of convolutions. Sums and Fourier transforms are always float32."""
+"""Precision of convolutions. Sums and Fourier transforms are always float32."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def checked(precision: str) -> None:
-    """InputError for an unknown precision."""
+    """Raise InputError for an unknown precision."""
     if precision not in PRECISIONS:
         raise InputError(f"precision '{precision}' found, expected {', '.join(PRECISIONS)}")
 
 
 def halved(precision: str, device: torch.device) -> bool:
-    """Whether convolutions run in bfloat16 on a device: if asked for, or with 'auto' on a GPU with native bfloat16."""
+    """Whether convolutions run in bfloat16 on a device: for 'bfloat16', and for 'auto' on a GPU with native bfloat16."""
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bfloat16"
@@ -28,7 +28,7 @@ def halved(precision: str, device: torch.device) -> bool:
 
 @contextmanager
 def precision_of(ladder: Ladder, mixed: bool) -> Iterator[None]:
-    """Run the convolutions of a ladder in bfloat16 (``mixed``) or float32, and restore its own setting afterwards."""
+    """Run the convolutions of a ladder in bfloat16 (``mixed``) or float32, and restore its setting afterwards."""
     before = ladder.mixed
     ladder.mixed = mixed
     try:

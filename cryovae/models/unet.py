@@ -1,6 +1,7 @@
-"""A deterministic U-Net on the tower of the ladder: f(u) = u + D(E(u)), with skips from every stride.
+"""A deterministic U-Net with the encoder of the ladder: f(u) = u + D(E(u)), with skip connections at every stride.
 
-What IsoNet, DeepDeWedge and Icecream train, at our widths and with our blocks, so that objectives can be compared on one tower.
+IsoNet, DeepDeWedge and Icecream train such networks. This one has the widths and blocks of the ladder, so that objectives can be
+compared on the same architecture.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from cryovae.models.layers import Blocks, convolution, zeroed
 
 
 class UNet(nn.Module):
-    """Densities (batch, z, y, x) to densities; sides: multiples of the coarsest stride; ``config.latents`` go unused.
+    """Maps densities (batch, z, y, x) to densities; sides are multiples of the coarsest stride.
 
-    Twice the blocks at the coarsest stride: with them it has as many parameters as one pass of the ladder (3.6 million, quick).
+    The coarsest stride has twice the blocks, which gives as many parameters as one pass of the ladder (3.6 million, quick).
+
+    Args:
+        config: Sizes; ``latents`` is not used.
+        normalised: Whether blocks have instance normalisation.
     """
 
     def __init__(self, config: LadderConfig, normalised: bool = True) -> None:

@@ -1,1 +1,1 @@
-"""report.html: what was restored, how good it is and how sure, in one file that opens offline and prints."""
+"""The report of a restoration, report.html: images, scores and uncertainty in one file that needs no network."""

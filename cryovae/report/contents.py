@@ -1,4 +1,4 @@
-"""What a report shows."""
+"""The data of a report."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Contents:
     """The data behind one report.
 
     Attributes:
-        name: of the tomogram.
-        before: the input (z, y, x), or None if it is no longer there.
-        after: the restored density (z, y, x).
-        std: its standard deviation (z, y, x), or None.
-        voxel_size: in angstrom.
-        tilts: the tilts that were measured.
-        assessment: statistics of the restoration.
-        record: run.json, empty if there is none.
-        metrics: the rows of metrics.csv of the model, by column.
+        name: Name of the tomogram.
+        before: Input (z, y, x); None if it is no longer available.
+        after: Restored density (z, y, x).
+        std: Its standard deviation (z, y, x), or None.
+        voxel_size: Voxel size, in angstrom.
+        tilts: Measured tilts.
+        assessment: Statistics of the restoration.
+        record: Content of run.json; empty if there is none.
+        metrics: Rows of metrics.csv of the model, each by column.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The curves of a report: FSC, training, calibration. Each function gives a figure, or None where there is nothing to plot."""
+"""The curves of a report: FSC, training, calibration. Public functions return a figure, or None if there is nothing to plot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Panel = Callable[[Any], None]
 
 
 def _figure(panels: list[Panel], width: float = 5.2, height: float = 4.0) -> Figure | None:
-    """Panels side by side, two in a row."""
+    """A figure with two panels in a row; None without panels."""
     if not panels:
         return None
     columns = min(len(panels), 2)
@@ -32,7 +32,7 @@ def _figure(panels: list[Panel], width: float = 5.2, height: float = 4.0) -> Fig
 
 
 def correlations(contents: Contents) -> Figure | None:
-    """FSC with the truth, by cone, with held-out bins, and of the halves."""
+    """FSC with the truth, in total and by cone, with held-out bins, and between the halves."""
     assessment, held, size = contents.assessment, contents.held_out, contents.voxel_size
     panels: list[Panel] = []
     if assessment.rows:
@@ -61,7 +61,7 @@ def _held_out(axis: Any, held: HeldOut, voxel_size: float) -> None:
 
 
 def training(rows: list[dict[str, str]]) -> Figure | None:
-    """The terms of the bound, the KL divergence of each level, and the held-out statistics over the steps of metrics.csv."""
+    """Terms of the bound, KL divergence of each level and held-out gain as functions of the step, from rows of metrics.csv."""
     levels = sorted((name for name in (rows[0] if rows else {}) if name.startswith("kl_")), reverse=True)
     groups = (
         ("log-likelihood (nats per coefficient)", ("log_likelihood", "completion"), "linear"),
@@ -93,7 +93,7 @@ def _by_step(rows: list[dict[str, str]], label: str, names: tuple[str, ...], sca
 
 
 def calibrations(contents: Contents) -> Figure | None:
-    """Coverage and reliability of the standard deviation, and chi squared and fitted factor on held-out bins."""
+    """Coverage and reliability of the standard deviation; chi squared and fitted factor on held-out bins."""
     fits = {part: fit for part, fit in contents.assessment.calibration.items() if fit is not None}
     held = contents.held_out
     panels: list[Panel] = []

@@ -1,4 +1,4 @@
-"""The figure of a diagnosis: bounds, rate by level and channel, information of each level, and the rate in a slice."""
+"""The figure of a diagnosis: bounds, rate by level and channel, information of each level, and rate in a slice."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def diagnosis_picture(path: Path, diagnosis: Diagnosis, plane: Plane, voxel_size
     """Write the figure of a diagnosis.
 
     Args:
-        path: of the PNG file.
-        diagnosis: what is shown.
-        plane: a slice of the tomogram, with its rate in nats per voxel.
-        voxel_size: in angstrom.
-        title: line above the panels.
+        path: PNG file.
+        diagnosis: Results of the diagnosis.
+        plane: Slice of the tomogram and its rate, in nats per voxel.
+        voxel_size: Voxel size, in angstrom.
+        title: Line above the panels.
     """
     figure = Canvas(figsize=(18, 15), layout="constrained")
     axes = figure.subplots(3, 3)
@@ -75,7 +75,7 @@ def _rates(axis: Any, diagnosis: Diagnosis) -> None:
 
 
 def _grouped(axis: Any, values: dict[str, dict[int, float]], errors: dict[str, dict[int, float]] | None = None) -> list[int]:
-    """Draw bars side by side, levels from coarse to fine; return the levels."""
+    """Draw bars of each role side by side, with levels from coarse to fine, and return the levels."""
     levels = sorted(next(iter(values.values())), reverse=True)
     width = 0.8 / len(values)
     for number, (role, heights) in enumerate(values.items()):
@@ -125,7 +125,7 @@ def _information(axis: Any, diagnosis: Diagnosis) -> None:
 def _importance(axis: Any, diagnosis: Diagnosis) -> None:
     gaps = diagnosis.gaps
     draws = sorted(gaps.importance)
-    # The bound of a single draw is subtracted patch by patch, as the scatter between patches is larger than the rise.
+    # The bound of a single draw is subtracted, because the variation between patches is larger than the rise.
     rise = [(gaps.importance[k].mean - gaps.importance[1].mean) * diagnosis.bins for k in draws]
     axis.plot(draws, rise, "o-", color="tab:purple")
     axis.set_xscale("log", base=2)

@@ -1,6 +1,6 @@
-"""Writes report.html from its template: one file with its figures inside, which loads nothing from elsewhere.
+"""Creation of report.html from its template: one file with embedded figures, which loads no other files.
 
-The template has all fixed text and escapes every value; this module only prepares the values.
+The template contains all fixed text and escapes every value; this module only prepares the values.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DPI = 110
 
 
 def write_report(path: Path, contents: Contents) -> None:
-    """Write a report to a file, complete or not at all."""
+    """Write a report to a file, atomically."""
     write_text(path, page(contents))
 
 
@@ -57,7 +57,7 @@ def page(contents: Contents) -> str:
 
 
 def _picture(figure: Figure | None) -> str:
-    """A figure as a data URI of a PNG; empty for none."""
+    """A figure as the data URI of a PNG; empty for None."""
     if figure is None:
         return ""
     buffer = io.BytesIO()
@@ -66,14 +66,14 @@ def _picture(figure: Figure | None) -> str:
 
 
 def _tilts(tilts: TiltGeometry) -> str:
-    """The tilts in words, of both axes where there are two."""
+    """The tilts in words, of both axes if there are two."""
     if tilts == TiltGeometry(tilts.angles) and len(tilts.ranges) == 1:
         return f"tilts {tilts.lowest:g}° to {tilts.highest:g}°"
     return "; second axis: ".join(axis.words for axis in tilts.axes)
 
 
 def _cards(contents: Contents) -> list[tuple[str, str]]:
-    """The main numbers, each with a label before it."""
+    """The main numbers, as pairs of a label and a value."""
     assessment, held, size = contents.assessment, contents.held_out, contents.voxel_size
     cards: list[tuple[str, str]] = []
     if assessment.rows:
@@ -84,7 +84,7 @@ def _cards(contents: Contents) -> list[tuple[str, str]]:
             cards.append((f"{part}, FSC {LEVELS[0]:g} with the truth (FSC {LEVELS[1]:g}: {high})", low))
     if held is not None and (recovered := held.resolution(size)) is not None:
         cards.append(("held-out signal recovered to", sentences.length(recovered, size)))
-    # Restored halves share a model, and agree beyond what the data hold, so their resolution is not shown here.
+    # The resolution of the restored halves is not shown: they share a model, so their agreement exceeds that of the data.
     cards += [
         (f"measured part, FSC {LEVELS[1]:g} of the input halves", sentences.resolution(row.score.measured, size, LEVELS[1]))
         for row in assessment.halves

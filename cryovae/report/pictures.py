@@ -1,4 +1,4 @@
-"""The pictures beside the results of a run: slices and spectra, the training, and a sheet of patches."""
+"""Pictures saved with the results of a run: slices and spectra, training curves, and a sheet of patches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cryovae.io.atomic import whole_file
 from cryovae.report.curves import training
 from cryovae.report.slices import PLANES, draw_slice, draw_spectra, middle_slices, middle_values
 
-# Patches in a row of a sheet.
+# Number of patches in a row of a sheet.
 SHEET_COLUMNS = 8
 
 
@@ -19,12 +19,12 @@ def preview(path: Path, before: np.ndarray, after: np.ndarray, std: np.ndarray |
     """Write slices xy, xz, yz of input, restored mean and standard deviation, and xz power spectra.
 
     Args:
-        path: of the PNG file.
-        before: the input (z, y, x).
-        after: the restored mean (z, y, x).
-        std: its standard deviation (z, y, x), if there is one.
-        voxel_size: in angstrom.
-        title: line above the slices.
+        path: PNG file.
+        before: Input (z, y, x).
+        after: Restored mean (z, y, x).
+        std: Its standard deviation (z, y, x), or None.
+        voxel_size: Voxel size, in angstrom.
+        title: Line above the slices.
     """
     rows = [("input", before, "gray"), ("restored mean", after, "gray")]
     rows += [] if std is None else [("standard deviation", std, "viridis")]
@@ -43,19 +43,19 @@ def preview(path: Path, before: np.ndarray, after: np.ndarray, std: np.ndarray |
 
 
 def loss_plot(path: Path, rows: list[dict[str, str]]) -> None:
-    """Write the terms of the bound, or the loss, over the steps of metrics.csv."""
+    """Write a plot of the terms of the bound, or of the loss, as functions of the step, from rows of metrics.csv."""
     save_figure(path, training(rows) or Figure())
 
 
 def contact_sheet(path: Path, densities: np.ndarray, voxel_size: float, title: str, unit: str) -> None:
-    """Write the three middle slices of each patch, all on one grey scale.
+    """Write the three central slices of each patch, all on the same grey scale.
 
     Args:
-        path: of the PNG file.
-        densities: patches (count, z, y, x).
-        voxel_size: in angstrom.
-        title: line above the patches.
-        unit: of the density, beside the colour bar.
+        path: PNG file.
+        densities: Patches (count, z, y, x).
+        voxel_size: Voxel size, in angstrom.
+        title: Line above the patches.
+        unit: Unit of the density, the label of the colour bar.
     """
     columns, blocks = min(len(densities), SHEET_COLUMNS), -(-len(densities) // SHEET_COLUMNS)
     low, high = np.percentile(densities, (0.5, 99.5))
@@ -80,7 +80,7 @@ def contact_sheet(path: Path, densities: np.ndarray, voxel_size: float, title: s
 
 
 def save_figure(path: Path, figure: Figure, dpi: int = 80) -> None:
-    """Write a figure to a PNG file, complete or not at all."""
+    """Write a figure to a PNG file, atomically."""
     with whole_file(path) as beside:
-        # Tight: beside a colour bar over two panels the layout leaves no room for the label at the left.
+        # A tight box is needed: with a colour bar over two panels the layout leaves no room for the label at the left.
         figure.savefig(beside, dpi=dpi, bbox_inches="tight")

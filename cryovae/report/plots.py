@@ -1,4 +1,4 @@
-"""Draws power spectra and FSC curves on given axes, of a report or of a window."""
+"""Drawing of power spectra and FSC curves on matplotlib axes, for the report and for windows."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def draw_power(axis: Any, power: np.ndarray, high: float, title: str, tilts: Til
     """Draw log10 power with the edges of the measured part.
 
     Args:
-        axis: of matplotlib.
-        power: (k_z, k_x), log10.
-        high: the largest value shown; four decades below it are shown.
-        title: of the axis.
-        tilts: the tilts that were measured, or None for no edges.
+        axis: Axes of matplotlib.
+        power: log10 of the power (k_z, k_x).
+        high: Upper limit of the colour scale, which spans four decades.
+        title: Title of the axes.
+        tilts: Measured tilts; None to draw no edges.
 
     Returns:
-        The image, for a colour bar.
+        Image, for a colour bar.
     """
     picture = axis.imshow(power, cmap="magma", vmin=high - 4, vmax=high, origin="lower", extent=(-0.5, 0.5, -0.5, 0.5))
     if tilts is not None:
@@ -38,7 +38,7 @@ def draw_power(axis: Any, power: np.ndarray, high: float, title: str, tilts: Til
 
 
 def draw_edges(axis: Any, tilts: TiltGeometry) -> None:
-    """Draw lines at the ends of each range of tilts; for an axis off y, or two axes, the outline of the measured part."""
+    """Draw the edges of the measured part: lines, or a contour where ``edge_directions`` gives no lines."""
     directions = edge_directions(tilts)
     if directions is None:
         k, mask = measured_xz(tilts)
@@ -52,7 +52,14 @@ def draw_edges(axis: Any, tilts: TiltGeometry) -> None:
 
 
 def draw_halves(axis: Any, rows: Sequence[Row], voxel_size: float, what: str) -> None:
-    """Draw the FSC of the measured part and of the wedge of each row; voxel size in angstrom, ``what`` completes the title."""
+    """Draw the FSC of the measured part and of the wedge.
+
+    Args:
+        axis: Axes of matplotlib.
+        rows: Scores to draw.
+        voxel_size: Voxel size, in angstrom.
+        what: End of the title, after 'FSC'.
+    """
     for row in rows:
         for part in ("measured", "wedge"):
             curve = getattr(row.score, part)

@@ -1,18 +1,18 @@
-"""What a sampler or refinement of the posterior achieved, and whether to trust it, in sentences for the log and the report."""
+"""Sentences for the log and the report on the result and the convergence of a sampler or a refinement of the posterior."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# The share of tiles with too few effective candidates above which weights count as collapsed.
+# Weights count as collapsed if more than this share of tiles has too few effective candidates.
 COLLAPSED_SHARE = 0.5
-# Chains count as converged with this acceptance, at most this change of the log-density in nats per coefficient over the steps
-# that are kept, and this many relaxation times.
+# Chains count as converged with at least this acceptance, at most this change of the log-density over the kept steps, in nats per
+# coefficient, and at least this many relaxation times.
 MIN_ACCEPTANCE, MAX_CLIMB, MIN_RELAXATIONS = 0.2, 0.005, 3.0
 
 
 def posterior_name(settings: dict[str, Any]) -> str:
-    """Which posterior is restored, by the settings [restoration] of a run: for headers, pictures and layers."""
+    """Name of the restored posterior, for headers, pictures and layers, from the settings [restoration] of a run."""
     sampler = settings.get("sampler", "amortised")
     parts = [tempered_name(settings)] if tempered_name(settings) else []
     parts += [f"refined {settings['refine']}"] if settings.get("refine") else []
@@ -21,13 +21,13 @@ def posterior_name(settings: dict[str, Any]) -> str:
 
 
 def tempered_name(settings: dict[str, Any]) -> str:
-    """'tempered (T 0.5)', or nothing for the Bayes posterior."""
+    """'tempered (T 0.5)', or '' for the Bayes posterior."""
     temperature = float(settings.get("temperature", 1.0))
     return "" if temperature == 1 else f"tempered (T {temperature:g})"
 
 
 def sampler_sentences(search: dict[str, Any] | None) -> list[str]:
-    """Sentences on the record of a sampler; none without one."""
+    """Sentences on the record of a sampler; empty without a record."""
     if not search:
         return []
     return [*_tempered(search), *_refined(search), *_reweighted(search), *_langevin(search)]
@@ -58,7 +58,7 @@ def _refined(search: dict[str, Any]) -> list[str]:
 
 
 def _early_stopping(stopping: dict[str, Any], asked: int) -> str:
-    """How refinement changed the log-likelihood of held-out bins."""
+    """A sentence on the change of the log-likelihood of held-out bins by refinement."""
     held_out, bound = stopping["hidden_nats_per_coefficient"], stopping["bound_nats_per_coefficient"]
     allowed = stopping["allowed_steps"]
     if allowed:

@@ -1,4 +1,4 @@
-"""Prints the tables of an evaluation in a terminal."""
+"""Printing of the tables of an evaluation in a terminal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryovae.report.tables import Table
 
 
 def print_tables(contents: Contents, shells: bool) -> None:
-    """Print the scores of restored and baselines, the calibration, and with ``shells`` the FSC by shell."""
+    """Print the scores of the restored density and the baselines, the calibration and, with ``shells``, the FSC by shell."""
     rows = contents.assessment.rows
     by_shell = _by_shell(rows) if rows and shells else None
     for table in (*tables.baselines(contents), by_shell, tables.cones(contents), tables.calibration(contents)):

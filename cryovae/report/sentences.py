@@ -1,4 +1,4 @@
-"""The result of a restoration in sentences, for readers who look at cells and not at spectra."""
+"""The result of a restoration in sentences, for readers who are not used to spectra."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from cryovae.evaluation.held_out import HeldOut
 from cryovae.report.contents import Contents
 from cryovae.report.sampler_sentences import sampler_sentences
 
-# Rms error over standard deviation that counts as about right, and by how much a coverage may differ from its nominal share.
+# Range of rms error over standard deviation that counts as calibrated, and largest accepted error of a coverage.
 CALIBRATED_RATIO, COVERAGE_TOLERANCE = (0.9, 1.2), 0.1
-# By how much a correlation must exceed that of clipping to count as better.
+# Smallest difference by which a correlation counts as better than that of clipping.
 MIN_GAIN_OVER_CLIPPING = 0.02
 
 
@@ -21,10 +21,10 @@ class ErrorBars:
     """How well the standard deviation describes the errors.
 
     Attributes:
-        ratio: rms error over standard deviation.
-        coverage: share of the values inside the interval, by its nominal share.
-        against: what the errors were measured with, in words.
-        part: of the volume, in words that follow a noun; "" for all of it.
+        ratio: Rms error divided by the standard deviation.
+        coverage: Share of the values inside the interval, by nominal share.
+        against: Reference of the errors, in words, e.g. 'against the truth'.
+        part: Part of the volume, e.g. ' in the wedge'; "" for the whole volume.
     """
 
     ratio: float
@@ -34,7 +34,7 @@ class ErrorBars:
 
 
 def verdict(contents: Contents) -> list[str]:
-    """Sentences on the wedge, the error bars, and the sampler where one was used."""
+    """Sentences on the wedge, the error bars and, if one was used, the sampler."""
     sampler = sampler_sentences((contents.record.get("restoration") or {}).get("search"))
     return [*_wedge(contents), *_error_bars(contents), *sampler]
 
@@ -106,7 +106,7 @@ def _error_bars(contents: Contents) -> list[str]:
 
 
 def error_bars(contents: Contents) -> ErrorBars | None:
-    """The fit of the standard deviation: of the worst part against the truth, else on held-out bins; None if not known."""
+    """Calibration of the standard deviation: for the worst part against the truth, else on held-out bins, else None."""
     fits = {part: fit for part, fit in contents.assessment.calibration.items() if fit is not None}
     if fits:
         part = max(fits, key=lambda part: abs(math.log(max(fits[part].error_ratio, 1e-9))))
@@ -119,12 +119,12 @@ def error_bars(contents: Contents) -> ErrorBars | None:
 
 
 def resolution(curve: Correlation, voxel_size: float, level: float) -> str:
-    """The resolution of a curve at a level, e.g. '36.4 Å'."""
+    """The resolution at which a curve falls below a level, as text, e.g. '36.4 Å'."""
     return length(resolution_at(curve.frequency, curve.shells, voxel_size, level), voxel_size)
 
 
 def length(resolution: float | None, voxel_size: float) -> str:
-    """A resolution in angstrom in words; two voxels are the Nyquist limit, nan is none at all."""
+    """A resolution in angstrom as text. Two voxels are the Nyquist limit; None and nan mean that the level is never reached."""
     if resolution is None or resolution != resolution:
         return "never reached"
     shown = f"{resolution:.1f} Å" if resolution < 99.95 else f"{resolution:.0f} Å"

@@ -1,4 +1,4 @@
-"""The images of a report: slices before, after and std on one grey scale, and power spectra with the edges of the wedge."""
+"""Images of a report: slices of input, restored density and standard deviation, and power spectra with the wedge edges."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cryovae.report.plots import draw_power
 from cryovae.tomogram import TiltGeometry
 
 PLANES = ("xy", "xz", "yz")
-# Width of a slice and of its labels, in inches. An xy slice that is higher than MAX_HEIGHT times its width is rotated.
+# Width of a slice and of its labels, in inches. An xy slice higher than MAX_HEIGHT times its width is transposed.
 SIDE, LABELS, MAX_HEIGHT = 3.2, 0.65, 1.3
 
 
 def middle_slices(density: np.ndarray) -> dict[str, np.ndarray]:
-    """The three central slices of a (z, y, x) density, by the axes that they show; the beam points up in xz and yz."""
+    """The three central slices of a (z, y, x) density, by plane; the beam points up in xz and yz."""
     nz, ny, nx = density.shape
     return {"xy": density[nz // 2], "xz": density[:, ny // 2], "yz": density[:, :, nx // 2]}
 
@@ -30,7 +30,19 @@ def middle_values(density: np.ndarray) -> np.ndarray:
 
 
 def draw_slice(axis: Any, pixels: np.ndarray, plane: str, nm: float, colours: str, limits: tuple[float, float]) -> Any:
-    """Draw a slice with axes in nanometres and a scale bar; ``nm`` is the voxel size. Returns the image, for a colour bar."""
+    """Draw a slice with axes in nanometres and a scale bar.
+
+    Args:
+        axis: Axes of matplotlib.
+        pixels: Slice (rows, columns).
+        plane: Plane of the slice, e.g. 'xy': the horizontal axis, then the vertical one.
+        nm: Voxel size, in nanometres.
+        colours: Colour map.
+        limits: Lowest and highest value shown.
+
+    Returns:
+        Image, for a colour bar.
+    """
     extent = (0, pixels.shape[1] * nm, 0, pixels.shape[0] * nm)
     picture = axis.imshow(pixels, cmap=colours, vmin=limits[0], vmax=limits[1], origin="lower", extent=extent)
     axis.set(xlabel=f"{plane[0]} (nm)", ylabel=f"{plane[1]} (nm)")
@@ -39,7 +51,7 @@ def draw_slice(axis: Any, pixels: np.ndarray, plane: str, nm: float, colours: st
 
 
 def _scale_bar(axis: Any, width: float, height: float) -> None:
-    """A bar of a round length, about a fifth of the width, in nm."""
+    """Draw a bar of a round length, at most a fifth of the width; both in nm."""
     decade = 10 ** np.floor(np.log10(width / 5))
     length = float(decade * max(step for step in (1, 2, 5) if step * decade <= width / 5))
     left, bottom = 0.05 * width, 0.06 * height
@@ -49,7 +61,7 @@ def _scale_bar(axis: Any, width: float, height: float) -> None:
 
 
 def orthoslices(contents: Contents) -> Figure:
-    """Rows xy, xz, yz; columns input, restored, standard deviation. Input and restored have one grey scale for all slices."""
+    """Slices xy, xz, yz in rows; input, restored density, standard deviation in columns. The densities share one grey scale."""
     densities = {"input": contents.before, "restored": contents.after, "standard deviation": contents.std}
     columns = {name: density for name, density in densities.items() if density is not None}
     heights = [SIDE * pixels.shape[0] / pixels.shape[1] for pixels in _planes(contents.after).values()]
@@ -68,7 +80,7 @@ def orthoslices(contents: Contents) -> Figure:
 
 
 def _planes(density: np.ndarray) -> dict[str, np.ndarray]:
-    """The central slices, with a high xy slice rotated to yx."""
+    """The central slices, with a high xy slice transposed to yx."""
     planes = middle_slices(density)
     if density.shape[1] <= MAX_HEIGHT * density.shape[2]:
         return planes
@@ -76,7 +88,7 @@ def _planes(density: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _grey_range(contents: Contents) -> tuple[float, float]:
-    """The grey values of the restored density, widened to two standard deviations of the input, so that both can be seen."""
+    """Range of the restored density, extended to two standard deviations of the input about its mean, to show both."""
     low, high = np.percentile(middle_values(contents.after), (0.3, 99.7))
     if contents.before is None:
         return float(low), float(high)
@@ -86,7 +98,7 @@ def _grey_range(contents: Contents) -> tuple[float, float]:
 
 
 def spectra(contents: Contents) -> Figure:
-    """log10 power in the k_z-k_x plane before and after, on one scale, with the edges of the measured part as lines."""
+    """log10 power in the k_z-k_x plane before and after restoration, on one scale, with the edges of the measured part."""
     densities = {"input": contents.before, "restored": contents.after}
     shown = {name: density for name, density in densities.items() if density is not None}
     figure = Figure(figsize=(4.6 * len(shown) + 1, 4.6), layout="constrained")
@@ -95,7 +107,7 @@ def spectra(contents: Contents) -> Figure:
 
 
 def draw_spectra(figure: Figure, axes: Any, densities: Mapping[str, np.ndarray], tilts: TiltGeometry | None) -> None:
-    """Draw the power spectra of densities side by side on one scale, with a colour bar."""
+    """Draw the power spectra of named densities side by side on one scale, with a colour bar."""
     powers = {name: log_power_xz(density) for name, density in densities.items()}
     high = max(float(np.percentile(power, 99.9)) for power in powers.values())
     for axis, (name, power) in zip(axes, powers.items(), strict=True):

@@ -1,4 +1,4 @@
-"""The tables of an evaluation, as text cells: for the report and for the terminal."""
+"""Tables of an evaluation with cells of text, for the report and for the terminal."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Table:
     """A table of text cells.
 
     Attributes:
-        head: title of each column.
-        rows: cells of each row.
-        title: line above the table.
-        note: line below the table.
+        head: Title of each column.
+        rows: Cells of each row.
+        title: Line above the table.
+        note: Line below the table.
     """
 
     head: Sequence[str]
@@ -35,7 +35,7 @@ class Table:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number, or a dash for None and nan."""
+    """A number with ``digits`` decimal places; a dash for None and nan."""
     return "–" if value is None or value != value else f"{value:.{digits}f}"
 
 
@@ -48,7 +48,7 @@ def _resolutions(curve: Correlation, voxel_size: float) -> list[str]:
 
 
 def baselines(contents: Contents) -> list[Table]:
-    """Restored, untouched input and clipping: against the truth, on held-out bins, and one half against the other."""
+    """Scores of the restored density and the baselines: against the truth, on held-out bins, and between the halves."""
     low, high = contents.assessment.limits
     band = f"{low:g} to {high:g} cycles per voxel"
     if low > 0:
@@ -59,7 +59,7 @@ def baselines(contents: Contents) -> list[Table]:
 
 
 def _scores(rows: Sequence[Row], voxel_size: float, title: str) -> list[Table]:
-    """A table of scores, or none if there are no rows."""
+    """A table of scores; empty if there are no rows."""
     if not rows:
         return []
     head = [""]
@@ -91,7 +91,7 @@ def _held_out(contents: Contents, band: str) -> Table:
 
 
 def cones(contents: Contents) -> Table | None:
-    """Restored against the truth, by direction."""
+    """Correlation of the restored density with the truth, by direction."""
     rows = []
     for cone in contents.assessment.cones:
         bands = [number(curve.band, 3) for curve in (cone.all_bins, cone.wedge, cone.measured)]
@@ -101,7 +101,7 @@ def cones(contents: Contents) -> Table | None:
 
 
 def calibration(contents: Contents) -> Table | None:
-    """Calibration of the standard deviation against the truth by part, and on held-out bins."""
+    """Calibration of the standard deviation: against the truth by part, and on held-out bins."""
     head = ["", "rms error / std", *(f"{_percent(share)} covers" for share in NOMINAL)]
     head += ["slope", "offset (grey values)", "CRPS (grey values)", "CRPS / mean abs. error"]
     unknown = ["needs samples: --samples-out", *["–"] * (len(head) - 2)]
@@ -123,7 +123,7 @@ def _calibration(fit: Calibration) -> list[str]:
 
 
 def predictive(contents: Contents) -> Table | None:
-    """Chi squared, the factor two, and how much was tested."""
+    """Chi squared, the factor two, and the number of bins and patches tested."""
     held = contents.held_out
     if held is None:
         return None
@@ -138,7 +138,7 @@ def predictive(contents: Contents) -> Table | None:
 
 
 def active_units(record: Mapping[str, Any]) -> Table | None:
-    """Latent channels in use, by level."""
+    """Number of active latent channels, by level."""
     places = [record, record.get("training") or {}, record.get("restoration") or {}]
     units = next((place["active_units"] for place in places if place.get("active_units")), None)
     if not units:
@@ -155,7 +155,7 @@ def inputs(record: Mapping[str, Any]) -> Table | None:
 
 
 def record(record: Mapping[str, Any]) -> list[Table]:
-    """Timings, versions and settings of a run; none without a record."""
+    """Timings, versions and settings of a run; empty without a record."""
     if not record:
         return []
     training, restored = record.get("training") or {}, record.get("restoration") or {}

@@ -1,1 +1,1 @@
-"""What a variational model has learned, and what it has not: its bound taken apart, and set beside what costs nothing."""
+"""Diagnosis of a trained variational model: the terms of its bound, its gaps, and a comparison with a Gaussian model."""

@@ -4,7 +4,7 @@
     log w   = sum_t (b_t - b_t-1) ( log f_T - log f_0 )(z_t-1),        z_t from z_t-1 by moves that leave f_t invariant
     E w     = Z_T / Z_0                                                (Neal 2001; for decoders Wu et al. 2017)
 
-f_0 is normalised and can be drawn from: the posterior of an encoder, or the prior. f_T = p(y | G(z)) p(z), so that Z_T = p(y).
+f_0 is normalised and can be sampled: the posterior of an encoder, or the prior. f_T = p(y | G(z)) p(z), so that Z_T = p(y).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cryovae.posterior.importance import MIN_EFFECTIVE, effective_sample_size
 
-# Points (chains, D) to log f_0 and log f_T, (chains,) each.
+# Maps points (chains, D) to log f_0 and log f_T, (chains,) each.
 LogDensities = Callable[[Tensor], tuple[Tensor, Tensor]]
 TARGET_ACCEPTANCE = 0.65
 
@@ -28,7 +28,7 @@ class Annealed:
     """The result of annealed importance sampling.
 
     Attributes:
-        log_weights: (chains,), in nats.
+        log_weights: Log of the weight of each chain (chains,), in nats.
         accepted: Share of accepted moves.
     """
 
@@ -37,12 +37,12 @@ class Annealed:
 
     @property
     def evidence(self) -> float:
-        """log of the mean weight, in nats."""
+        """Log of the mean weight, in nats."""
         return float(torch.logsumexp(self.log_weights, 0)) - log(len(self.log_weights))
 
     @property
     def error(self) -> float:
-        """The relative standard error of the mean weight, in nats; that of its log if it is small."""
+        """Relative standard error of the mean weight; if small, it is the standard error of the evidence in nats."""
         weights = torch.exp(self.log_weights - self.log_weights.max())
         return float(weights.std() / weights.mean() / len(weights) ** 0.5)
 
@@ -53,7 +53,7 @@ class Annealed:
 
     @property
     def converged(self) -> bool:
-        """Whether the effective number of chains suffices."""
+        """Whether the effective number of chains is at least MIN_EFFECTIVE."""
         return self.effective >= MIN_EFFECTIVE
 
 
@@ -66,15 +66,15 @@ def annealed(
     leapfrogs: int = 10,
     watch: Callable[[int], None] = lambda temperature: None,
 ) -> Annealed:
-    """Anneal from f_0 to f_T at temperatures spaced by a sigmoid, densest at both ends.
+    """Anneal from f_0 to f_T at temperatures on a sigmoid schedule, which is densest at both ends.
 
     Args:
         start: Draws from f_0, (chains, D).
         densities: log f_0 and log f_T; f_0 must be normalised.
         temperatures: Number of temperatures.
-        generator: Of the moves.
+        generator: Random numbers of the moves.
         step: Step size of the first move; it is adapted to an acceptance of TARGET_ACCEPTANCE.
-        leapfrogs: Leapfrog steps of a move.
+        leapfrogs: Number of leapfrog steps of a move.
         watch: Called with the number of each temperature.
     """
     sigmoid = torch.linspace(-4, 4, temperatures + 1, dtype=torch.float64).sigmoid()
@@ -100,9 +100,20 @@ def _between(densities: LogDensities, at: Tensor, share: float) -> Tensor:
 def hamiltonian(
     z: Tensor, log_density: Callable[[Tensor], Tensor], step: float, leapfrogs: int, generator: torch.Generator
 ) -> tuple[Tensor, float]:
-    """One Hamiltonian move of each chain (chains, D), accepted or not, and the accepted share; the density is invariant."""
+    """One Hamiltonian Monte Carlo move of each chain, which leaves the density invariant.
+
+    Args:
+        z: Positions (chains, D).
+        log_density: Maps positions (chains, D) to the log-density (chains,).
+        step: Mean step size.
+        leapfrogs: Number of leapfrog steps.
+        generator: Random numbers.
+
+    Returns:
+        New positions (chains, D), and the share of accepted moves.
+    """
     momentum = torch.randn(z.shape, generator=generator, dtype=z.dtype).to(z.device)
-    # Step sizes vary, as chains of one size could follow closed orbits of a Gaussian.
+    # The step size is random, because with a fixed size chains could follow closed orbits of a Gaussian.
     step = step * float(0.8 + 0.4 * torch.rand((), generator=generator))
     value_before, slope = _slope(log_density, z)
     at, speed = z, momentum

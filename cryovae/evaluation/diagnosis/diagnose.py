@@ -1,4 +1,4 @@
-"""The diagnosis of a model on some patches: the bounds of q and r, their gaps, the nats by level, and a Gaussian model."""
+"""Diagnosis of a model on some patches: bounds of q and r, their gaps, nats by level, and comparison with a Gaussian model."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Watch = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class DiagnosisConfig:
-    """Effort of a diagnosis.
+    """Computational effort of a diagnosis.
 
     Attributes:
-        draws: Draws of the posterior for each bound, and the most in an importance-weighted one.
-        steps: Refinement steps of the posterior of each patch.
-        temperatures: Of annealed importance sampling, if the model is small enough.
-        chains: Of annealed importance sampling.
-        seed: Of the random numbers.
+        draws: Number of posterior draws for each bound, and the largest number in an importance-weighted bound.
+        steps: Number of refinement steps of the posterior of each patch.
+        temperatures: Number of temperatures of annealed importance sampling, used if the model is small enough.
+        chains: Number of chains of annealed importance sampling.
+        seed: Seed of the random numbers.
     """
 
     draws: int = 16
@@ -55,7 +55,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Split:
-    """A bound and its terms, in nats per measured coefficient; ``rates`` by level, 0 the finest."""
+    """A bound and its terms, in nats per measured coefficient.
+
+    Attributes:
+        bound: Bound, -distortion - rate.
+        distortion: Negative expected log-likelihood.
+        rate: KL divergence of all levels.
+        rates: KL divergence by level, 0 the finest.
+    """
 
     bound: Figure
     distortion: Figure
@@ -70,10 +77,10 @@ class Gaps:
     Attributes:
         amortisation: The bound after refinement minus the bound before.
         refined: The bound after refinement.
-        importance: L_K by K.
-        approximation: The L_K of most draws minus the bound after refinement.
-        effective: Effective sample size of the draws, the mean over patches.
-        evidence: By annealed importance sampling, or None for a large model.
+        importance: Importance-weighted bound L_K, by number of draws K.
+        approximation: L_K of the largest K minus the bound after refinement.
+        effective: Effective sample size of the draws, averaged over patches.
+        evidence: Evidence by annealed importance sampling; None for a large model.
     """
 
     amortisation: Figure
@@ -85,26 +92,26 @@ class Gaps:
 
     @property
     def converged(self) -> bool:
-        """Whether the effective sample size suffices."""
+        """Whether the effective sample size is at least MIN_EFFECTIVE."""
         return self.effective >= MIN_EFFECTIVE
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All figures, in nats per coefficient.
+    """All results of a diagnosis, in nats per coefficient.
 
     Attributes:
         patches: Number of patches.
-        bins: Measured coefficients of a patch.
-        q: The bound of q, or None if r alone is the posterior.
-        r: The bound of r.
-        gaps: The gaps of q, or of r if it is alone.
-        levels: Rate and information by level, for 'q' and 'r'.
-        shuffled: Losses by the shuffling of latents by level, for 'q' and 'r'.
+        bins: Number of measured coefficients of a patch, averaged over patches.
+        q: Bound of q; None if r is the only posterior.
+        r: Bound of r.
+        gaps: Gaps of q, or of r if it is the only posterior.
+        levels: Rate and information of each level, for 'q' and 'r'.
+        shuffled: Loss from shuffling the latents of each level, for 'q' and 'r'.
         gaussian: Log-likelihood of the Gaussian of the same spectrum.
-        beyond: The bound minus ``gaussian``.
-        held_out_prediction: Log-likelihood of the target bins by the restored density, with the spectrum of its error, minus that
-            by the Gaussian, per target coefficient.
+        beyond: Bound minus ``gaussian``.
+        held_out_prediction: Log-likelihood of the target bins given the restored density and the spectrum of its error, minus
+            that given the Gaussian, per target coefficient.
     """
 
     patches: int
@@ -128,16 +135,16 @@ def diagnose(
     config: DiagnosisConfig,
     watch: Watch = lambda *_: None,
 ) -> Diagnosis:
-    """Diagnose a model. Two patches at a time are in memory with their gradients.
+    """Diagnose a model. Gradients are held in memory for two patches at a time.
 
     Args:
         ladder: The model.
         m: The patches.
         signal: Spectrum of the Gaussian by shell (``signal_power``).
         error: Spectrum of the error of the restored density by shell (``error_power``).
-        encoders: 2 if q is the posterior, 1 if r alone is.
-        config: Effort.
-        watch: Called on progress.
+        encoders: 2 if q is the posterior, 1 if r is the only posterior.
+        config: Computational effort.
+        watch: Called with the number of steps done, their total, and the current task.
     """
     ladder = ladder.eval().requires_grad_(False)
     main = Q if encoders == 2 else R
@@ -172,7 +179,7 @@ def diagnose(
 
 
 def bound_on(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig) -> Split:
-    """The bound of q or r alone."""
+    """The bound of q or r (``role``), without the rest of a diagnosis."""
     ladder = ladder.eval().requires_grad_(False)
     bins = scored_bins(m.mask, m.data.shape, m.support).cpu().double()
     return _split(_draws(ladder, m, role, config), bins, _stochastic(ladder))
@@ -216,7 +223,7 @@ def _split(terms: Terms, bins: Tensor, levels: Sequence[int]) -> Split:
 
 
 def _gaps(ladder: Ladder, m: Measurement, role: int, config: DiagnosisConfig, watch: Callable[[int], None]) -> Gaps:
-    """Refine, then compute the bounds before and after with the same random numbers, which refinement did not use."""
+    """Refine, then compute the bounds before and after with the same random numbers, independent of those of refinement."""
     before, after = [], []
     for number, part in enumerate(groups(m)):
         problem = problem_of(ladder, part, role)
@@ -253,7 +260,7 @@ def _later(watch: Callable[[int], None], offset: int, step: int) -> None:
 
 
 def as_plain(diagnosis: Diagnosis) -> dict[str, Any]:
-    """The figures for JSON; of the levels, the numbers by level and by channel."""
+    """A diagnosis as dictionaries and lists for JSON; levels are summarised by level and by channel."""
     plain = asdict(replace(diagnosis, levels={}))
     plain["gaps"]["converged"] = diagnosis.gaps.converged
     plain["levels"] = {

@@ -1,10 +1,10 @@
-"""A Gaussian of the same spectrum: a model that knows the power of the signal at each frequency and nothing else.
+"""A Gaussian of the same spectrum: a model that contains only the power of the signal by shell.
 
-    F y(k) ~ N(0, S(|k|) + sigma^2(k)),    S = < |F y|^2 - sigma^2 > over measured bins of patches, by shell, not below 0
+    F y(k) ~ N(0, S(|k|) + sigma^2(k)),    S = max( 0, < |F y|^2 - sigma^2 > )   over measured bins of patches, by shell
 
-It is the stationary Gaussian process, periodic on the patch, plus the noise. Its bins are independent: the log-likelihood is a
+This is a stationary Gaussian process, periodic on the patch, plus the noise. Its bins are independent: the log-likelihood is a
 sum over the measured bins, and it predicts nothing about the other bins. A restored density x is compared with it on target bins
-as N(F x, E(|k|) + sigma^2(k)), with the spectrum E of its error estimated as S is: only the mean differs.
+through the model N(F x, E(|k|) + sigma^2(k)), where the spectrum E of the error of x is estimated in the same way as S.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from cryovae.physics.likelihood import log_likelihood
 
 
 def shell_of(shape: tuple[int, ...] | torch.Size) -> Tensor:
-    """The shell of each bin, (z, y, x // 2 + 1); shells are one bin of the smallest axis wide."""
+    """Shell number of each bin, (z, y, x // 2 + 1). Shells are 1 / n wide, n the number of voxels of the smallest axis."""
     return (fourier.radius(shape) * min(shape)).round().long()
 
 
 def signal_power(m: Measurement) -> Tensor:
-    """S by shell, (shells,), of the patches."""
+    """Spectrum S of the signal of the patches, (shells,)."""
     return _excess(m, m.data, m.mask)
 
 
 def error_power(m: Measurement, restored: Tensor) -> Tensor:
-    """E by shell, (shells,), of restored densities (batch, z, y, x) in the target bins, without the noise."""
+    """Spectrum E of the error of restored densities (batch, z, y, x) in the target bins, without the noise, (shells,)."""
     return _excess(m, m.data - restored, m.target_mask)
 
 
@@ -43,7 +43,17 @@ def _excess(m: Measurement, density: Tensor, mask: Tensor) -> Tensor:
 
 
 def gaussian_log_likelihood(m: Measurement, spectrum: Tensor, target: bool = False, restored: Tensor | None = None) -> Tensor:
-    """Log-likelihood in nats, (batch,), of the measured or the ``target`` bins; spectrum: S by shell, or E of ``restored``."""
+    """Log-likelihood of the patches under a Gaussian.
+
+    Args:
+        m: Patches.
+        spectrum: S (shells,), or E (shells,) if ``restored`` is given.
+        target: Score the target bins instead of the measured bins.
+        restored: Densities (batch, z, y, x) that are the mean of the Gaussian; 0 if None.
+
+    Returns:
+        Log-likelihood (batch,), in nats.
+    """
     prior = spectrum.to(m.data.device)[shell_of(m.data.shape[-3:]).to(m.data.device)]
     mask = m.target_mask if target else m.mask
     mean = torch.zeros_like(m.data) if restored is None else restored

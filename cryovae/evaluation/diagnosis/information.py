@@ -1,12 +1,12 @@
-"""The rate of each level, channel and position, and how much of it is information about the patch.
+"""The rate of each level, channel and position, and bounds of the information about the patch.
 
     rate          KL( q(z_l | z_>l, y) || p(z_l | z_>l) )           an upper bound of the information
-    fitted        KL( q(z_l | z_>l, y) || s_l ),                    s_l: one Gaussian a channel, fitted to the q of all patches
+    fitted        KL( q(z_l | z_>l, y) || s_l ),                    s_l: one Gaussian per channel, fitted to the q of all patches
     minibatch     log q(z_l | z_>l, y_i) - log 1/N sum_j q(z_l | z_>l, y_j),      z ~ q(. | y_i); at most log N
 
 For any fixed s, E KL(q || s) is at least the mutual information I(y; z_l). The smaller of rate and fitted is therefore an upper
-bound, except for the fit of s. The minibatch estimate is a lower bound (Oord et al. 2018; Hoffman, Johnson 2016); if it equals
-log N it only says that the patches can be told from each other.
+bound, up to the error from fitting s to the same patches. The minibatch estimate is a lower bound (Oord et al. 2018; Hoffman,
+Johnson 2016); a value of log N only shows that the patches can be distinguished.
 
 A channel is active if the variance of its posterior mean over patches and positions exceeds 0.01 of the prior's (Burda et al.
 2016).
@@ -36,8 +36,8 @@ class LevelNats:
     Attributes:
         level: Number of the level, 0 the finest.
         kl: Rate of each latent in nats, (batch, channels, z, y, x).
-        kl_of_mean: The part of it due to the distance of the mean from the prior's, 1/2 (mu - m)^2 / s^2. The rest is due to the
-            smaller width, and similar for all patches.
+        kl_of_mean: Part of ``kl`` due to the distance of the mean from the prior's, 1/2 (mu - m)^2 / s^2. The rest is due to the
+            smaller width and is similar for all patches.
         variance: Variance of the posterior mean in units of the prior's, (channels,).
         fitted: Upper estimate of the information, in nats per patch.
         minibatch: Lower estimate of the information, in nats per patch.
@@ -73,7 +73,17 @@ class LevelNats:
 
 @torch.no_grad()
 def nats_by_level(ladder: Ladder, m: Measurement, role: int = Q, seed: int = 0) -> list[LevelNats]:
-    """The levels with latents, coarse to fine, from one draw of q or r (``role``)."""
+    """Rate and information of each level, from one draw of the posterior.
+
+    Args:
+        ladder: The model.
+        m: Patches.
+        role: Q or R, the posterior.
+        seed: Seed of the draw.
+
+    Returns:
+        The levels with latents, coarse to fine.
+    """
     posterior = posterior_of(ladder, m, role)
     sampled = posterior.sample(posterior.draw_noise(torch.Generator().manual_seed(seed)), keep_states=True)
     features = posterior.features or []
@@ -96,9 +106,9 @@ def nats_by_level(ladder: Ladder, m: Measurement, role: int = Q, seed: int = 0) 
 
 
 def fitted_information(q: Posterior, z: Tensor) -> float:
-    """The mean KL of q to one Gaussian a channel, fitted to q over patches and positions, in nats per patch.
+    """Mean KL of q to one Gaussian per channel, fitted to q over patches and positions, in nats per patch.
 
-    For a q that is not Gaussian both are estimated from its draw z; the estimate is then cut off at 0.
+    If q is not Gaussian, the fit and the KL are estimated from its draw z, and a negative estimate is set to 0.
     """
     if not isinstance(q, DiagonalGaussian):
         axes = (0, 2, 3, 4)
@@ -110,13 +120,27 @@ def fitted_information(q: Posterior, z: Tensor) -> float:
 
 
 def minibatch_information(z: Tensor, posteriors: Iterable[Posterior]) -> float:
-    """The minibatch estimate in nats per patch; z: a draw for each patch; posteriors: the own ones, then those of others."""
+    """The minibatch estimate of the information, in nats per patch.
+
+    Args:
+        z: A draw for each patch, (batch, channels, z, y, x).
+        posteriors: The posteriors of the patches first, then the same posteriors assigned to other patches.
+    """
     densities = torch.stack([q.log_prob(z).double().sum((1, 2, 3, 4)) for q in posteriors])
     return float((densities[0] - torch.logsumexp(densities, 0) + log(len(densities))).mean())
 
 
 def by_position(levels: list[LevelNats], side: int, of_mean: bool = False) -> Tensor:
-    """Nats per voxel of all levels, (batch, z, y, x); of_mean: only the part due to the means."""
+    """Rate of all levels by position.
+
+    Args:
+        levels: Rate of each level.
+        side: Side length of a patch in voxels.
+        of_mean: Only the part due to the means.
+
+    Returns:
+        Nats per voxel, (batch, z, y, x).
+    """
     total = torch.zeros(len(levels[0].kl), side, side, side)
     for nats in levels:
         stride = 2**nats.level

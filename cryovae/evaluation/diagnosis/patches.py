@@ -1,4 +1,4 @@
-"""The patches that a model is diagnosed on: held-out ones if there are any, rotated so that measured data lie in the wedge."""
+"""Patches for a diagnosis: held-out patches if there are any, rotated so that measured data lie in the canonical wedge."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cryovae.models.ladder import Ladder
 from cryovae.objectives.validation import own_wedge_filled
 from cryovae.tiling.grid import Position
 
-# Patches that spectra are estimated from.
+# Number of patches from which spectra are estimated.
 SPECTRUM_PATCHES = 16
 
 
@@ -36,7 +36,14 @@ class PatchSelection:
 
 
 def select_patches(prepared: PreparedTomogram, side: int, count: int, seed: int) -> PatchSelection:
-    """``count`` pairs of a patch and a rotation: held-out patches in different rotations, or patches drawn as in training."""
+    """Select pairs of a patch and a rotation.
+
+    Args:
+        prepared: Tomogram. If it has no held-out patches, patches are drawn as in training.
+        side: Side length of a patch in voxels.
+        count: Number of pairs.
+        seed: Seed of positions and rotations.
+    """
     generator = step_generator(seed, 0)
     held = prepared.held_out
     positions = [held[i % len(held)] if held else drawn_position(prepared, side, generator) for i in range(count)]
@@ -47,9 +54,13 @@ def select_patches(prepared: PreparedTomogram, side: int, count: int, seed: int)
 def measurement_of(
     prepared: PreparedTomogram, patches: PatchSelection, side: int, filled_by: Ladder | None = None
 ) -> Measurement:
-    """The inputs of q and r and the scored data of the patches; the target bins are those without any input.
+    """The inputs of q and r and the scored data of patches. Target bins are the measured bins that are absent from the input.
 
-    filled_by: A model that fills the own wedge of each patch first, as a model trained on refilled inputs expects.
+    Args:
+        prepared: Tomogram.
+        patches: Positions and rotations.
+        side: Side length of a patch in voxels.
+        filled_by: Model that first fills the own wedge of each patch, as required by a model trained on refilled inputs.
     """
     share = dropped_share(prepared, 0.0)
     keep = random_keep((len(patches.rotation_indices), side, side, side), share, step_generator(0, 0)) if share else None
@@ -59,22 +70,26 @@ def measurement_of(
 
 
 def filled(ladder: Ladder, m: Measurement) -> Measurement:
-    """The own wedge of each patch filled with the restored density and noise. ValueError without ``input_mask``."""
+    """Fill the own wedge of each patch with the restored density and noise.
+
+    Raises:
+        ValueError: The measurement has no ``input_mask``.
+    """
     if m.input_mask is None:
         raise ValueError("a measurement without input_mask found, expected cube rotations")
-    # The model fills the full input, for q; the bins hidden from r are then removed again.
+    # The model fills the full input, for q. The bins hidden from r are then removed again.
     refilled = own_wedge_filled(ladder, replace(m, input_mask=torch.ones_like(m.input_mask))).input_masked
     input_full = m.input_full + fourier.filtered(refilled - m.input_full, 1 - m.mask)
     return replace(m, input_full=input_full, input_masked=fourier.filtered(input_full, m.input_mask))
 
 
 def groups(m: Measurement, size: int = 2) -> list[Measurement]:
-    """A few patches at a time: torch is slower by half for a single one, and memory grows with their number."""
+    """Split patches into groups of ``size``. Single patches take 1.5 times as long in torch; larger groups need more memory."""
     return [m.rows(slice(i, i + size)) for i in range(0, len(m.data), size)]
 
 
 def repeated(m: Measurement, count: int) -> Measurement:
-    """A measurement of one patch, ``count`` times."""
+    """A measurement of one patch, repeated ``count`` times."""
     tensors = {name: value for name, value in vars(m).items() if isinstance(value, Tensor) and name != "model_variance"}
     return replace(m, **{name: value.expand(count, *value.shape[1:]) for name, value in tensors.items()})
 

@@ -1,4 +1,4 @@
-"""The rate of q in the tomogram, in nats per voxel, in the xy plane through its middle."""
+"""Rate of a posterior in the central xy plane of a tomogram, in nats per voxel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cryovae.evaluation.diagnosis.information import by_position, nats_by_level
 from cryovae.evaluation.diagnosis.patches import PatchSelection, measurement_of
 from cryovae.models.ladder import Ladder
 
-# Tiles along each axis of the plane at most; of a larger tomogram the middle is used.
+# Largest number of tiles along each axis of the plane; of a larger tomogram only the middle is used.
 MAX_TILES = 6
 
 
@@ -24,8 +24,8 @@ class Plane:
 
     Attributes:
         density: The tomogram.
-        nats: Nats per voxel of all levels.
-        of_mean: The part due to the means.
+        nats: Rate of all levels, in nats per voxel.
+        of_mean: Part of the rate due to the means, in nats per voxel.
     """
 
     density: np.ndarray
@@ -41,9 +41,18 @@ def rate_in_plane(
     fills: bool,
     watch: Callable[[int, int], None] = lambda *_: None,
 ) -> Plane:
-    """The xy plane through the middle of a tomogram, from the central half of each tile, which is free of edge effects.
+    """Compute the rate in the central xy plane of a tomogram.
 
-    Each tile is rotated as a training patch, and the result is rotated back.
+    Only the central half of each tile is used, to avoid edge effects. Each tile is rotated as a training patch, and the result
+    is rotated back.
+
+    Args:
+        ladder: The model.
+        prepared: Tomogram.
+        side: Side length of a tile in voxels.
+        role: Q or R, the posterior.
+        fills: Whether the model first fills the own wedge of each tile.
+        watch: Called with the number of tiles done and their total.
     """
     size_z, size_y, size_x = prepared.density.shape
     core = side // 2
@@ -72,7 +81,7 @@ def _tile(ladder: Ladder, prepared: PreparedTomogram, start: tuple[int, int, int
 
 
 def _starts(size: int, core: int) -> list[int]:
-    """First voxels of the cores of adjacent tiles; the last may extend past the end."""
+    """First voxels of the cores of adjacent tiles; the last core may extend past the end."""
     count = -(-size // core)
     if count <= MAX_TILES:
         return list(range(0, size, core))

@@ -1,9 +1,10 @@
-"""The rate-distortion curve: what the latents cost and what is left unexplained, as the weight of the KL changes.
+"""The rate-distortion curve: rate and distortion as functions of the weight of the KL.
 
-    min  D + beta R,      D = - E_q log p(y | G(z)),   R = sum_l KL(q || p)          both in nats a measured coefficient
+    min  D + beta R,      D = - E_q log p(y | G(z)),   R = sum_l KL(q || p)          both in nats per measured coefficient
 
-From a plain autoencoder at beta = 0 to collapse at large beta (Alemi et al. 2018). At each beta the same model is trained on
-from the same weights with the same random numbers, by the bound alone: encoder, prior and decoder all move, unlike in the run.
+The curve runs from an autoencoder at beta = 0 to collapse at large beta (Alemi et al. 2018). At each beta, training continues
+from the same weights with the same random numbers and the bound alone. Unlike in the original run, encoder, prior and decoder
+are all updated.
 """
 
 from __future__ import annotations
@@ -24,17 +25,17 @@ from cryovae.training.trainer import Method, Trainer, TrainingConfig, timed
 
 
 class Continuation(Method[Ladder, Measurement]):
-    """A trained model that is trained on by the bound alone.
+    """Continues the training of a model with the bound alone.
 
     Args:
-        ladder: the trained model; a copy is trained.
-        prepared_tomograms: the tomograms to train on.
-        config: training settings.
-        masking: what is hidden from r; patches are rotated by cube rotations alone.
-        objective: number of encoders.
-        beta: weight of the KL.
-        fills: whether the wedge of a patch is filled by the model as it was before.
-        frozen: whether the parameter of a name stays as it is.
+        ladder: Trained model; a copy is trained.
+        prepared_tomograms: Tomograms to train on.
+        config: Training settings.
+        masking: Settings of the bins hidden from r; patches are rotated by cube rotations only.
+        objective: Settings of the objective; only the number of encoders is used.
+        beta: Weight of the KL.
+        fills: Whether the original model fills the wedge of each patch.
+        frozen: Returns, for the name of a parameter, whether it is kept fixed.
     """
 
     def __init__(
@@ -55,12 +56,12 @@ class Continuation(Method[Ladder, Measurement]):
         self.encoders, self.beta = objective.encoders, beta
         levels = [self.network.level(index) for index, latents in enumerate(ladder.config.latents) if latents]
         heads = [p for level in levels for p in level.masked_posterior.parameters()]
-        # With two encoders the bound has no part in r: the gradients of matching in r's heads are not used.
+        # With two encoders the bound does not depend on r, and the gradients of matching are not used for r's heads.
         fixed = {id(p) for p in heads} if self.encoders == 2 else set()
         self.trained = [p for name, p in self.network.named_parameters() if id(p) not in fixed and not frozen(name)]
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """All that is not frozen."""
+        """One group with all parameters that are not frozen."""
         return [self.trained]
 
     def draw(self, step: int) -> Measurement:
@@ -87,10 +88,15 @@ class Continuation(Method[Ladder, Measurement]):
 
 
 def trained_on(method: Continuation, watch: Callable[[int, float], None] = lambda step, loss: None) -> Ladder:
-    """Train a model on to the end, without averaging; ``watch`` gets each step and its loss, in nats a coefficient."""
+    """Run the continued training to its end, without averaging of weights.
+
+    Args:
+        method: Model and settings.
+        watch: Called with each step and its loss, in nats per coefficient.
+    """
     return Trainer(method).run(lambda report: watch(report.step, report.figures["loss"]))
 
 
 def continuation_config(training: TrainingConfig, steps: int, seed: int) -> TrainingConfig:
-    """The settings of a run for training on: the same patches, rates and clipping; the last weights are kept as they are."""
+    """Settings of a continued training: patches, rates and clipping of the run, but no averaging of weights."""
     return replace(training, steps=steps, seed=seed, ema=0.0, validate_every=steps)

@@ -1,9 +1,9 @@
-"""The latent-shuffle ablation: the loss from giving each patch the latents of another, one level at a time.
+"""The latent-shuffle ablation: log-likelihood lost if one level of latents is replaced by that of another patch.
 
     loss_l = ( log p(y_i | G(e_i)) - log p(y_i | G(e_i, e_l from patch i + 1)) ) / bins          e: codes of the posterior's means
 
-Codes are in units of the prior, so that the other levels keep theirs. A level whose posterior is the prior has the code 0 for all
-patches, and its loss is exactly 0.
+Codes are latents in units of the prior, so the codes of other levels stay valid. If the posterior of a level equals the prior,
+its code is 0 for all patches and its loss is exactly 0.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cryovae.posterior.problem import posterior_of
 
 @torch.no_grad()
 def shuffle_losses(ladder: Ladder, m: Measurement, role: int = Q) -> dict[int, Tensor]:
-    """Nats per coefficient, (batch,), by level, 0 the finest; of the measured bins for q, of the target bins for r."""
+    """Loss in nats per coefficient, (batch,), by level, 0 the finest; scored on measured bins for q and target bins for r."""
     mask = m.target_mask if role == R else m.mask
     bins = scored_bins(mask, m.data.shape, m.support).clamp_min(1)
     prior = ladder.prior(m.data.shape[-3:], len(m.data))

@@ -1,7 +1,7 @@
-"""The evidence of models that are small enough for annealed importance sampling: one level of latents, or few of them.
+"""Evidence of models with few latents, by annealed importance sampling.
 
-Latents are taken in units of the prior, z = m + s e, so that p(e) is N(0, I) whatever the coarser levels are. Chains start from
-the posterior of the encoder, which is much closer than the prior.
+Latents are in units of the prior, z = m + s e, so that p(e) = N(0, I) for any value of the coarser levels. Chains start from the
+posterior of the encoder, which is much closer to the target than the prior.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from cryovae.evaluation.diagnosis.patches import repeated
 from cryovae.models.ladder import Ladder
 from cryovae.posterior.problem import Problem, problem_of
 
-# Latents of a patch at most; with more, a chain would take longer than a training.
+# Largest number of latents of a patch; with more, a chain would take longer than training.
 MAX_LATENTS = 20_000
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence of some patches.
+    """Evidence of some patches.
 
     Attributes:
         nats: log p(y) of each patch, in nats per measured coefficient.
-        errors: Their standard errors.
+        errors: Standard error of each, in nats per measured coefficient.
         effective: The smallest effective number of chains.
         accepted: Mean share of accepted moves.
-        converged: Whether ``effective`` suffices for all patches.
+        converged: Whether enough chains are effective for every patch.
     """
 
     nats: list[float]
@@ -47,12 +47,21 @@ def latents_of(ladder: Ladder, m: Measurement) -> int:
 
 
 def small_enough(ladder: Ladder, m: Measurement) -> bool:
-    """Whether annealed importance sampling is feasible."""
+    """Whether a patch has few enough latents for annealed importance sampling."""
     return latents_of(ladder, m) <= MAX_LATENTS
 
 
 def evidence_of(ladder: Ladder, m: Measurement, role: int, temperatures: int, chains: int, seed: int) -> Evidence:
-    """The evidence patch by patch, with ``chains`` chains for each."""
+    """Evidence of each patch.
+
+    Args:
+        ladder: The model.
+        m: Patches.
+        role: Q or R, the posterior from which chains start.
+        temperatures: Number of temperatures.
+        chains: Number of chains of each patch.
+        seed: Seed of the first patch; each further patch adds 1.
+    """
     results, bins = [], []
     for number in range(len(m.data)):
         problem = problem_of(ladder, repeated(m.rows(slice(number, number + 1)), chains), role)
@@ -73,13 +82,13 @@ def evidence_of(ladder: Ladder, m: Measurement, role: int, temperatures: int, ch
 
 @torch.no_grad()
 def drawn_codes(problem: Problem, generator: torch.Generator) -> dict[int, Tensor]:
-    """A draw of the posterior in units of the prior, by level, coarse to fine."""
+    """A posterior draw in units of the prior, by level, coarse to fine."""
     sampled = problem.posterior.sample(problem.posterior.draw_noise(generator))
     return {output.level: output.code() for output in sampled.levels}
 
 
 def log_densities(problem: Problem, codes: dict[int, Tensor]) -> tuple[Tensor, Tensor]:
-    """log q(e) and log p(e) + log p(y | G(e)), (batch,) each, without the same constant of 1/2 log 2 pi a latent."""
+    """log q(e) and log p(e) + log p(y | G(e)), (batch,) each, both without the constant -1/2 log 2 pi of each latent."""
     decoded = problem.posterior.at(codes)
     # q(e) = q(z) s, with the width s of the prior.
     log_q = [(o.posterior.log_prob(o.latent) + 0.5 * o.prior.log_variance).sum((1, 2, 3, 4)) for o in decoded.levels]

@@ -1,4 +1,4 @@
-"""The diagnosis in words: what the figures show, what is wrong, and how to improve it."""
+"""The results of a diagnosis in sentences, with advice on how to improve the model."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from math import log
 from cryovae.evaluation.diagnosis.diagnose import Diagnosis
 from cryovae.evaluation.diagnosis.information import LevelNats
 
-# A level without an active channel is unused if shuffling its latents loses less than this, in nats per coefficient, or less than
-# twice the standard error of the loss.
+# A level without an active channel is unused if the loss from shuffling its latents is below this, in nats per coefficient, or
+# below twice its standard error.
 MIN_SHUFFLE_LOSS = 1e-3
 # Nats per coefficient above which a gap is called large.
 LARGE_GAP = 0.03
@@ -25,7 +25,7 @@ ONE_ENCODER = "how to read this: r alone is the posterior, and the model is trai
 
 
 def verdicts(diagnosis: Diagnosis, encoders: int) -> list[str]:
-    """Sentences about a diagnosis, one for each subject; encoders: 2 for q and r, 1 for r alone."""
+    """Sentences about a diagnosis, one for each subject; ``encoders`` is 2 for q and r, 1 for r only."""
     intro = TWO_ENCODERS if encoders == 2 else ONE_ENCODER
     lines = [intro, _gaussian(diagnosis, encoders), _held_out_prediction(diagnosis), *_levels(diagnosis, encoders)]
     return [*lines, _amortisation(diagnosis), _approximation(diagnosis)]
@@ -90,13 +90,13 @@ def _level(level: LevelNats, masked_level: LevelNats, diagnosis: Diagnosis, enco
 
 
 def is_unused(level: LevelNats, diagnosis: Diagnosis, role: str) -> bool:
-    """Whether a level says nothing about a patch: no channel is active, and shuffling its latents loses nothing."""
+    """Whether a level has no information about a patch: no channel is active, and shuffling its latents has no effect."""
     loss = diagnosis.shuffled[role][level.level]
     return level.active == 0 and not loss.mean > max(MIN_SHUFFLE_LOSS, 2 * loss.error)
 
 
 def advice(encoders: int) -> str:
-    """How to make a model use a collapsed level."""
+    """Advice on a collapsed level."""
     if encoders == 2:
         return (
             "This is not due to the KL, which r's means never pay: finer levels hold all that completion needs. The restored "
@@ -144,7 +144,7 @@ def _approximation(diagnosis: Diagnosis) -> str:
 
 
 def information_words(level: LevelNats, patches: int) -> str:
-    """The two bounds of the information of a level about its patch, in nats per patch."""
+    """Lower and upper bound of the information of a level about its patch, in nats per patch, as text."""
     low = min(level.minibatch, log(patches))
     full = low > log(patches) - 0.01
     return f"{low:.2f}{' (full)' if full else ''} to {level.upper_bound:.4g}"
