@@ -28,7 +28,15 @@ MODEL, STATE = "model.safetensors", "training.pt"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model, the patch side it was trained at, the step, and the noise spectra of its training tomograms by name."""
+    """A trained variational model.
+
+    Attributes:
+        ladder: the model.
+        patch: side of the patches it was trained on, in voxels.
+        step: steps taken.
+        encoders: 2 for q and r, 1 for r alone.
+        noise: noise spectra of its training tomograms, by name.
+    """
 
     ladder: Ladder
     patch: int
@@ -54,7 +62,14 @@ def save_model(path: Path, checkpoint: Checkpoint) -> None:
 
 @dataclass(frozen=True)
 class NetworkCheckpoint:
-    """A deterministic network, the patch side it was trained at, the step, and the name of its objective."""
+    """A trained deterministic network.
+
+    Attributes:
+        network: the network.
+        patch: side of the patches it was trained on, in voxels.
+        step: steps taken.
+        objective: name of its objective.
+    """
 
     network: UNet
     patch: int
@@ -105,7 +120,7 @@ def load_model(path: Path | str) -> Checkpoint:
 
 def _sizes(about: dict[str, Any]) -> LadderConfig:
     sizes = about["ladder"]
-    # Files of before there was a choice name no posterior.
+    # Older files do not name a posterior.
     posterior = {name: sizes[name] for name in ("posterior", "flow_levels") if name in sizes}
     return LadderConfig(tuple(sizes["widths"]), tuple(sizes["latents"]), sizes["blocks"], **posterior)
 

@@ -1,4 +1,4 @@
-"""A run's settings: the parts' dataclasses put together, presets, TOML in, the resolved run out."""
+"""Settings of a run: sections, presets, and reading and writing TOML."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def preset(name: str) -> RunConfig:
 
 
 def read_config(path: Path, base: RunConfig) -> RunConfig:
-    """``base`` with what a TOML file says differently. InputError for unknown keys, wrong types, or no TOML."""
+    """``base`` with the values of a TOML file. InputError for unknown keys, wrong types, or no TOML."""
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a TOML file, e.g. the config.toml of an earlier run")
     try:

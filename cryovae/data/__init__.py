@@ -1,1 +1,1 @@
-"""A tomogram made ready for training."""
+"""Preparation of tomograms and drawing of training batches."""

@@ -1,13 +1,13 @@
-"""A tomogram at several binnings, for one network: what is too wide for a patch at full size is not at half of it.
+"""A tomogram at several binnings, for training one network on structures wider than a patch.
 
-A network that sees p voxels knows nothing of waves much longer than p / 2: where the wedge cuts through a large outline (a
-vesicle, a needle, the edge of the ice), patches at full size do not show how it closes. The same network is trained on the
-volume binned by 2, and by 4, ..., too, while waves longer than half a patch hold more than LONG of the power of the signal,
+A network that sees patches of side p cannot learn waves much longer than p / 2. Patches at full size do not show how a large
+outline (a vesicle, a needle, the edge of the ice) continues through the missing wedge. The same network is therefore also
+trained on the volume binned by 2, 4, ..., as long as the share of the signal power in waves longer than half a patch,
 
     l = sum_{|k| < 2 / p} S(k) / sum_k S(k),                 S = |F y|^2 - sigma^2 in measured bins, by shell
 
-and on it with that share l of the batches, within bounds. Restored is the tomogram at its full size alone. Binning is a cut in
-Fourier space, so that mask and noise keep their meaning: bins of one size are bins of the other.
+exceeds LONG. The binned volumes receive the share l of the batches, within bounds. Only the tomogram at full size is restored.
+Binning crops Fourier space, so mask and noise keep their meaning.
 """
 
 from __future__ import annotations
@@ -24,16 +24,24 @@ from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import Tomogram
 
 LONG = 0.1
-# What the smaller binning and the larger ones together get of the batches at least.
+# Smallest share of the batches for the finer binning, and for all coarser ones together.
 LEAST = 0.25
 
 
 def binned(
     tomogram: Tomogram, side: int, most: int, seed: int = 0, masking: MaskingConfig | None = None
 ) -> list[PreparedTomogram]:
-    """A tomogram made ready, and as many binnings of it as its long waves ask for, ``most`` in all and none smaller than a patch.
+    """Prepare a tomogram and the binnings that its long waves require.
 
-    Each knows its share of the batches; what is held out is so at every binning.
+    Args:
+        tomogram: the tomogram at full size.
+        side: side of a patch, in voxels; no binned volume is smaller.
+        most: largest number of sizes, the full size included.
+        seed: seed of the preparation.
+        masking: masking settings.
+
+    Returns:
+        Prepared tomograms, the full size first, each with its share of the batches. Held-out boxes are held out at every binning.
     """
     prepared_tomograms: list[PreparedTomogram] = []
     share = 1.0
@@ -54,7 +62,7 @@ def binned(
 
 
 def long_waves(prepared: PreparedTomogram, side: int) -> float:
-    """The share of the signal's power, in measured bins, of waves longer than half of ``side`` voxels."""
+    """Share of the signal power, in measured bins, in waves longer than half of ``side`` voxels, 0 to 1."""
     shape = prepared.density.shape
     k = fourier.frequencies(shape)
     weight = (volume_mask(shape, prepared.tilts) > 0.99) * fourier.multiplicity(shape)
@@ -66,7 +74,7 @@ def long_waves(prepared: PreparedTomogram, side: int) -> float:
 
 
 def halved(tomogram: Tomogram) -> Tomogram:
-    """The tomogram binned by 2, grey values and wedge kept."""
+    """The tomogram binned by 2, with the same grey values and wedge."""
     halves = None if tomogram.halves is None else (halved_density(tomogram.halves[0]), halved_density(tomogram.halves[1]))
     tilts = tomogram.tilts
     if tilts.thickness is not None:
@@ -85,7 +93,7 @@ def halved(tomogram: Tomogram) -> Tomogram:
 
 
 def halved_density(density: np.ndarray) -> np.ndarray:
-    """(z, y, x) to float32 of half the size along each axis; the last plane of an odd one counts twice."""
+    """Bin a density (z, y, x) by 2, as float32; the last plane of an odd axis is repeated."""
     values = np.pad(np.asarray(density, dtype=np.float32), [(0, size % 2) for size in density.shape], mode="edge")
     return fourier.resampled(torch.from_numpy(values), [size // 2 for size in values.shape]).numpy()
 

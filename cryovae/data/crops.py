@@ -1,8 +1,8 @@
-"""Parts of a tomogram to train on where all of it would not go into memory: those that show most specimen first.
+"""Informative crops of a tomogram that does not fit into memory.
 
-Over boxes the power of the tomogram averaged over blocks of voxels decides, as in reserved.py; beyond MOST standard deviations it
-counts no more, so that gold or a grid bar are not what is learned from. One box lies where that is largest; of several none
-shares a voxel with another, and together they are the whole.
+Boxes are ranked by the power of the tomogram averaged over blocks of voxels, as in validation_split.py. The power is clipped at
+MOST standard deviations, so that gold or a grid bar does not dominate. A single box lies where the power is largest. Several
+boxes do not overlap, and together cover the tomogram.
 """
 
 from __future__ import annotations
@@ -29,10 +29,16 @@ STEP = 8
 
 @dataclass(frozen=True)
 class Parts:
-    """``count`` boxes of a tomogram, of ``voxels`` at the most each, cut out into memory when they are asked for.
+    """Crops of a tomogram, read into memory on access.
 
-    Each is standardised as the whole is, which may lie on the disk, and keeps from training what the whole holds out in patches
-    of ``side``. One box differs in shape from the whole in the longest axes only; several divide each axis evenly.
+    Each crop is standardised by the mean and standard deviation of the full tomogram, and holds out the same patches. A single
+    crop is shortened along the longest axes only; several crops divide each axis evenly.
+
+    Attributes:
+        tomogram: the full tomogram, possibly memory-mapped.
+        voxels: largest number of voxels of a crop.
+        side: side of a held-out patch, in voxels.
+        count: number of crops.
     """
 
     tomogram: Tomogram
@@ -68,13 +74,13 @@ class Parts:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the first box."""
+        """Shape (z, y, x) of the first box."""
         z, y, x = (s.stop - s.start for s in self.boxes[0])
         return z, y, x
 
     @cached_property
     def boxes(self) -> list[tuple[slice, slice, slice]]:
-        """Those with most power first."""
+        """Boxes (z, y, x), by decreasing power."""
         sizes = sides_within(self.tomogram.shape, self.voxels)
         power = self._power
         if self.count == 1:
@@ -91,7 +97,7 @@ class Parts:
 
     @cached_property
     def _power(self) -> np.ndarray:
-        """Of blocks, (z, y, x)."""
+        """Clipped power of each block, (z, y, x)."""
         away = block_means(self.tomogram.density) - self._grey[0]
         released(self.tomogram.density)
         power = np.minimum(np.square(away), (MOST * away.std()) ** 2)
@@ -99,7 +105,7 @@ class Parts:
 
     @cached_property
     def _validation_patches(self) -> tuple[tuple[int, int, int], ...]:
-        """What a restoration of the whole holds out."""
+        """Corners (z, y, x) of the patches held out of the full tomogram."""
         inside = None if self.tomogram.mask is None else patches_inside(self.tomogram.mask, self.side)
         patches = held_out_patches(self.tomogram.density, self.side, inside)
         released(self.tomogram.density)
@@ -107,24 +113,24 @@ class Parts:
 
 
 def part_names(name: str, count: int) -> list[str]:
-    """What the parts of a tomogram are called; one part stands for the whole."""
+    """Names of the crops of a tomogram; a single crop keeps the name of the tomogram."""
     return [name] if count == 1 else [f"{name} part {number + 1}" for number in range(count)]
 
 
 def pieces_of(shape: Sequence[int], voxels: int) -> int:
-    """How many boxes of ``voxels`` at the most make up the whole."""
+    """Number of boxes of at most ``voxels`` voxels that cover a volume."""
     return int(np.prod([len(_pieces(n, s)) for n, s in zip(shape, sides_within(shape, voxels), strict=True)]))
 
 
 def _pieces(size: int, most: int) -> list[slice]:
-    """An axis in as few even pieces as are of ``most`` voxels at the most."""
+    """Divide an axis evenly into the fewest pieces of at most ``most`` voxels."""
     count = -(-size // most)
     edges = [size * i // count for i in range(count + 1)]
     return [slice(a, b) for a, b in pairwise(edges)]
 
 
 def sides_within(shape: Sequence[int], voxels: int) -> tuple[int, int, int]:
-    """Sides (z, y, x) of a box of ``voxels`` at most: short axes whole, the others alike, multiples of STEP."""
+    """Sides (z, y, x) of a box of at most ``voxels`` voxels; short axes are kept, the others equal multiples of STEP."""
     sides = dict(enumerate(shape))
     left = float(voxels)
     for rank, axis in enumerate(sorted(sides, key=lambda axis: shape[axis])):
@@ -135,7 +141,7 @@ def sides_within(shape: Sequence[int], voxels: int) -> tuple[int, int, int]:
 
 
 def _mean_and_std(density: Any) -> tuple[float, float]:
-    """Of a (z, y, x) density, some planes at a time."""
+    """Mean and standard deviation of a density (z, y, x), streamed by slabs."""
     sums = torch.zeros(2, dtype=torch.float64)
     middle: float | None = None
     for start in range(0, density.shape[0], STEP):
@@ -150,11 +156,11 @@ def _mean_and_std(density: Any) -> tuple[float, float]:
 
 
 def _most_informative(power: np.ndarray, shape: Sequence[int], sizes: Sequence[int]) -> list[int]:
-    """Where the box of ``sizes`` with most power of blocks begins, (z, y, x)."""
+    """First voxel (z, y, x) of the box of ``sizes`` with the largest block power."""
     box_power = power
     for axis, size in enumerate(sizes):
         blocks = min(max(size // BLOCK, 1), power.shape[axis])
-        # Of the window that begins at each block, whole windows alone.
+        # Mean over the window that begins at each block; incomplete windows are dropped below.
         moved = uniform_filter(box_power, [blocks if a == axis else 1 for a in range(3)], mode="constant", origin=0)
         first = blocks // 2
         box_power = np.take(moved, range(first, first + power.shape[axis] - blocks + 1), axis)

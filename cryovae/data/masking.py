@@ -1,4 +1,4 @@
-"""Where the specimen is: voxels near something dense, in surroundings that vary.
+"""Specimen mask: voxels near high density, in regions of high variance.
 
     d(r) = max of -G * x over the window,     s(r) = std of x over the window,     mask: d and s are both among their highest
 
@@ -24,11 +24,21 @@ def specimen_mask(
     z_crop: float = 0.0,
     bright: bool = False,
 ) -> np.ndarray:
-    """Where the specimen is: booleans (z, y, x) for a density (z, y, x).
+    """Mask the specimen in a density.
 
-    density_percentage, std_percentage: of all voxels, how many pass; 100 lets all pass. patch_size: half the window, in
-    voxels of the smaller grid. z_crop: the share of the depth that is left out, half of it at the top and half at the bottom.
-    bright: protein is brighter than ice. InputError for settings out of range.
+    Args:
+        density: (z, y, x).
+        density_percentage: percentage of voxels that pass by density; 100 passes all.
+        std_percentage: percentage of voxels that pass by standard deviation; 100 passes all.
+        patch_size: half the window, in voxels of the binned grid.
+        z_crop: share of the depth that is left out, half at the top and half at the bottom, 0 to below 1.
+        bright: whether protein is brighter than ice.
+
+    Returns:
+        Booleans (z, y, x), True in the specimen.
+
+    Raises:
+        InputError: a setting is out of range.
     """
     if not (0 < density_percentage <= 100 and 0 < std_percentage <= 100 and patch_size >= 1 and 0 <= z_crop < 1):
         raise InputError(
@@ -48,7 +58,7 @@ def specimen_mask(
 
 
 def _binned(density: np.ndarray) -> np.ndarray:
-    """Means of blocks of voxels, float32, with mean 0 so that squares lose nothing; the last block of an axis may be smaller."""
+    """Block means as float32, less their mean so that squares keep precision; the last block of an axis may be smaller."""
     values: np.ndarray = density
     for axis, size in enumerate(density.shape):
         starts = np.arange(0, size, BINNED)

@@ -1,10 +1,10 @@
-"""Pairs: what an encoder is given, and what the model must explain.
+"""Inputs of the encoders and the data that the model must explain.
 
-A patch y and its mask M are turned by a rotation R. The posterior q sees v = R y. The partial posterior r sees
+A patch y and its mask M are rotated by a rotation R. The posterior q sees v = R y. The partial posterior r sees
 
     u = F^-1[ M D F v ]                       the canonical wedge removed, as at test; D drops further bins at random
 
-and what was measured but hidden from r, M_R (1 - M D), is where filling the wedge can be scored.
+Bins that are measured but hidden from r, M_R (1 - M D), score how well the wedge is filled.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class MaskingConfig:
-    """What of a patch is hidden from the encoder r, how patches are rotated, and with which variances they are scored.
+    """Settings of the bins hidden from the encoder r, the rotations, and the variances of the likelihood.
 
     Attributes:
         drop: share of the bins hidden from r at random, on top of the wedge, 0 to below 1.
@@ -56,9 +56,9 @@ class MaskingConfig:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A batch of patches, what of them was measured, and what each encoder sees.
+    """A batch of patches with their measured bins and the input of each encoder.
 
-    The mean of v, which is measured whatever the tilts, is subtracted from all three densities.
+    The mean of v, which every tilt range measures, is subtracted from all three densities.
 
     Attributes:
         input_full: v, input of q, in the rotated frame, (batch, z, y, x).
@@ -86,7 +86,7 @@ class Measurement:
 
     @property
     def scored_variance(self) -> Tensor:
-        """The variance that the likelihood takes for a residual."""
+        """Variance of a residual in the likelihood."""
         return self.variance if self.model_variance is None else self.variance + self.model_variance
 
     def to(self, device: torch.device) -> Measurement:
@@ -101,12 +101,16 @@ class Measurement:
 
 
 class Orientations:
-    """The turned masks and noise spectra of one tilt geometry, each computed once.
+    """The rotated masks and noise spectra of one tilt geometry, each computed once.
 
-    masks, variances: (rotations, z, y, x // 2 + 1), z = y = x = side. canonical: (z, y, x // 2 + 1), not turned; input_mask: the
-    same with its Nyquist planes, which are in what r is given and scored nowhere; without ``hide``, all of it is given.
-    model_variance: (z, y, x // 2 + 1), of the model's own error, by shell and so the same in every orientation, or None.
-    rotations: by name, as in physics/rotation.py.
+    Attributes:
+        rotations: cube rotations, chosen by name as in physics/rotation.py.
+        masks: rotated masks, (rotations, z, y, x // 2 + 1), z = y = x = side.
+        variances: rotated noise variances, of the shape of ``masks``.
+        canonical: mask without rotation, (z, y, x // 2 + 1).
+        input_mask: the same with its Nyquist planes, which r sees but no term scores; all 1 without ``hide``.
+        canonical_variance: noise variance without rotation, (z, y, x // 2 + 1).
+        model_variance: variance of the model's own error, (z, y, x // 2 + 1), the same in every orientation, or None.
     """
 
     def __init__(
@@ -132,7 +136,7 @@ class Orientations:
         self.model_variance = None if model_variance is None else model_variance(k)
 
     def on(self, device: torch.device) -> Orientations:
-        """The same on another device; those that were used last are kept there."""
+        """The same on another device; the most recently used are cached there."""
         return self if device.type == "cpu" else _moved(self, device)
 
 
@@ -146,14 +150,14 @@ def _moved(tables: Orientations, device: torch.device) -> Orientations:
 
 
 def sent(values: Tensor, device: torch.device) -> Tensor:
-    """Values on a device, which reads them by itself: nothing waits for what it has to do before."""
+    """Values on a device, copied asynchronously from pinned memory."""
     return values if device.type == "cpu" else values.contiguous().pin_memory().to(device, non_blocking=True)
 
 
 def random_keep(shape: Sequence[int], share: float, generator: torch.Generator, device: torch.device = CPU) -> Tensor:
     """Mask (batch, z, y, x // 2 + 1) of 0 and 1 that drops ``share`` of the bins at random, Hermitian, keeping k = 0.
 
-    The powers of white noise are exponential and Hermitian by themselves, so a threshold on them draws the bins.
+    The power of white noise is Hermitian and exponentially distributed, so a threshold on it draws the bins.
     """
     white = fourier.transform(sent(torch.randn(tuple(shape), generator=generator), device))
     keep = (white.real.square() + white.imag.square() > -log(max(1 - share, 1e-9))).float()

@@ -1,6 +1,6 @@
-"""Specimens whose large tensors lie in files, memory-mapped: any number of them is trained on, what is in use is in memory.
+"""Memory-maps the large tensors of tomograms, so that training is not limited by main memory.
 
-Per tomogram: its density, the same with its wedge refilled, and the turned masks and noise spectra.
+Per tomogram these are the density, the refilled density, and the rotated masks and noise spectra.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LARGE = ("masks", "variances")
 
 
 def to_memmap(tensor: Tensor, path: Path) -> Tensor:
-    """The same values in a file, mapped: (...) float32. The file must last as long as the tensor. OSError if the disk is full."""
+    """Memory-map a float32 tensor to a file, which must outlive it. OSError if the disk is full."""
     values = tensor.detach().cpu().contiguous()
     path.parent.mkdir(parents=True, exist_ok=True)
     # Written, not only mapped: a full disk is then an error here and not a crash when a page is first touched.
@@ -30,7 +30,7 @@ def to_memmap(tensor: Tensor, path: Path) -> Tensor:
 
 
 def offloaded(prepared: PreparedTomogram, folder: Path) -> PreparedTomogram:
-    """The same specimen with its large tensors in files of ``folder``."""
+    """The same tomogram with its large tensors in files of ``folder``."""
     density = to_memmap(prepared.density, folder / "density.f32")
     filled = density if prepared.filled is prepared.density else to_memmap(prepared.filled, folder / "filled.f32")
     orientations = copy.copy(prepared.orientations)
@@ -50,7 +50,7 @@ def offloaded_halves(data: PreparedHalves, folder: Path) -> PreparedHalves:
 
 @contextmanager
 def offload_folder(folder: Path) -> Iterator[Path]:
-    """A folder for files that are needed during training only: empty at first, gone afterwards."""
+    """A temporary folder for training: emptied at the start, removed at the end."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:

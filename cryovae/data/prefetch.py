@@ -1,4 +1,4 @@
-"""The batch of the next step, drawn while this one is worked on: a GPU then never waits for a disk."""
+"""Draws the batch of the next step during the current one, so that the GPU does not wait for the disk."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ Batch = TypeVar("Batch")
 
 
 class Prefetcher(Generic[Batch]):
-    """Batches by their step, the next one in a thread of its own. What is drawn depends on the step alone, not on when.
+    """Draws the next batch in a background thread.
 
-    draw: a step to its batch.
+    Args:
+        draw: returns the batch of a step; it depends on the step alone.
     """
 
     def __init__(self, draw: Callable[[int], Batch]) -> None:
@@ -21,7 +22,7 @@ class Prefetcher(Generic[Batch]):
         self._next: tuple[int, Future[Batch]] | None = None
 
     def __call__(self, step: int, then: int | None) -> Batch:
-        """The batch of ``step``; ``then`` is the step to draw next, None where something changes before."""
+        """Return the batch of ``step`` and start drawing that of ``then``; None if the data change before."""
         waiting, self._next = self._next, None
         batch = waiting[1].result() if waiting is not None and waiting[0] == step else self.draw(step)
         if then is not None:
@@ -29,6 +30,6 @@ class Prefetcher(Generic[Batch]):
         return batch
 
     def close(self) -> None:
-        """Draw no more."""
+        """Stop drawing."""
         self._next = None
         self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""A tomogram made ready for training: standardised, its noise known, its patches divided into training and held-out ones."""
+"""Prepares a tomogram for training: standardises it, estimates its noise, and chooses held-out patches."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cryovae.physics.wedge import volume_mask
 from cryovae.tiling.grid import Position, cut, inside
 from cryovae.tomogram import TiltGeometry, Tomogram, Transfer
 
-# Of many specimens one in so many is held out whole, and so many in all.
+# One of ONE_OF tomograms is held out completely, and about MOST_APART in total.
 ONE_OF, MOST_APART = 12, 16
 
 # First voxel and the one after the last, along z, y, x.
@@ -65,7 +65,7 @@ class PreparedTomogram:
     excluded_patches: tuple[Position, ...] = ()
 
     def ready(self, half: np.ndarray) -> Tensor:
-        """A half (z, y, x) of the same tomogram, made ready as ``density`` was."""
+        """A half (z, y, x) of the same tomogram, prepared as ``density`` was."""
         return divided((torch.from_numpy(np.asarray(half, dtype=np.float32)) - self.mean) / self.scale, self.tilts)
 
     def boxes(self, side: int) -> tuple[Box, ...]:
@@ -99,9 +99,18 @@ def prepare(
     masking: MaskingConfig | None = None,
     device: torch.device | None = None,
 ) -> PreparedTomogram:
-    """Standardise a tomogram, estimate its noise, and choose the patches that are held out, if there is room.
+    """Standardise a tomogram, estimate its noise, and choose the held-out patches, if there is room.
 
-    device: where transforms of the whole are worked out; what is found lies in memory.
+    Args:
+        tomogram: the tomogram.
+        side: side of a patch, in voxels.
+        seed: seed of the noise estimate.
+        held_out: whether patches are held out.
+        masking: masking settings; None scores without a model variance.
+        device: device of the Fourier transforms of the full volume; results lie in main memory.
+
+    Returns:
+        The prepared tomogram.
     """
     masking = masking or MaskingConfig(tolerance=0.0)
     density, mean, scale = standardise(tomogram.density, tomogram.grey)
@@ -166,10 +175,10 @@ def prepare_halves(tomogram: Tomogram, prepared: PreparedTomogram) -> PreparedHa
 
 
 def hold_out_whole(prepared_tomograms: Sequence[PreparedTomogram], side: int) -> list[PreparedTomogram]:
-    """Of many small specimens, subtomograms above all, that have no room for held-out patches, one in ONE_OF is held out whole,
-    MOST_APART in all.
+    """Hold out complete tomograms where none has room for held-out patches, as with many subtomograms.
 
-    Never drawn, it is scored in its middle. Fewer than ONE_OF stay as they are.
+    One of ONE_OF is held out, about MOST_APART in total. It is never drawn, and is scored at its centre. Fewer than ONE_OF
+    tomograms are returned unchanged.
     """
     if len(prepared_tomograms) < ONE_OF or any(s.held_out for s in prepared_tomograms):
         return list(prepared_tomograms)
@@ -190,7 +199,7 @@ def patches_inside(mask: np.ndarray, side: int) -> Tensor:
     step = _spacing(side)
     last = [max(size - side, 0) for size in mask.shape]
     z, y, x = (np.unique(np.append(np.arange(0, end + 1, step), end)) for end in last)
-    # Of an axis shorter than the patch all is in it.
+    # A patch contains the full length of an axis shorter than itself.
     middle = [np.minimum(starts + min(side, size) // 2, size - 1) for starts, size in zip((z, y, x), mask.shape, strict=True)]
     places = np.argwhere(mask[np.ix_(*middle)])
     if not len(places):
@@ -201,7 +210,7 @@ def patches_inside(mask: np.ndarray, side: int) -> Tensor:
 
 
 def divided(density: Tensor, tilts: TiltGeometry) -> Tensor:
-    """A (z, y, x) density without the contrast transfer of its tilts, empty around its zeroes; its mean is kept."""
+    """Divide a density (z, y, x) by the contrast transfer of its tilts, with bins near its zeros set to 0; the mean is kept."""
     if tilts.transfer is None:
         return density
     inverse = inverse_transfer(fourier.frequencies(density.shape), tilts.transfer)
@@ -210,7 +219,7 @@ def divided(density: Tensor, tilts: TiltGeometry) -> Tensor:
 
 
 def standardise(density: np.ndarray, grey: tuple[float, float] | None = None) -> tuple[Tensor, float, float]:
-    """Float32 (z, y, x) with mean 0 and standard deviation 1, and the mean and scale that were taken out: its own or ``grey``."""
+    """Standardise to mean 0 and standard deviation 1, as float32; returns the density, and its mean and scale or ``grey``."""
     values = torch.from_numpy(np.array(density, dtype=np.float32))
     mean, scale = grey or (float(values.mean(dtype=torch.float64)), float(values.std()))
     return (values - mean) / scale, mean, scale
@@ -239,7 +248,7 @@ def _drawn_inside(prepared: PreparedTomogram, inside: Tensor, side: int, generat
 
 
 def held_out_rotations(orientations: Orientations) -> list[int]:
-    """Indices into the rotations that are validated: every third, so that each kind of turn is among them."""
+    """Indices of the rotations used in validation: every third, so that each kind of rotation is included."""
     return list(range(0, len(orientations.rotations), 3))
 
 

@@ -1,5 +1,6 @@
-"""Draws training batches: which patch, which rotation, what is hidden. A function of (seed, step), so that a resumed run
-draws what an uninterrupted one would have drawn.
+"""Draws training batches: patches, rotations and hidden bins.
+
+A batch is a function of (seed, step), so a resumed run draws the same batches as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LEAST_DROPPED = 0.3
 
 
 def step_generator(seed: int, step: int) -> torch.Generator:
-    """The random numbers of one step."""
+    """Random number generator of one step."""
     return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
 
 
@@ -37,12 +38,21 @@ def draw(
     generator: torch.Generator,
     device: torch.device = CPU,
 ) -> Measurement:
-    """A training batch: one specimen, ``batch`` patches, turned by cube rotations or, for a share of the batches, by any.
+    """Draw a training batch from one tomogram.
 
-    Patches are cut where the specimen is, and turned, hidden and masked on ``device``.
+    Each of several processes cuts its own part of the batch that a single process would draw for all of them. A memory-mapped
+    tomogram is read only where patches lie, and its pages are released afterwards.
 
-    Of several ranks each makes its own ``batch`` of the patches that one alone would draw for all of them. A specimen on the disk
-    is read where patches lie, and takes no memory afterwards.
+    Args:
+        prepared_tomograms: tomograms to draw from, by their shares of the batches.
+        side: side of a patch, in voxels.
+        batch: patches of each process.
+        masking: masking settings, among them the share of batches rotated by random rotations instead of cube rotations.
+        generator: random numbers of the step.
+        device: where patches are rotated and masked.
+
+    Returns:
+        The batch.
     """
     prepared = drawn_tomogram(prepared_tomograms, generator)
     measurement = _drawn(prepared, side, batch, masking, generator, device)
@@ -70,7 +80,7 @@ def _drawn(
 
 
 def drawn_tomogram(prepared_tomograms: Sequence[PreparedTomogram], generator: torch.Generator) -> PreparedTomogram:
-    """One of the specimens, by their shares of the batches."""
+    """Draw one of the tomograms, by their shares of the batches."""
     shares = torch.tensor([s.share for s in prepared_tomograms])
     if bool((shares == shares[0]).all()):
         return prepared_tomograms[int(torch.randint(len(prepared_tomograms), (1,), generator=generator))]
@@ -78,7 +88,7 @@ def drawn_tomogram(prepared_tomograms: Sequence[PreparedTomogram], generator: to
 
 
 def dropped_share(prepared: PreparedTomogram, share: float) -> float:
-    """The share of bins to hide at random; where there is no wedge, they are all there is to learn denoising from."""
+    """Share of bins to hide at random; without a wedge, denoising is learned from these bins alone."""
     return share if prepared.tilts.has_wedge else max(share, LEAST_DROPPED)
 
 
@@ -90,7 +100,7 @@ def cube_rotated(
     keep: Tensor | None,
     device: torch.device = CPU,
 ) -> Measurement:
-    """Patches turned by the cube rotations ``rotation_indices``; exact, so they are scored in the turned frame."""
+    """Patches rotated by cube rotations; these are exact, so patches are scored in the rotated frame."""
     tables = prepared.orientations.on(device)
     pairs = [patch_pair(prepared, position, side) for position in positions]
     rotations = [tables.rotations[index] for index in rotation_indices]
@@ -129,8 +139,10 @@ def freely_rotated(
     keep: Tensor | None,
     device: torch.device = CPU,
 ) -> Measurement:
-    """Patches turned by rotations R (3, 3) of SO(3). Only what the encoders see is interpolated: the noise-free output is
-    turned back onto the data, and scored in a sphere, with the mask as it was measured.
+    """Patches rotated by rotations R (3, 3) of SO(3).
+
+    Only the inputs of the encoders are interpolated. The noise-free output is rotated back onto the data, and scored in a sphere
+    with the mask as measured.
     """
     tables = prepared.orientations.on(device)
     margin = ceil(side * (3**0.5 - 1) / 2)
@@ -159,19 +171,19 @@ def freely_rotated(
 
 
 def unseen(input_mask: Tensor) -> Tensor:
-    """1 for the bins of which nothing was given, else 0: in the soft edge of a wedge weakened noise is seen, and predicted."""
+    """1 for bins absent from the input, else 0; in the soft edge of the wedge attenuated noise is visible and can be copied."""
     return (input_mask < 0.01).float()
 
 
 def sphere(side: int, edge: float = 3.0) -> Tensor:
-    """1 in the inscribed sphere, 0 outside, falling over ``edge`` voxels: (side, side, side)."""
+    """Soft mask (side, side, side): 1 in the inscribed sphere, 0 outside, with an edge of ``edge`` voxels."""
     centred = torch.arange(side) - (side - 1) / 2
     distance = (centred[:, None, None] ** 2 + centred[None, :, None] ** 2 + centred[None, None, :] ** 2).sqrt()
     return ((side / 2 - distance) / edge).clamp(0, 1)
 
 
 def held_out(prepared: PreparedTomogram, side: int) -> list[Measurement]:
-    """The held-out patches under a fixed set of rotations, one batch a patch: what validation scores, where nothing was given."""
+    """Held-out patches under a fixed set of rotations, one batch per patch, scored in the bins absent from the input."""
     rotation_indices = held_out_rotations(prepared.orientations)
     share = dropped_share(prepared, 0.0)
     keep = random_keep((len(rotation_indices), side, side, side), share, step_generator(0, 0)) if share else None

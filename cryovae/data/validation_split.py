@@ -1,12 +1,12 @@
-"""Where the patches lie that training never sees.
+"""Choice of the held-out validation patches.
 
-They are to show what is restored, and to cost few of the others. In a corner a patch shares voxels with the fewest; but the
-corners of a tomogram are often empty ice, or vacuum, where nothing is predicted and every restoration looks bad. So with v the
-variance within a patch of the tomogram averaged over blocks of voxels, patches are taken from those with
+A validation patch should show specimen and overlap few training patches. A patch in a corner overlaps the fewest, but corners
+often hold empty ice or vacuum, where nothing can be predicted. Let v be the variance, within a patch, of the tomogram averaged
+over blocks of voxels. Candidates are the patches with
 
-    v > ENOUGH < v^2 > / < v >                    < > over a grid of patches: the power beside which a voxel of power lies
+    v > ENOUGH < v^2 > / < v >                    < > mean over a grid of patches
 
-of which the one that costs least, and lies nearest to a corner, is held out first.
+The candidate that excludes the fewest training positions, then the one nearest to a corner, is held out first.
 """
 
 from __future__ import annotations
@@ -21,26 +21,32 @@ from torch import Tensor
 
 from cryovae.tiling.grid import Position
 
-# The first held-out patch may cost a larger share of the positions: without one nothing says when training has gone too far.
+# The first held-out patch may exclude a larger share of the positions: without it overfitting cannot be detected.
 FIRST_HELD_OUT, MOST_HELD_OUT = 0.4, 0.25
-# Of a part, all that is kept from it.
+# Largest share of the positions of a crop that may be excluded.
 MOST_LOST = 0.6
-# Patches that stand for the whole, where none can be held out.
+# Patches that represent the volume where none can be held out.
 SHOWN = 8
 CORNERS = ((1, 1, 1), (0, 0, 0), (0, 1, 0), (1, 0, 1))
-# Voxels to a block's side; noise is weak in the mean of so many, and what makes a specimen is not.
+# Side of a block in voxels: averaging suppresses the noise and keeps the specimen.
 BLOCK = 4
 ENOUGH = 0.5
-# Patches that are looked at, along an axis.
+# Largest number of candidate patches along an axis.
 MOST_LOOKED_AT = 9
 
 
 def held_out_patches(density: Any, side: int, inside: Tensor | None = None) -> tuple[Position, ...]:
-    """As many patches of 4, in opposite corners if they show anything there, as cost at most a quarter of the training positions;
-    one, if that costs at most two fifths.
+    """Choose up to 4 held-out patches near opposite corners.
 
-    density: (z, y, x), anything that slices of sections can be taken of. inside: positions (n, 3) with specimen, of which those
-    nearest to the corners are taken.
+    Together they exclude at most MOST_HELD_OUT of the training positions; the first alone may exclude FIRST_HELD_OUT.
+
+    Args:
+        density: (z, y, x), an array that can be sliced along z.
+        side: side of a patch, in voxels.
+        inside: candidate positions (n, 3) with specimen, or None to find them.
+
+    Returns:
+        Corners (z, y, x) of the patches.
     """
     last = [max(size - side, 0) for size in density.shape]
     candidates = informative_patches(density, side).numpy() if inside is None else inside.numpy()
@@ -59,14 +65,17 @@ def held_out_patches(density: Any, side: int, inside: Tensor | None = None) -> t
 def never_drawn(
     density: Any, side: int, inside: Tensor | None, validation_patches: Sequence[Position]
 ) -> tuple[tuple[Position, ...], tuple[Position, ...]]:
-    """The patches to hold out, and others that training is to keep away from.
+    """Choose the held-out patches of a crop, and further patches excluded from training.
 
     Args:
-        density: the part, (z, y, x).
+        density: the crop, (z, y, x).
         side: side of a patch, in voxels.
         inside: positions (n, 3) with specimen, or None for all.
-        validation_patches: patches that the full tomogram holds out, relative to the part. Those within are held out here too;
-            if there are none, patches of its own are. Those that reach into it are excluded, if that leaves anything to train on.
+        validation_patches: patches that the full tomogram holds out, relative to the crop. Those inside the crop are held out; if
+            there are none, the crop gets its own. Those that overlap it in part are excluded, if enough positions remain.
+
+    Returns:
+        Held-out patches and excluded patches.
     """
     last = [max(size - side, 0) for size in density.shape]
     within = tuple(box for box in validation_patches if all(0 <= b <= end for b, end in zip(box, last, strict=True)))
@@ -82,20 +91,13 @@ def never_drawn(
 
 
 def shown_patches(density: Any, side: int) -> tuple[Position, ...]:
-    """SHOWN patches with specimen from all over a volume that has no room for held-out ones: training saw them, and no one corner
-    stands for all of them.
-
-    density: (z, y, x), anything that slices of sections can be taken of.
-    """
+    """About SHOWN informative patches from all over a volume too small for held-out ones; training has seen them."""
     patches = informative_patches(density, side)
     return tuple((z, y, x) for z, y, x in patches[:: -(-len(patches) // SHOWN)].tolist())
 
 
 def informative_patches(density: Any, side: int) -> Tensor:
-    """Positions (n, 3) of the patches with specimen, of those every half a side, or less densely in a large volume.
-
-    density: (z, y, x), anything that slices of sections can be taken of.
-    """
+    """Positions (n, 3) of the patches with specimen, on a grid of half a side, or coarser in a large volume."""
     last = [max(size - side, 0) for size in density.shape]
     counts = [min(-(-2 * end // side) + 1, MOST_LOOKED_AT) for end in last]
     axes = [np.unique(np.linspace(0, end, count).round().astype(int)) for end, count in zip(last, counts, strict=True)]
@@ -107,13 +109,13 @@ def informative_patches(density: Any, side: int) -> Tensor:
 
 
 def _variance(blocks: np.ndarray, position: Sequence[int], side: int) -> float:
-    """Of the blocks that lie in a patch."""
+    """Variance of the blocks in a patch."""
     patch = blocks[tuple(slice(start // BLOCK, max((start + side) // BLOCK, start // BLOCK + 1)) for start in position)]
     return float(patch.var())
 
 
 def block_means(density: Any) -> np.ndarray:
-    """The means of blocks of BLOCK^3 voxels of a (z, y, x) density, read by slabs; of fewer at its ends."""
+    """Means over blocks of BLOCK^3 voxels of a density (z, y, x), read by slabs; blocks at the ends may be smaller."""
     starts = [np.arange(0, size, BLOCK) for size in density.shape]
     counts = [np.diff(np.append(start, size)) for start, size in zip(starts, density.shape, strict=True)]
     slabs = []

@@ -1,4 +1,4 @@
-"""How far the aggregated posterior of the coarsest level lies from the prior: the penalty of a Wasserstein autoencoder.
+"""Distance of the coarsest level's aggregated posterior from the prior: the penalty of a Wasserstein autoencoder.
 
     mmd^2 = E k(z, z') + E k(p, p') - 2 E k(z, p),      k(a, b) = sum_s C_s / ( C_s + |a - b|^2 ),  C_s = 2 d s
     sliced = E_w ( sort(w . z) - sort(w . p) )^2                                                    w uniform on the sphere
@@ -9,9 +9,9 @@ they are as many draws from one distribution, though neighbours are not independ
 so may fall below zero. Tolstikhin et al. 2018 (WAE), with their inverse multiquadric kernel; Kolouri et al. 2018; for the last
 Feydy et al. 2019, debiased entropic transport as geomloss computes it, over d / 2 so that it is a distance along an axis as well.
 
-No single z is drawn to the prior, so none is blurred by it; but nothing bounds the evidence any more either. On the coarsest
-level alone: a batch has hundreds of vectors of a few channels there, and a distance between clouds has power. On finer levels
-p(z | z_>l) changes from place to place, no two draws share it, and the KL stays.
+The penalty does not pull each z to the prior, so it does not blur it; but the loss no longer bounds the evidence. It applies to
+the coarsest level alone, where a batch has hundreds of vectors of a few channels, enough for a distance between clouds. On finer
+levels p(z | z_>l) changes from place to place, so no two draws share it, and the KL is kept.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ BLUR = 0.1
 
 
 def aggregated(output: LevelOutput, distance: str, generator: torch.Generator | None = None) -> Tensor:
-    """The distance between a level's latents and as many draws from its prior, times the number of vectors."""
+    """Distance between a level's latents and equally many draws from its prior, times the number of vectors."""
     noise = torch.randn(output.prior.mean.shape, generator=generator).to(output.latent.device)
     latents, drawn = (_vectors(z) for z in (output.latent, output.prior.sample(noise)))
     if len(latents) > MAX_VECTORS:

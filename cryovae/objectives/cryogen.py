@@ -1,4 +1,4 @@
-"""CryoGEN: what is restored, turned and measured anew has to look like data (the P_Y proxy).
+"""CryoGEN: a restored density, rotated and measured again, must look like data (the P_Y proxy).
 
 y0, y1: halves of a patch. M: the wedge mask, R: a rotation. n: noise like that of a half, ( y0 - y1 ) / sqrt(2) of another patch.
 
@@ -42,7 +42,7 @@ CHANNELS, RATE = (16, 32, 64), 2e-4
 
 
 def critic_input(network: Network, pair: HalfPair) -> tuple[Tensor, Tensor, Tensor]:
-    """How badly x fits the other half; fakes and what they are to look like, (batch, z, y, x)."""
+    """Misfit of x to the other half, and the fake and real densities (batch, z, y, x)."""
     restored = network(fourier.filtered(pair.first, pair.input_mask))
     noise = (pair.first - pair.second).roll(1, 0) / 2**0.5
     fake, real = (fourier.filtered(x, pair.input_mask) for x in (pair.rotated(restored) + noise, pair.second))
@@ -101,7 +101,7 @@ class Critic(nn.Module):
 
 
 class Adversary:
-    """CryoGEN-I's loss, with the critic that it is played against: each step the critic learns first, and then f.
+    """CryoGEN-I's loss with its critic; in each step the critic is updated first, and then f.
 
     Attributes:
         critic: the critic.

@@ -15,12 +15,12 @@ Loss = Callable[[Network, HalfPair, torch.Generator], Tensor]
 
 CRYOGEN1, CRYOGEN2 = "cryogen1", "cryogen2"
 NAMES = (*OBJECTIVES, CRYOGEN1, CRYOGEN2)
-# What takes its noise from the difference of halves.
+# Losses that take their noise from the difference of halves.
 FROM_HALVES = (CRYOGEN1, CRYOGEN2)
 
 
 def loss_of(name: str, device: torch.device, seed: int) -> Loss:
-    """The loss of a name, with a critic of its own where it has one. InputError if there is no such loss."""
+    """The loss of a name, with a new critic if it needs one. InputError if there is no such loss."""
     if name not in NAMES:
         raise InputError(f"objective '{name}' found, expected vae or one of {', '.join(NAMES)}")
     if name == CRYOGEN1:

@@ -40,16 +40,16 @@ class ObjectiveConfig:
     """Settings of the objective.
 
     Attributes:
-        name: 'vae'; 'wae', which charges for the coarsest latents of a batch together; or a loss of objectives/deterministic.py,
+        name: 'vae'; 'wae', which penalises the coarsest latents of a batch together; or a loss of objectives/deterministic.py,
             which has no use for the other settings.
         encoders: 2 for q and r (posterior matching), 1 for the baseline in which r alone is the posterior.
         completion_fraction: share of the steps, at the start, in which the completion term is trained alone, 0 to 1.
         beta: weight of the KL after the warm-up; 1 is the ELBO.
         warmup: share of the steps, after those of completion alone, in which beta rises from 0.
         cycles: how often beta rises, against collapse; the warm-up is divided among the cycles.
-        free_bits: nats a patch for which a group of channels is not charged, against collapse.
+        free_bits: nats a patch that a group of channels has without penalty, against collapse.
         free_group: channels of such a group.
-        balance: whether, in the warm-up, levels are charged by their nats a latent, against collapse.
+        balance: whether, in the warm-up, the KL of levels is weighted by their nats a latent, against collapse.
         divergence: of the wae: 'mmd', 'sliced' or 'sinkhorn'.
         divergence_weight: weight of the wae's divergence, in nats a place.
         stochastic: whether the wae's coarsest latents are drawn from q; otherwise they are its means, and there is no bound: the

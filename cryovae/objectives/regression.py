@@ -1,4 +1,4 @@
-"""What others train: deterministic networks f, by regression from one half of the data to the other.
+"""Losses of other methods: deterministic networks f, trained by regression from one half of the data to the other.
 
 y0, y1: the halves of a patch (one volume stands for both where there are none). M: the wedge mask, R: a rotation, RM its mask.
 

@@ -1,6 +1,6 @@
-"""How well measured data hidden from the model are predicted, on patches that training never saw.
+"""Prediction of measured bins hidden from the model, on held-out patches.
 
-gain         ( log p(hidden | answer) - log p(hidden | 0) ) / hidden bins       nats; 0 is an empty wedge
+gain         ( log p(hidden | x) - log p(hidden | 0) ) / hidden bins       nats; 0 is an empty wedge
 correlation  sum Re(F x conj F y) / sigma^2  over  sqrt( sum |F x|^2 / sigma^2  sum |F y|^2 / sigma^2 )     hidden bins
 chi2         < |F(y - x)|^2 / sigma^2 >                               1 where nothing but noise is left
 """
@@ -29,9 +29,15 @@ class ValidationScores:
 
 @torch.no_grad()
 def validation_scores(ladder: Ladder, measurements: Iterable[Measurement], fill: bool = False) -> ValidationScores:
-    """Score the hidden bins of held-out measurements by what r's means are decoded to.
+    """Score the hidden bins of held-out measurements against the density decoded from r's means.
 
-    fill: fill the own wedge of each input first, as a model trained on refilled inputs expects (``own_wedge_filled``).
+    Args:
+        ladder: the model.
+        measurements: held-out measurements.
+        fill: fill the wedge of each input first, as a model trained on refilled inputs expects (``own_wedge_filled``).
+
+    Returns:
+        The scores.
     """
 
     def predict(input_masked: Tensor) -> Tensor:
@@ -42,10 +48,10 @@ def validation_scores(ladder: Ladder, measurements: Iterable[Measurement], fill:
 
 @torch.no_grad()
 def own_wedge_filled(ladder: Ladder, m: Measurement) -> Measurement:
-    """The measurement with what its turned wedge left empty filled in r's input, by the ladder's answer to that input and noise.
+    """Fill the rotated wedge in r's input with the density predicted from that input, plus noise.
 
-    Nothing that is hidden has a part in it: the answer is to the input from which both wedges are missing. So one wedge is
-    missing, as from a tomogram at test, and the hidden bins stay hidden.
+    The prediction uses the input from which both wedges are missing, so the hidden bins stay hidden. One wedge remains missing,
+    as in a tomogram at test time.
     """
     if m.input_mask is None or m.inverse_rotation is not None:
         raise ValueError("a measurement turned off the grid found, expected cube rotations")
@@ -57,7 +63,7 @@ def own_wedge_filled(ladder: Ladder, m: Measurement) -> Measurement:
 
 @torch.no_grad()
 def validation_scores_of(predict: Callable[[Tensor], Tensor], measurements: Iterable[Measurement]) -> ValidationScores:
-    """The same of anything that answers u (batch, z, y, x) with a density of the same shape."""
+    """Scores of a function that predicts a density from u, both (batch, z, y, x)."""
     sums = torch.zeros(5, dtype=torch.float64)
     for m in measurements:
         density = predict(m.input_masked)

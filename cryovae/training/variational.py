@@ -56,7 +56,7 @@ class Variational(Method[Ladder, Measurement]):
             self.refill_at = frozenset(refill_steps(config.steps, objective.refill_from, objective.refill_every))
         widths = {id(p) for p in (*self.network.posterior_parameters(), *self.network.spread_parameters())}
         self.completing = [p for p in self.network.parameters() if id(p) not in widths]
-        # With nothing hidden nothing is predicted, and there is nothing to choose the best weights by.
+        # Without hidden bins there is no held-out score to choose the best weights by.
         scored = self.prepared_tomograms if masking.hide else []
         self.held_out = [m.to(self.device) for prepared in scored for m in held_out(prepared, config.patch)]
         self.early_stopping = bool(self.held_out)
@@ -123,7 +123,7 @@ class Variational(Method[Ladder, Measurement]):
             p.requires_grad_(True)
 
     def begin_phase(self) -> None:
-        """Start q as r."""
+        """Initialise q from r."""
         self.network.init_q_from_r()
 
     def refill(self, average: Ladder, step: int) -> None:
