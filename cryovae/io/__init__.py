@@ -1,1 +1,1 @@
-"""Reading and writing: MRC and OME-Zarr volumes, STAR tables, tilt files, and atomic writes."""
+"""Input and output: MRC and OME-Zarr volumes, STAR tables, tilt files, and atomic writes."""

@@ -1,6 +1,6 @@
-"""Atomic writes: files and folders are written under a temporary name beside their path and renamed at the end.
+"""Atomic writes: files and folders are written under a temporary name in the same folder, and renamed at the end.
 
-The temporary name holds the machine and the process that writes. A killed process leaves its temporary file; the next process
+The temporary name contains the host name and the process number. A killed process leaves its temporary file; the next process
 that writes to the same path on the same machine removes it.
 """
 
@@ -17,14 +17,14 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary path to write a file to; it replaces ``path`` on success and is removed on any error."""
+    """Yield a temporary path for a file; the file replaces ``path`` on success and is removed on any error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
     beside = path.with_name(f".{path.name}.{_writer()}.part{path.suffix}")
     try:
         yield beside
-        # Some writers make files that only their owner can read; results follow the umask.
+        # Some writers create files that only their owner can read; results must follow the umask.
         umask = os.umask(0)
         os.umask(umask)
         beside.chmod(0o666 & ~umask)
@@ -35,7 +35,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A temporary path to make a folder at; it replaces ``path`` on success and is removed on any error."""
+    """Yield a temporary path for a folder; the folder replaces ``path`` on success and is removed on any error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     _sweep(path)
@@ -71,7 +71,7 @@ def _writer(process: int | None = None) -> str:
 
 
 def _sweep(path: Path) -> None:
-    """Remove temporary files of ``path`` that ended processes of this machine left."""
+    """Remove temporary files for ``path`` that were left by processes of this machine that no longer run."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.{glob.escape(platform.node())}-*.part*"):
         process = left.name[len(f".{path.name}.{platform.node()}-") :].split(".")[0]
         if not process.isdigit() or _runs(int(process)):

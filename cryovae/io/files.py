@@ -1,4 +1,4 @@
-"""Volumes of either format by path: a folder is OME-Zarr, a file is MRC, plain or compressed, under any name."""
+"""Reads and writes volumes of both formats. A folder is read as OME-Zarr, a file of any name as MRC."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ log = logging.getLogger("cryovae")
 
 
 def read_volume(path: Path | str, number: int | None = None) -> Volume:
-    """Open a volume. Voxels are read when they are used, unless they are compressed.
+    """Open a volume. Voxels are read on access, except those of compressed or packed MRC files.
 
     Args:
-        path: an MRC file, or a folder of OME-Zarr.
-        number: which volume of a stack of volumes, from 1; None if the file holds one.
+        path: an MRC file or an OME-Zarr folder.
+        number: number of the volume in a stack of volumes, from 1; None if the file contains one volume.
 
     Raises:
         InputError: the file is missing, damaged, an image, or of an unsupported kind.
@@ -37,11 +37,11 @@ def write_volume(path: Path, density: np.ndarray, source: Path | str | None, vox
     """Write a density as OME-Zarr if ``path`` ends in .zarr, else as MRC.
 
     Args:
-        path: the file or folder to write, atomically.
-        density: (z, y, x).
-        source: file of either format whose origin and labels are carried over, or None.
-        voxel_size: in angstrom.
-        note: text of one more label.
+        path: the file or folder, written atomically.
+        density: volume (z, y, x).
+        source: volume of either format whose origin and labels are kept, or None.
+        voxel_size: voxel size in angstrom.
+        note: text of the label that is added.
     """
     carried = Provenance() if source is None else provenance_of(Path(source))
     write = write_zarr if Path(path).suffix == ".zarr" else write_mrc
@@ -49,13 +49,13 @@ def write_volume(path: Path, density: np.ndarray, source: Path | str | None, vox
 
 
 def write_volume_by_slabs(path: Path, volume: Sections, source: Path | str | None, voxel_size: float, note: str) -> None:
-    """``write_volume`` for a volume that is not held in memory; MRC only."""
+    """Write a volume that is not in memory as MRC; the arguments are those of ``write_volume``."""
     carried = Provenance() if source is None else provenance_of(Path(source))
     write_mrc_by_slabs(Path(path), volume, carried, voxel_size, note)
 
 
 def suffix_of(name: str) -> str:
-    """The suffix of files of a format.
+    """File suffix of a format, with its dot.
 
     Raises:
         InputError: the format is neither 'mrc' nor 'zarr', or its package is not installed.
@@ -68,7 +68,7 @@ def suffix_of(name: str) -> str:
 
 
 def provenance_of(source: Path) -> Provenance:
-    """What a restored volume carries over from its input; nothing, with a warning, if the input cannot be read any more."""
+    """Metadata that a restored volume keeps from its input; empty, with a warning, if the input can no longer be read."""
     try:
         return provenance_of_zarr(source) if is_zarr(source) else provenance_of_mrc(source)
     except InputError as error:

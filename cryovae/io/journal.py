@@ -1,4 +1,4 @@
-"""A journal of finished steps in a file that is written atomically, so that a resumed run does not repeat them."""
+"""A journal of finished steps, so that a resumed run does not repeat them. The file is written atomically."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from cryovae.io.atomic import write_text
 
 
 class Journal:
-    """Names of steps and their results, as JSON.
+    """Names and results of finished steps, stored as JSON.
 
     Attributes:
-        path: the file.
-        mark: what the results depend on; a journal with another mark is not resumed.
-        values: result of each step by name.
+        path: file of the journal.
+        mark: settings on which the results depend; a journal with another mark is not resumed.
+        values: result of each finished step by name.
     """
 
     def __init__(self, path: Path, mark: dict[str, Any]) -> None:
@@ -40,7 +40,7 @@ class Journal:
         return name in self.values
 
     def once(self, name: str, work: Callable[[], Any]) -> Any:
-        """The result of a step; ``work`` is called unless the step is finished."""
+        """Result of a step; an unfinished step is computed by ``work`` and stored."""
         if name not in self.values:
             self.keep({name: work()})
         return self.values[name]

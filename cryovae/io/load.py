@@ -1,4 +1,4 @@
-"""Loads and checks a ``Tomogram`` from its files."""
+"""Loads a ``Tomogram`` from its files and checks it."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from cryovae.io.views import MeanOf, UprightOf
 from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.tomogram import TiltGeometry, Tomogram
 
-# Sections that are read at a time.
+# Number of sections read at a time.
 BLOCK = 32
 # Largest ratio of voxel sizes that count as equal.
 SAME_SIZE = 1.01
 
 
 def _check_finite(path: Path, density: np.ndarray) -> None:
-    """InputError if a density holds NaN or infinity, or only one value; read in slabs."""
+    """InputError if a density contains NaN or infinity, or is constant; it is read in slabs."""
     bad, lowest, highest = 0, np.inf, -np.inf
     for start in range(0, density.shape[0], BLOCK):
         slab = np.asarray(density[start : start + BLOCK], dtype=np.float32)
@@ -48,16 +48,16 @@ def load_tomogram(
     mask: Path | None = None,
     mapped: bool = False,
 ) -> Tomogram:
-    """Load a tomogram from one file, or from two halves, whose mean is its density.
+    """Load a tomogram from one file, or from two half tomograms, whose mean is the density.
 
     Args:
-        full: an MRC file or a folder of OME-Zarr; not used with halves. A plain MRC file is memory-mapped.
-        halves: the files of two independent reconstructions, or None.
+        full: an MRC file or an OME-Zarr folder; ignored if ``halves`` is set. A plain MRC file is memory-mapped.
+        halves: files of two independent half tomograms, or None.
         tilts: the tilt geometry.
-        voxel_size: in angstrom, instead of that of the header; or None.
-        unrotated: the beam is along the middle axis of the files, the mask included.
-        mask: a volume of the same shape, 1 where the specimen is; or None.
-        mapped: keep all volumes but the mask on the disk, to be read by slices.
+        voxel_size: voxel size in angstrom that replaces the one in the header, or None.
+        unrotated: whether the beam is along the middle axis of all files, including the mask.
+        mask: file of a volume of the same shape, 1 inside the specimen, or None.
+        mapped: whether all volumes except the mask stay on disk and are read by slices.
 
     Raises:
         InputError: a file is missing, damaged, or mapped and compressed; shapes or voxel sizes differ; the halves are equal.
@@ -69,9 +69,16 @@ def load_tomogram(
 
 
 def with_beam_along_z(tomogram: Tomogram, mapped: bool = False) -> Tomogram:
-    """An unrotated tomogram, beam along the middle axis, rotated so that the beam is along z.
+    """Rotate an unrotated tomogram so that the beam is along z.
 
-    Restored volumes are rotated back when they are written. mapped: rotate each box when it is read.
+    Restored volumes are rotated back when they are written.
+
+    Args:
+        tomogram: a tomogram with the beam along the middle axis.
+        mapped: whether volumes stay on disk, and each box is rotated when it is read; the mask is rotated in memory.
+
+    Returns:
+        The rotated tomogram, with ``unrotated`` set and a note.
     """
     halves, mask = tomogram.halves, tomogram.mask
     rotate = _upright_of if mapped else upright
@@ -128,7 +135,7 @@ def _check_mapped(volume: Volume) -> None:
 
 
 def _same_voxels(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether two volumes hold the same values; read in slabs, up to the first difference."""
+    """Whether two volumes have the same values; they are read in slabs up to the first difference."""
     for start in range(0, first.shape[0], BLOCK):
         if not np.array_equal(first[start : start + BLOCK], second[start : start + BLOCK]):
             return False
@@ -165,7 +172,7 @@ def _from_halves(halves: tuple[Path, Path], tilts: TiltGeometry, voxel_size: flo
 
 
 def _check_same_size(first: Volume, second: Volume) -> None:
-    """InputError if both halves have a voxel size, and these differ."""
+    """InputError if both halves have a voxel size and the sizes differ."""
     one, other = first.voxel_size[0], second.voxel_size[0]
     if min(one, other) > 0 and not 1 / SAME_SIZE < other / one < SAME_SIZE:
         raise InputError(

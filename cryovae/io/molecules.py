@@ -1,9 +1,9 @@
-"""Reads molecules for simulation: MRC maps and PDB or mmCIF files, as densities on cubes of the tomogram's voxel size.
+"""Reads molecules for simulation from MRC maps, PDB and mmCIF files, as cubes with the voxel size of the tomogram.
 
     x(r) = sum_atoms Z_a N(r; r_a, s^2 I),      s = 0.225 * 2 voxels,       scaled to <x> = 1 over the body of the molecule
 
-s = 0.225 d is the usual width of the Gaussians of a simulated map of resolution d (UCSF Chimera, molmap). Each map is normalised:
-its surroundings are 0, and its body, the voxels above a fifth of the maximum, has the mean 1.
+s = 0.225 d is the usual width of the Gaussians of a simulated map of resolution d (UCSF Chimera, molmap); here d is 2 voxels.
+Each map is normalised: the background is 0, and the body, the voxels above a fifth of the maximum, has mean 1.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Molecule:
     """A molecule on a cube of voxels.
 
     Attributes:
-        name: its name in the tables of positions.
-        density: (n, n, n), (z, y, x) of odd side, with mean 1 in the body and 0 around; the middle voxel is its position.
-        radius: distance of the farthest voxel of the body from the middle, in voxels.
+        name: name in the tables of positions.
+        density: cube (n, n, n) with axes z, y, x and odd n; mean 1 in the body, background 0. The middle voxel is the position.
+        radius: largest distance of a voxel of the body from the middle, in voxels.
     """
 
     name: str
@@ -51,7 +51,12 @@ class Molecule:
 
 
 def molecule(name: str, density: np.ndarray, centre: np.ndarray) -> Molecule:
-    """Normalise a map (z, y, x) and cut the smallest odd cube about ``centre``, a voxel index, that holds its body and a rim.
+    """Normalise a map, and cut out a cube of odd side that contains the body and a margin of two voxels.
+
+    Args:
+        name: name of the molecule.
+        density: map (z, y, x).
+        centre: index (z, y, x) of the voxel that becomes the middle of the cube.
 
     Raises:
         InputError: the map is flat.
@@ -76,10 +81,14 @@ def molecule(name: str, density: np.ndarray, centre: np.ndarray) -> Molecule:
 
 
 def read_molecule(path: Path, voxel_size: float) -> Molecule:
-    """A molecule from an MRC map or a PDB or mmCIF file, plain or .gz, at ``voxel_size`` angstrom.
+    """Read a molecule from an MRC map, or from a PDB or mmCIF file.
 
-    The position of a map is its voxel n // 2, as in RELION; that of an atomic model its centre of mass. The first biological
-    assembly is used if the file describes one.
+    The position of a map is its voxel n // 2, as in RELION. The position of an atomic model is its centre of mass. If the file
+    describes biological assemblies, the first one is used.
+
+    Args:
+        path: the file, plain or .gz.
+        voxel_size: voxel size of the density in angstrom.
 
     Raises:
         InputError: the file is missing, of another kind, unreadable, empty or too large.
@@ -97,7 +106,7 @@ def read_molecule(path: Path, voxel_size: float) -> Molecule:
 
 
 def _read_atoms(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Positions (atoms, 3) as z, y, x in angstrom, and weights (atoms,), atomic number times occupancy; without waters."""
+    """Positions (atoms, 3) as z, y, x in angstrom and weights (atoms,), atomic number times occupancy; waters are left out."""
     import gemmi
 
     try:

@@ -1,4 +1,4 @@
-"""Names of tomograms from file names: TS_01 from ts/TS_01_EVN.mrc.gz and TS_01_ODD.mrc.gz."""
+"""Names of tomograms from file names: TS_01 for the halves TS_01_EVN.mrc.gz and TS_01_ODD.mrc.gz."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HALF = re.compile(r"(?:^|[_\-. ])(?:evn|even|odd|half[_-]?[12ab]?|h[12])(?=$|[_\
 
 
 def stem(path: Path | str) -> str:
-    """The name of a file without the suffixes of format and compression: ts_01 for ts_01.mrc.gz and ts_01.ome.zarr."""
+    """File name without folder and without suffixes of format and compression: ts_01 for ts_01.mrc.gz and ts_01.ome.zarr."""
     name = Path(path).name
     for suffix in COMPRESSED:
         name = name.removesuffix(suffix)
@@ -20,19 +20,19 @@ def stem(path: Path | str) -> str:
 
 
 def is_volume(path: str) -> bool:
-    """Whether a text is the name of a volume file, by its suffix."""
+    """Whether the suffix of a file name is that of a volume."""
     for suffix in COMPRESSED:
         path = path.removesuffix(suffix)
     return path.lower().endswith(VOLUMES)
 
 
 def without_half(name: str) -> str:
-    """A name without the part that marks the half; equal for the two halves of one tomogram."""
+    """Remove the marker of the half from a name; the result is equal for both halves of a tomogram."""
     return HALF.sub("", name).strip("_-. ")
 
 
 def common_name(halves: tuple[Path, Path]) -> str:
-    """The common beginning of the names of two halves, TS_01 for TS_01_EVN and TS_01_ODD; the first half's name if none."""
+    """Common prefix of the names of two halves: TS_01 for TS_01_EVN and TS_01_ODD; without one, the name of the first half."""
     first, second = stem(halves[0]), stem(halves[1])
     if first == second:
         return without_half(first) or first

@@ -1,9 +1,9 @@
-"""Unrotated volumes, as IMOD's tilt writes them, with the beam along the middle axis: rotation to beam along z, and back.
+"""Rotates unrotated volumes, which IMOD's tilt writes with the beam along the middle axis, so that the beam is along z, and back.
 
     out(z, y, x) = in(y, n - 1 - z, x)        in: axes (tilt axis, beam, x), n voxels along the beam
 
-This is the rotation by -90 degrees about x of ``trimvol -rx`` and ``clip rotx``; positive angles are counterclockwise seen from
-the end of the axis. It keeps the handedness. Exchanging y and z alone (``-yz``) would mirror the specimen.
+This is the rotation by -90 degrees about x of ``trimvol -rx`` and ``clip rotx``. Positive angles are counterclockwise seen from
+the end of the axis. The rotation preserves the handedness; exchanging y and z alone (``-yz``) would mirror the specimen.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Any
 
 import numpy as np
 
-# The middle axis is thin if it is shorter than this share of both others.
+# The middle axis is thin if it is shorter than this fraction of both others.
 THIN_SHARE = 0.7
 
 
 def upright(density: np.ndarray) -> np.ndarray:
-    """A density with axes (tilt axis, beam, x) rotated to (z, y, x), the beam along z; a contiguous copy."""
+    """Rotate a density from axes (tilt axis, beam, x) to (z, y, x), with the beam along z; a contiguous copy."""
     return np.ascontiguousarray(density.transpose(1, 0, 2)[::-1])
 
 
 def as_stored(density: np.ndarray) -> np.ndarray:
-    """The inverse of ``upright``: a density (z, y, x) with axes as IMOD's tilt writes them; a contiguous copy."""
+    """Rotate a density (z, y, x) to the axes of IMOD's tilt, the inverse of ``upright``; a contiguous copy."""
     return np.ascontiguousarray(density[::-1].transpose(1, 0, 2))
 
 
 class UnrotatedSections:
-    """``as_stored`` of a volume (z, y, x) on disk, some sections at a time."""
+    """Applies ``as_stored`` to the requested sections of a volume (z, y, x) on disk."""
 
     def __init__(self, upright: Any) -> None:
         self.upright = upright
@@ -39,6 +39,6 @@ class UnrotatedSections:
 
 
 def middle_is_thin(shape: tuple[int, ...]) -> bool:
-    """Whether a volume may be unrotated by its shape alone: the middle axis is clearly the shortest."""
+    """Whether the shape suggests an unrotated volume: the middle axis is clearly the shortest."""
     first, middle, last = shape
     return middle < THIN_SHARE * min(first, last)

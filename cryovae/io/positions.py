@@ -2,8 +2,8 @@
 
     r_tomogram = A^T r_map + position,      A = R_z(-psi) R_y(-tilt) R_z(-rot)
 
-rlnCoordinateX, Y, Z are voxels counted from 0 at the centre of the first voxel; rlnCenteredCoordinate...Angst angstrom from voxel
-n // 2; the angles are rot, tilt and psi, intrinsic about z, y, z, in degrees. rlnGroupName is the molecule's name.
+rlnCoordinateX, Y, Z are in voxels, 0 at the centre of the first voxel. rlnCenteredCoordinate...Angst are in angstrom from voxel
+n // 2. The angles rot, tilt and psi are intrinsic about z, y, z, in degrees. rlnGroupName is the name of the molecule.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from cryovae.io.star.table import write_star
 
 
 def relion_angles(rotation: Rotation) -> np.ndarray:
-    """Rot, tilt, psi (..., 3) in degrees of rotations from coordinates (x, y, z) of the map to those of the tomogram."""
+    """Angles rot, tilt, psi (..., 3) in degrees of rotations from map to tomogram coordinates (x, y, z)."""
     angles: np.ndarray = rotation.inv().as_euler("ZYZ", degrees=True)
     return angles
 
@@ -33,16 +33,16 @@ def write_positions(
     shape: Sequence[int],
     voxel_size: float,
 ) -> None:
-    """Write a table of molecules, atomically.
+    """Write a table of molecules.
 
     Args:
-        path: the STAR file.
+        path: the STAR file, written atomically.
         tomogram: name of the tomogram.
         names: name of each molecule.
-        positions: (n, 3), z, y, x in voxels, the centre of the first voxel being 0.
-        rotations: from each map to the tomogram, or None if there are no molecules.
-        shape: (z, y, x) of the tomogram.
-        voxel_size: in angstrom.
+        positions: positions (n, 3) as z, y, x in voxels, 0 at the centre of the first voxel.
+        rotations: rotation from each map to the tomogram, or None if there are no molecules.
+        shape: shape (z, y, x) of the tomogram.
+        voxel_size: voxel size in angstrom.
     """
     import pandas
 

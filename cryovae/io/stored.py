@@ -1,7 +1,7 @@
-"""Volumes in plain files, read and written box by box, so that only the requested box takes memory.
+"""Volumes in raw files, read and written box by box, so that only the requested box takes memory.
 
-Every touched page of a memory-mapped file counts as memory of the process until the system reclaims it. Plain reads and writes
-avoid this.
+A page of a memory-mapped file counts as memory of the process from its first access until the system reclaims it. Plain reads and
+writes avoid this.
 """
 
 from __future__ import annotations
@@ -20,10 +20,19 @@ Box = tuple[slice, ...]
 
 
 class Stored:
-    """An array (z, y, x) in a file of its own, read like an array, by slices without steps."""
+    """An array (z, y, x) in a raw file, read by slices without steps.
+
+    Args:
+        path: the file.
+        shape: shape (z, y, x).
+        dtype: number type of a voxel.
+        fresh: whether to create the file, filled with zeros; an existing file is overwritten.
+
+    Raises:
+        OSError: the file is missing or of another length, and ``fresh`` is False.
+    """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: Any = np.float32, fresh: bool = False) -> None:
-        """Open the file, or with ``fresh`` create it, filled with zeroes. OSError if it is missing or of another length."""
         self.path, self.dtype = path, np.dtype(dtype)
         self.shape: tuple[int, int, int] = (shape[0], shape[1], shape[2])
         self.ndim, self.size = 3, int(np.prod(shape))
@@ -41,7 +50,7 @@ class Stored:
         return self.shape[0]
 
     def __getitem__(self, key: slice | Box) -> np.ndarray:
-        """A box of the array, as a copy in memory."""
+        """Read a box into memory."""
         (z0, z1), (y0, y1), (x0, x1) = self._limits(key)
         columns = self.shape[2]
         if (y0, y1) == (0, self.shape[1]):
@@ -56,7 +65,16 @@ class Stored:
         return box
 
     def write(self, values: np.ndarray, z: int, y: int = 0) -> None:
-        """Write values (depth, rows, all columns) from (z, y) on. OSError if the disk is full."""
+        """Write a box that spans all columns.
+
+        Args:
+            values: voxels (depth, rows, all columns).
+            z: first section.
+            y: first row; 0 if ``values`` contains all rows.
+
+        Raises:
+            OSError: the disk is full.
+        """
         values = np.ascontiguousarray(values, dtype=self.dtype)
         if values.shape[1] == self.shape[1]:
             self._write(values, self._at(z, 0))
@@ -99,9 +117,9 @@ class Stored:
 
 
 def released(density: Any) -> None:
-    """Release the pages of a memory-mapped array, tensor or view; they are read again when needed.
+    """Release the pages of a memory-mapped array, tensor or view; they are read again on access.
 
-    Arrays in memory are left as they are.
+    Arrays in memory are not changed.
     """
     if isinstance(density, Tensor):
         _released_storage(density.untyped_storage())
@@ -114,7 +132,7 @@ def released(density: Any) -> None:
 
 
 def _released_storage(storage: torch.UntypedStorage) -> None:
-    """Release the pages of a mapped file; values in memory only would be lost."""
+    """Release the pages of a storage that is mapped to a file; other storages would lose their values and are skipped."""
     if storage.filename is not None and hasattr(mmap, "MADV_DONTNEED"):
         system = ctypes.CDLL(None)
         system.madvise(ctypes.c_void_p(storage.data_ptr()), ctypes.c_size_t(storage.nbytes()), mmap.MADV_DONTNEED)

@@ -1,6 +1,6 @@
-"""Volumes computed from others box by box when they are read: the mean of two halves, and an unrotated volume made upright.
+"""Volumes that are computed box by box on access: the mean of two halves, and a rotated unrotated volume.
 
-They have the attributes of an array that streamed readers need: shape, size, and slices.
+They have the attributes of an array that streamed readers need: shape, ndim, size, dtype, and slices.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ from cryovae.io.orientation import upright
 
 
 class View:
-    """A volume (z, y, x) whose values are computed from those of ``parts``."""
+    """A volume (z, y, x) that is computed from other volumes on access.
+
+    Attributes:
+        parts: the other volumes, in memory or on disk.
+        shape: shape (z, y, x) of the computed volume.
+    """
 
     def __init__(self, parts: tuple[Any, ...], shape: tuple[int, ...]) -> None:
         self.parts = parts
@@ -24,7 +29,7 @@ class View:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> np.ndarray:
-        """A box, by slices."""
+        """Compute a box, indexed by slices."""
         z, y, x = [*(key if isinstance(key, tuple) else (key,)), slice(None), slice(None)][:3]
         return self._box(z, y, x)
 
@@ -33,7 +38,7 @@ class View:
 
 
 class MeanOf(View):
-    """The mean of two halves."""
+    """The mean of two half tomograms."""
 
     def __init__(self, first: Any, second: Any) -> None:
         super().__init__((first, second), first.shape)
@@ -46,7 +51,7 @@ class MeanOf(View):
 
 
 class UprightOf(View):
-    """``upright`` of a volume with axes (tilt axis, beam, x)."""
+    """A volume with axes (tilt axis, beam, x), rotated to (z, y, x) by ``upright``."""
 
     def __init__(self, unrotated: Any) -> None:
         rows, beam, columns = unrotated.shape

@@ -1,4 +1,4 @@
-"""The contents of a volume file of either format, and the metadata that a written volume carries over."""
+"""Contents of a volume file of either format, and the metadata that a restored volume keeps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from cryovae.errors import InputError
 
-# Voxel sizes in angstrom that are accepted from a header, and the largest ratio of two sides of a voxel.
+# Range of voxel sizes in angstrom that are accepted from a header, and largest ratio of two sides of a voxel.
 MIN_VOXEL, MAX_VOXEL, MAX_ASPECT = 1e-2, 1e4, 1.01
 
 
@@ -18,14 +18,14 @@ class Volume:
     """A volume as stored.
 
     Attributes:
-        path: its file or folder.
-        density: (z, y, x), memory-mapped or read on demand where the format allows it.
-        stored: the number type in the file, in words.
-        voxel_size: along x, y, z in angstrom, 0 where the file has none.
-        origin: along x, y, z in angstrom.
-        labels: lines of text of the header.
-        notes: one line for each ambiguity of the file and how it was resolved.
-        mode: number type as a mode of the MRC format, None for other formats.
+        path: file or folder of the volume.
+        density: voxels (z, y, x), memory-mapped or read on access where the format allows it.
+        stored: description of the number type in the file.
+        voxel_size: voxel size along x, y, z in angstrom; 0 if the file has none.
+        origin: origin along x, y, z in angstrom.
+        labels: lines of text in the header.
+        notes: one line for each ambiguity of the file and its resolution.
+        mode: number type as an MRC mode, None for other formats.
     """
 
     path: Path
@@ -40,12 +40,12 @@ class Volume:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Metadata that a restored volume carries over from its input, with axes in the order x, y, z.
+    """Metadata that a restored volume keeps from its input, with axes in the order x, y, z.
 
     Attributes:
-        origin: in angstrom.
+        origin: origin in angstrom.
         start: index of the first voxel in a larger grid.
-        labels: lines of text of the header.
+        labels: lines of text in the header.
         extended: extended header of an MRC file, as bytes.
         extended_kind: four-letter code of the extended header.
         extra: the part of an MRC header that describes the layout of the extended header.
@@ -62,10 +62,14 @@ class Provenance:
 
 
 def voxel_size_of(volume: Volume, override: float | None) -> float:
-    """Voxel size in angstrom, from the file unless ``override`` is set.
+    """Voxel size in angstrom.
+
+    Args:
+        volume: the volume.
+        override: voxel size in angstrom that replaces that of the file, or None.
 
     Raises:
-        InputError: the override is out of range, or the file has no usable voxel size or voxels that are no cubes.
+        InputError: ``override`` is out of range, or the file has no usable voxel size or voxels that are not cubes.
     """
     if override is not None:
         if not 0 < override < MAX_VOXEL:

@@ -1,1 +1,1 @@
-"""Where patches lie in a volume, how they are cut, and how they are blended back."""
+"""Overlapping tiles of a volume: positions, extraction, batching and blending."""

@@ -1,4 +1,4 @@
-"""Batches that fit: as many tiles at once as the memory allows, and half as many when it turns out too small."""
+"""Batches of tiles that fit into memory; the batch size is halved when memory runs out."""
 
 from __future__ import annotations
 
@@ -16,20 +16,35 @@ LACKING = ("not enough memory", "out of memory", "can't allocate memory", "cudnn
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or off it."""
+    """Whether an error reports that memory ran out, on a GPU or a CPU."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in LACKING)
 
 
 class Batches:
-    """Walks through work in batches of ``size``; a batch for which memory runs out is halved, and so are those after it."""
+    """Processes items in batches.
+
+    Attributes:
+        size: largest number of items in a batch, at least 1; halved for all later batches when memory runs out.
+    """
 
     def __init__(self, size: int) -> None:
         self.size = max(1, size)
 
     def over(self, items: Sequence[T], work: Callable[[Sequence[T]], Result]) -> Iterator[tuple[Sequence[T], Result]]:
-        """Each batch of the items and the result of ``work``; an error of memory for a single item is raised."""
+        """Apply ``work`` to all items, batch by batch.
+
+        Args:
+            items: the items, processed in order.
+            work: function of a batch; called again with half the batch if memory runs out.
+
+        Yields:
+            A batch of the items and the result of ``work``.
+
+        Raises:
+            MemoryError, RuntimeError: memory runs out for a single item, or ``work`` fails for another reason.
+        """
         start = 0
         while start < len(items):
             part = items[start : start + self.size]
@@ -42,7 +57,7 @@ class Batches:
                 log.warning("memory ran out with %d tiles at once: going on with %d", len(part), self.size)
                 made = None
             if made is None:
-                # Outside the handler, where the error still holds on to the tensors of the batch.
+                # Outside the handler, because the error keeps the tensors of the batch alive inside it.
                 if torch.cuda.is_available():
                     torch.cuda.empty_cache()
                 continue
@@ -51,7 +66,7 @@ class Batches:
 
 
 def free_on(device: torch.device) -> float:
-    """Free memory in bytes of a GPU; no limit for a CPU, whose budget is kept elsewhere."""
+    """90 % of the free memory of a GPU in bytes; infinity for a CPU, whose memory budget is checked elsewhere."""
     if device.type != "cuda":
         return float("inf")
     free, _ = torch.cuda.mem_get_info(device)

@@ -2,7 +2,7 @@
 
     out(r) = sum_i w(r - r_i) x_i(r - r_i) / sum_i w(r - r_i),        w(r) = w(z) w(y) w(x)
 
-On a full grid the sum of weights is the outer product of three one-dimensional sums, so no weight volume is kept.
+On a full grid the sum of weights is the outer product of three one-dimensional sums, so no weight volume is stored.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Position = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """Tiles of ``side`` voxels over a volume ``shape``, at every multiple of ``step``; the last may reach past the volume.
+    """Cubic tiles at every multiple of ``step``; the last tile of an axis may extend past the volume.
 
     Attributes:
-        shape: of the volume (z, y, x), in voxels.
-        side: of a tile, in voxels.
-        step: 1 to ``side``; a multiple of the coarsest latent stride lets overlapping tiles share latents.
+        shape: shape (z, y, x) of the volume, in voxels.
+        side: side of a tile, in voxels.
+        step: spacing of tiles in voxels, 1 to ``side``; a multiple of the coarsest latent stride lets tiles share latents.
     """
 
     shape: tuple[int, int, int]
@@ -37,7 +37,7 @@ class PatchGrid:
             raise ValueError(f"step {self.step} found, expected 1 to the side of a tile, {self.side}")
 
     def starts(self, axis: int) -> list[int]:
-        """First voxels of the tiles along an axis; an axis no longer than a tile has one."""
+        """First voxel of each tile along an axis; an axis not longer than a tile has one tile."""
         size = self.shape[axis]
         if size <= self.side:
             return [0]
@@ -50,12 +50,12 @@ class PatchGrid:
         return int(np.prod([len(self.starts(axis)) for axis in range(3)]))
 
     def window(self) -> Tensor:
-        """The weights of one tile along one axis (side,): a cosine bump that is nowhere zero."""
+        """Weights of a tile along one axis, (side,): sin^2 plus 1e-3, so that no weight is zero."""
         place = (torch.arange(self.side) + 0.5) / self.side
         return torch.sin(torch.pi * place).square() + 1e-3
 
     def weights(self) -> list[Tensor]:
-        """Sums of the windows along each axis, three tensors (size,)."""
+        """Sum of the windows along each axis: three tensors (size,), in the order z, y, x."""
         sums = []
         for axis, size in enumerate(self.shape):
             total = torch.zeros(size)
@@ -67,7 +67,16 @@ class PatchGrid:
 
 
 def cut(density: Tensor | np.ndarray, position: Position, side: int) -> Tensor:
-    """The (side, side, side) patch at ``position`` as float32; what lies past the volume mirrors it."""
+    """Cut a cube out of a volume; voxels outside the volume are filled by reflection.
+
+    Args:
+        density: volume (z, y, x).
+        position: first voxel (z, y, x); may lie outside the volume.
+        side: side of the cube, in voxels.
+
+    Returns:
+        The cube (side, side, side) as float32.
+    """
     axes = [mirrored(start, side, size) for start, size in zip(position, density.shape, strict=True)]
     if all(axis[0] + side - 1 == axis[-1] and len(axis) == side for axis in axes):
         z, y, x = (slice(int(axis[0]), int(axis[0]) + side) for axis in axes)
@@ -82,12 +91,15 @@ def cut(density: Tensor | np.ndarray, position: Position, side: int) -> Tensor:
 
 
 def levels(patches: Tensor) -> Tensor:
-    """The mean of each patch (batch, 1, 1, 1) of (batch, z, y, x); it is measured at any tilts, so no network predicts it."""
+    """Mean of each patch: (batch, 1, 1, 1) from (batch, z, y, x).
+
+    Every tilt measures the mean, so no network predicts it.
+    """
     return patches.mean((-3, -2, -1), keepdim=True)
 
 
 def mirrored(start: int, side: int, size: int) -> np.ndarray:
-    """Indices (side,) from ``start`` on along an axis of ``size`` voxels; what lies past it mirrors it."""
+    """Indices (side,) from ``start`` along an axis of ``size`` voxels; indices outside the axis are reflected at its ends."""
     index = np.arange(start, start + side)
     if size == 1:
         return np.zeros(side, dtype=int)
@@ -97,7 +109,7 @@ def mirrored(start: int, side: int, size: int) -> np.ndarray:
 
 
 def inside(position: Position, side: int, shape: Sequence[int]) -> Tensor:
-    """1 for the voxels of a patch that lie inside a volume of ``shape``, 0 for its padding; (side, side, side)."""
+    """Mask (side, side, side) of the patch at ``position``: 1 inside a volume of ``shape`` (z, y, x), 0 in the padding."""
     axes = [
         ((torch.arange(start, start + side) >= 0) & (torch.arange(start, start + side) < size)).float()
         for start, size in zip(position, shape, strict=True)
@@ -106,7 +118,13 @@ def inside(position: Position, side: int, shape: Sequence[int]) -> Tensor:
 
 
 class Blender:
-    """Sums weighted tiles into a volume on a device. Memory: one float32 volume."""
+    """Sums weighted tiles into one float32 volume.
+
+    Attributes:
+        grid: positions of the tiles.
+        device: device of the volume, or None for the default device.
+        total: sum of the weighted tiles, (z, y, x).
+    """
 
     def __init__(self, grid: PatchGrid, device: torch.device | None = None) -> None:
         self.grid, self.device = grid, device
@@ -122,7 +140,7 @@ class Blender:
         self.total[place] += (tile.to(self.total.device) * self._window)[part]
 
     def blended(self) -> Tensor:
-        """The volume (z, y, x); the sums are used up."""
+        """Divide ``total`` by the sum of weights in place, and return it; call once, after all tiles."""
         z, y, x = (weights.to(self.device) for weights in self.grid.weights())
         self.total /= z[:, None, None]
         self.total /= y[None, :, None]

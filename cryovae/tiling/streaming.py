@@ -1,9 +1,9 @@
-"""Tiles of a volume in a file, blended layer by layer along z into files; only one row of tiles along x is in memory.
+"""Streamed blending: tiles are read from a file and blended into files, one row of tiles along x in memory at a time.
 
     out(r) = sum_i w(r - r_i) x_i(r - r_i) / sum_i w(r - r_i)          as in tiling/grid.py
 
-A row of tiles is summed in memory, and its overlap with the next row stays there. The overlap of a layer with the next lies in a
-file. Two such files take turns, so that a layer that was broken off can be computed again.
+Rows follow each other along y and form a layer; layers follow each other along z. The overlap of two rows stays in memory. The
+overlap of two layers is stored in a file. Two such files alternate, so that an interrupted layer can be computed again.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from cryovae.tiling.grid import PatchGrid, Position, mirrored
 
 
 class Readable(Protocol):
-    """A volume of which boxes can be read: an array, or a file."""
+    """An array or a file from which boxes can be read."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Voxels along z, y, x."""
+        """Number of voxels along z, y, x."""
 
     def __getitem__(self, key: tuple[slice, ...], /) -> np.ndarray:
-        """A box (z, y, x)."""
+        """Read a box (z, y, x)."""
 
 
-# Tiles (batch, side, side, side) as measured, and where they lie, to tiles (outputs, batch, side, side, side).
+# From measured tiles (batch, side, side, side) and their positions to tiles (outputs, batch, side, side, side).
 Work = Callable[[Tensor, Sequence[Position]], Tensor]
 
 
 class Layers:
-    """Applies ``work`` to all tiles of a volume and blends the results into files.
+    """Applies a function to all tiles of a volume and blends the results into files.
 
     Args:
-        grid: the tiles.
+        grid: positions of the tiles.
         source: the volume (z, y, x).
-        outputs: a file (z, y, x) for each output of ``work``.
-        carry: path of the two files between layers, which stay until ``clear``.
-        batches: how many tiles at once.
-        device: where tiles are worked on.
+        outputs: one file (z, y, x) for each output of the function.
+        carry: path from which the names of the two overlap files are made; they exist until ``clear``.
+        batches: number of tiles that are processed at once.
+        device: device on which tiles are processed.
     """
 
     def __init__(
@@ -65,7 +65,16 @@ class Layers:
         return len(self.starts[0])
 
     def run(self, work: Work, first: int, done: Callable[[int, int], None]) -> None:
-        """All layers from ``first`` on; ``done`` gets the next layer and the tiles of a layer that is on the disk."""
+        """Process the layers from ``first`` on.
+
+        Args:
+            work: maps tiles and their positions to the tiles of each output.
+            first: number of the first layer, from 0; above 0, the overlap file of the previous layer is read.
+            done: called when a layer is on disk, with the number of the next layer and the number of tiles per layer.
+
+        Raises:
+            OSError: the overlap file is missing or of another length, or the disk is full.
+        """
         before = Stored(self._paths[first % 2], self._shape) if 0 < first < len(self) else None
         for number in range(first, len(self)):
             after = Stored(self._paths[(number + 1) % 2], self._shape, fresh=True) if number + 1 < len(self) else None
@@ -76,7 +85,7 @@ class Layers:
             before = after
 
     def clear(self) -> None:
-        """Remove the files between layers."""
+        """Remove the overlap files."""
         for path in self._paths:
             path.unlink(missing_ok=True)
 
@@ -109,7 +118,7 @@ class Layers:
         return total
 
     def _block(self, z: int, y: int) -> Tensor:
-        """The part of the volume under one row of tiles, (side, side, x)."""
+        """The box of the volume that one row of tiles covers, (side, side, x)."""
         axes = [mirrored(start, self.grid.side, size) for start, size in zip((z, y), self.grid.shape, strict=False)]
         low = [int(axis.min()) for axis in axes]
         box = [slice(a, int(axis.max()) + 1) for a, axis in zip(low, axes, strict=True)]
@@ -118,7 +127,7 @@ class Layers:
         return torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))
 
     def _put(self, number: int, y: int, total: Tensor, before: Stored | None, after: Stored | None) -> None:
-        """Write the finished planes of rows (outputs, side, rows, x), and store those that the next layer adds to."""
+        """Write the finished planes of ``total`` (outputs, side, rows, x), and store its overlap with the next layer."""
         z, rows = self.starts[0][number], slice(y, y + total.shape[2])
         depth = self.grid.shape[0] - z if after is None else self.grid.step
         wz, wy, wx = self._weights

@@ -1,1 +1,1 @@
-"""MRC, CCP4 and IMOD volumes: headers as they are found in the wild, read with care and written by the standard."""
+"""MRC, CCP4 and IMOD volumes: reads nonstandard headers, writes standard ones."""

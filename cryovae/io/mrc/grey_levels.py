@@ -1,6 +1,6 @@
 """Decides whether the bytes of mode 0 are signed: b in -128..127, or b mod 256 in 0..255.
 
-They are signed in the standard of 2014. They were unsigned before, and in IMOD before 4.2.23; most such files have no stamp.
+They are signed in the standard MRC2014. They were unsigned before it, and in IMOD before 4.2.23; most such files have no stamp.
 """
 
 from __future__ import annotations
@@ -9,19 +9,25 @@ import numpy as np
 
 from cryovae.io.mrc.header import SIGNED_BYTES, Header
 
-# Sections that are sampled, and the side of the square of each, in voxels.
+# Number of sampled sections, and side of the square sampled from each, in voxels.
 SAMPLED_SECTIONS, SAMPLED_SIDE = 8, 512
 
 
 def is_unsigned(header: Header, data: np.ndarray) -> tuple[bool, str | None]:
-    """Whether data are to be read as unsigned, and a note where the standard does not decide.
+    """Whether bytes are unsigned.
 
-    The decision follows IMOD's flags if its stamp is present; else the minimum and maximum of the header if they allow only one
-    reading; else the reading in which neighbours differ less, as the wrong one has jumps of 256; else the standard.
+    The first criterion that decides is used:
+    1. IMOD's flags, if its stamp is present;
+    2. the minimum and maximum in the header, if only one interpretation agrees with them;
+    3. the smaller difference of neighbours, as the wrong interpretation has jumps of 256;
+    4. the standard.
 
     Args:
-        header: of the file.
-        data: int8 (sections, rows, columns).
+        header: header of the file.
+        data: voxels (sections, rows, columns) as int8.
+
+    Returns:
+        Whether the bytes are unsigned, and a note for the user or None.
     """
     flags = header.imod_flags
     if flags is not None:
@@ -44,7 +50,7 @@ def is_unsigned(header: Header, data: np.ndarray) -> tuple[bool, str | None]:
 
 
 def _sample(data: np.ndarray) -> np.ndarray:
-    """Evenly spaced sections, each cut to its middle."""
+    """Central squares of evenly spaced sections."""
     sections = np.unique(np.linspace(0, len(data) - 1, SAMPLED_SECTIONS).astype(int))
     starts = (max((n - SAMPLED_SIDE) // 2, 0) for n in data.shape[1:])
     rows, columns = (slice(start, start + SAMPLED_SIDE) for start in starts)
@@ -52,7 +58,7 @@ def _sample(data: np.ndarray) -> np.ndarray:
 
 
 def _fits(sample: np.ndarray, low: float, high: float) -> bool:
-    """Whether the range in a header is possible for this type of byte and contains the sample."""
+    """Whether the range in the header is possible for this type of byte and contains the sample, up to 1."""
     limits, darkest, brightest = np.iinfo(sample.dtype), int(sample.min()), int(sample.max())
     return limits.min <= low <= darkest + 1 and brightest - 1 <= high <= limits.max
 

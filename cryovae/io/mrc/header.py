@@ -1,7 +1,7 @@
 """The header of an MRC file, 1024 bytes: size, mode, axes, cell = sampling * voxel size, start, origin, labels.
 
-The standard is MRC2014. CCP4 permutes the axes, IMOD adds a stamp and flags to the free part, and older programs write no
-"MAP ", no machine stamp, or no version. Sizes are checked before memory is allocated.
+The standard is MRC2014. CCP4 permutes the axes. IMOD adds a stamp and flags to the unused words. Older programs write no "MAP ",
+no machine stamp, or no version. Sizes are checked before memory is allocated.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Header:
 
     Attributes:
         path: the file.
-        fields: the words of the header, by mrcfile's names.
-        order: byte order of the file.
+        fields: fields of the header, named as in mrcfile.
+        order: byte order of the file, '<' or '>'.
         notes: one line for each ambiguity that was resolved on reading.
     """
 
@@ -53,26 +53,26 @@ class Header:
 
     @property
     def size(self) -> tuple[int, int, int]:
-        """Columns, rows, sections, in the order of the file."""
+        """Number of columns, rows and sections."""
         return int(self.fields.nx), int(self.fields.ny), int(self.fields.nz)
 
     @property
     def axes(self) -> tuple[int, int, int]:
-        """The axes x, y, z (1, 2, 3) along columns, rows and sections; (1, 2, 3) if the file has none."""
+        """Axes along columns, rows and sections, 1, 2, 3 for x, y, z; (1, 2, 3) if the file does not define them."""
         axes = int(self.fields.mapc), int(self.fields.mapr), int(self.fields.maps)
         return (1, 2, 3) if axes == (0, 0, 0) else axes
 
     @property
     def start(self) -> tuple[int, int, int]:
-        """Index of the first voxel in the grid of the cell, along x, y, z."""
+        """Index of the first voxel along x, y, z in the grid of the unit cell."""
         first = {self.axes[i]: int(self.fields[name]) for i, name in enumerate(("nxstart", "nystart", "nzstart"))}
         return first[1], first[2], first[3]
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
-        """Cell over sampling along x, y, z in angstrom, with the sign in the file; 0 where it has none.
+        """Cell length divided by sampling along x, y, z, in angstrom; signed as in the file, 0 if the file has none.
 
-        Rounded to seven digits, the precision of the file.
+        Values are rounded to seven digits, the precision of the file.
         """
         counts = {self.axes[i]: n for i, n in enumerate(self.size)}
         sampling = int(self.fields.mx), int(self.fields.my), int(self.fields.mz)
@@ -82,30 +82,30 @@ class Header:
 
     @property
     def origin(self) -> tuple[float, float, float]:
-        """Origin along x, y, z in angstrom; 0 for numbers that are not finite."""
+        """Origin along x, y, z in angstrom; 0 for values that are not finite."""
         x, y, z = (float(self.fields.origin[name]) for name in "xyz")
         return tuple(v if math.isfinite(v) else 0.0 for v in (x, y, z))  # type: ignore[return-value]
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Lines of text, without empty lines and without characters that cannot be printed."""
+        """Lines of text, without empty lines and unprintable characters."""
         lines = (bytes(label).decode("ascii", "replace") for label in self.fields.label)
         printable = ("".join(c for c in line if c.isprintable() and c.isascii()).strip() for line in lines)
         return tuple(line for line in printable if line)
 
     @property
     def extended(self) -> int:
-        """Bytes of the extended header."""
+        """Number of bytes of the extended header."""
         return int(self.fields.nsymbt)
 
     @property
     def extra(self) -> bytes:
-        """The free words after the version, with IMOD's stamp or SerialEM's layout of the extended header."""
+        """Free words after the version, which may contain IMOD's stamp or SerialEM's layout of the extended header."""
         return bytes(self.fields.extra2)
 
     @property
     def imod_flags(self) -> int | None:
-        """IMOD's flags, None without its stamp."""
+        """IMOD's flags, or None if its stamp is missing."""
         stamp = self.extra[IMOD_STAMP_AT : IMOD_STAMP_AT + 4]
         if (stamp if self.order == "<" else stamp[::-1]) != IMOD_STAMP:
             return None
@@ -113,18 +113,18 @@ class Header:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of a row of voxels."""
+        """Number of bytes of a row of voxels."""
         columns = self.size[0]
         return (columns + 1) // 2 if self.mode == 101 else columns * np.dtype(KINDS[self.mode]).itemsize
 
     @property
     def data_bytes(self) -> int:
-        """Bytes of all voxels."""
+        """Number of bytes of all voxels."""
         return self.row_bytes * self.size[1] * self.size[2]
 
     @property
     def volumes(self) -> int:
-        """Number of volumes in the file: more than one for stacks of volumes, space groups 401 to 630."""
+        """Number of volumes in the file; more than 1 only for stacks of volumes, space groups 401 to 630."""
         sections = int(self.fields.mz)
         if not 401 <= int(self.fields.ispg) <= 630 or sections < 1 or self.size[2] % sections:
             return 1
@@ -132,10 +132,10 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header of an MRC file, plain or compressed.
+    """Read and check the header of an MRC file, plain or compressed.
 
     Raises:
-        InputError: the file is missing, damaged, no MRC file, or of an unsupported kind.
+        InputError: the file is missing, damaged, not an MRC file, or of an unsupported kind.
     """
     with opened(path) as stream:
         block = take(stream, LENGTH)
@@ -149,7 +149,7 @@ def read_header(path: Path) -> Header:
 
 
 def _ordered(path: Path, block: bytes) -> Header:
-    """The header in the byte order of its machine stamp, or in the other one if only that is plausible."""
+    """The header in the byte order of its machine stamp, or in the other order if only that is plausible."""
     stamp = block[212:214]
     orders: tuple[Literal["<", ">"], ...] = (">", "<") if stamp in BIG else ("<", ">")
     candidates = [Header(path, _fields(block, order), order) for order in orders]

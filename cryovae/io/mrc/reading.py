@@ -1,6 +1,6 @@
-"""Reads MRC volumes as (z, y, x), memory-mapped unless they are compressed or packed, for any order of axes in the file.
+"""Reads MRC volumes as (z, y, x) for any order of axes in the file; plain files are memory-mapped.
 
-Sections, rows and columns run along the axes (maps, mapr, mapc); the density is a transposed view, so that nothing is copied.
+Sections, rows and columns run along the axes (maps, mapr, mapc). The density is a transposed view, not a copy.
 """
 
 from __future__ import annotations
@@ -21,7 +21,15 @@ MAX_EXPANSION = 1100
 
 
 def read_mrc(path: Path, number: int | None = None) -> Volume:
-    """Open an MRC volume, or volume ``number`` (from 1) of a stack of volumes. InputError if it cannot be read."""
+    """Open an MRC volume.
+
+    Args:
+        path: the file, plain or compressed.
+        number: number of the volume in a stack of volumes, from 1; None if the file contains one volume.
+
+    Raises:
+        InputError: the file cannot be read, is an image, or does not contain the volume.
+    """
     header = read_header(path)
     if min(header.size) < 2:
         x, y, z = header.size
@@ -45,7 +53,7 @@ def read_mrc(path: Path, number: int | None = None) -> Volume:
 
 
 def provenance_of_mrc(path: Path) -> Provenance:
-    """What a volume made from an MRC file carries over from it."""
+    """Metadata that a restored volume keeps from an MRC file."""
     header = read_header(path)
     with opened(path) as stream:
         skip(stream, LENGTH)
@@ -62,7 +70,7 @@ def provenance_of_mrc(path: Path) -> Provenance:
 
 
 def _data(header: Header) -> np.ndarray:
-    """All sections, rows and columns as in the file. InputError if the file is shorter than its header says."""
+    """Voxels (sections, rows, columns) in the order of the file. InputError if the file is shorter than its header says."""
     dtype = np.dtype(KINDS[header.mode]).newbyteorder(header.order)
     columns, rows, sections = header.size
     stored = (sections, rows, header.row_bytes // dtype.itemsize)
@@ -86,7 +94,7 @@ def _decompressed(header: Header) -> bytearray:
 
 
 def _check_length(header: Header, length: int, words: str | None = None) -> None:
-    """InputError if ``length`` bytes of data are too few; negative if the extended header is cut short too."""
+    """InputError if ``length`` bytes of data are too few; ``length`` is negative if the extended header is truncated."""
     if length >= header.data_bytes:
         return
     x, y, z = header.size
@@ -98,7 +106,7 @@ def _check_length(header: Header, length: int, words: str | None = None) -> None
 
 
 def _unpacked(data: np.ndarray, columns: int) -> np.ndarray:
-    """(.., columns) uint8 from two values per byte, the low half first; each row begins with a new byte."""
+    """Unpack two 4-bit values per byte to uint8 (..., columns), low half first; each row starts at a new byte."""
     values = np.empty((*data.shape[:-1], columns), np.uint8)
     values[..., 0::2] = data & 15
     values[..., 1::2] = data[..., : columns // 2] >> 4
@@ -122,7 +130,7 @@ def _volume_of(header: Header, data: np.ndarray, number: int | None) -> np.ndarr
 
 
 def _in_order(header: Header, data: np.ndarray) -> np.ndarray:
-    """(z, y, x) from (sections, rows, columns)."""
+    """Transpose (sections, rows, columns) to (z, y, x)."""
     along = {axis: 2 - i for i, axis in enumerate(header.axes)}
     return data.transpose(along[3], along[2], along[1])
 

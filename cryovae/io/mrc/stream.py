@@ -1,4 +1,4 @@
-"""The bytes of a file, plain or compressed, read without trusting the sizes in its header."""
+"""Reads the bytes of a plain or compressed file without trusting the sizes in its header."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAGIC = {b"\x1f\x8b\x08": "gz", b"BZh": "bz2"}
 
 
 def compression_of(path: Path) -> str | None:
-    """'gz', 'bz2' or None, from the first bytes of a file. InputError if it is missing, a folder, or not readable."""
+    """Compression of a file by its first bytes: 'gz', 'bz2' or None. InputError if it is missing, a folder, or not readable."""
     if not os.path.exists(path):
         raise InputError(f"{path} does not exist: check the path")
     if os.path.isdir(path):
@@ -31,7 +31,7 @@ def compression_of(path: Path) -> str | None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """The bytes of a file, decompressed if it is compressed. InputError if it is missing or damaged."""
+    """Open a file for reading, decompressed if needed. InputError if it is missing or damaged."""
     kind = compression_of(path)
     with _as_input(path):
         if kind == "gz":
@@ -55,7 +55,7 @@ def _as_input(path: Path) -> Iterator[None]:
 
 
 def take(stream: BinaryIO, count: int) -> bytearray:
-    """Up to ``count`` bytes. The buffer grows while reading, so that a damaged count costs no memory."""
+    """Read up to ``count`` bytes. The buffer grows while reading, so a damaged header cannot cause a large allocation."""
     buffer = bytearray()
     while len(buffer) < count and (more := stream.read(min(CHUNK, count - len(buffer)))):
         buffer += more
@@ -63,7 +63,7 @@ def take(stream: BinaryIO, count: int) -> bytearray:
 
 
 def skip(stream: BinaryIO, count: int) -> int:
-    """Skip up to ``count`` bytes; returns how many there were."""
+    """Skip up to ``count`` bytes and return the number of bytes skipped."""
     passed = 0
     while passed < count and (more := stream.read(min(CHUNK, count - passed))):
         passed += len(more)

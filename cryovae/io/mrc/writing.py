@@ -1,4 +1,4 @@
-"""Writes MRC volumes: 32-bit floats, axes x, y, z, statistics in double precision, and metadata of the input."""
+"""Writes MRC volumes as 32-bit floats with axes x, y, z, statistics summed in double precision, and metadata of the input."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from cryovae.io.volume import Provenance
 
 LABELS, LABEL_LENGTH = 10, 80
 EXTENDED_KINDS = (b"CCP4", b"MRCO", b"SERI", b"AGAR", b"FEI1", b"FEI2", b"HDF5")
-# IMOD's flags for the sign of the origin and of an RMS that was not computed. The others describe the input's data.
+# IMOD's flags for the sign of the origin and for an RMS that was not computed. The other flags describe the data of the input.
 KEPT_FLAGS = 4 | 8
-# Bytes of sections that are held at a time.
+# Number of bytes of sections that are in memory at a time.
 SLAB_BYTES = 1 << 24
 
 
 class Sections(Protocol):
-    """A volume (z, y, x) of which some sections are read at a time."""
+    """A volume (z, y, x) from which sections can be read."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Sections, rows and columns."""
+        """Number of sections, rows and columns."""
 
     def __getitem__(self, key: slice, /) -> np.ndarray:
-        """Some sections, (z, y, x)."""
+        """Read sections (z, y, x)."""
 
 
 def write_mrc(path: Path, density: np.ndarray, carried: Provenance, voxel_size: float, note: str) -> None:
-    """Write a density as 32-bit floats, atomically.
+    """Write a density as 32-bit floats.
 
-    A big-endian extended header is kept, and the file is then written in big-endian order, because only programs that know the
-    layout of an extended header can swap its bytes.
+    The file has the byte order of the extended header that is kept from the input, because only programs that know the layout of
+    an extended header can swap its bytes. Without one, or with lines of text (CCP4), it is little-endian.
 
     Args:
-        path: the file.
-        density: (z, y, x).
+        path: the file, written atomically.
+        density: volume (z, y, x).
         carried: metadata of the input.
-        voxel_size: in angstrom.
-        note: text of one more label; if there are ten already, the oldest of cryovae is dropped, else the last.
+        voxel_size: voxel size in angstrom.
+        note: text of the label that is added; of ten labels the oldest by cryovae is dropped, or the last if there is none.
     """
     with whole_file(path) as beside:
         _write_held(beside, density, carried, voxel_size, note)
 
 
 def write_mrc_by_slabs(path: Path, volume: Sections, carried: Provenance, voxel_size: float, note: str) -> None:
-    """``write_mrc`` for a volume that is not held in memory, read some sections at a time; gives the same bytes."""
+    """Write a volume that is not in memory, slab by slab; arguments and bytes are those of ``write_mrc``."""
     sections, rows, columns = volume.shape
     count = max(1, SLAB_BYTES // (4 * rows * columns))
     slabs = [slice(start, min(start + count, sections)) for start in range(0, sections, count)]
@@ -63,7 +63,7 @@ def write_mrc_by_slabs(path: Path, volume: Sections, carried: Provenance, voxel_
     for slab in slabs:
         squares += sum(float(np.sum(np.square(np.asarray(section, dtype=np.float64) - mean))) for section in volume[slab])
     with whole_file(path) as beside:
-        # The header of a small volume, whose sizes and statistics are corrected below.
+        # Write the header of a small volume first; its sizes and statistics are replaced below.
         order = _write_held(beside, np.zeros((2, 2, 2), np.float32), carried, voxel_size, note)
         header = np.fromfile(beside, mrcfile.dtypes.HEADER_DTYPE.newbyteorder(order), 1)
         for name, size, axis in (("x", columns, "nx"), ("y", rows, "ny"), ("z", sections, "nz")):
@@ -79,7 +79,7 @@ def write_mrc_by_slabs(path: Path, volume: Sections, carried: Provenance, voxel_
 
 
 def _write_held(path: Path, density: np.ndarray, carried: Provenance, voxel_size: float, note: str) -> str:
-    """Write a density that is held in memory; returns its byte order."""
+    """Write a density that is in memory, and return the byte order of the file."""
     kind = _extended_kind(carried)
     order = carried.order if kind not in (b"", b"CCP4") else "<"
     with mrcfile.new(path, overwrite=True) as mrc:
@@ -99,14 +99,14 @@ def _write_held(path: Path, density: np.ndarray, carried: Provenance, voxel_size
 
 
 def mean_and_rms(density: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation, summed section by section in double precision."""
+    """Mean and standard deviation of a density, summed section by section in double precision."""
     mean = sum(float(np.sum(section, dtype=np.float64)) for section in density) / density.size
     squares = sum(float(np.sum(np.square(np.asarray(section, dtype=np.float64) - mean))) for section in density)
     return mean, float(np.sqrt(squares / density.size))
 
 
 def _extended_kind(carried: Provenance) -> bytes:
-    """The code of the extended header; where it is missing, CCP4 for lines of text, else MRCO."""
+    """Code of the extended header; if it is missing, CCP4 for lines of text, else MRCO."""
     if not carried.extended or carried.extended_kind in EXTENDED_KINDS:
         return carried.extended_kind if carried.extended else b""
     text = len(carried.extended) % LABEL_LENGTH == 0 and all(byte == 0 or 32 <= byte < 127 for byte in carried.extended)
@@ -114,7 +114,7 @@ def _extended_kind(carried: Provenance) -> bytes:
 
 
 def _extra(carried: Provenance) -> np.void:
-    """The free words of the header if they are in use: with an extended header or IMOD's stamp; else zeroes."""
+    """The free words of the header if there is an extended header or IMOD's stamp, else zeros."""
     extra = bytearray(carried.extra.ljust(84, b"\0"))
     at = slice(IMOD_STAMP_AT, IMOD_STAMP_AT + 4)
     stamped = bytes(extra[at] if carried.order == "<" else extra[at][::-1]) == IMOD_STAMP

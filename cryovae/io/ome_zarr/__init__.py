@@ -1,1 +1,1 @@
-"""OME-Zarr volumes: pyramids that viewers open at any size. Needs the package zarr, the extra of that name."""
+"""OME-Zarr volumes with multiscale pyramids for viewers. Requires the optional package zarr (the extra ``zarr``)."""

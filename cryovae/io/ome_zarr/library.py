@@ -1,4 +1,4 @@
-"""The optional package zarr, imported when needed, with its errors translated to InputError."""
+"""Imports the optional package zarr when needed, and translates its errors to InputError."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from cryovae.errors import InputError
 
 AXES = ("z", "y", "x")
-# Key of a group's attributes for metadata that OME-Zarr does not define: labels and start.
+# Attribute of a group for metadata that OME-Zarr does not define: labels and start.
 KEY = "cryovae"
 
 
 def library(path: Path) -> Any:
-    """The package zarr. InputError if it is not installed."""
+    """Import the package zarr for ``path``. InputError if it is not installed."""
     try:
         import zarr
     except ImportError as error:
@@ -31,7 +31,7 @@ def understood(path: Path) -> Iterator[None]:
     except (InputError, MemoryError):
         raise
     except Exception as error:
-        # zarr has no common class for what it raises: json, codecs, validation and missing keys each have their own.
+        # zarr has no common base class of its errors: json, codecs, validation and missing keys raise different ones.
         reason = (str(error) or "?").splitlines()[0]
         raise InputError(
             f"{path} cannot be read as OME-Zarr ({type(error).__name__}: {reason[:120]}): expected metadata of version 0.4 or 0.5"

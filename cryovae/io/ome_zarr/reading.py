@@ -1,4 +1,7 @@
-"""Reads the finest level of OME-Zarr 0.4 (Zarr 2) and 0.5 (Zarr 3): position = scale * index + translation."""
+"""Reads the finest level of OME-Zarr 0.4 (Zarr 2) and 0.5 (Zarr 3).
+
+position = scale * index + translation
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,20 @@ UNITS = {
     "angstrom": 1.0, "å": 1.0, "a": 1.0, "nanometer": 10.0, "nm": 10.0, "micrometer": 1e4, "um": 1e4, "µm": 1e4,
     "picometer": 0.01, "millimeter": 1e7, "meter": 1e10,
 }  # fmt: skip
-# Largest number of voxels along an axis, and largest ratio of all chunks to stored ones.
+# Largest number of voxels along an axis, and largest ratio of all chunks to stored chunks.
 LONGEST_AXIS, MAX_SPARSITY = 1 << 20, 1000
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup")
 
 
 class OnDemand:
-    """An array of a Zarr group as (z, y, x), of which only the requested slices are read.
+    """An array of a Zarr group as (z, y, x); only the requested slices are read.
 
-    It supports what readers need: shape, dtype, size, slices along all axes, and np.asarray.
+    It has the attributes of an array that readers need: shape, ndim, size, dtype, slices along all axes, and np.asarray.
+
+    Args:
+        path: folder of the group, for error messages.
+        array: the Zarr array, of any number of axes.
+        order: axes of the array that are z, y, x; the other axes have length 1.
     """
 
     def __init__(self, path: Path, array: Any, order: tuple[int, int, int]) -> None:
@@ -58,10 +66,10 @@ def is_zarr(path: Path) -> bool:
 
 
 def read_zarr(path: Path) -> Volume:
-    """Open the finest level of an OME-Zarr group, lengths in angstrom.
+    """Open the finest level of an OME-Zarr group; lengths are converted to angstrom.
 
     Raises:
-        InputError: the folder is no OME-Zarr group, damaged, or no single volume.
+        InputError: the folder is not an OME-Zarr group, is damaged, or does not contain a single volume.
     """
     with understood(path):
         group, attributes, image = _image(path)
@@ -86,7 +94,7 @@ def read_zarr(path: Path) -> Volume:
 
 
 def provenance_of_zarr(path: Path) -> Provenance:
-    """What a volume made from an OME-Zarr group carries over from it."""
+    """Metadata that a restored volume keeps from an OME-Zarr group."""
     volume = read_zarr(path)
     with understood(path):
         labels, start = _ours(_image(path)[0])
@@ -94,7 +102,7 @@ def provenance_of_zarr(path: Path) -> Provenance:
 
 
 def _image(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
-    """The group that holds a multiscale image, the attributes of OME, and the image's own metadata."""
+    """The group of the multiscale image, its OME attributes, and the metadata of the image."""
     zarr = library(path)
     group = zarr.open(path, mode="r")
     if not isinstance(group, zarr.Group):
@@ -108,7 +116,7 @@ def _image(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
 
 
 def _axes(path: Path, image: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[int, int, int]]:
-    """The axes of the arrays, and which of them are z, y, x."""
+    """The axes of the arrays, and the indices of z, y, x among them."""
     axes = [dict(axis) for axis in image["axes"]]
     names = [str(axis["name"]).lower() for axis in axes]
     if any(names.count(axis) != 1 for axis in AXES):
@@ -117,7 +125,7 @@ def _axes(path: Path, image: dict[str, Any]) -> tuple[list[dict[str, Any]], tupl
 
 
 def _placed(transformations: list[dict[str, Any]], axes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Scale and translation of a sequence of transformations."""
+    """Total scale and translation of a sequence of transformations."""
     scale, shift = np.ones(axes), np.zeros(axes)
     for one in transformations:
         if one["type"] == "scale":
@@ -129,7 +137,7 @@ def _placed(transformations: list[dict[str, Any]], axes: int) -> tuple[np.ndarra
 
 
 def _check(path: Path, array: Any, axes: list[dict[str, Any]], order: tuple[int, int, int]) -> None:
-    """InputError if the finest level is no single volume of numbers."""
+    """InputError if the finest level is not a single volume of numbers."""
     shape, kind = tuple(getattr(array, "shape", ())), np.dtype(getattr(array, "dtype", "O"))
     if len(shape) != len(axes):
         raise InputError(f"{path} has {len(axes)} axes and an array of shape {shape}, expected as many: its metadata are damaged")
@@ -143,7 +151,7 @@ def _check(path: Path, array: Any, axes: list[dict[str, Any]], order: tuple[int,
     if kind.kind not in "iufb":
         raise InputError(f"{path} holds {kind.name}, expected integers or floats: convert it")
     held, expected = _stored(path, array)
-    # Chunks of one value need not be stored, but a volume hardly consists of little else.
+    # Constant chunks need not be stored, but a volume with almost no other chunks is damaged.
     if not held or expected > MAX_SPARSITY * held:
         raise InputError(f"{path} holds {held} of the {expected} pieces of its voxels: copy it again")
 
@@ -151,7 +159,7 @@ def _check(path: Path, array: Any, axes: list[dict[str, Any]], order: tuple[int,
 def _stored(path: Path, array: Any) -> tuple[int, int]:
     """Number of chunks or shards of an array on disk, and the number expected from its shape.
 
-    Files are counted, because zarr would try the names of all possible chunks, without end for a damaged shape.
+    Files are counted, because zarr would try the names of all possible chunks, which does not end for a damaged shape.
     """
     with understood(path):
         pieces = array.shards or array.chunks

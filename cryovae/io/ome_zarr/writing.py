@@ -1,6 +1,8 @@
-"""Writes OME-Zarr 0.5: a pyramid of arrays, each voxel the mean of 2 x 2 x 2 of the previous level.
+"""Writes OME-Zarr 0.5: a pyramid of arrays in which each voxel is the mean of 2 x 2 x 2 voxels of the previous level.
 
-The metadata follow section "multiscales" of the specification of OME-NGFF 0.5: position = scale * index + translation.
+    position = scale * index + translation
+
+The metadata follow section "multiscales" of the OME-NGFF 0.5 specification.
 """
 
 from __future__ import annotations
@@ -16,19 +18,19 @@ from cryovae.io.ome_zarr.library import AXES, KEY, library
 from cryovae.io.volume import Provenance
 
 VERSION = "0.5"
-# Sides in voxels of a chunk, and of the coarsest level at most.
+# Side of a chunk, and largest side of the coarsest level, in voxels.
 CHUNK_SIDE, COARSEST_SIDE = 128, 64
 
 
 def write_zarr(path: Path, density: np.ndarray, carried: Provenance, voxel_size: float, note: str) -> None:
-    """Write a density as 32-bit floats with its pyramid, atomically.
+    """Write a density and its pyramid as 32-bit floats.
 
     Args:
-        path: the folder.
-        density: (z, y, x).
-        carried: metadata of the input; origin becomes the translation, the extended header is dropped.
-        voxel_size: in angstrom.
-        note: text of one more label.
+        path: the folder, written atomically.
+        density: volume (z, y, x).
+        carried: metadata of the input; the origin becomes the translation, and the extended header is dropped.
+        voxel_size: voxel size in angstrom.
+        note: text of the label that is added.
     """
     zarr = library(path)
     level, number = np.asarray(density, dtype=np.float32), 0
@@ -49,7 +51,7 @@ def write_zarr(path: Path, density: np.ndarray, carried: Provenance, voxel_size:
 
 
 def halved(density: np.ndarray) -> np.ndarray:
-    """Means of 2 x 2 x 2 voxels of (z, y, x); a last plane of an odd size is kept as it is."""
+    """Average a volume (z, y, x) over blocks of 2 x 2 x 2 voxels; the last block of an odd axis is one voxel thick."""
     for axis in range(3):
         first = np.arange(0, density.shape[axis], 2)
         counts = np.minimum(2, density.shape[axis] - first).astype(density.dtype)
@@ -58,7 +60,7 @@ def halved(density: np.ndarray) -> np.ndarray:
 
 
 def _dataset(number: int, voxel_size: float, origin: tuple[float, float, float]) -> dict[str, Any]:
-    """The metadata of level n, whose first voxel is centred (2^n - 1) / 2 voxels from the first voxel of level 0."""
+    """Metadata of level n, whose first voxel is centred (2^n - 1) / 2 voxels from the first voxel of level 0."""
     shift = (2**number - 1) / 2 * voxel_size
     return {
         "path": str(number),

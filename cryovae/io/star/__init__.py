@@ -1,1 +1,1 @@
-"""STAR files: blocks of text columns in and out, tables of tomograms, particle tables."""
+"""STAR files: blocks of text columns, tables of tomograms, and tables of particles."""

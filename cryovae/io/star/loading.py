@@ -1,4 +1,4 @@
-"""Loads the tomograms of a table one at a time, and checks all headers before any work begins."""
+"""Loads the tomograms of a table one at a time, and checks all headers before the work starts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cryovae.tomogram import Tomogram
 
 
 class Tomograms(Sequence[Tomogram]):
-    """Tomograms that are read on access and not kept: iterate once.
+    """Tomograms that are read on each access and not kept in memory; iterate over them once.
 
     Attributes:
         names: name of each tomogram.
-        load: reads the tomogram of an index; the flag says whether it stays on disk, as in ``load_tomogram``.
+        load: function (index, mapped) that reads a tomogram; ``mapped`` as in ``load_tomogram``.
     """
 
     def __init__(self, names: Sequence[str], load: Callable[[int, bool], Tomogram]) -> None:
@@ -39,12 +39,26 @@ class Tomograms(Sequence[Tomogram]):
 
 
 def tomograms_of(table: TomogramTable, voxel_size: float | None = None) -> Tomograms:
-    """The tomograms of a table; voxel_size in angstrom overrides the table and the headers."""
+    """The tomograms of a table.
+
+    Args:
+        table: the table.
+        voxel_size: voxel size in angstrom that replaces those of the table and the headers, or None.
+    """
     return Tomograms([e.name for e in table.entries], lambda index, mapped: load_entry(table.entries[index], voxel_size, mapped))
 
 
 def load_entry(entry: Entry, voxel_size: float | None = None, mapped: bool = False) -> Tomogram:
-    """The tomogram of one row, kept on disk if ``mapped``. InputError as for ``load_tomogram``."""
+    """Load the tomogram of one row.
+
+    Args:
+        entry: the row; its tilts must be known.
+        voxel_size: voxel size in angstrom that replaces those of the row and the header, or None.
+        mapped: whether the volumes stay on disk, as in ``load_tomogram``.
+
+    Raises:
+        InputError: see ``load_tomogram``.
+    """
     assert entry.tilts is not None
     size = voxel_size or entry.voxel_size
     tomogram = load_tomogram(entry.full, entry.halves, entry.tilts, size, entry.unrotated, entry.mask, mapped)
@@ -52,10 +66,17 @@ def load_entry(entry: Entry, voxel_size: float | None = None, mapped: bool = Fal
 
 
 def checked_sizes(table: TomogramTable, voxel_size: float | None = None) -> dict[str, float]:
-    """The voxel size in angstrom of each tomogram by name, from headers only.
+    """Check all rows of a table by the headers of their volumes.
+
+    Args:
+        table: the table.
+        voxel_size: voxel size in angstrom that replaces those of the table and the headers, or None.
+
+    Returns:
+        Voxel size in angstrom of each tomogram by name.
 
     Raises:
-        InputError: a row, which is named, has no tilts or no voxel size, a volume cannot be opened, or shapes differ.
+        InputError: a row has no tilts or no voxel size, a volume cannot be opened, or shapes differ; the message names the row.
     """
     sizes = {}
     for entry in table.entries:
@@ -78,7 +99,10 @@ def checked_sizes(table: TomogramTable, voxel_size: float | None = None) -> dict
 
 
 def sizes_differ(sizes: dict[str, float]) -> str | None:
-    """One line if voxel sizes differ by more than 2 %, as one model then sees a molecule at several sizes; else None."""
+    """A warning if voxel sizes differ by more than 2 %, else None.
+
+    With different voxel sizes one model sees the same molecule at several scales.
+    """
     lowest, highest = min(sizes, key=lambda n: sizes[n]), max(sizes, key=lambda n: sizes[n])
     if sizes[highest] <= 1.02 * sizes[lowest]:
         return None

@@ -1,4 +1,4 @@
-"""Makes a table of tomograms from folders: halves and tilt files are matched by name, never by order."""
+"""Creates a table of tomograms from folders. Halves and tilt files are matched by name, never by order."""
 
 from __future__ import annotations
 
@@ -13,13 +13,24 @@ from cryovae.io.star.tomograms import HALVES, TILTS, relative_path
 from cryovae.io.tilts import read_tilts
 from cryovae.tomogram import TiltGeometry
 
-# Suffixes of tilt files by preference: aligned angles before stage angles.
+# Suffixes of tilt files in order of preference: aligned angles before stage angles.
 SUFFIXES = (".tlt", ".aln", ".xml", ".star", ".rawtlt", ".mdoc")
 SEPARATORS = tuple("_-. ")
 
 
 def paired_halves(even: Path, odd: Path) -> dict[str, tuple[Path, Path]]:
-    """Pairs of halves by their common name. InputError if a half has no other half."""
+    """Match the half tomograms of two folders by name.
+
+    Args:
+        even: folder of the first halves.
+        odd: folder of the second halves.
+
+    Returns:
+        The files (first half, second half) by their common name, sorted by name.
+
+    Raises:
+        InputError: a half has no other half, two files of a folder have the same name, or a folder has no tomograms.
+    """
     evens, odds = _by_name(even), _by_name(odd)
     alone = [(name, odd) for name in evens if name not in odds] + [(name, even) for name in odds if name not in evens]
     if alone:
@@ -33,7 +44,7 @@ def paired_halves(even: Path, odd: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
-    """The volumes of a folder by their name without the half."""
+    """The volumes of a folder by name, without the marker of the half."""
     volumes: dict[str, Path] = {}
     for file in _files(folder):
         if not is_volume(file.name):
@@ -54,18 +65,29 @@ def _files(folder: Path) -> list[Path]:
 
 
 def tilts_of(names: Sequence[str], folder: Path) -> dict[str, Path]:
-    """The tilt file of each name: TS_01.tlt for TS_01 or TS_01_10.00Apx. InputError if none or several match."""
+    """Find the tilt file of each tomogram, e.g. TS_01.tlt for TS_01 or TS_01_10.00Apx.
+
+    Args:
+        names: names of the tomograms.
+        folder: folder of the tilt files.
+
+    Returns:
+        The tilt file by name of the tomogram.
+
+    Raises:
+        InputError: no file or several files match a name.
+    """
     files: dict[str, dict[str, Path]] = {}
     for file in _files(folder):
         if file.suffix.lower() in SUFFIXES:
-            # TS_01.mrc.mdoc and TS_01.st.aln belong to TS_01 too.
+            # TS_01.mrc.mdoc and TS_01.st.aln also belong to TS_01.
             name = file.with_suffix("").name
             files.setdefault(stem(name) if is_volume(name) else name, {})[file.suffix.lower()] = file
     return {name: _best(files, name, folder) for name in names}
 
 
 def _best(files: dict[str, dict[str, Path]], name: str, folder: Path) -> Path:
-    """The preferred tilt file of a name among ``files``, by name and suffix."""
+    """The preferred tilt file of a tomogram; ``files`` are indexed by name and suffix."""
     exact = [name] if name in files else []
     near = exact or [other for other in files if _begins(name, other) or _begins(other, name)]
     if len(near) != 1:
@@ -82,13 +104,13 @@ def _begins(longer: str, shorter: str) -> bool:
 def tomogram_rows(
     halves: dict[str, tuple[Path, Path]], tilts: dict[str, Path] | TiltGeometry, sizes: dict[str, float], table: Path
 ) -> Block:
-    """A table with IsoNet2's columns and one for the tilt file.
+    """Create a table with the columns of IsoNet2 and a column for the tilt file.
 
     Args:
-        halves: pairs of files by name.
-        tilts: tilt files by name, or one geometry for all.
-        sizes: voxel sizes in angstrom by name.
-        table: path of the table; files are written relative to it.
+        halves: files of the two halves by name of the tomogram.
+        tilts: tilt file by name, or one geometry for all tomograms.
+        sizes: voxel size in angstrom by name.
+        table: path of the table; paths in it are relative to its folder.
     """
     columns: dict[str, list[str]] = {}
     for index, (name, pair) in enumerate(halves.items(), 1):

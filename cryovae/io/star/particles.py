@@ -1,4 +1,4 @@
-"""Reads tables of subtomograms of RELION 3 to 5 and Warp: 3D volumes or 2D stacks, with the tilts of their tomograms."""
+"""Reads tables of subtomograms, 3D volumes or 2D stacks, from RELION 3 to 5 and Warp, with the tilts of their tomograms."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Particle:
     """One subtomogram.
 
     Attributes:
-        name: name of its tomogram and its row.
+        name: name of the tomogram and row.
         row: row in the table, from 1.
         file: a volume in the orientation of its tomogram, or a stack of images.
         stacked: whether the file is a stack, one unrotated image per tilt.
-        geometry: tilt geometry of its tomogram.
-        series: tilts of its tomogram, with those excluded in which it is not visible; None for a volume of unknown series.
-        voxel_size: in angstrom, or None for that of the header.
+        geometry: tilt geometry of the tomogram.
+        series: tilt series of the tomogram, in which tilts that do not show the particle are excluded; None if it is unknown.
+        voxel_size: voxel size in angstrom, or None for that of the header.
     """
 
     name: str
@@ -43,17 +43,17 @@ class Particle:
 
 
 def is_particle_table(path: Path) -> bool:
-    """Whether a STAR file lists particles or is an optimisation set that names such a list."""
+    """Whether a STAR file is a table of particles or an optimisation set that names one."""
     blocks = read_blocks(path)
     return any(IMAGE in block and block.loop for block in blocks.values()) or _named(blocks, "rlnTomoParticlesFile") is not None
 
 
 def read_particles(path: Path, tilts: TiltGeometry | None = None) -> tuple[Particle, ...]:
-    """The subtomograms of a table.
+    """Read the subtomograms of a table.
 
     Args:
-        path: a table of particles with NAME_tomograms.star or tomograms.star beside it, or an optimisation set, which names both.
-        tilts: geometry of 3D subtomograms whose tomograms are not known.
+        path: a table of particles with NAME_tomograms.star or tomograms.star in its folder, or an optimisation set naming both.
+        tilts: geometry of 3D subtomograms whose tomograms are unknown, or None.
 
     Raises:
         InputError: a row, which is named, has a missing file, unknown tilts, or a volume that was rotated on extraction.
@@ -80,7 +80,7 @@ def read_particles(path: Path, tilts: TiltGeometry | None = None) -> tuple[Parti
 
 
 def _named(blocks: Mapping[str, Block], column: str) -> str | None:
-    """The value of a column in a block of one row."""
+    """Value of a column in the first block that has it and has a single row."""
     return next((block.text(column, 0) for block in blocks.values() if column in block and len(block) == 1), None)
 
 
@@ -96,7 +96,7 @@ def _tomogram(rows: Block, row: int) -> str:
 
 
 def _tilts_by_tomogram(table: Path, wanted: set[str]) -> dict[str, TiltSeries]:
-    """The tilt series of the wanted tomograms, from blocks of projection matrices or files of tilt series."""
+    """Tilt series of the wanted tomograms by name, from blocks of projection matrices or files of tilt series."""
     blocks = read_blocks(table)
     listing = next((block for block in blocks.values() if "rlnTomoName" in block), None)
     if listing is None:
@@ -114,7 +114,7 @@ def _tilts_by_tomogram(table: Path, wanted: set[str]) -> dict[str, TiltSeries]:
 
 
 def _optics(blocks: Mapping[str, Block], rows: Block, table: Path) -> tuple[list[float | None], list[bool]]:
-    """Voxel size of each row, and whether it is a 2D stack, from its optics group, its columns, or its file name."""
+    """Voxel size of each row and whether it is a 2D stack, from its optics group, columns or file name."""
     groups = next((b for n, b in blocks.items() if n == "optics" and "rlnOpticsGroup" in b), Block({}))
     group = {groups.text("rlnOpticsGroup", i): i for i in range(len(groups))}
     general = _named(blocks, "rlnTomoSubTomosAre2DStacks") == "1"
@@ -160,7 +160,7 @@ def _particle(
 
 
 def _visible(series: TiltSeries, rows: Block, row: int, where: str) -> TiltSeries:
-    """A tilt series with the tilts excluded in which a particle is not visible."""
+    """A tilt series in which the tilts that do not show the particle are excluded."""
     text = rows.text(VISIBLE, row) or ""
     try:
         shown = [bool(int(v)) for v in ast.literal_eval(text)] if len(text) < 10_000 else []

@@ -1,4 +1,4 @@
-"""STAR files as blocks of columns of text, read and written through starfile.
+"""Reads and writes STAR files as blocks of text columns, with starfile.
 
 All values are kept as text: a name such as 001 stays 001, and a number is written as it was read.
 """
@@ -15,7 +15,7 @@ from typing import Any
 from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file
 
-# Texts for a missing value in IsoNet's tables and in others.
+# Texts that denote a missing value in tables of IsoNet and other programs.
 MISSING = ("", "None", "none", "nan", "NaN", "<NA>", "null")
 MAX_BYTES = 512 * 2**20
 
@@ -25,8 +25,8 @@ class Block:
     """One data block.
 
     Attributes:
-        columns: values by column, of equal length; names without the leading underscore.
-        loop: whether it is written with ``loop_``.
+        columns: values of each column, of equal length, by column name without the leading underscore.
+        loop: whether the block is a table, written with ``loop_``.
     """
 
     columns: Mapping[str, Sequence[str]]
@@ -39,12 +39,24 @@ class Block:
         return column in self.columns
 
     def text(self, column: str, row: int) -> str | None:
-        """A value, or None if there is no such column or the value is missing."""
+        """Value in a row, counted from 0; None if the column or the value is missing."""
         value = self.columns[column][row].strip() if column in self.columns else ""
         return None if value in MISSING else value
 
     def number(self, column: str, row: int, path: Path) -> float | None:
-        """A value as a finite number, None as for ``text``. InputError, which names ``path``, if it is no number."""
+        """Value in a row as a finite number.
+
+        Args:
+            column: name of the column.
+            row: row, from 0.
+            path: path of the table, for error messages.
+
+        Returns:
+            The number, or None if the column or the value is missing.
+
+        Raises:
+            InputError: the value is not a finite number.
+        """
         value = self.text(column, row)
         if value is None:
             return None
@@ -57,21 +69,21 @@ class Block:
         return number
 
     def numbers(self, column: str, path: Path) -> tuple[float, ...] | None:
-        """A column as numbers, or None if there is no such column or any value is missing."""
+        """A column as numbers; None if the column or any of its values is missing. InputError as for ``number``."""
         values = [self.number(column, row, path) for row in range(len(self))] if column in self.columns else []
         present = tuple(value for value in values if value is not None)
         return present if values and len(present) == len(values) else None
 
     def with_columns(self, more: Mapping[str, Sequence[str]]) -> Block:
-        """The same block with columns added or replaced."""
+        """A copy of the block with columns added or replaced."""
         return Block({**self.columns, **more}, self.loop)
 
 
 def read_blocks(path: Path | str) -> dict[str, Block]:
-    """The blocks of a STAR file by name, in order.
+    """Read the blocks of a STAR file by name, in the order of the file.
 
     Raises:
-        InputError: the file is missing, too large, no text, no STAR file, or has no block.
+        InputError: the file is missing, too large, not text, not a STAR file, or has no block.
     """
     path = Path(path)
     if not os.path.isfile(path):
@@ -112,7 +124,7 @@ def _parsed(path: Path) -> dict[str, Block]:
 
 
 def _block(parsed: object) -> Block:
-    """A block from what starfile returns: a dictionary of values, or a table."""
+    """Convert a dictionary of values or a table, as starfile returns them, to a block."""
     if isinstance(parsed, dict):
         return Block({key: (str(value),) for key, value in parsed.items()}, loop=False)
     names = list(parsed.columns)  # type: ignore[attr-defined]
@@ -122,10 +134,15 @@ def _block(parsed: object) -> Block:
 
 
 def write_blocks(path: Path | str, blocks: Mapping[str, Block], source: Path | str | None = None) -> None:
-    """Write blocks as a STAR file, atomically.
+    """Write blocks as a STAR file.
+
+    Args:
+        path: the file, written atomically.
+        blocks: blocks by name.
+        source: file from which the blocks were read, or None.
 
     Raises:
-        InputError: ``path`` is the file ``source`` that the blocks were read from.
+        InputError: ``path`` is ``source``.
     """
     import pandas
 
@@ -143,7 +160,10 @@ def write_blocks(path: Path | str, blocks: Mapping[str, Block], source: Path | s
 
 
 def write_star(data: Mapping[str, Any], path: Path) -> None:
-    """Write tables and dictionaries by block name with starfile, without its time stamp, so that equal data give equal files."""
+    """Write tables and dictionaries by block name with starfile.
+
+    Its time stamp is removed, so that equal data give equal files.
+    """
     import starfile
 
     starfile.write(dict(data), path, overwrite=True)

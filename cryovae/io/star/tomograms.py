@@ -1,7 +1,7 @@
-"""Reads tables of tomograms of IsoNet, RELION and Warp, and of cryovae: IsoNet2's with a column for the tilt file.
+"""Reads tables of tomograms written by IsoNet, RELION, Warp or cryovae, and writes them with columns for the results.
 
-Relative paths start at the folder of the STAR file, or else at one of its parents, as RELION writes paths from its project
-folder. Tables are never overwritten.
+A table of cryovae has the columns of IsoNet2 and one for the tilt file. Relative paths start at the folder of the STAR file, or
+else at one of its parents, because RELION writes paths from its project folder. Tables are never overwritten.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from cryovae.io.tilts.tables import PARTICLES, projections_of
 from cryovae.tomogram import Optics, TiltGeometry
 
 HALVES = ("rlnTomoReconstructedTomogramHalf1", "rlnTomoReconstructedTomogramHalf2")
-# Columns of a single volume by preference; rlnTomoName is a name in RELION's tables and a path in IsoNet2's.
+# Columns of a single volume in order of preference; rlnTomoName is a name in tables of RELION and a path in those of IsoNet2.
 FULL = ("rlnTomoReconstructedTomogram", "rlnMicrographName", "rlnTomoName")
 TILTS, SERIES = "crvTilts", "rlnTomoTiltSeriesStarFile"
-# Parent folders that are searched for RELION's project; Tomograms/job006/tomograms.star is two deep.
+# Number of parent folders that are searched as RELION's project folder; Tomograms/job006/tomograms.star is two deep.
 PARENT_FOLDERS = 4
 
 
@@ -31,15 +31,15 @@ class Entry:
     """One row of a table of tomograms.
 
     Attributes:
-        name: of the tomogram.
+        name: name of the tomogram.
         row: row in the table, from 1.
-        full: file of the tomogram, or None with halves.
-        halves: files of its two halves, or None.
-        tilts: the tilt geometry, or None if the table has none.
-        voxel_size: in angstrom, or None for that of the header.
+        full: file of the tomogram, or None if the row has halves.
+        halves: files of the two halves, or None.
+        tilts: the tilt geometry, or None if it is unknown.
+        voxel_size: voxel size in angstrom, or None for that of the header.
         mask: file of a 0/1 volume, or None.
-        optics: parameters of the contrast transfer, or None.
-        unrotated: the beam is along the middle axis of the volumes.
+        optics: parameters of the contrast transfer function, or None.
+        unrotated: whether the beam is along the middle axis of the volumes.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Entry:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files of the volumes."""
+        """Files of the volumes: the two halves or the single volume."""
         return self.halves if self.halves is not None else (self.full,) if self.full is not None else ()
 
 
@@ -64,9 +64,9 @@ class TomogramTable:
 
     Attributes:
         path: the STAR file.
-        blocks: all its blocks by name.
+        blocks: all blocks of the file by name.
         listing: name of the block that lists the tomograms.
-        entries: its rows.
+        entries: rows of that block; unusable rows may be left out.
     """
 
     path: Path
@@ -86,10 +86,10 @@ def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None, problems
     Args:
         path: a table, or an optimisation set of RELION that names one.
         tilts: geometry of the rows that have none, or None.
-        problems: receives one line per unusable row, by name, and such rows are skipped; with None they raise.
+        problems: receives one line per unusable row, by name, and the row is skipped; if None, an unusable row raises an error.
 
     Raises:
-        InputError: the file is no table of tomograms, a row has no volume or a missing file, or a name appears twice.
+        InputError: the file is not a table of tomograms, a row has no volume or a missing file, or a name appears twice.
     """
     path = Path(path)
     blocks = read_blocks(path)
@@ -110,7 +110,7 @@ def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None, problems
 
 
 def _listing(blocks: Mapping[str, Block], path: Path) -> str:
-    """The name of the block that lists tomograms. InputError, which says what the file holds instead, if there is none."""
+    """Name of the block that lists tomograms. InputError, which describes the file, if there is none."""
     volumes = {*HALVES, *FULL[:2]}
     for name, block in blocks.items():
         columns = set(block.columns)
@@ -132,9 +132,15 @@ def _has_paths(block: Block) -> bool:
 
 
 def named_file(table: Path, text: str) -> Path:
-    """The path of a file named in a table, relative to its folder or to a parent; to its folder if the file does not exist.
+    """Path of a file that is named in a table.
 
-    os.path.exists is False for names that no file can have (too long, with a zero byte), where pathlib raises OSError.
+    Relative paths are searched in the folder of the table and its parents. If the file does not exist, the path is in the
+    folder of the table. os.path.exists is False for names that no file can have (too long, with a zero byte), where pathlib
+    raises OSError.
+
+    Args:
+        table: path of the table.
+        text: path of the file as written in the table.
     """
     file = Path(text)
     if file.is_absolute():
@@ -145,7 +151,7 @@ def named_file(table: Path, text: str) -> Path:
 
 
 def _volumes(rows: Block, row: int, table: Path) -> tuple[Path | None, tuple[Path, Path] | None]:
-    """The single volume of a row, or its halves."""
+    """The single volume and the halves of a row; one of them is None."""
     halves = [rows.text(column, row) for column in HALVES]
     if halves[0] is not None and halves[1] is not None:
         return None, (named_file(table, halves[0]), named_file(table, halves[1]))
@@ -162,7 +168,7 @@ def _volumes(rows: Block, row: int, table: Path) -> tuple[Path | None, tuple[Pat
 def _entry_or_problem(
     rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilts: TiltGeometry | None, problems: dict[str, str]
 ) -> Entry | None:
-    """The entry of a row, or None with a line in ``problems`` if the row cannot be used."""
+    """The entry of a row; for an unusable row None, and a line is added to ``problems``."""
     name = f"row_{row + 1}"
     try:
         name = _name(rows, row, table)
@@ -174,7 +180,7 @@ def _entry_or_problem(
 
 
 def _check_files(rows: Block, table: Path, which: Sequence[int]) -> None:
-    """InputError if any file of these rows, counted from 0, is missing."""
+    """InputError if a file of these rows, counted from 0, is missing."""
     missing = []
     for row in which:
         full, halves = _volumes(rows, row, table)
@@ -206,7 +212,7 @@ def _entry(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilt
 
 
 def _name(rows: Block, row: int, table: Path) -> str:
-    """The name of a row, or else of its files."""
+    """Name of the tomogram in a row, from its name column or else from its files."""
     name = rows.text("rlnTomoName", row)
     if name is not None and "/" not in name and not is_volume(name):
         return name.removesuffix(".tomostar")
@@ -215,12 +221,12 @@ def _name(rows: Block, row: int, table: Path) -> str:
 
 
 def _series(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], name: str | None) -> TiltSeries | None:
-    """The tilt series of a row: a file, or in tables of RELION 4 and Warp a block of projection matrices."""
+    """Tilt series of a row, from a file, or in tables of RELION 4 and Warp from a block of projection matrices."""
     for column in (TILTS, SERIES):
         text = rows.text(column, row)
         if text is not None:
             series = read_tilt_series(named_file(table, text))
-            # Checked here, where the row can be named.
+            # Checked here, so that the error can name the row.
             try:
                 series.geometry()
             except InputError as error:
@@ -251,7 +257,7 @@ def _voxel_size(rows: Block, row: int, table: Path) -> float | None:
 
 
 def _optics(rows: Block, row: int, table: Path, series: TiltSeries | None) -> Optics | None:
-    """The optics of a row: defoci of its tilt series rather than its single defocus; its microscope rather than defaults."""
+    """Optics of a row. Defoci of the tilt series replace the single defocus; microscope columns replace other values."""
     columns = {
         "voltage": "rlnVoltage",
         "spherical_aberration": "rlnSphericalAberration",
@@ -281,10 +287,10 @@ def _check_names(entries: Sequence[Entry], table: Path) -> None:
 
 
 def results_columns(table: TomogramTable) -> dict[str, str]:
-    """The column for each kind of restored volume.
+    """Column name of each kind of restored volume.
 
-    The mean has the column in which the programs of the table expect a restored tomogram: rlnTomoReconstructedTomogramDenoised
-    in RELION, rlnCorrectedTomoName in IsoNet. The other volumes have columns of cryovae.
+    The mean is in the column in which the program of the table expects a restored tomogram: rlnTomoReconstructedTomogramDenoised
+    for RELION, rlnCorrectedTomoName for IsoNet. The other volumes are in columns of cryovae.
     """
     relion = any(column in table.rows for column in ("rlnTomoTiltSeriesPixelSize", SERIES))
     mean = "rlnTomoReconstructedTomogramDenoised" if relion else "rlnCorrectedTomoName"
@@ -292,12 +298,12 @@ def results_columns(table: TomogramTable) -> dict[str, str]:
 
 
 def write_results(path: Path, table: TomogramTable, results: Sequence[Mapping[str, Path]]) -> None:
-    """Write the table with a column for each kind of result, None where a row has none.
+    """Write a copy of the table with a column for each kind of result; rows without a result get None.
 
     Args:
-        path: the new table. Results are written relative to it; paths that do not resolve from there become absolute.
+        path: the new table; results are relative to it, and paths that do not resolve from there become absolute.
         table: the table that was read.
-        results: the files of each row by kind.
+        results: for each row, its files by kind.
 
     Raises:
         InputError: ``path`` is the table that was read.
@@ -315,12 +321,12 @@ def write_results(path: Path, table: TomogramTable, results: Sequence[Mapping[st
 
 
 def relative_path(file: Path, table: Path) -> str:
-    """The path of a file relative to the folder of a table."""
+    """Path of a file relative to the folder of a table."""
     return os.path.relpath(file.absolute(), table.absolute().parent)
 
 
 def _moved(old: Path, new: Path, text: str | None) -> str:
-    """A path of the old table for the new one: unchanged if it resolves to the same file or to none, else absolute."""
+    """A path of the old table for use in the new one: absolute if it would resolve to another file, else unchanged."""
     if text is None:
         return "None"
     file = named_file(old, text).absolute()

@@ -1,9 +1,9 @@
-"""Reads tilt series of all supported formats, recognised by the name of the file or else by its content.
+"""Reads tilt series. The format is recognised by the suffix of the file, or else by its content.
 
-.tlt .rawtlt   one angle a line                              .xml    Warp's tilt series
+.tlt .rawtlt   one angle per line                            .xml    Warp's tilt series
 .mdoc          SerialEM                                       .star   RELION 5 tilt series, projection matrices of RELION 4 and
-.aln           AreTomo                                                Warp, Gctf (with its .tlt beside), STOPGAP wedge lists
-.xf            IMOD's transforms, with their .tlt beside
+.aln           AreTomo                                                Warp, Gctf (with a .tlt), STOPGAP wedge lists
+.xf            IMOD's transforms (with a .tlt)
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ READERS = {".aln": alignments_in, ".mdoc": sections_in, ".xf": transforms_in, ".
 
 
 def read_tilts(path: Path | str) -> TiltGeometry:
-    """The tilt geometry in a file, without excluded tilts. InputError, which names the file, if it has none."""
+    """Read the tilt geometry from a file, without excluded tilts. InputError if the file has none."""
     path = Path(path)
     series = read_tilt_series(path)
     try:
@@ -35,7 +35,7 @@ def read_tilts(path: Path | str) -> TiltGeometry:
 
 
 def read_tilt_series(path: Path | str) -> TiltSeries:
-    """The tilt series in a file. InputError if it is missing, of another kind, or holds no tilts."""
+    """Read the tilt series from a file. InputError if the file is missing, of another kind, or without tilts."""
     path = Path(path)
     text = text_of(path)
     kind = path.suffix.lower() if path.suffix.lower() in (*READERS, ".star", ".tlt", ".rawtlt") else _kind_of(text)
@@ -45,7 +45,7 @@ def read_tilt_series(path: Path | str) -> TiltSeries:
 
 
 def _kind_of(text: str) -> str:
-    """The suffix of the format that the content of a file has."""
+    """Suffix of the format of a file, from its content."""
     head = text[:4096].lstrip()
     if head.startswith("<"):
         return ".xml"

@@ -1,6 +1,8 @@
-"""Plain angles and IMOD's transforms: .tlt and .rawtlt, one angle a line, and .xf, one 2 x 2 matrix and a shift a line.
+"""Reads plain angles (.tlt and .rawtlt, one angle per line) and IMOD's transforms (.xf, one 2 x 2 matrix and shift per line).
 
-axis_angle = -atan2(A21, A11)          of A11 A12 A21 A22 DX DY, which rotate an image so that its tilt axis is along y
+    axis_angle = -atan2(A21, A11)
+
+A line A11 A12 A21 A22 DX DY of an .xf file rotates an image so that its tilt axis is along y.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ SUFFIXES = (".tlt", ".rawtlt")
 
 
 def angles_in(path: Path, text: str) -> TiltSeries:
-    """One angle in degrees per line; empty lines and lines that begin with # are skipped."""
+    """Read one angle in degrees per line; empty lines and lines that begin with # are skipped."""
     angles = []
     for number, line in enumerate(text.splitlines(), 1):
         words = line.split()
@@ -26,14 +28,14 @@ def angles_in(path: Path, text: str) -> TiltSeries:
             angles.append(float(words[0]))
         except ValueError:
             words = []
-        # A second column may hold a dose; more columns are a table of something else.
+        # Up to two more columns, e.g. a dose, are ignored; a wider table is of another kind.
         if not 1 <= len(words) <= 3:
             raise InputError(f"{path} line {number} is '{line.strip()[:40]}', expected one angle in degrees a line")
     return TiltSeries(tuple(angles), (False,) * len(angles))
 
 
 def transforms_in(path: Path, text: str) -> TiltSeries:
-    """The axis angle from an .xf file, and the angles from the .tlt or .rawtlt beside it."""
+    """Read the axis angle from an .xf file, and the angles from the .tlt or .rawtlt file in the same folder."""
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.split():
@@ -56,7 +58,16 @@ def transforms_in(path: Path, text: str) -> TiltSeries:
 
 
 def angles_beside(path: Path, stems: tuple[str, ...], count: int) -> TiltSeries:
-    """The angles for a file that has none: from the .tlt or else the .rawtlt of one of ``stems`` in its folder."""
+    """Read the angles for a file that contains none, from a .tlt or .rawtlt file in the same folder.
+
+    Args:
+        path: the file without angles.
+        stems: names of the angle file without suffix, in order of preference.
+        count: expected number of tilts.
+
+    Raises:
+        InputError: there is no angle file, or its number of angles is not ``count``.
+    """
     for stem in stems:
         for suffix in SUFFIXES:
             beside = path.with_name(stem + suffix)
@@ -71,7 +82,7 @@ def angles_beside(path: Path, stems: tuple[str, ...], count: int) -> TiltSeries:
 
 
 def text_of(path: Path, most: int = 64 * 2**20) -> str:
-    """The text of a small file. InputError if it is missing, larger than ``most`` bytes, or no text."""
+    """Read a small text file. InputError if it is missing, larger than ``most`` bytes, or not text."""
     if not os.path.isfile(path):
         raise InputError(f"{path} does not exist: give a file of tilts, or --tilt-range -60 60")
     if path.stat().st_size > most:

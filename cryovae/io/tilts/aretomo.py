@@ -1,4 +1,4 @@
-"""Reads AreTomo's alignments, .aln, with alnfile: refined angles, the axis, and the excluded dark frames."""
+"""Reads AreTomo's alignments (.aln) with alnfile: refined angles, tilt axis, and dark frames, which are excluded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cryovae.io.tilts.series import TiltSeries
 
 
 def alignments_in(path: Path, text: str) -> TiltSeries:
-    """The tilts of an .aln file; dark frames, of which it has the nominal angles, are excluded."""
+    """Read the tilts of an .aln file; dark frames are excluded tilts with nominal angles."""
     from alnfile.data_model import AlnData
 
     try:

@@ -1,6 +1,6 @@
-"""Reads SerialEM's .mdoc with mdocfile: stage angles, dose, axis.
+"""Reads SerialEM's .mdoc files with mdocfile: stage angles, dose and tilt axis.
 
-The angles are not refined, and include a pre-tilt of the specimen.
+The angles are not refined, and include the pre-tilt of the specimen.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ AXIS = re.compile(r"tilt axis angle\s*=\s*(-?\d+(?:\.\d+)?)", re.IGNORECASE)
 
 
 def sections_in(path: Path, text: str) -> TiltSeries:
-    """The tilts of an .mdoc file, one per [ZValue] section."""
+    """Read the tilts of an .mdoc file, one per [ZValue] section."""
     from mdocfile.data_models import Mdoc
 
-    # mdocfile warns of unknown fields in every section, which is irrelevant for the tilts.
+    # mdocfile warns of unknown fields in every section; these do not affect the tilts.
     logging.getLogger("mdocfile").setLevel(logging.ERROR)
     try:
         document = Mdoc.from_string(text)
@@ -46,6 +46,6 @@ def sections_in(path: Path, text: str) -> TiltSeries:
 
 
 def _dose(sections: list[Any]) -> tuple[float, ...] | None:
-    """Dose before each tilt, where SerialEM recorded it."""
+    """Dose before each tilt in electrons per square angstrom, or None if any tilt lacks it."""
     prior = [s.PriorRecordDose for s in sections]
     return None if None in prior else tuple(float(dose) for dose in prior)

@@ -1,4 +1,4 @@
-"""A tilt series as the files of any program describe it."""
+"""A tilt series, independent of the program that described it."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from cryovae.tomogram import Optics, TiltGeometry
 
 @dataclass(frozen=True)
 class TiltSeries:
-    """A tilt series, tilt by tilt in the order of its file; None where the file has no value.
+    """A tilt series, with tilts in the order of the file. Fields are None if the file does not contain them.
 
-    All programs rotate the tilt axis of the images onto y when they reconstruct, so the geometry of the tomogram does not include
-    ``axis_angle``.
+    All programs rotate the tilt axis of the images onto y in the reconstruction, so the tilt geometry of the tomogram does not
+    depend on ``axis_angle``.
 
     Attributes:
-        angles: tilts in degrees about y of the tomogram; positive tilts measure where k_z and k_x have the same sign.
+        angles: tilt angles in degrees about y of the tomogram; positive tilts measure where k_z and k_x have the same sign.
         excluded: whether each tilt was left out of the reconstruction.
-        dose: electrons per square angstrom before each tilt.
+        dose: dose before each tilt, in electrons per square angstrom.
         defocus_u: defocus U of each tilt in angstrom, underfocus positive.
         defocus_v: defocus V of each tilt in angstrom, underfocus positive.
         defocus_angle: angle of astigmatism of each tilt in degrees.
-        axis_angle: of the tilt axis in the raw images, in degrees counter-clockwise from +y.
-        axis_angles: the same for each tilt.
-        x_tilt: degrees by which the tilt axis is lifted from +y towards +z of the tomogram.
-        voltage: in kV.
-        spherical_aberration: in millimetres.
-        amplitude_contrast: a fraction.
-        phase_shift: of a phase plate, in degrees.
-        pixel_size: of the raw images in angstrom.
-        names: of the images.
+        axis_angle: angle of the tilt axis in the raw images, in degrees counterclockwise from +y; the mean over tilts.
+        axis_angles: angle of the tilt axis in each raw image, in degrees.
+        x_tilt: angle from +y to the tilt axis, towards +z of the tomogram, in degrees.
+        voltage: acceleration voltage in kV.
+        spherical_aberration: spherical aberration in millimetres.
+        amplitude_contrast: amplitude contrast as a fraction.
+        phase_shift: phase shift of a phase plate in degrees.
+        pixel_size: pixel size of the raw images in angstrom.
+        names: names of the images.
     """
 
     angles: tuple[float, ...]
@@ -60,11 +60,11 @@ class TiltSeries:
         return replace(self, **kept)
 
     def geometry(self) -> TiltGeometry:
-        """The geometry of the tomogram from the used tilts. InputError if they are fewer than two or out of range."""
+        """Tilt geometry of the tomogram from the used tilts. InputError if they are fewer than two or out of range."""
         return TiltGeometry(self.used.angles, x_tilt=self.x_tilt)
 
     def optics(self) -> Optics | None:
-        """Parameters of the contrast transfer of the used tilts, or None if no defocus is known."""
+        """Parameters of the contrast transfer function of the used tilts, or None if no defocus is known."""
         series = self.used
         if not series.defocus_u:
             return None

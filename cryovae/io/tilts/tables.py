@@ -1,9 +1,10 @@
 """Reads tilts from STAR files: tilt series of RELION 5, projection matrices of RELION 4 and Warp, Gctf, STOPGAP wedge lists.
 
-    angle = atan2(-P[2, 0], P[2, 2])       of a projection matrix P, whose rows are the image's x, its y, and the beam
+    angle = atan2(-P[2, 0], P[2, 2])
 
-This equals rlnTomoYTilt where a table has both. An image shows R_z R_y R_x(rlnTomoXTilt) r, so the axis is lifted by
--rlnTomoXTilt. Excluded tilts are not in these tables.
+The rows of the projection matrix P are x of the image, y of the image, and the beam. The angle equals rlnTomoYTilt if a table has
+both. An image shows R_z R_y R_x(rlnTomoXTilt) r, so the axis is lifted by -rlnTomoXTilt. Excluded tilts are not in
+these tables.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ PARTICLES = {"rlnImageName", "rlnCoordinateX", "rlnCenteredCoordinateXAngst"}
 
 
 def star_tilts_in(path: Path) -> TiltSeries:
-    """The tilts of the first block of a STAR file that holds some. InputError if no block does."""
+    """Read the tilts from the first block of a STAR file that contains tilts. InputError if there is none."""
     blocks = read_blocks(path)
     for block in blocks.values():
         for column, read in KINDS.items():
@@ -39,7 +40,7 @@ def star_tilts_in(path: Path) -> TiltSeries:
 
 
 def tilt_series_of(block: Block, path: Path) -> TiltSeries:
-    """RELION 5: refined angles if present, else stage angles."""
+    """Read a tilt series of RELION 5: refined angles if present, else stage angles."""
     angles = block.numbers(REFINED, path) or block.numbers(NOMINAL, path)
     if angles is None:
         raise InputError(f"{path} has tilts without {NOMINAL}, expected degrees for each: align the tilt series again")
@@ -60,10 +61,10 @@ def tilt_series_of(block: Block, path: Path) -> TiltSeries:
 
 
 def projections_of(block: Block, path: Path) -> TiltSeries:
-    """RELION 4 and Warp: angles and axis from the projection matrices."""
+    """Read angles and tilt axis from projection matrices of RELION 4 and Warp."""
     rows = [(_vector(block, "rlnTomoProjX", row, path), _vector(block, "rlnTomoProjZ", row, path)) for row in range(len(block))]
     angles = tuple(math.degrees(math.atan2(-beam[0], beam[2])) for _, beam in rows)
-    # The image's x is cos(axis) x' - sin(axis) y, and only the second term does not depend on the tilt.
+    # The x axis of the image is cos(axis) x' - sin(axis) y; only the second term is independent of the tilt.
     axis = [math.degrees(math.atan2(-x[1], math.hypot(x[0], x[2]))) for x, _ in rows]
     return TiltSeries(
         angles,
@@ -76,7 +77,7 @@ def projections_of(block: Block, path: Path) -> TiltSeries:
 
 
 def gctf_of(block: Block, path: Path) -> TiltSeries:
-    """Gctf: defoci, with angles from the .tlt file in the same folder."""
+    """Read defoci from Gctf, and angles from the .tlt file in the same folder."""
     stem = path.stem
     stems = tuple(dict.fromkeys([stem, *(stem.removesuffix(end) for end in ("_gctf", "_ctf", "_defocus"))]))
     series = angles_beside(path, stems, len(block))
@@ -92,7 +93,7 @@ def gctf_of(block: Block, path: Path) -> TiltSeries:
 
 
 def wedge_list_of(block: Block, path: Path) -> TiltSeries:
-    """STOPGAP's wedge list of one tomogram; its defoci are in micrometres."""
+    """Read a wedge list of STOPGAP for one tomogram; defoci in the file are in micrometres."""
     if len(set(block.columns.get("tomo_num", ()))) > 1:
         raise InputError(f"{path} lists the tilts of several tomograms, expected one: write a wedge list for each")
     angles, defocus = block.numbers("tilt_angle", path), block.numbers("defocus", path)
@@ -130,7 +131,7 @@ def _first(block: Block, column: str, path: Path) -> float | None:
 
 
 def _vector(block: Block, column: str, row: int, path: Path) -> tuple[float, float, float]:
-    """The first three of four numbers [a,b,c,d] in a table."""
+    """The first three of the four numbers of a value [a,b,c,d]."""
     text = block.text(column, row) or ""
     try:
         values = [float(v) for v in ast.literal_eval(text)] if len(text) < 1000 else []

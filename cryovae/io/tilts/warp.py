@@ -1,9 +1,9 @@
-"""Reads Warp's tilt series, .xml: angles, dose, excluded tilts, axis, level angles, and the defocus of each tilt.
+"""Reads Warp's tilt series (.xml): angles, dose, excluded tilts, tilt axis, level angles, and the defocus of each tilt.
 
     angle = -(Angles + LevelAngleY)
 
-Warp's tilts have the opposite sign of those of IMOD and RELION; its ts_import changes it. ts_autolevel rotates the reconstruction
-by LevelAngleX and LevelAngleY: an image shows R_y R_x(LevelAngleX) r, so the axis is R_x(-LevelAngleX) y.
+Warp's tilt angles have the opposite sign of those of IMOD and RELION; Warp's ts_import changes the sign. ts_autolevel rotates the
+reconstruction by LevelAngleX and LevelAngleY: an image shows R_y R_x(LevelAngleX) r, so the tilt axis is R_x(-LevelAngleX) y.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MICROMETRE = 1e4
 
 
 def tilt_series_in(path: Path, text: str) -> TiltSeries:
-    """The tilts of a Warp .xml file; those with UseTilt False are excluded. InputError for XML of another kind."""
+    """Read the tilts of a Warp .xml file; tilts with UseTilt False are excluded. InputError for XML of another kind."""
     try:
         root = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError, RecursionError) as error:
@@ -52,7 +52,7 @@ def tilt_series_in(path: Path, text: str) -> TiltSeries:
 
 
 def _words(root: ElementTree.Element, tag: str) -> list[str]:
-    """The values of an element, one per line; names may contain blanks."""
+    """Values of an element, one per line; a value may contain spaces."""
     return [line.strip() for line in (root.findtext(tag) or "").splitlines() if line.strip()]
 
 
@@ -85,7 +85,7 @@ def _defocus(
 ) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
     """Defocus U and V of each tilt in angstrom.
 
-    The grids have the mean of U and V and their difference in micrometres; without a grid there is one value for all tilts.
+    The grids contain the mean of U and V and their difference, in micrometres. Without a grid, one value applies to all tilts.
     """
     middle = _grid(path, root, "GridCTF", count)
     if middle is None and params.get("Defocus"):
@@ -100,7 +100,7 @@ def _defocus(
 
 
 def _grid(path: Path, root: ElementTree.Element, tag: str, count: int) -> tuple[float, ...] | None:
-    """The mean of a grid for each tilt, one slice of Z per tilt; None if there is no such grid."""
+    """Mean of a grid for each tilt, one Z slice per tilt; None if there is no such grid."""
     slices: dict[str, list[float]] = {}
     for node in root.findall(f"./{tag}/Node"):
         slices.setdefault(node.get("Z", "0"), []).append(_number(path, tag, node.get("Value", "")))
