@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cryovae.checkpoint import Checkpoint
     from cryovae.errors import InputError
     from cryovae.evaluation.assessment import Assessment
-    from cryovae.restoration.restorer import Restoration
+    from cryovae.restoration.steps import Restoration
     from cryovae.tomogram import TiltGeometry, Tomogram
 
 __version__ = "0.2.0"
@@ -40,7 +40,7 @@ _TYPES = {
     "Assessment": "cryovae.evaluation.assessment",
     "Checkpoint": "cryovae.checkpoint",
     "InputError": "cryovae.errors",
-    "Restoration": "cryovae.restoration.restorer",
+    "Restoration": "cryovae.restoration.steps",
     "TiltGeometry": "cryovae.tomogram",
     "Tomogram": "cryovae.tomogram",
 }

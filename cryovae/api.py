@@ -26,10 +26,12 @@ from cryovae.io.files import read_volume, write_volume
 from cryovae.io.load import load_tomogram
 from cryovae.io.orientation import as_stored, upright
 from cryovae.io.tilts import read_tilts
-from cryovae.restoration.restorer import Restoration, Restorer
+from cryovae.restoration.restorer import Restorer
+from cryovae.restoration.steps import Restoration
 from cryovae.simulation.simulate import SimulationConfig
 from cryovae.simulation.simulate import simulate as simulate_halves
 from cryovae.tomogram import TiltGeometry, Tomogram
+from cryovae.workflows.compute import device_of
 from cryovae.workflows.orientation import is_unrotated
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.restoration import train_on
@@ -125,7 +127,7 @@ def train(
         (4, 16)
     """
     named = {"steps": steps, "patch": patch, "batch": batch, "learning_rate": learning_rate, "seed": seed}
-    where = _device(device)
+    where = device_of(device)
     config = _config(preset, where, settings, {f"training.{name}": value for name, value in named.items()})
     if not config.objective.variational:
         raise InputError(f"objective {config.objective.name} found, expected vae or wae: train it by cryovae train --objective")
@@ -198,7 +200,7 @@ def restore(
         ((24, 36, 32), True)
     """
     checkpoint = model if isinstance(model, Checkpoint) else read_checkpoint(model)
-    where = _device(device)
+    where = device_of(device)
     named = {"samples": samples, "samples_out": samples_out, "raw": raw, "seed": seed}
     config = _config(None, where, settings, {f"restoration.{name}": value for name, value in named.items()})
     with Watch("restoring, tiles", 1) as progress:
@@ -359,19 +361,6 @@ def _density(density: Density, tomogram: Tomogram) -> Tensor:
     if tuple(values.shape) != tomogram.shape:
         raise InputError(f"density of shape {tuple(values.shape)} found, expected that of the tomogram, {tomogram.shape}")
     return values.float()
-
-
-def _device(name: str) -> torch.device:
-    """The device of a name, the GPU of 'auto' if there is one. InputError if it is unknown or not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device {name} found, expected auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name} found, but torch sees no CUDA device: use cpu")
-    return device
 
 
 def _config(preset: str | None, device: torch.device, settings: Mapping[str, Any] | None, named: Mapping[str, Any]) -> RunConfig:

@@ -16,7 +16,7 @@ from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.models.ladder import GAUSSIAN, LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
-from cryovae.restoration.restorer import RestoreConfig
+from cryovae.restoration.config import RestoreConfig
 from cryovae.training.trainer import TrainingConfig
 
 T = TypeVar("T")

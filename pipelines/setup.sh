@@ -2,7 +2,7 @@
 #
 #   EXTRAS=dev        extras of pyproject.toml to install
 #
-# torch: if a CPU build can be found where pip is told to look for wheels (PIP_FIND_LINKS or pip's own settings), constraints-cpu.txt
+# torch: if a CPU build can be found where pip looks for wheels (PIP_FIND_LINKS or pip's own settings), constraints-cpu.txt
 # pins it; otherwise pip takes the release from its index, which on Linux is the CUDA build. Set TORCH_CONSTRAINT to choose.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -16,9 +16,10 @@ from cryovae.models.unet import UNet
 from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.posterior.search import LANGEVIN, REWEIGHTED
+from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.file_storage import FileStorage
 from cryovae.restoration.networks import fill_halves, restore_by_network
-from cryovae.restoration.restorer import RestoreConfig, Restorer, refilled
+from cryovae.restoration.restorer import Restorer, refilled
 from cryovae.training.deterministic import Deterministic
 from cryovae.training.trainer import Interrupted, Trainer, TrainingConfig
 from cryovae.training.variational import Variational

@@ -14,7 +14,8 @@ from cryovae.data.prepare import prepare, prepare_halves
 from cryovae.models.ladder import Ladder, LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.objectives.elbo import ObjectiveConfig
-from cryovae.restoration.restorer import RestoreConfig, Restorer
+from cryovae.restoration.config import RestoreConfig
+from cryovae.restoration.restorer import Restorer
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Tomogram
 from cryovae.training.deterministic import Deterministic

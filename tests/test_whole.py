@@ -12,7 +12,8 @@ from cryovae.data.prepare import prepare
 from cryovae.evaluation.assessment import compare
 from cryovae.models.ladder import Ladder, LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
-from cryovae.restoration.restorer import RestoreConfig, Restorer, refilled
+from cryovae.restoration.config import RestoreConfig
+from cryovae.restoration.restorer import Restorer, refilled
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Optics, TiltGeometry, Tomogram
 from cryovae.training.trainer import Trainer, TrainingConfig

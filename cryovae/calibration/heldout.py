@@ -60,7 +60,7 @@ KEPT_BINS = 200_000
 # Tiles at once, and patches that show the power of the specimen.
 TILES_AT_ONCE, POWER_PATCHES = 2, 16
 
-# From a source of random numbers to two volumes of one signal whose noises are independent, each of variance 2 sigma^2.
+# Makes two volumes with the same signal and independent noise, each of variance 2 sigma^2, from a random generator.
 Split = Callable[[torch.Generator], tuple[Tensor, Tensor]]
 
 

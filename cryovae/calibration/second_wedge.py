@@ -46,7 +46,7 @@ def second_wedge(
     fill: bool,
     device: torch.device,
 ) -> Tensor:
-    """What the second wedge adds to e^2 / sigma^2 in a bin, by shell, at least 0: (SHELLS,) float64.
+    """Increase of e^2 / sigma^2 that the second wedge causes, per bin and by shell: (SHELLS,) float64, at least 0.
 
     Args:
         ladder: the model.

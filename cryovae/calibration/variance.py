@@ -1,10 +1,10 @@
 """From sums over held-out bins to the errors of the model, by shell.
 
-In the wedge, with x the mean of the samples of r and s^2 their variance, the variance of the samples is scaled by
+Let x be the mean and s^2 the variance of the samples of r. In the wedge, the variance of the samples is multiplied by
 
     c^2(k) = e^2(k) / s^2(k),           e^2 = < |F(y - x)|^2 > - sigma^2
 
-which is fitted on held-out measured bins, never on a truth. Held-out patches miss two wedges, a restoration misses one:
+This factor is fitted on held-out measured bins, never on a truth. Held-out patches miss two wedges, a restoration misses one:
 ``one_wedge_factor`` lowers c^2 for that. c^2 s^2 is at most the power of the specimen in the measured bins of the same shell.
 
 In measured bins the weight w of the data and the error E come from two observations a and b with noise 2 sigma^2 each, where the
@@ -262,7 +262,7 @@ def blended_measured_sums(sums: Tensor, disagreement: Tensor) -> Tensor:
 def fit_measured(s: Tensor) -> tuple[Tensor, Tensor]:
     """w and E / sigma^2 in measured bins, (SHELLS,) each, for the mean times the amplitude that fits b best."""
     amplitude, bins, miss, shared, own = _compared(s)
-    # What the variance of the samples gives, in units of 2 sigma^2; it is kept where noise hides the rest.
+    # Prediction from the variance of the samples, in units of 2 sigma^2. It is used where noise hides the measured error.
     variance = pooled(amplitude**2 * s[SPREAD]) / bins
     prior = variance / (variance + 1)
     trust = bins / (bins + PRIOR_BINS)

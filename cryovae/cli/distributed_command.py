@@ -1,4 +1,4 @@
-"""A command run by several processes at once (ranks.py): the first speaks and writes, of the others only errors are heard."""
+"""A command run by several processes at once (distributed.py). The first one prints and writes; the others report errors only."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ They have the attributes of an array that streamed readers need: shape, ndim, si
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from cryovae.io.orientation import upright
 
 
-class View:
+class View(ABC):
     """A volume (z, y, x) that is computed from other volumes on access.
 
     Attributes:
@@ -33,8 +34,9 @@ class View:
         z, y, x = [*(key if isinstance(key, tuple) else (key,)), slice(None), slice(None)][:3]
         return self._box(z, y, x)
 
+    @abstractmethod
     def _box(self, z: slice, y: slice, x: slice) -> np.ndarray:
-        raise NotImplementedError
+        """Compute the voxels of a box."""
 
 
 class MeanOf(View):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 
-class LazyArray:
+class LazyArray(ABC):
     """An array of float32 of which ``read`` computes the part that is indexed.
 
     Attributes:
@@ -20,9 +21,9 @@ class LazyArray:
     def __init__(self, shape: Sequence[int]) -> None:
         self.shape, self.ndim, self.dtype = tuple(shape), len(shape), np.dtype(np.float32)
 
+    @abstractmethod
     def read(self, index: tuple[Any, ...]) -> np.ndarray:
         """The part at ``index``, which has an integer or a slice for each axis."""
-        raise NotImplementedError
 
     def __getitem__(self, index: Any) -> np.ndarray:
         full = index if isinstance(index, tuple) else (index,)

@@ -61,7 +61,7 @@ class Job:
         """Start it. OSError if its folder cannot be written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._log.open("wb") as log:
-            # In a session of its own a Ctrl-C in the terminal of napari does not reach it.
+            # A new session: Ctrl-C in the terminal of napari must not stop the run.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "cryovae", *self.words],
                 stdout=log,

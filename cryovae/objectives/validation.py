@@ -54,7 +54,7 @@ def own_wedge_filled(ladder: Ladder, m: Measurement) -> Measurement:
     as in a tomogram at test time.
     """
     if m.input_mask is None or m.inverse_rotation is not None:
-        raise ValueError("a measurement turned off the grid found, expected cube rotations")
+        raise ValueError("a measurement rotated off the grid found, expected cube rotations")
     restored = ladder.restore(ladder.encode(m.input_masked, R), None)
     white = torch.randn(restored.shape, generator=torch.Generator().manual_seed(1)).to(restored.device)
     noisy = restored + fourier.filtered(white, m.variance.sqrt())
@@ -68,7 +68,7 @@ def validation_scores_of(predict: Callable[[Tensor], Tensor], measurements: Iter
     for m in measurements:
         density = predict(m.input_masked)
         if m.inverse_rotation is not None:
-            raise ValueError("measurements turned off the grid found, expected cube rotations")
+            raise ValueError("measurements rotated off the grid found, expected cube rotations")
         support = 1 if m.support is None else m.support
         x, y = fourier.transform(support * density), fourier.transform(support * m.data)
         weight = m.target_mask * fourier.multiplicity(m.data.shape[-3:], x.device) / m.scored_variance

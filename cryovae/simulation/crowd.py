@@ -1,9 +1,9 @@
-"""Molecules in random orientations, crowded: one after the other, each where nothing is.
+"""Places molecules in random orientations at random free positions, one after the other.
 
     placed(r) = x( R^-1 (r - r_i) )
 
-Positions are indices (z, y, x) of voxels of the tomogram, the first voxel's centre being 0; R turns coordinates (x, y, z) of
-the molecule's map into those of the tomogram.
+Positions are indices (z, y, x) of voxels of the tomogram; 0 is the centre of the first voxel. R rotates coordinates (x, y, z)
+of the map of a molecule into those of the tomogram.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ class Placement:
 
 
 def rotated(one: Molecule, rotation: Rotation, part: np.ndarray) -> np.ndarray:
-    """A molecule turned by a rotation of (x, y, z), its middle ``part`` (z, y, x) of a voxel beyond the cube's middle; a cube."""
+    """Rotate a molecule into a cube.
+
+    Args:
+        one: the molecule.
+        rotation: of coordinates (x, y, z).
+        part: shift (z, y, x) of the molecule from the middle of the cube, in voxels, within -0.5 to 0.5.
+    """
     half = one.density.shape[0] // 2
     reach = int(np.ceil(min(one.radius, half * 3**0.5))) + 2
     matrix = rotation.as_matrix()[::-1, ::-1].T
@@ -38,9 +44,13 @@ def rotated(one: Molecule, rotation: Rotation, part: np.ndarray) -> np.ndarray:
 
 
 def add_molecules(site: Site, molecules: Sequence[Molecule], crowding: float, progress: Progress | None) -> list[Placement]:
-    """Add molecules to a site; returns those inside the tomogram.
+    """Add molecules to a site, large species first, and return those whose centre is inside the tomogram.
 
-    Each species gets an equal part of ``crowding``, the share of the slab that molecules take; large ones come first.
+    Args:
+        site: where molecules are added.
+        molecules: one of each species.
+        crowding: share of the volume of the slab that molecules fill; each species gets an equal part.
+        progress: called after each species, or None.
     """
     if not molecules:
         return []
@@ -66,7 +76,7 @@ def add_molecules(site: Site, molecules: Sequence[Molecule], crowding: float, pr
 
 
 def _find_room(site: Site, cube: np.ndarray, radius: float) -> np.ndarray | None:
-    """Add a turned molecule where nothing is; its middle voxel (z, y, x), or None after many tries."""
+    """Add a rotated molecule at a free position; return its middle voxel (z, y, x), or None after many tries."""
     half = cube.shape[0] // 2
     body = cube > BODY * cube.max()
     for _ in range(20 * TRIES):

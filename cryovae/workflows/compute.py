@@ -28,7 +28,6 @@ class ComputeOptions:
         """The device, or the best that there is; sets the number of CPU threads. InputError if there is no such device."""
         import torch
 
-        name = self.device
         if self.threads is not None:
             if self.threads < 1:
                 raise InputError(f"--threads {self.threads} found, expected 1 or more")
@@ -36,19 +35,34 @@ class ComputeOptions:
         elif "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(cpus())
         torch.set_flush_denormal(True)
-        if name in ("auto", "cuda") and torch.cuda.is_available():
-            # Each of several processes on one machine uses the GPU that was assigned to it.
-            assigned = "MASTER_ADDR" in os.environ and torch.distributed.is_initialized()
-            return torch.device("cuda", torch.cuda.current_device()) if assigned else torch.device("cuda")
-        if name == "auto":
-            return torch.device("cpu")
-        try:
-            device = torch.device(name)
-        except RuntimeError as error:
-            raise InputError(f"--device {name} found, expected auto, cpu, cuda or cuda:N") from error
-        if device.type == "cuda" and not torch.cuda.is_available():
-            raise InputError(f"--device {name} found, but torch sees no CUDA device here: use --device cpu")
-        return device
+        return device_of(self.device, "--device")
+
+
+def device_of(name: str, label: str = "device") -> torch.device:
+    """The device of a name, the GPU of 'auto' if there is one.
+
+    Args:
+        name: auto, cpu, cuda or cuda:N.
+        label: name of the setting, for errors.
+
+    Raises:
+        InputError: the name is unknown, or torch sees no such device.
+    """
+    import torch
+
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        # Each of several processes on one machine uses the GPU that was assigned to it.
+        assigned = "MASTER_ADDR" in os.environ and torch.distributed.is_initialized()
+        return torch.device("cuda", torch.cuda.current_device()) if assigned else torch.device("cuda")
+    if name == "auto":
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"{label} {name} found, expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"{label} {name} found, but torch sees no CUDA device here: use {label} cpu")
+    return device
 
 
 def cpus() -> int:

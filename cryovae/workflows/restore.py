@@ -24,7 +24,8 @@ from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
 from cryovae.report.sampler_sentences import posterior_name, sampler_sentences
-from cryovae.restoration.restorer import Restoration, Restorer
+from cryovae.restoration.restorer import Restorer
+from cryovae.restoration.steps import Restoration
 from cryovae.tomogram import Tomogram
 from cryovae.workflows import memory
 from cryovae.workflows.progress import Watch

@@ -24,8 +24,8 @@ from cryovae.models.ladder import Ladder, LadderConfig
 from cryovae.posterior.posterior_tiles import HELD
 from cryovae.posterior.tile_memory import FLOATS_PER_CHANNEL, bytes_of_tile, fitting
 from cryovae.posterior.tiles import side_of
+from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.file_storage import FileStorage, volumes_on_disk
-from cryovae.restoration.restorer import RestoreConfig
 from cryovae.tomogram import Tomogram
 from cryovae.workflows import memory
 from cryovae.workflows.run_folder import RunFolder, log

@@ -25,7 +25,8 @@ from cryovae.config import preset
 from cryovae.evaluation.fsc import regions
 from cryovae.physics.depth import depth_at, depth_table
 from cryovae.physics.wedge import smeared_mask
-from cryovae.restoration.restorer import Restoration, Restorer
+from cryovae.restoration.restorer import Restorer
+from cryovae.restoration.steps import Restoration
 
 EDGES = (0.01, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.87)
 DEPTHS = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 99.0)

@@ -11,7 +11,7 @@ from cryovae import fourier
 from cryovae.evaluation.calibration import calibration_by_part
 from cryovae.evaluation.fsc import CONES, angle_to_beam, centred_spectrum, regions
 from cryovae.physics.wedge import volume_mask
-from cryovae.restoration.restorer import Restoration
+from cryovae.restoration.steps import Restoration
 
 # The share of the power of a measured bin under which a bin counts as empty.
 EMPTY = 1e-9

@@ -92,7 +92,7 @@ def test_deepdewedge_scores_measured_bins_and_weighs_the_wedge_twice(scene: Scen
 
 
 def test_free_rotations_are_scored_on_the_data_as_they_were_measured(tomogram: Tomogram) -> None:
-    """Where the predicted is what the data are, turned, next to nothing is left to pay but the interpolation."""
+    """Where the predicted is what the data are, rotated, next to nothing is left to pay but the interpolation."""
     prepared = prepare(tomogram, SIDE)
     smooth = fourier.filtered(prepared.density, torch.exp(-0.5 * (fourier.radius(prepared.density.shape) / 0.06).square()))
     pair = draw_halves(prepared, (smooth, smooth), (smooth, smooth), SIDE, 2, step_generator(0, 3), free_fraction=1.0)

@@ -21,7 +21,7 @@ SERIES = tuple(float(a) for a in range(-60, 61, 3))
 
 
 def _blobs(rotation=None, extent=9.0):
-    """Small Gaussian blobs about the centre of a volume whose content is turned by ``rotation`` (3, 3), r = (z, y, x)."""
+    """Small Gaussian blobs about the centre of a volume whose content is rotated by ``rotation`` (3, 3), r = (z, y, x)."""
     rng = np.random.default_rng(4)
     places = rng.normal(size=(30, 3)) * extent / 2
     heights = rng.normal(size=30)

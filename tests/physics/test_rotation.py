@@ -28,7 +28,7 @@ def test_there_are_24_proper_rotations_and_each_has_its_inverse():
 
 @pytest.mark.parametrize("side", [7, 8])
 def test_rotating_a_density_rotates_its_spectrum(side):
-    """|F out (k)| = |F in (g^-1 k)|: what the masks of turned patches rely on, even sizes included."""
+    """|F out (k)| = |F in (g^-1 k)|: what the masks of rotated patches rely on, even sizes included."""
     x = torch.randn(side, side, side, dtype=torch.float64)
     k = fourier.frequencies((side,) * 3)
     full = torch.fft.fftn(x, norm="ortho").abs()

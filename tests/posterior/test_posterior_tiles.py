@@ -8,7 +8,8 @@ from cryovae.errors import InputError
 from cryovae.posterior.posterior_tiles import PosteriorTiles
 from cryovae.posterior.search import SearchConfig
 from cryovae.posterior.tiles import TilePredictor
-from cryovae.restoration.restorer import RestoreConfig, Restorer
+from cryovae.restoration.config import RestoreConfig
+from cryovae.restoration.restorer import Restorer
 
 SIDE = 16
 

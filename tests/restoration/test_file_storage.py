@@ -10,8 +10,9 @@ import torch
 from cryovae import fourier
 from cryovae.io.journal import Journal
 from cryovae.physics.wedge import volume_mask
+from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.file_storage import FileStorage
-from cryovae.restoration.restorer import RestoreConfig, Restorer
+from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.storage import MemoryStorage
 from cryovae.tomogram import Optics
 

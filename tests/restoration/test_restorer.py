@@ -12,7 +12,8 @@ from cryovae.errors import InputError
 from cryovae.models.ladder import Ladder, LadderConfig, R
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.physics.wedge import volume_mask
-from cryovae.restoration.restorer import RestoreConfig, Restorer
+from cryovae.restoration.config import RestoreConfig
+from cryovae.restoration.restorer import Restorer
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 NO_WEDGE = TiltGeometry.from_range(-90, 90)

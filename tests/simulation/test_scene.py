@@ -104,7 +104,7 @@ def test_bilayer_has_two_leaflets():
 
 
 def test_filaments_repeat():
-    """A microtubule of 13 protofilaments maps to itself by 40 angstrom along its axis; actin by one subunit, turned."""
+    """A microtubule of 13 protofilaments maps to itself by 40 angstrom along its axis; actin by one subunit, rotated."""
     frame = np.eye(3)
     monomers = MICROTUBULE.subunits(np.zeros(3), frame, 0.0, 600.0, 0.0)
     moved = monomers[(monomers[:, 0] > 150) & (monomers[:, 0] < 400)] + (40.0, 0, 0)

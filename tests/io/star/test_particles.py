@@ -38,7 +38,7 @@ def test_a_stack_is_reconstructed_on_its_grid(shared):
 
 
 def common_line(particle, rotated):
-    """Mean correlation between tilts, four apart or more, of the images' profiles along their axis turned by some degrees."""
+    """Mean correlation between tilts, four apart or more, of the images' profiles along their axis rotated by some degrees."""
     images, angles, axes = images_of(particle, np.asarray(read_volume(particle.file).density, dtype=np.float32))
     order = np.argsort(angles)
     upright = axis_upright(images[order], [axes[i] + rotated for i in order]).numpy()
@@ -120,7 +120,7 @@ def test_what_cannot_be_used_is_named(tmp_path, rows, dimensions, tomograms, wor
 
 
 def test_the_shared_tables_of_particles_name_what_is_missing(shared):
-    """None of their images is there; those that cannot be subtomograms are told apart."""
+    """None of their images is there; those that cannot be subtomograms are distinguished."""
     cases = {
         "cryocat_R5_tutorial_run_data_first400lines": "does not exist", "cryocat_warp2_particles_matching": "does not exist",
         "cryocat_relion_4.0_first400lines": "does not exist", "cylindra_relion5_run_it050_data": "does not exist",
