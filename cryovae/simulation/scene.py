@@ -1,8 +1,8 @@
-"""A specimen: molecules in random orientations, crowded, between membranes, filaments and gold beads; nothing overlaps.
+"""A scene: molecules in random orientations between membranes, filaments and gold beads, without overlap.
 
     x(r) = sum_i x_species(i)( R_i^-1 (r - r_i) ) + membranes + filaments + beads,        0 in ice
 
-Matter goes on beside the tomogram along x, as it does under a microscope: at a tilt, rays through the tomogram pass through it.
+The scene is wider than the tomogram along x, because tilted rays through the tomogram also cross matter beside it.
 """
 
 from __future__ import annotations
@@ -102,9 +102,14 @@ class Scene:
 def build_scene(
     config: SceneConfig, molecules: Sequence[Molecule], margin: int, rng: np.random.Generator, progress: Progress | None = None
 ) -> Scene:
-    """Put a specimen together; without molecules, of ``config.species`` made-up ones. margin: voxels added on either side in x.
+    """Build a scene. Large molecules are placed first; each species is added until its share is reached or no room is left.
 
-    Large molecules are placed before small ones, until each species has its share or finds no room any more.
+    Args:
+        config: content of the scene.
+        molecules: one of each species; if there are none, ``config.species`` molecules are made up.
+        margin: voxels added on either side along x.
+        rng: of the random numbers.
+        progress: called with each step, or None.
     """
     species = list(molecules) or [made_up_molecule(f"chain{i + 1}", rng, config.voxel_size) for i in range(config.species)]
     for one in species:

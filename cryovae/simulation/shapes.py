@@ -1,10 +1,11 @@
-"""What else is in a cell: made-up molecules, membranes, filaments and gold, as densities (z, y, x) in units of protein.
+"""Shapes of a cell: made-up molecules, membranes, filaments and gold, as densities (z, y, x) in units of protein.
 
     bilayer     b(d) = a ( exp(-(d - h)^2 / 2 s^2) + exp(-(d + h)^2 / 2 s^2) - c exp(-d^2 / 2 s^2) ),  d to its middle
     helix       r_n = c(n rise) + R ( e1 cos n twist + e2 sin n twist ),                       subunits n along a curved axis c
 
-Head groups of a bilayer are about 38 angstrom apart. Actin: rise 27.5 angstrom, twist -166.7 degrees; a microtubule of 13
-protofilaments as three helices of monomers, 40 angstrom apart: rise 120/13 angstrom, twist -360/13 degrees.
+The head groups of a bilayer are about 38 angstrom apart. Actin has a rise of 27.5 angstrom and a twist of -166.7 degrees. A
+microtubule of 13 protofilaments is three helices of monomers, 40 angstrom apart, with a rise of 120/13 angstrom and a twist of
+-360/13 degrees.
 """
 
 from __future__ import annotations
@@ -18,17 +19,23 @@ from cryovae.io.molecules import Molecule, molecule
 # Half the distance of the head groups, and their width, in angstrom; the height of the heads beside protein, and the depth of
 # the tails beside that.
 HEADS, WIDTH, LIPID, TAILS = 19.0, 7.0, 0.8, 0.15
-# Half the thickness in angstrom that a membrane keeps free of molecules.
+# Half the thickness in angstrom around a membrane in which no molecule is placed.
 THICKNESS = 35.0
-# Gold scatters about this many times as strongly as protein, both beside ice.
+# Scattering of gold relative to that of protein, both above ice.
 GOLD = 10.0
 
 
 @dataclass(frozen=True)
 class Helix:
-    """A filament: radius of its subunits' centres, rise and subunit radius in angstrom, twist in degrees.
+    """A filament of helically arranged subunits.
 
-    starts: how many such helices there are, evenly apart along the pitch.
+    Attributes:
+        name: of the filament.
+        radius: distance of the subunit centres from the axis, in angstrom.
+        rise: in angstrom per subunit.
+        twist: in degrees per subunit.
+        subunit: radius of a subunit in angstrom.
+        starts: number of such helices, evenly spaced along the pitch.
     """
 
     name: str
@@ -44,9 +51,17 @@ class Helix:
         return self.radius + 1.5 * self.subunit
 
     def subunits(self, start: np.ndarray, axes: np.ndarray, bend: float, length: float, phase: float) -> np.ndarray:
-        """Centres (n, 3), in the frame of ``start``, all in angstrom, along an arc.
+        """Centres of the subunits along an arc.
 
-        axes: (3, 3), rows the direction of the filament and two across it; bend: curvature towards the second, per angstrom.
+        Args:
+            start: start of the axis in angstrom.
+            axes: (3, 3), rows: the direction of the filament, and two directions across it.
+            bend: curvature towards the second row, per angstrom.
+            length: of the filament in angstrom.
+            phase: of the first subunit.
+
+        Returns:
+            (n, 3), in angstrom, in the frame of ``start``.
         """
         n = np.tile(np.arange(int(length / self.rise)), self.starts)
         shift = 0.0 if self.starts == 1 else 360 / abs(self.twist) * self.rise / self.starts
@@ -61,7 +76,7 @@ MICROTUBULE = Helix("microtubule", 112.0, 120.0 / 13, -360.0 / 13, 25.0, 3)
 
 
 def bilayer(distance: np.ndarray, voxel_size: float) -> np.ndarray:
-    """Density at a distance from the middle of a membrane, in voxels of voxel_size angstrom."""
+    """Density at a signed distance from the middle of a membrane, in voxels of ``voxel_size`` angstrom."""
     width = max(WIDTH / voxel_size, 0.7)
     heads = HEADS / voxel_size
 
@@ -73,12 +88,12 @@ def bilayer(distance: np.ndarray, voxel_size: float) -> np.ndarray:
 
 
 def sphere(distance: np.ndarray, radius: float) -> np.ndarray:
-    """1 within the radius, falling to 0 over a voxel; both in voxels."""
+    """1 inside the radius, falling to 0 over one voxel; distance and radius in voxels."""
     return np.clip(radius + 0.5 - distance, 0, 1)
 
 
 def made_up_molecule(name: str, rng: np.random.Generator, voxel_size: float) -> Molecule:
-    """A chain of Gaussian blobs that folds back on itself, 100 to 250 angstrom long: shaped like a molecule, but made up."""
+    """A made-up molecule of 100 to 250 angstrom: a chain of Gaussian blobs that folds back on itself."""
     count = int(rng.integers(14, 40))
     places = [np.zeros(3)]
     for _ in range(count - 1):

@@ -1,11 +1,10 @@
-"""A simulated tomogram with a known truth: crowded molecules and membranes, a wedge, and noise in two halves.
+"""A simulated tomogram with a known truth: crowded molecules and membranes, a missing wedge, and noise in two halves.
 
     half_i = T_M(C x) + n_i,        n_i ~ N(0, sigma^2(k) M(k)),        protein dark
 
-C is the contrast transfer function, not corrected: the truth carries it as well. Molecules are random chains of Gaussian
-blobs, several species, each turned at random, so that shapes recur and are not symmetric; membranes are bilayered shells.
-Noise rises with frequency as after weighted back-projection. The truth has zero mean; the mean of the halves has standard
-deviation 1.
+C is the contrast transfer function. It is not corrected, and the truth includes it. Molecules are random chains of Gaussian
+blobs of several species in random orientations, so that shapes recur; membranes are bilayered shells. The noise rises with
+frequency as after weighted back-projection. The truth has mean zero; the mean of the halves has standard deviation 1.
 """
 
 from __future__ import annotations
@@ -69,7 +68,14 @@ class SimulationConfig:
 
 @dataclass(frozen=True)
 class Simulation:
-    """truth, half1, half2: (z, y, x) float32, protein dark. tilts: the angles."""
+    """A simulated tomogram.
+
+    Attributes:
+        truth: (z, y, x) float32, protein dark.
+        half1: first half, (z, y, x) float32.
+        half2: second half, (z, y, x) float32.
+        tilts: the tilt angles.
+    """
 
     truth: Tensor
     half1: Tensor
@@ -78,7 +84,7 @@ class Simulation:
 
 
 def simulate(config: SimulationConfig) -> Simulation:
-    """Make a simulation; the same seed gives the same one."""
+    """Simulate a tomogram; the same seed gives the same result."""
     rng = np.random.default_rng(config.seed)
     low, high = config.tilt_range
     TiltGeometry.from_range(low, high)
@@ -97,7 +103,7 @@ def simulate(config: SimulationConfig) -> Simulation:
 
 
 def _noise(shape: tuple[int, int, int], mask: Tensor, level: float, seed: int) -> Tensor:
-    """Noise of one half, whose mean over two has variance ``level``; its spectrum rises linearly with frequency."""
+    """Noise of one half with a spectrum that rises linearly with frequency; the mean of two has variance ``level``."""
     white = torch.randn(shape, generator=torch.Generator().manual_seed(seed + 1))
     noise = fourier.filtered(white, mask * (0.2 + fourier.radius(shape)).sqrt())
     return noise * (2 * level / float(noise.var())) ** 0.5
@@ -119,7 +125,7 @@ def phantom(config: SimulationConfig, rng: np.random.Generator) -> np.ndarray:
 
 
 def _molecule(rng: np.random.Generator) -> np.ndarray:
-    """Blobs (count, 5) of a chain that folds back on itself: z, y, x about its centre, radius in voxels, height."""
+    """Blobs (count, 5) of a chain that folds back on itself: z, y, x from its centre, radius in voxels, height."""
     count = int(rng.integers(14, 40))
     places = [np.zeros(3)]
     for _ in range(count - 1):
@@ -131,7 +137,7 @@ def _molecule(rng: np.random.Generator) -> np.ndarray:
 
 
 def _renderings(blobs: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """One species in ORIENTATIONS random orientations, each a cube of density; where blobs overlap, it is as dense as it gets."""
+    """One species in ORIENTATIONS random orientations, each a density cube; overlapping blobs are not added up."""
     cubes = []
     for rotation in Rotation.random(ORIENTATIONS, rng=rng):
         places = rotation.apply(blobs[:, :3])
@@ -144,7 +150,7 @@ def _renderings(blobs: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]
 
 
 def _add_molecule(density: np.ndarray, taken: np.ndarray, cube: np.ndarray, rng: np.random.Generator) -> int:
-    """Put a molecule at a random place, unless something is there; returns the voxels that it takes."""
+    """Add a molecule at a random position if it is free; return the voxels that it occupies."""
     half = cube.shape[0] // 2
     centre = np.array([rng.integers(3, size - 3) for size in density.shape])
     if taken[tuple(centre)]:
@@ -161,7 +167,7 @@ def _add_molecule(density: np.ndarray, taken: np.ndarray, cube: np.ndarray, rng:
 
 
 def _add_membrane(density: np.ndarray, taken: np.ndarray, rng: np.random.Generator) -> None:
-    """A part of a large vesicle: two leaflets, four voxels apart, waving a little."""
+    """Add part of a large, slightly wavy vesicle with two leaflets, four voxels apart."""
     size = np.array(density.shape)
     radius = rng.uniform(0.5, 0.9) * size.max()
     direction = rng.normal(size=3)

@@ -1,4 +1,4 @@
-"""A place for matter: what has been put where, and where there is still room."""
+"""The site of a scene: which voxels are occupied, and where there is still room."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from collections.abc import Callable
 import numpy as np
 
 Progress = Callable[[str, int, int], None]
-# How often a place is looked for before something is left out.
+# Number of random positions that are tried before an object is left out.
 TRIES = 12
 
 
 def say(progress: Progress | None, what: str, done: int, total: int) -> None:
-    """Report progress to whoever asked for it."""
+    """Report progress if a callback was passed."""
     if progress is not None:
         progress(what, done, total)
 
 
 class Site:
-    """What has been put where: density (z, y, x + 2 margin), the voxels that are taken, those of gold.
+    """The density of a scene and the voxels that are occupied.
 
-    shape: (z, y, x) of the tomogram. slab: lowest and highest z of matter, in voxels of voxel_size angstrom.
+    Args:
+        shape: (z, y, x) of the tomogram in voxels; the density is wider by a margin on either side along x.
+        slab: lowest and highest z of matter, in voxels.
     """
 
     def __init__(
@@ -35,7 +37,7 @@ class Site:
         self.low, self.high = slab
 
     def place(self, depth: float) -> np.ndarray:
-        """A random point (z, y, x) at least ``depth`` voxels inside the slab, where it is that thick."""
+        """A random point (z, y, x) at least ``depth`` voxels inside the slab, where the slab is thick enough."""
         room = min(depth, (self.high - self.low) / 2 - 0.5)
         z = self.rng.uniform(self.low + room, self.high - room)
         return np.array([z, *(self.rng.uniform(0, n - 1) for n in self.shape[1:])])
@@ -49,12 +51,12 @@ class Site:
         return tuple(slice(a, b) for a, b in spans), list(offsets)
 
     def count(self, number: int) -> int:
-        """How many to put in so that the tomogram itself holds about ``number``."""
+        """How many objects to add so that the tomogram itself contains about ``number`` of them."""
         return round(number * self.shape[2] / self.tomogram[2])
 
 
 def random_frame(rng: np.random.Generator, flat: float = 1.0) -> np.ndarray:
-    """A random frame (3, 3), rows (z, y, x); with ``flat`` below 1 the first row lies nearer to the plane of the slab."""
+    """A random frame (3, 3) with rows (z, y, x); with ``flat`` below 1 the first row is closer to the plane of the slab."""
     first = rng.normal(size=3) * (flat, 1, 1)
     first /= np.linalg.norm(first)
     second = np.cross(first, rng.normal(size=3))

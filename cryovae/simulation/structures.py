@@ -1,4 +1,4 @@
-"""Membranes, filaments and gold beads, put into a site where there is room; the shapes are those of ``simulation.shapes``."""
+"""Adds membranes, filaments and gold beads to a site where there is room; simulation/shapes.py has the shapes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cryovae.io.molecules import BODY
 from cryovae.simulation.shapes import ACTIN, GOLD, MICROTUBULE, THICKNESS, Helix, bilayer, sphere
 from cryovae.simulation.site import TRIES, Site, random_frame
 
-# Waves of a sheet along its two directions for a length of the tomogram, and their height beside that length.
+# Number of waves of a sheet along its two directions per length of the tomogram, and their height relative to that length.
 WAVES, SWING = (1.3, 0.9), 0.02
 
 
@@ -21,7 +21,7 @@ def _add_membrane(site: Site, where: tuple[slice, ...], distance: np.ndarray) ->
 
 
 def add_sheet(site: Site) -> None:
-    """A membrane through all of the specimen, waving a little; slice by slice, as its distances would fill the memory."""
+    """Add a slightly wavy membrane across the scene. Slice by slice, because its distances would fill the memory."""
     frame = random_frame(site.rng)
     centre = site.place((site.high - site.low) / 4)
     length = max(site.tomogram)
@@ -38,7 +38,7 @@ def add_sheet(site: Site) -> None:
 
 
 def add_vesicle(site: Site) -> None:
-    """A closed vesicle, a little squashed, of 150 to 400 angstrom radius as far as there is room, apart from other membranes."""
+    """Add a slightly flattened vesicle of 150 to 400 angstrom radius, as large as there is room for, away from other membranes."""
     voxel, thickness = site.voxel_size, site.high - site.low
     largest = min(400 / voxel, 0.45 * thickness, 0.35 * min(site.tomogram[1:]))
     for attempt in range(4 * TRIES):
@@ -51,7 +51,7 @@ def add_vesicle(site: Site) -> None:
             sum(o * np.float32(a) for o, a in zip(offset, axis, strict=True)) * s for axis, s in zip(frame, stretch, strict=True)
         ]
         length = np.sqrt(sum(a**2 for a in along))
-        # |r|_stretched - R, over the length of its gradient: the distance to an ellipsoid, near it.
+        # Distance to an ellipsoid near its surface: (|r| in stretched coordinates - R) over the length of the gradient.
         slope = np.sqrt(sum((a * s) ** 2 for a, s in zip(along, stretch, strict=True))) / np.maximum(length, 1e-3)
         distance = (length - np.float32(radius)) / np.maximum(slope, 0.5)
         shell = np.abs(distance) < 1.3 * THICKNESS / voxel
@@ -61,7 +61,7 @@ def add_vesicle(site: Site) -> None:
 
 
 def add_filaments(site: Site, count: int) -> None:
-    """Filaments of two kinds through the specimen, slightly bent, and mostly along the slab."""
+    """Add filaments of two kinds through the scene, slightly bent and mostly along the slab."""
     voxel = site.voxel_size
     subunits: dict[str, list[np.ndarray]] = {}
     kinds = {helix.name: helix for helix in (ACTIN, MICROTUBULE)}
@@ -88,7 +88,7 @@ def add_filaments(site: Site, count: int) -> None:
 
 
 def _try_filament(site: Site, helix: Helix) -> np.ndarray | None:
-    """Subunits (n, 3) in voxels of a filament that runs through free space, or None; takes the space."""
+    """Subunits (n, 3), in voxels, of a filament through free space, whose voxels become occupied; None if there is no room."""
     voxel = site.voxel_size
     length = 1.2 * max(site.shape) * voxel
     frame = random_frame(site.rng, 0.15)
@@ -111,7 +111,7 @@ def _try_filament(site: Site, helix: Helix) -> np.ndarray | None:
 
 
 def add_bead(site: Site) -> None:
-    """A gold bead of 5 to 10 nanometres, free of everything else."""
+    """Add a gold bead of 5 to 10 nanometres in free space."""
     for _ in range(TRIES):
         radius = site.rng.uniform(25, 50) / site.voxel_size
         where, offset = site.box(site.place(radius + 1), radius + 1)

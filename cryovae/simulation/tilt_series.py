@@ -1,10 +1,10 @@
-"""A tilt series of a specimen, as counted electrons, and the tomograms that are reconstructed from it.
+"""A simulated tilt series, as counted electrons, and the tomograms reconstructed from it.
 
     I_t = N_t ( 1 - c F^-1[ C_t(k) D_t(k) F P_t x ] ) + noise,      C_t = -CTF at the defocus of tilt t
 
-x is the density in units of protein, P_t projection; N_t, the contrast c of a voxel of protein and the damage D_t by what was
-received halfway through tilt t, in the order 0, +, -, -, +, ..., are those of ``simulation.exposure``. Everything up to the noise
-is linear in the specimen. Images are I / N - 1, and protein is dark.
+x is the density in units of protein and P_t the projection. N_t, the contrast c and the damage D_t come from
+simulation/exposure.py; the order of the tilts is 0, +, -, -, +, ... Everything except the noise is linear in x. Images are
+I / N - 1, and protein is dark.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cryovae.tomogram import TiltGeometry
 
 ROWS = 16
 AROUND_GOLD = 6
-# Voxels added around what the CTF filters, so that its rings do not come back in on the other side.
+# Voxels of padding for the CTF, so that its rings do not wrap around.
 BORDER = 16
 
 
@@ -120,9 +120,10 @@ class SimulatedSeries:
 
 
 def tilt_angles(lowest: float, highest: float, step: float) -> tuple[float, ...]:
-    """Evenly spaced tilts in degrees, both ends included, so that the step is as near to ``step`` as the range allows.
+    """Evenly spaced tilts in degrees, with both ends included; the step is as close to ``step`` as the range allows.
 
-    InputError if the range or the step is no such.
+    Raises:
+        InputError: the range is empty or the step is not positive.
     """
     TiltGeometry.from_range(lowest, highest)
     if not 0 < step <= highest - lowest:
@@ -136,7 +137,13 @@ def margin_of(shape: Sequence[int], angles: Sequence[float], thickness: float) -
 
 
 def transfers(frequency: Tensor, config: AcquisitionConfig, defocus: np.ndarray) -> list[Tensor]:
-    """C_t D_t (...) of each tilt at |k| (...) in cycles per voxel; ``defocus`` (tilts,) in micrometres."""
+    """C_t D_t of each tilt.
+
+    Args:
+        frequency: |k| (...) in cycles per voxel.
+        config: the acquisition.
+        defocus: (tilts,) in micrometres.
+    """
     passed = []
     for received, focus in zip(exposures(config.angles, config.dose), defocus, strict=True):
         ctf = torch.ones_like(frequency)
@@ -149,9 +156,17 @@ def transfers(frequency: Tensor, config: AcquisitionConfig, defocus: np.ndarray)
 def noise_free(
     density: Tensor, config: AcquisitionConfig, defocus: np.ndarray, errors: np.ndarray, progress: Progress | None = None
 ) -> Tensor:
-    """Images (tilts, y, x), I / N - 1 without noise, of a density (z, y, x); linear in it.
+    """Noise-free images I / N - 1 of a density; linear in the density.
 
-    errors: (tilts, 3), by how much each image is shifted along y and x, in voxels, and its tilt is off, in degrees.
+    Args:
+        density: (z, y, x).
+        config: the acquisition.
+        defocus: (tilts,) in micrometres.
+        errors: (tilts, 3), shifts of each image along y and x in voxels, and error of its tilt in degrees.
+        progress: called after each tilt, or None.
+
+    Returns:
+        (tilts, y, x).
     """
     true_angles = [angle + error[2] for angle, error in zip(config.angles, errors, strict=True)]
     step = None if progress is None else lambda done, total: progress("projections", done, total)
@@ -170,7 +185,7 @@ def noise_free(
 
 
 def image_scene(scene: Scene, config: AcquisitionConfig, progress: Progress | None = None) -> SimulatedSeries:
-    """Image a specimen and reconstruct it; the same seed gives the same series."""
+    """Image a scene and reconstruct it; the same seed gives the same series."""
     rng = np.random.default_rng([config.seed, 1])
     generator = torch.Generator().manual_seed(config.seed + 1)
     tilts = len(config.angles)
@@ -202,7 +217,7 @@ def image_scene(scene: Scene, config: AcquisitionConfig, progress: Progress | No
 
 
 def _passed_on_average(density: Tensor, config: AcquisitionConfig, defocus: np.ndarray) -> Tensor:
-    """A density (z, y, x) with the mean over tilts of C_t D_t; from a table, as a volume for each tilt would take much memory."""
+    """The density with the mean of C_t D_t over tilts, from a table: one volume per tilt would need too much memory."""
     fine = torch.linspace(0, 0.9, 3601)
     table = torch.stack(transfers(fine, config, defocus)).mean(0)
     padded = nnf.pad(nnf.pad(density, (BORDER,) * 4, mode="replicate"), (0, 0, 0, 0, BORDER, BORDER))
@@ -213,7 +228,7 @@ def _passed_on_average(density: Tensor, config: AcquisitionConfig, defocus: np.n
 
 
 def _matter(scene: Scene) -> np.ndarray:
-    """Voxels (z, y, x) of the tomogram in which signal and noise are compared: the slab, without gold and what is around it."""
+    """Voxels (z, y, x) of the tomogram in which signal and noise are compared: the slab without gold and its surroundings."""
     nz, _, width = scene.density.shape
     z = np.arange(nz)[:, None, None]
     gold = scene.beads[:, :, scene.margin : width - scene.margin]
@@ -230,7 +245,7 @@ def _reconstructed(
 
 
 def _noise_gain(config: AcquisitionConfig, counted: np.ndarray, width: int, shape: tuple[int, int, int]) -> float:
-    """Variance of the noise of a tomogram from images of N_t = ``counted`` electrons a pixel, measured on a few rows."""
+    """Variance of the noise of a tomogram from images with N_t = ``counted`` electrons per pixel, measured on a few rows."""
     generator = torch.Generator().manual_seed(0)
     noise = count(torch.zeros(len(counted), ROWS, width), counted, "gaussian", generator)
     return float(weighted_back_projection(noise, config.angles, (shape[0], ROWS, shape[2]), config.cutoff).var())
@@ -244,7 +259,7 @@ def _tomograms(
     generator: torch.Generator,
     progress: Progress | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Full tomogram, both halves, and the noisy images."""
+    """The full tomogram, both halves, and the noisy images."""
     angles = config.angles
     if config.halves == "frames":
         frames = [count(clean, counted / 2, config.noise, generator) for _ in range(2)]
