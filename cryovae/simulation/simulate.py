@@ -137,7 +137,7 @@ def _molecule(rng: np.random.Generator) -> np.ndarray:
 
 
 def _renderings(blobs: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """One species in ORIENTATIONS random orientations, each a density cube; overlapping blobs are not added up."""
+    """One species in ORIENTATIONS random orientations, each a density cube that saturates at 1 where blobs overlap."""
     cubes = []
     for rotation in Rotation.random(ORIENTATIONS, rng=rng):
         places = rotation.apply(blobs[:, :3])

@@ -38,7 +38,7 @@ def add_sheet(site: Site) -> None:
 
 
 def add_vesicle(site: Site) -> None:
-    """Add a slightly flattened vesicle of 150 to 400 angstrom radius, as large as there is room for, away from other membranes."""
+    """Add a slightly flattened vesicle of 150 to 400 angstrom radius, as large as possible, away from other membranes."""
     voxel, thickness = site.voxel_size, site.high - site.low
     largest = min(400 / voxel, 0.45 * thickness, 0.35 * min(site.tomogram[1:]))
     for attempt in range(4 * TRIES):

@@ -123,7 +123,7 @@ def tilt_angles(lowest: float, highest: float, step: float) -> tuple[float, ...]
     """Evenly spaced tilts in degrees, with both ends included; the step is as close to ``step`` as the range allows.
 
     Raises:
-        InputError: the range is empty or the step is not positive.
+        InputError: the range is empty, or the step is not above 0 and within the range.
     """
     TiltGeometry.from_range(lowest, highest)
     if not 0 < step <= highest - lowest:
