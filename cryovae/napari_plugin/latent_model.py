@@ -64,11 +64,11 @@ class Explorer:
 
     @property
     def points(self) -> np.ndarray:
-        """Of all patches in the plane, (n, 2)."""
+        """Points (n, 2) of all patches in the plane."""
         return self.plane.coordinates.numpy()
 
     def labels(self) -> tuple[str, str]:
-        """Of the two axes, with the variance of the codes that they explain."""
+        """Labels of the two axes, with the variance of the codes that each explains."""
         first, second = (f"axis {i + 1}, {100 * float(v):.1f} % of variance" for i, v in enumerate(self.plane.explained))
         return first, second
 

@@ -120,7 +120,7 @@ class RestoreWidget(DockWidget):
         self.controls.allow(running, stopped)
 
     def request(self) -> Request:
-        """What the form asks for. InputError if no run can begin with it."""
+        """The request of the form. InputError if it cannot be run."""
         c = self.controls
         names = [c.first.currentText(), c.second.currentText()][: 2 if c.halves.isChecked() else 1]
         if c.halves.isChecked() and (c.first.count() < 2 or names[0] == names[1]):

@@ -179,7 +179,7 @@ class Method(ABC, Generic[Network, Batch]):
         return network
 
     def state(self) -> dict[str, Any]:
-        """What a resumed run needs beyond the weights: tensors and plain numbers."""
+        """The state that a resumed run needs besides the weights: tensors and plain numbers."""
         return {}
 
     def resume(self, state: dict[str, Any]) -> None:

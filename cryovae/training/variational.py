@@ -64,7 +64,7 @@ class Variational(Method[Ladder, Measurement]):
         self.phase_start = round(objective.completion_fraction * config.steps)
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """What the mean is made of; the heads of q and the widths of r."""
+        """Two groups: the parameters of the mean; the heads of q and the widths of r."""
         return [self.completing, [*self.network.posterior_parameters(), *self.network.spread_parameters()]]
 
     def learning_rates(self, step: int) -> list[float]:
@@ -74,7 +74,7 @@ class Variational(Method[Ladder, Measurement]):
         return [shared, shared if step < start else learning_rate_at(step - start, steps - start, highest)]
 
     def clipped(self, step: int) -> Sequence[list[nn.Parameter]]:
-        """What completion, the bound and matching train: the gradients of one are a hundred times those of another at first."""
+        """Parameters that are clipped separately: the first gradients of completion, bound and matching differ by a factor of a hundred."""
         groups = (self.completing, self.network.posterior_parameters(), self.network.spread_parameters())
         return groups[: 3 if step >= self.phase_start else 1]
 

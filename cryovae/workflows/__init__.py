@@ -1,1 +1,1 @@
-"""What a command does from its inputs to its output folder."""
+"""Workflows: the work of each command, from its inputs to its output folder."""

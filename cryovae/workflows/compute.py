@@ -1,4 +1,4 @@
-"""Where a run computes: device, threads and memory."""
+"""Settings of the computation: device, threads and memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a diagnosis needs of a run: its model, the settings that it was trained by, and its tomogram made ready as then."""
+"""Inputs of a diagnosis: the model of a run, its training settings, and its tomogram prepared as in the training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,17 @@ from cryovae.workflows.train import MOST_HELD_OUT
 
 @dataclass(frozen=True)
 class Diagnosed:
-    """foreign: whether the model was trained on other tomograms. fills: whether on inputs whose own wedge was filled."""
+    """The inputs of a diagnosis.
+
+    Attributes:
+        name: of the tomogram.
+        checkpoint: the model.
+        config: settings of the training.
+        prepared: the tomogram, prepared as in the training.
+        voxel_size: in angstrom.
+        foreign: whether the model was trained on other tomograms.
+        fills: whether the own wedge of its inputs was filled in the training.
+    """
 
     name: str
     checkpoint: Checkpoint

@@ -49,5 +49,5 @@ class Live:
         log.info("live.mrc at step %d, in %.1f s", trainer.step, took)
 
     def close(self) -> None:
-        """Nothing live is left once training has ended."""
+        """Remove the live volume: the training has ended."""
         self.folder.path(LIVE).unlink(missing_ok=True)

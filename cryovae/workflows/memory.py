@@ -57,7 +57,7 @@ def _available() -> float | None:
 
 
 def _limits() -> list[float]:
-    """What control groups leave, of this process and of those above it."""
+    """Bytes that are left within the memory limits of the control groups of this process."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:

@@ -35,7 +35,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which options of a group a command has: those of ``names``, or all but those."""
+    """A selection of the options of a group: those of ``names``, or all except those."""
 
     names: frozenset[str] = frozenset()
     excluded: bool = True

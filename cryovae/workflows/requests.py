@@ -1,4 +1,4 @@
-"""What to train or to restore, from which files and into which folder: the options of ``cryovae train`` and ``restore``."""
+"""Requests to train or restore: files, settings and output folder; the options of ``cryovae train`` and ``restore``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cryovae.workflows.settings import RestorationSettings, TrainingSettings
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What happens to results that are there, and how new ones are written."""
+    """Whether existing results are replaced, and how new ones are written."""
 
     panel: ClassVar[str] = "Output"
     output_format: str = option("Format of the volumes that are written: mrc, or zarr for OME-Zarr.", "--format", default="mrc")

@@ -118,7 +118,7 @@ def restore_in(
 
 
 def _record(checkpoint: Checkpoint, restoration: Restoration, seconds: float) -> dict[str, Any]:
-    """What run.json says of a restoration."""
+    """The entry of a restoration in run.json."""
     return {
         "seconds": round(seconds, 1),
         "figures": restoration.figures,
@@ -208,7 +208,7 @@ def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoratio
 
 
 def note_of(kind: str, config: RunConfig) -> str:
-    """What the header of a restored volume says of how it was made."""
+    """The label in the header of a restored volume."""
     how = "raw" if config.restoration.raw else "data-consistent"
     settings = config.restoration
     return f"{posterior_name(asdict(settings))} {kind}, {how}, {settings.samples} samples, seed {settings.seed}"

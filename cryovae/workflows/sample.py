@@ -127,7 +127,7 @@ def _path(output: Path, name: str, number: int) -> Path:
 
 
 def _free(output: Path, name: str, count: int, overwrite: bool) -> Path:
-    """Where the sheet goes. InputError if there is a result already, before any work is done."""
+    """The path of the sheet. InputError, before any work is done, if there is a result already."""
     paths = [output / f"{name}.png", *(_path(output, name, number) for number in range(count))]
     there = [path for path in paths if path.exists()]
     if there and not overwrite:

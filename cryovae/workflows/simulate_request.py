@@ -1,4 +1,4 @@
-"""What to simulate: the options of ``cryovae simulate``, by the names of the settings of the simulation."""
+"""The request to simulate: the options of ``cryovae simulate``, named like the settings of the simulation."""
 
 from __future__ import annotations
 

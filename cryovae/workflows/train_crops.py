@@ -63,7 +63,7 @@ def within(tomograms: Tomograms, firsts: Sequence[Path], config: RunConfig, devi
 
 
 def _loads(load: Callable[[bool], Tomogram], room: int, side: int, count: int) -> list[Callable[[bool], Tomogram]]:
-    """What cuts each part; the tomogram is opened, and looked through, with the first of them."""
+    """A function for each crop that loads it; the first call opens and scans the tomogram."""
 
     @cache
     def parts() -> Parts:
@@ -87,7 +87,7 @@ def _check(name: str, room: int, config: RunConfig, device: torch.device, budget
 
 
 def _count(shape: Sequence[int], room: int, config: RunConfig, tomograms: int) -> int:
-    """Of the parts that make up a tomogram, as many as training comes by VISITS times."""
+    """Number of crops to train on, so that the training visits each voxel about VISITS times; at most the whole tomogram."""
     training = config.training
     drawn = training.steps * training.batch * distributed.count() * training.patch**3 / tomograms
     return max(min(int(drawn / (VISITS * room)), pieces_of(shape, room)), 1)
