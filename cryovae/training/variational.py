@@ -74,7 +74,7 @@ class Variational(Method[Ladder, Measurement]):
         return [shared, shared if step < start else learning_rate_at(step - start, steps - start, highest)]
 
     def clipped(self, step: int) -> Sequence[list[nn.Parameter]]:
-        """Parameters that are clipped separately: the first gradients of completion, bound and matching differ by a factor of a hundred."""
+        """Parameters whose gradients are clipped separately: those of the bound are at first a hundred times larger."""
         groups = (self.completing, self.network.posterior_parameters(), self.network.spread_parameters())
         return groups[: 3 if step >= self.phase_start else 1]
 
