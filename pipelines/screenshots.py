@@ -191,7 +191,9 @@ def restoring(run: Path, out: Path, name: str) -> None:
         widget.look()
         shown = camera.viewer.layers[-1]
         camera.viewer.dims.set_point(0, float(np.mean(shown.extent.world[:, 0])))
+        # The picture shows no folder of the machine.
         widget.controls.output.line.setText("restored")
+        widget.controls.tilts.line.setText(Path(widget.controls.tilts.line.text()).name)
         camera.shoot("restore")
         widget.cancel()
         wait(60, lambda: not job.running)
