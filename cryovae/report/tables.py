@@ -104,15 +104,16 @@ def calibration(contents: Contents) -> Table | None:
     """Calibration of the standard deviation: against the truth by part, and on held-out bins."""
     head = ["", "rms error / std", *(f"{_percent(share)} covers" for share in NOMINAL)]
     head += ["slope", "offset (grey values)", "CRPS (grey values)", "CRPS / mean abs. error"]
-    unknown = ["needs samples: --samples-out", *["–"] * (len(head) - 2)]
+    unknown = ["needs samples", *["–"] * (len(head) - 2)]
     parts = contents.assessment.calibration.items()
+    note = "Parts need samples: restore with --samples-out." if None in contents.assessment.calibration.values() else ""
     rows = [[f"{PARTS[part]}, truth", *(unknown if fit is None else _calibration(fit))] for part, fit in parts]
     held = contents.held_out
     if held is not None:
         covered = [_percent(held.coverage[share]) if share in held.coverage else "–" for share in NOMINAL]
         rows.append(["held-out bins, data", number(held.rms_over_std), *covered, *["–"] * 4])
     ideal = ["calibrated", "1", *(_percent(share) for share in NOMINAL), "1", "0", "–", "about 0.7"]
-    return Table(head, [*rows, ideal], "Calibration of the standard deviation") if rows else None
+    return Table(head, [*rows, ideal], "Calibration of the standard deviation", note) if rows else None
 
 
 def _calibration(fit: Calibration) -> list[str]:
