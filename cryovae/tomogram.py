@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -191,6 +192,46 @@ def _few(values: tuple[float, ...]) -> str:
     return "none" if not values else ", ".join(f"{v:g}" for v in values[:3]) + (" ..." if len(values) > 3 else "")
 
 
+@dataclass(frozen=True, eq=False)
+class Fill:
+    """Voxels of a tomogram that hold a constant instead of data, as alignment and reconstruction leave them around it.
+
+    The mask is packed, eight voxels a byte, because it is held in memory where the tomogram is not.
+
+    Attributes:
+        shape: voxels along z, y, x.
+        bits: (z, y, x / 8) uint8, 1 where a voxel is fill, packed along x.
+        sources: the density, then the halves if there are any, with the values that their files hold; empty for a crop.
+    """
+
+    shape: tuple[int, int, int]
+    bits: np.ndarray
+    sources: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, mask: np.ndarray, sources: tuple[Any, ...] = ()) -> Fill:
+        """The fill of a mask (z, y, x), True where a voxel is fill."""
+        nz, ny, nx = mask.shape
+        return cls((nz, ny, nx), np.packbits(mask, axis=-1), sources)
+
+    def __getitem__(self, key: slice | tuple[slice, ...]) -> np.ndarray:
+        """The mask in a box, boolean (z, y, x)."""
+        z, y, x = [*(key if isinstance(key, tuple) else (key,)), slice(None), slice(None)][:3]
+        return np.unpackbits(self.bits[z, y], axis=-1, count=self.shape[2]).astype(bool)[..., x]
+
+    def kept(self, values: np.ndarray, source: int = 0, z: slice = slice(None)) -> np.ndarray:
+        """Restored sections with the voxels of the fill as they were.
+
+        Args:
+            values: (z, y, x), of all sections or of those of ``z``.
+            source: index of the volume that has the values: 0 for the density, 1 and 2 for the halves.
+            z: the sections.
+        """
+        fill = self[z]
+        original = np.asarray(self.sources[source][z, :, :] if self.sources else np.zeros(values.shape), dtype=values.dtype)
+        return np.where(fill, original, values)
+
+
 @dataclass(frozen=True)
 class Tomogram:
     """A reconstructed tomogram. It is immutable: change it with ``dataclasses.replace``.
@@ -206,6 +247,7 @@ class Tomogram:
         notes: one line for each ambiguity of its files and how it was resolved.
         unrotated: the files have the beam along their middle axis, as IMOD's tilt writes them; so will the restored volumes.
         mask: (z, y, x) boolean, True where the specimen is and training patches come from; None for everywhere.
+        fill: voxels that hold a constant and no data, or None; ``density`` and ``halves`` have the mean of the others there.
         grey: mean and standard deviation that standardise it, those of the full tomogram if this is a crop; None for its own.
         validation_patches: corners of the held-out patches of the full tomogram if this is a crop; None to choose its own.
     """
@@ -220,6 +262,7 @@ class Tomogram:
     notes: tuple[str, ...] = field(default=(), compare=False)
     unrotated: bool = False
     mask: np.ndarray | None = None
+    fill: Fill | None = field(default=None, compare=False)
     grey: tuple[float, float] | None = None
     validation_patches: tuple[tuple[int, int, int], ...] | None = None
 

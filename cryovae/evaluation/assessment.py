@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cryovae.data.region import region_of
 from cryovae.evaluation.baselines import ClippingPrediction, best_clipping, predict_by_clipping
 from cryovae.evaluation.calibration import Calibration, calibration_by_part
 from cryovae.evaluation.fsc import BAND, LEVELS, Cone, Correlation, Score, cone_scores, resolution_at, score
-from cryovae.tomogram import TiltGeometry
+from cryovae.tomogram import TiltGeometry, Tomogram
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,36 @@ def assess(
         clipping=clipping,
         pairs=len(samples) // 2,
     )
+
+
+def assess_region(
+    tomogram: Tomogram,
+    restored: Tensor,
+    input_density: Tensor,
+    halves: tuple[Tensor, Tensor] | None,
+    input_halves: tuple[Tensor, Tensor] | None,
+) -> Assessment:
+    """The statistics of a restored tomogram without a truth, over the voxels that are no fill and inside its mask.
+
+    Args:
+        tomogram: The tomogram.
+        restored: Restored density (z, y, x).
+        input_density: Density before restoration.
+        halves: The two restored halves.
+        input_halves: The two halves before restoration.
+    """
+    region = region_of(tomogram)
+    if region is not None:
+        restored, input_density = region.seen(restored), region.seen(input_density)
+        halves = None if halves is None else (region.seen(halves[0]), region.seen(halves[1]))
+        input_halves = None if input_halves is None else (region.seen(input_halves[0]), region.seen(input_halves[1]))
+    return assess(restored, tomogram.tilts, input_density=input_density, halves=halves, input_halves=input_halves)
+
+
+def in_neutral(tomogram: Tomogram, density: Tensor) -> Tensor:
+    """A density (z, y, x) of a tomogram with its mean in place of the fill, for pictures; slabs of fill would set their scale."""
+    region = region_of(tomogram)
+    return density if region is None else region.neutral(density)
 
 
 def compare(

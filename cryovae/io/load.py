@@ -10,6 +10,7 @@ import numpy as np
 
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume
+from cryovae.io.fill import with_fill
 from cryovae.io.names import common_name, stem
 from cryovae.io.orientation import upright
 from cryovae.io.stored import mapping_of, released
@@ -65,7 +66,7 @@ def load_tomogram(
     tomogram = _loaded(full, halves, tilts, voxel_size, mapped)
     if mask is not None:
         tomogram = replace(tomogram, mask=_mask(mask, tomogram.shape))
-    return with_beam_along_z(tomogram, mapped) if unrotated else tomogram
+    return with_fill(with_beam_along_z(tomogram, mapped) if unrotated else tomogram, mapped)
 
 
 def with_beam_along_z(tomogram: Tomogram, mapped: bool = False) -> Tomogram:

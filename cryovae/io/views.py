@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cryovae.io.orientation import upright
+from cryovae.tomogram import Fill
 
 
 class View(ABC):
@@ -63,3 +64,16 @@ class UprightOf(View):
         start, stop, _ = z.indices(self.shape[0])
         count = self.shape[0]
         return upright(np.asarray(self.parts[0][y, slice(count - max(stop, start), count - start), x]))
+
+
+class NeutralOf(View):
+    """A volume with one value in place of its fill."""
+
+    def __init__(self, volume: Any, fill: Fill, value: float) -> None:
+        super().__init__((volume,), volume.shape)
+        self._fill, self._value = fill, value
+
+    def _box(self, z: slice, y: slice, x: slice) -> np.ndarray:
+        box = np.array(self.parts[0][z, y, x], dtype=np.float32)
+        box[self._fill[z, y, x]] = self._value
+        return box

@@ -15,7 +15,7 @@ from cryovae import distributed
 from cryovae.checkpoint import Checkpoint
 from cryovae.config import RunConfig
 from cryovae.errors import InputError
-from cryovae.evaluation.assessment import as_tensor, assess
+from cryovae.evaluation.assessment import as_tensor, assess_region, in_neutral
 from cryovae.evaluation.region import SMALLEST, Box, cut_out
 from cryovae.io.files import write_volume, write_volume_by_slabs
 from cryovae.io.orientation import UnrotatedSections, as_stored
@@ -26,7 +26,7 @@ from cryovae.report.pictures import preview
 from cryovae.report.sampler_sentences import posterior_name, sampler_sentences
 from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
-from cryovae.tomogram import Tomogram
+from cryovae.tomogram import Fill, Tomogram
 from cryovae.workflows import memory
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_folder import RunFolder, log, metrics_of
@@ -132,11 +132,11 @@ def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -
     """Write report.html, with all that is known without a truth."""
     before = as_tensor(tomogram.density)
     halves = None if tomogram.halves is None else (torch.from_numpy(tomogram.halves[0]), torch.from_numpy(tomogram.halves[1]))
-    assessment = assess(restoration.mean, tomogram.tilts, input_density=before, halves=restoration.halves, input_halves=halves)
+    assessment = assess_region(tomogram, restoration.mean, before, restoration.halves, halves)
     contents = Contents(
         name=tomogram.name,
         before=before.numpy(),
-        after=restoration.mean.numpy(),
+        after=in_neutral(tomogram, restoration.mean).numpy(),
         std=restoration.std.numpy(),
         voxel_size=tomogram.voxel_size,
         tilts=tomogram.tilts,
@@ -176,7 +176,9 @@ def _cut_out(tomogram: Tomogram, restoration: Restoration, region: Box) -> tuple
         sizes = (" x ".join(map(str, shape)) for shape in (region.shape, tomogram.shape))
         name = "{}, its middle {} of {} voxels".format(name, *sizes)
     halves = None if tomogram.halves is None else (cut_out(tomogram.halves[0], region), cut_out(tomogram.halves[1], region))
-    part = replace(tomogram, name=name, density=cut_out(tomogram.density, region), halves=halves, mask=None)
+    mask = None if tomogram.mask is None else tomogram.mask[region.slices]
+    fill = None if tomogram.fill is None else Fill.of(tomogram.fill[region.slices])
+    part = replace(tomogram, name=name, density=cut_out(tomogram.density, region), halves=halves, mask=mask, fill=fill)
     released(tomogram.density)
 
     def tensor(volume: Any) -> torch.Tensor:
@@ -221,7 +223,7 @@ def picture(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, con
     preview(
         folder.path("preview.png"),
         np.asarray(tomogram.density, dtype=np.float32),
-        restoration.mean.numpy(),
+        in_neutral(tomogram, restoration.mean).numpy(),
         restoration.std.numpy(),
         tomogram.voxel_size,
         f"{tomogram.name}: {posterior_name(asdict(settings))} mean and standard deviation of {settings.samples} samples, {how}",
