@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from cryovae.errors import InputError
+from cryovae.findings import Finding
 
 # Neighbouring tilts farther apart than this many usual steps have missing tilts between them.
 GAP_STEPS = 2.5
@@ -208,6 +209,7 @@ class Tomogram:
         mask: (z, y, x) boolean, True where the specimen is and training patches come from; None for everywhere.
         grey: mean and standard deviation that standardise it, those of the full tomogram if this is a crop; None for its own.
         validation_patches: corners of the held-out patches of the full tomogram if this is a crop; None to choose its own.
+        findings: what was found on reading its files and is to be said, or refused, before work.
     """
 
     name: str
@@ -222,6 +224,7 @@ class Tomogram:
     mask: np.ndarray | None = None
     grey: tuple[float, float] | None = None
     validation_patches: tuple[tuple[int, int, int], ...] | None = None
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
