@@ -5,6 +5,7 @@ Each is a few lines on the workflows that the command line calls. Errors in the 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from cryovae.config import preset as settings_of_preset
 from cryovae.errors import InputError
 from cryovae.evaluation.assessment import Assessment, as_tensor, assess
 from cryovae.evaluation.fsc import BAND
+from cryovae.findings import Severity
 from cryovae.io.files import read_volume, write_volume
 from cryovae.io.load import load_tomogram
 from cryovae.io.orientation import as_stored, upright
@@ -33,6 +35,7 @@ from cryovae.simulation.simulate import simulate as simulate_halves
 from cryovae.tomogram import TiltGeometry, Tomogram
 from cryovae.workflows.compute import device_of
 from cryovae.workflows.orientation import is_unrotated
+from cryovae.workflows.preflight import preflight
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.restoration import train_on
 from cryovae.workflows.run_folder import RunFolder
@@ -97,6 +100,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     output: PathLike | None = None,
     resume: bool = False,
+    force: bool = False,
 ) -> Checkpoint:
     """Train a variational model on the patches of one or several tomograms.
 
@@ -112,12 +116,14 @@ def train(
         settings: any other setting by its name in config.toml, e.g. ``{"objective.beta": 0.5}``; named arguments go over it.
         output: run folder for model, record and curves, from which an interrupted training resumes; None to keep no files.
         resume: continue the training that was interrupted in ``output``, if there is one.
+        force: go on although a check of the tomograms refuses them.
 
     Returns:
         The trained model. ``restore`` takes it; ``output`` holds it as model.safetensors.
 
     Raises:
-        InputError: a setting is unknown or out of range, the objective has no variational model, or ``output`` holds a model.
+        InputError: a setting is unknown or out of range, the objective has no variational model, ``output`` holds a model, or a
+            check refuses a tomogram.
 
     Example:
         >>> import cryovae
@@ -138,7 +144,7 @@ def train(
     with _run_folder(output) as folder:
         if folder.path(MODEL).exists() and not resume:
             raise InputError(f"{folder.path(MODEL)} exists, expected none: pass resume=True, or another output")
-        train_on(folder, listed, inputs, config, where, resume)
+        train_on(folder, listed, inputs, config, where, resume, force)
         return read_checkpoint(folder.saved(MODEL))
 
 
@@ -173,6 +179,7 @@ def restore(
     seed: int | None = None,
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
+    force: bool = False,
 ) -> Restoration:
     """Restore a tomogram in memory: posterior mean, standard deviation and samples.
 
@@ -185,12 +192,13 @@ def restore(
         seed: random seed of the samples.
         device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
         settings: other settings by their names in config.toml, e.g. ``{"restoration.halves": False}``; arguments override it.
+        force: go on although a check of the tomogram refuses it.
 
     Returns:
         mean, std and samples, float32 tensors (z, y, x) on the grey scale of the tomogram; halves if the tomogram has halves.
 
     Raises:
-        InputError: a setting is unknown or out of range, or the path holds no variational model.
+        InputError: a setting is unknown or out of range, the path holds no variational model, or a check refuses the tomogram.
 
     Example:
         >>> import cryovae
@@ -199,6 +207,10 @@ def restore(
         >>> tuple(restoration.mean.shape), bool((restoration.std >= 0).all())
         ((24, 36, 32), True)
     """
+    checked = preflight(tomogram, force)
+    for finding in checked.findings:
+        if finding.severity is not Severity.NOTE:
+            warnings.warn(finding.words, stacklevel=2)
     checkpoint = model if isinstance(model, Checkpoint) else read_checkpoint(model)
     where = device_of(device)
     named = {"samples": samples, "samples_out": samples_out, "raw": raw, "seed": seed}
@@ -211,7 +223,7 @@ def restore(
             where,
             lambda done, total: progress.update(done, total=total),
         )
-        return restorer(tomogram)
+        return restorer(checked.tomograms[0])
 
 
 def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suffix: str = ".mrc") -> dict[str, Path]:

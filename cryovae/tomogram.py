@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cryovae.errors import InputError
+from cryovae.findings import Finding
 
 # Neighbouring tilts farther apart than this many usual steps have missing tilts between them.
 GAP_STEPS = 2.5
@@ -250,6 +251,7 @@ class Tomogram:
         fill: voxels that hold a constant and no data, or None; ``density`` and ``halves`` have the mean of the others there.
         grey: mean and standard deviation that standardise it, those of the full tomogram if this is a crop; None for its own.
         validation_patches: corners of the held-out patches of the full tomogram if this is a crop; None to choose its own.
+        findings: what was found on reading its files and is to be said, or refused, before work.
     """
 
     name: str
@@ -265,6 +267,7 @@ class Tomogram:
     fill: Fill | None = field(default=None, compare=False)
     grey: tuple[float, float] | None = None
     validation_patches: tuple[tuple[int, int, int], ...] | None = None
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:

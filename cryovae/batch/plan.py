@@ -41,6 +41,7 @@ class Batch:
         device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
         threads: CPU threads of a job, or None.
         suffix: of the restored volumes, '.mrc' or '.zarr'.
+        force: whether refusals of the checks of the inputs pass.
     """
 
     table: str
@@ -54,6 +55,7 @@ class Batch:
     device: str = "auto"
     threads: int | None = None
     suffix: str = ".mrc"
+    force: bool = False
 
 
 @dataclass(frozen=True)

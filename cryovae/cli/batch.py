@@ -67,7 +67,7 @@ class BatchRequest:
     geometry: Annotated[GeometryOptions, without("tilts", "tilts2", "mask")] = field(default_factory=GeometryOptions)
     settings: Annotated[RestorationSettings, only(*BATCH_SETTINGS)] = field(default_factory=RestorationSettings)
     compute: Annotated[ComputeOptions, without("memory")] = field(default_factory=ComputeOptions)
-    results: Annotated[OutputOptions, only("output_format")] = field(default_factory=OutputOptions)
+    results: Annotated[OutputOptions, only("output_format", "force")] = field(default_factory=OutputOptions)
 
     def plan(self) -> Batch:
         """How the rows are read, and by which model they are restored."""
@@ -86,6 +86,7 @@ class BatchRequest:
             device=self.compute.device,
             threads=self.compute.threads,
             suffix=suffix_of(self.results.output_format),
+            force=self.results.force,
         )
 
 

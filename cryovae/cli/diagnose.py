@@ -35,7 +35,7 @@ def diagnose(
     seed: Annotated[int, typer.Option(help="Random seed; the same gives the same figures.")] = 0,
     geometry: Annotated[GeometryOptions, only("voxel_size")],
     compute: Annotated[ComputeOptions, without("memory")],
-    results: Annotated[OutputOptions, only("overwrite")],
+    results: Annotated[OutputOptions, only("overwrite", "force")],
 ) -> None:
     """Show what a trained model has learned: the terms of its bound, its gaps, and its collapsed levels."""
     if patches < 2:
@@ -56,8 +56,9 @@ def diagnose(
         from cryovae.workflows.rate_distortion import rate_distortion_run
 
         picture = rate_distortion_run(
-            run, output, beta, patches, steps, draws, seed, geometry.voxel_size, device, results.overwrite
+            run, output, beta, patches, steps, draws, seed, geometry.voxel_size, device, results.overwrite, results.force
         )
     else:
-        picture = diagnose_run(run, output, patches, config, geometry.voxel_size, device, results.overwrite)
+        size, replace, force = geometry.voxel_size, results.overwrite, results.force
+        picture = diagnose_run(run, output, patches, config, size, device, replace, force)
     print(f"picture: {picture}")

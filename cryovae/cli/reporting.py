@@ -55,6 +55,6 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
 
 
 def _fail(line: str, code: int) -> NoReturn:
-    print(f"cryovae: {line}", file=sys.stderr)
+    print("\n".join(f"cryovae: {one}" for one in line.splitlines() or [""]), file=sys.stderr)
     logging.getLogger("cryovae").error(line)
     raise typer.Exit(code)

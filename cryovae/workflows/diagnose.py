@@ -39,13 +39,14 @@ def diagnose_run(
     voxel_size: float | None,
     device: torch.device,
     overwrite: bool,
+    force: bool = False,
 ) -> Path:
     """Diagnose the model of a run, print and write the results; returns the path of the picture."""
     where = output or run
     for name in (JSON, PICTURE):
         if (where / name).exists() and not overwrite:
             raise InputError(f"{where / name} is there already: pass --overwrite, or another folder with -o")
-    opened = diagnosed_run(run, voxel_size, device)
+    opened = diagnosed_run(run, voxel_size, device, force)
     ladder, side = opened.checkpoint.ladder, opened.checkpoint.patch
     selection = select_patches(opened.prepared, side, patches, config.seed)
     m = measurement_of(opened.prepared, selection, side, ladder if opened.fills else None).to(device)

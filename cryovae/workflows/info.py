@@ -9,8 +9,10 @@ import numpy as np
 from cryovae.evaluation.wedge_comparison import ASYMMETRY, beam_axis, described, disagreements
 from cryovae.evaluation.wedge_detection import DetectedWedge, detect_wedge
 from cryovae.io.files import read_volume
+from cryovae.io.names import stem
 from cryovae.io.orientation import middle_is_thin, upright
-from cryovae.tomogram import TiltGeometry
+from cryovae.tomogram import TiltGeometry, Tomogram
+from cryovae.workflows.preflight import check_tomogram
 
 
 def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float | None, unrotated: bool | None = None) -> None:
@@ -51,8 +53,18 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
             "lies          unrotated, the beam along the middle axis: rotated by -90 degrees about x on reading, back on writing"
         )
         seen = detect_wedge(upright(density))
+        density, unrotated = upright(density), True
     if seen is not None:
         _print_wedge(seen, tilts)
+    if tilts is not None:
+        _print_findings(
+            Tomogram(stem(path), density, voxel_size or size[0] or 1.0, tilts, unrotated=bool(unrotated), source=str(path))
+        )
+
+
+def _print_findings(tomogram: Tomogram) -> None:
+    for finding in check_tomogram(tomogram):
+        print(f"{finding.severity:<14}{finding.words}")
 
 
 def _print_wedge(seen: DetectedWedge, tilts: TiltGeometry | None) -> None:

@@ -40,13 +40,14 @@ def rate_distortion_run(
     voxel_size: float | None,
     device: torch.device,
     overwrite: bool,
+    force: bool = False,
 ) -> Path:
     """Train the model of a run on at each beta and measure rate and distortion; one that is in the file already is passed over.
 
     Returns the picture's path. InputError if the file is of other settings.
     """
     where = output or run
-    opened = diagnosed_run(run, voxel_size, device)
+    opened = diagnosed_run(run, voxel_size, device, force)
     steps = steps or max(1, round((1 - opened.config.objective.completion_fraction) * opened.config.training.steps))
     settings: dict[str, Any] = {"steps": steps, "patches": patches, "draws": draws, "seed": seed, "model": opened.checkpoint.step}
     record = _begun(where / JSON, settings, overwrite)

@@ -16,6 +16,7 @@ from cryovae.io.star.loading import Tomograms
 from cryovae.io.star.tomograms import Entry
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.geometry_record import recorded
+from cryovae.workflows.preflight import preflight, preflight_all
 from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in
 from cryovae.workflows.run_folder import RunFolder, checksum, noted
@@ -40,6 +41,7 @@ class Job:
         live: whether to write live.mrc during training.
         voxel_size: in angstrom, over headers and tables, or None.
         suffix: of the volumes that are written, .mrc or .zarr.
+        force: whether refusals of the checks of the input pass.
     """
 
     config: RunConfig
@@ -51,6 +53,7 @@ class Job:
     live: bool = False
     voxel_size: float | None = None
     suffix: str = ".mrc"
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,15 @@ def train_on(
     config: RunConfig,
     device: torch.device,
     resume: bool,
+    force: bool = False,
 ) -> None:
-    """Train one model on tomograms in ``folder``, with its record."""
+    """Train one model on tomograms in ``folder``, with its record. InputError if a check refuses one, unless forced."""
+    checked = preflight_all(tomograms, force)
     folder.begin("train", inputs, as_plain(config), config.training.seed)
+    folder.keep_findings(checked.findings, force)
     save_config(folder.path("config.toml"), config)
     with noted(folder):
-        train_in(folder, tomograms, config, device, resume)
+        train_in(folder, checked.tomograms, config, device, resume)
 
 
 def stays_on_disk(entry: Entry, network: Network | None, job: Job) -> bool:
@@ -114,10 +120,13 @@ def restore_tomogram(
         inputs: further input files by their role, for the record.
     """
     config, device = job.config, job.device
+    checked = preflight(tomogram, job.force)
+    tomogram = checked.tomograms[0]
     check_room(folder, tomogram, config, replace_results)
     seed = config.training.seed if model is None else config.restoration.seed
     folder.begin("restore", inputs_of_entry(entry) | (inputs or {}), as_plain(config), seed)
     folder.tell(tomogram.notes)
+    folder.keep_findings(checked.findings, job.force)
     folder.save(
         tilts=recorded(tomogram.tilts),
         unrotated=tomogram.unrotated,

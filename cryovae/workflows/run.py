@@ -81,7 +81,7 @@ def train(request: TrainRequest) -> Path:
     folder = RunFolder(request.output, request.output.name)
     if folder.path(MODEL).exists() and not (request.results.overwrite or request.results.resume):
         raise InputError(f"{folder.path(MODEL)} is there already: pass --overwrite, or another folder with -o")
-    train_on(folder, tomograms, inputs, job.config, job.device, request.results.resume)
+    train_on(folder, tomograms, inputs, job.config, job.device, request.results.resume, job.force)
     return folder.path(MODEL)
 
 
@@ -130,6 +130,7 @@ def _job_of(request: TrainRequest | RestoreRequest) -> Job:
         resume=request.results.resume,
         overwrite=request.results.overwrite,
         voxel_size=request.geometry.voxel_size,
+        force=request.results.force,
     )
     if isinstance(request, RestoreRequest):
         return replace(job, live=request.results.live, suffix=suffix_of(request.results.output_format))

@@ -20,6 +20,7 @@ from typing import Any
 from cryovae import __version__, distributed
 from cryovae.aliases import current_columns, current_record
 from cryovae.errors import InputError
+from cryovae.findings import Finding
 from cryovae.io.atomic import whole_file, write_text
 
 log = logging.getLogger("cryovae")
@@ -99,6 +100,14 @@ class RunFolder:
             log.info("%s", note)
         if notes:
             self.save(notes=list(notes))
+
+    def keep_findings(self, findings: Sequence[Finding], force: bool) -> None:
+        """Report what the checks of the input found: on stderr, in the log, and in the record."""
+        for finding in findings:
+            if not distributed.rank():
+                print(finding.line, file=sys.stderr)
+            log.info("%s", finding.line)
+        self.save(findings=[finding.as_plain() for finding in findings], force=force)
 
     def end(self, status: str, **figures: Any) -> None:
         """Record how the run ended, and how long it took."""

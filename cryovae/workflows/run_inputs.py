@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import Any
 
 from cryovae.checkpoint import MODEL, Checkpoint, load_model, objective_of
 from cryovae.errors import InputError
+from cryovae.findings import Severity
 from cryovae.io.files import read_volume
 from cryovae.io.load import load_tomogram
 from cryovae.io.volume import MAX_VOXEL, voxel_size_of
 from cryovae.tomogram import Optics, Tomogram
 from cryovae.workflows.geometry_record import geometry_of
+from cryovae.workflows.preflight import preflight
 from cryovae.workflows.run_folder import read_record
 
 
@@ -77,6 +80,25 @@ def tomogram_of(folder: Path, voxel_size: float | None = None) -> Tomogram:
     tomogram = load_tomogram(full, halves, geometry_of(record["tilts"]), voxel_size, bool(record.get("unrotated")))
     optics = record.get("optics")
     return tomogram if not optics else replace(tomogram, optics=_optics(optics))
+
+
+def checked_tomogram_of(folder: Path, voxel_size: float | None = None, force: bool = False) -> Tomogram:
+    """The tomogram that a run restored, after the checks of the input; warnings go to stderr.
+
+    Args:
+        folder: of the run.
+        voxel_size: in angstrom, over the header.
+        force: whether refusals pass, as they do if the run itself was forced.
+
+    Raises:
+        InputError: as for ``tomogram_of``, or a check refuses the tomogram.
+    """
+    forced = force or bool(record_of(folder).get("force"))
+    checked = preflight(tomogram_of(folder, voxel_size), forced)
+    for finding in checked.findings:
+        if finding.severity is not Severity.NOTE:
+            print(finding.line, file=sys.stderr)
+    return checked.tomograms[0]
 
 
 def voxel_size_in(folder: Path, override: float | None = None) -> float:

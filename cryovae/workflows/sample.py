@@ -21,7 +21,13 @@ from cryovae.posterior.tiles import side_of
 from cryovae.report.pictures import contact_sheet
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.progress import Watch
-from cryovae.workflows.run_inputs import place_upright, record_of, tomogram_of, variational_model_of, voxel_size_in
+from cryovae.workflows.run_inputs import (
+    checked_tomogram_of,
+    place_upright,
+    record_of,
+    variational_model_of,
+    voxel_size_in,
+)
 
 PRIOR, PATCHES = "prior", "patches"
 # Patches decoded at once; a file for each is written before the next are decoded.
@@ -38,6 +44,7 @@ def sample_run(
     voxel_size: float | None,
     device: torch.device,
     overwrite: bool,
+    force: bool = False,
 ) -> Path:
     """Draw patches from the prior, or from the Gaussian of the run's own patches; returns the sheet.
 
@@ -60,7 +67,7 @@ def sample_run(
                 file=sys.stderr,
             )
     else:
-        tomogram = tomogram_of(run, voxel_size)
+        tomogram = checked_tomogram_of(run, voxel_size, force)
         size, unrotated = tomogram.voxel_size, tomogram.unrotated
         patches, plane = _map(checkpoint, tomogram, device)
         code = plane.drawn(count, temperature, seed)
@@ -79,10 +86,11 @@ def walk_run(
     voxel_size: float | None,
     device: torch.device,
     overwrite: bool,
+    force: bool = False,
 ) -> Path:
     """Decode ``steps`` patches on the way between those about two places (z, y, x) of the run's tomogram; returns the sheet."""
     checkpoint = variational_model_of(run)
-    tomogram = tomogram_of(run, voxel_size)
+    tomogram = checked_tomogram_of(run, voxel_size, force)
     name = f"{tomogram.name}_walk"
     sheet = _free(output, name, steps, overwrite)
     patches = Patches(checkpoint.ladder, checkpoint.patch, prepare(tomogram, checkpoint.patch, held_out=False), device)

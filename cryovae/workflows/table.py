@@ -100,7 +100,9 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
             print(f"{entry.name}: restoring ({number + 1}/{count})")
             network, path, mark = trained.network, trained.path, trained.sha256
             try:
-                restore_row(folder, entry, network, path, mark, config, job.device, job.overwrite, job.voxel_size, budget)
+                restore_row(
+                    folder, entry, network, path, mark, config, job.device, job.overwrite, job.voxel_size, budget, job.force
+                )
             except InputError as error:
                 print(f"cryovae: {entry.name}: {error}", file=sys.stderr)
                 failed.append(entry.name)
@@ -120,7 +122,7 @@ def _train_model(where: Path, table: TomogramTable, job: Job) -> Path:
     budget = job.budget if job.budget_asked else budget_of(None)
     tomograms = tomograms_of(table, job.voxel_size)
     tomograms = within(tomograms, [entry.files[0] for entry in table.entries], job.config, job.device, budget)
-    train_on(RunFolder(where, MODEL_FOLDER), tomograms, inputs_of_table(table), job.config, job.device, job.resume)
+    train_on(RunFolder(where, MODEL_FOLDER), tomograms, inputs_of_table(table), job.config, job.device, job.resume, job.force)
     return where
 
 
@@ -135,6 +137,7 @@ def restore_row(
     overwrite: bool,
     voxel_size: float | None,
     budget: int | None = None,
+    force: bool = False,
 ) -> None:
     """Restore one row of a table by a loaded model, with its record.
 
@@ -150,6 +153,7 @@ def restore_row(
         voxel_size: in angstrom, over the table and the headers, or None.
         budget: bytes of memory that may be used, or None for a share of what is free; a row that needs more is restored out of
             core, and is resumed if it was stopped.
+        force: whether refusals of the checks of the input pass.
 
     Raises:
         InputError: the input of the row cannot be used.
@@ -163,6 +167,7 @@ def restore_row(
         overwrite=overwrite,
         voxel_size=voxel_size,
         suffix=folder.suffix,
+        force=force,
     )
     streamed = stays_on_disk(entry, network, job)
     tomogram = load_entry(entry, voxel_size, streamed)

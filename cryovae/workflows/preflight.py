@@ -1,0 +1,61 @@
+"""The checks of a tomogram before work begins; every command that uses a tomogram calls them.
+
+A check is a function of a loaded tomogram, in memory or on the disk, that returns its findings. It reads at most a region of
+bounded size. ``CHECKS`` lists all; a new check is added there. What readers found on the way is in ``Tomogram.findings``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from cryovae.findings import Finding, settle
+from cryovae.io.star.loading import Tomograms
+from cryovae.tomogram import Tomogram
+
+Check: TypeAlias = Callable[[Tomogram], list[Finding]]
+CHECKS: tuple[Check, ...] = ()
+# Of more tomograms than this, as subtomograms are, so many are looked at, evenly spread.
+MOST_LOOKED_AT = 32
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A tomogram, or several, that passed the checks.
+
+    Attributes:
+        tomograms: the tomograms, brought to what the checks expect where that is possible.
+        findings: of all checks.
+        force: whether refusals were let pass.
+    """
+
+    tomograms: Sequence[Tomogram]
+    findings: list[Finding] = field(default_factory=list)
+    force: bool = False
+
+
+def check_tomogram(tomogram: Tomogram) -> list[Finding]:
+    """The findings of the readers and of all checks."""
+    return [*tomogram.findings, *(finding for check in CHECKS for finding in check(tomogram))]
+
+
+def preflight(tomogram: Tomogram, force: bool = False) -> Checked:
+    """Check a tomogram before work. InputError if a check refuses it, unless ``force`` lets it pass."""
+    return Checked([tomogram], settle(check_tomogram(tomogram), force), force)
+
+
+def preflight_all(tomograms: Sequence[Tomogram], force: bool = False) -> Checked:
+    """Check tomograms before work, one at a time in memory; the refusals of all are in one InputError."""
+    count = len(tomograms)
+    shown = sorted({round(i * (count - 1) / max(MOST_LOOKED_AT - 1, 1)) for i in range(MOST_LOOKED_AT)})
+    looked_at = range(count) if count <= MOST_LOOKED_AT else shown
+    findings = settle([finding for index in looked_at for finding in check_tomogram(tomograms[index])], force)
+    return Checked(tomograms, findings, force)
+
+
+def wrapped(tomograms: Sequence[Tomogram], change: Callable[[int, Tomogram], Tomogram]) -> Sequence[Tomogram]:
+    """Tomograms that are changed when they are read; those in memory are changed now."""
+    if isinstance(tomograms, Tomograms):
+        return Tomograms(tomograms.names, lambda index, mapped: change(index, tomograms.load(index, mapped)))
+    return [change(index, tomogram) for index, tomogram in enumerate(tomograms)]
