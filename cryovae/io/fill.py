@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 from scipy import ndimage
 
+from cryovae.findings import Finding, Severity
 from cryovae.io.stored import released
 from cryovae.io.views import NeutralOf
 from cryovae.tomogram import Fill, Tomogram
@@ -32,6 +33,8 @@ BLOCK = 4
 AT_FACE, INSIDE = 2e-3, 1e-2
 # Smallest share of the voxels of a region that have its value.
 CONSTANT = 0.9
+# Share of the volume from which fill is worth a warning.
+MUCH_FILL = 0.6
 # Rows of the volume from which the usual step is taken.
 ROWS = 2000
 
@@ -60,7 +63,19 @@ def with_fill(tomogram: Tomogram, mapped: bool = False) -> Tomogram:
     sources = (tomogram.density, *(tomogram.halves or ()))
     neutral = [_neutral(volume, fill, tomogram.mask, mapped) for volume in sources]
     halves = (neutral[1], neutral[2]) if tomogram.halves is not None else None
-    return replace(tomogram, density=neutral[0], halves=halves, fill=replace(fill, sources=sources))
+    fill = replace(fill, sources=sources)
+    findings = (*tomogram.findings, _finding(tomogram.name, fill))
+    return replace(tomogram, density=neutral[0], halves=halves, fill=fill, findings=findings)
+
+
+def _finding(name: str, fill: Fill) -> Finding:
+    filled = sum(int(fill[z : z + SECTIONS].sum()) for z in range(0, fill.shape[0], SECTIONS)) / float(np.prod(fill.shape))
+    return Finding(
+        "fill",
+        Severity.WARNING if filled > MUCH_FILL else Severity.NOTE,
+        f"{name}: constant regions take {100 * filled:.3g} % of the voxels",
+        action="they are left out of all that is measured, and stay as they are",
+    )
 
 
 def find_fill(density: Any) -> Fill | None:

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from cryovae.data.region import Region
 from cryovae.errors import InputError
 from cryovae.evaluation.assessment import as_plain, as_tensor, assess
 from cryovae.io.atomic import write_text
 from cryovae.io.files import read_volume
+from cryovae.io.fill import find_fill
 from cryovae.io.orientation import upright
 from cryovae.io.tilts import read_tilts
 from cryovae.io.volume import Volume, voxel_size_of
@@ -174,9 +176,13 @@ def _contents(
 ) -> Contents:
     densities = [_density(path, files) for path in inputs]
     before = sum(densities[1:], densities[0]) / len(densities) if densities else None
-    std = files.beside("std")
+    std, restored = files.beside("std"), as_tensor(files.density)
+    fill = find_fill(restored.numpy())
+    region = None if fill is None else Region(fill.shape, fill, None)
+    if region is not None:
+        print(f"{files.name}: constant regions, {100 * (1 - region.share):.0f} % of the voxels, are left out", file=sys.stderr)
     assessment = assess(
-        as_tensor(files.density),
+        restored,
         tilts,
         truth=None if truth is None else _density(truth, files),
         input_density=before,
@@ -185,11 +191,14 @@ def _contents(
         halves=files.halves,
         input_halves=(densities[0], densities[1]) if len(densities) == 2 else None,
         limits=band,
+        region=region,
     )
+    if region is not None:
+        restored, before = region.neutral(restored), None if before is None else region.neutral(before)
     return Contents(
         name=files.name,
         before=None if before is None else before.numpy(),
-        after=np.asarray(files.density, dtype=np.float32),
+        after=restored.numpy(),
         std=None if std is None else std.numpy(),
         voxel_size=voxel_size_of(files.volume, voxel_size),
         tilts=tilts,
