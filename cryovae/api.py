@@ -26,6 +26,7 @@ from cryovae.evaluation.fsc import BAND
 from cryovae.findings import Severity
 from cryovae.io.files import read_volume, write_volume
 from cryovae.io.load import load_tomogram
+from cryovae.io.names import checked_name
 from cryovae.io.orientation import as_stored, upright
 from cryovae.io.tilts import read_tilts
 from cryovae.restoration.restorer import Restorer
@@ -38,7 +39,7 @@ from cryovae.workflows.orientation import is_unrotated
 from cryovae.workflows.preflight import preflight
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.restoration import train_on
-from cryovae.workflows.run_folder import RunFolder
+from cryovae.workflows.run_folder import RunFolder, folder_name
 
 __all__ = ["evaluate", "load_model", "read_tomogram", "restore", "save", "simulate", "train"]
 
@@ -238,6 +239,9 @@ def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suff
     Returns:
         Kind (mean, std, mean_half1, mean_half2, sample_0 ...) to path, e.g. restored/ts_01_mean.mrc.
 
+    Raises:
+        InputError: no file may have the name of the tomogram.
+
     Example:
         >>> import cryovae
         >>> tomogram = cryovae.read_tomogram("even.mrc", "odd.mrc", tilts="ts.tlt")
@@ -249,8 +253,9 @@ def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suff
     if restoration.halves is not None:
         volumes |= {"mean_half1": restoration.halves[0], "mean_half2": restoration.halves[1]}
     volumes |= {f"sample_{i}": sample for i, sample in enumerate(restoration.samples)}
+    name = checked_name(tomogram.name, "the tomogram")
     Path(folder).mkdir(parents=True, exist_ok=True)
-    paths = {kind: Path(folder) / f"{tomogram.name}_{kind}{suffix}" for kind in volumes}
+    paths = {kind: Path(folder) / f"{name}_{kind}{suffix}" for kind in volumes}
     for kind, density in volumes.items():
         stored = as_stored(density.numpy()) if tomogram.unrotated else density.numpy()
         write_volume(paths[kind], stored, tomogram.source, tomogram.voxel_size, f"posterior {kind}")
@@ -385,7 +390,7 @@ def _config(preset: str | None, device: torch.device, settings: Mapping[str, Any
 def _run_folder(output: PathLike | None) -> Iterator[RunFolder]:
     """A run folder at a path, or a temporary one."""
     if output is not None:
-        yield RunFolder(Path(output), Path(output).name)
+        yield RunFolder(Path(output), folder_name(Path(output)))
         return
     with TemporaryDirectory(prefix="cryovae_") as temporary:
         yield RunFolder(Path(temporary), "training")

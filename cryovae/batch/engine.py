@@ -81,7 +81,7 @@ def run_workflow(out: Path, profile: Path, limits: Sequence[str]) -> int:
     """
     (out / FOLDER / "logs").mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(out / FOLDER)]
-    command += ["--workflow-profile", str(profile), "--config", f"out={out}", *limits]
+    command += ["--workflow-profile", str(profile), *limits]
     # A new session: the terminal must not send Ctrl-C to the engine as well as to this process.
     running = subprocess.Popen(command, start_new_session=True)
     try:

@@ -28,7 +28,7 @@ from cryovae.workflows.memory import budget_of
 from cryovae.workflows.preflight import preflight
 from cryovae.workflows.restoration import train_on
 from cryovae.workflows.run_folder import RunFolder, log, process, read_record
-from cryovae.workflows.table import inputs_of_table, restore_row
+from cryovae.workflows.table import MODEL_FOLDER, inputs_of_table, restore_row
 from cryovae.workflows.train_crops import within
 
 BAND = (0.01, 0.2)
@@ -47,7 +47,7 @@ def train_step(batch: Opened, device: torch.device) -> None:
         if not usable:
             reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
             raise InputError(f"none of {len(left_out)} tomograms can be used, {reasons}")
-        folder = RunFolder(batch.model, batch.model.name)
+        folder = RunFolder(batch.model, MODEL_FOLDER)
         table = replace(batch.table, entries=tuple(usable))
         loaded = Tomograms([e.name for e in usable], lambda i, mapped: load_entry(usable[i], batch.batch.voxel_size, mapped))
         tomograms = within(loaded, [e.files[0] for e in usable], batch.config, device, budget_of(None))

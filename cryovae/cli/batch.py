@@ -93,9 +93,9 @@ class BatchRequest:
 def run(request: BatchRequest) -> None:
     """Restore every row of a table by one model, as jobs. A second run computes only what is missing, failed or stale."""
     from cryovae.batch.engine import executor_of, local_gpus, profile_folder, run_workflow
-    from cryovae.batch.plan import open_batch, opened, refresh, write_batch
+    from cryovae.batch.plan import SUMMARY, open_batch, opened, refresh, write_batch
     from cryovae.batch.site import as_plain, read_site
-    from cryovae.batch.summary import SUMMARY, write_summary
+    from cryovae.batch.summary import write_summary
 
     profile, site = profile_folder(request.profile), read_site(request.site)
     cluster = executor_of(profile) != "local"
@@ -114,8 +114,8 @@ def run(request: BatchRequest) -> None:
         "threads_each": threads,
         "model": plan.model,
         "masks": plan.masks,
-        "rows": [entry.name for entry in batch.entries],
-        "evaluated": [entry.name for entry in batch.entries if batch.scored(entry)],
+        "rows": {str(entry.row): entry.name for entry in batch.entries},
+        "evaluated": [str(entry.row) for entry in batch.entries if batch.scored(entry)],
     }
     write_batch(output, plan, config, **about)
     batch = open_batch(output)
@@ -164,8 +164,8 @@ def _print_states(states: list[Any], page: Path) -> None:
 
 def status(output: Folder) -> None:
     """Show which rows are done, running or failed and why, with times and figures; rewrite summary.html and summary.csv."""
-    from cryovae.batch.plan import open_batch
-    from cryovae.batch.summary import SUMMARY, write_summary
+    from cryovae.batch.plan import SUMMARY, open_batch
+    from cryovae.batch.summary import write_summary
 
     _print_states(write_summary(open_batch(output.resolve())), output / SUMMARY)
 
@@ -174,17 +174,18 @@ def step(
     kind: Annotated[str, typer.Argument(help="mask, train, restore or evaluate.")],
     output: Folder,
     row: Annotated[str | None, typer.Option(help="Name or number, from 1, of a row of the table.")] = None,
+    number: Annotated[int | None, typer.Option(help="Number of a row, from 1, whatever the rows are called.")] = None,
     mark: Annotated[Path | None, typer.Option(help="File that is created when the step is done.")] = None,
 ) -> None:
     """Run one job of a batch, as the workflow or a script of your own does. Resumes what was interrupted."""
     if kind not in ("mask", "train", "restore", "evaluate"):
         raise InputError(f"step {kind} found, expected mask, train, restore or evaluate")
-    if (kind == "train") != (row is None):
-        usage = "without --row" if row is None else "with --row"
+    if (row is not None) + (number is not None) != (kind != "train"):
+        usage = "without --row" if row is None and number is None else "with --row" if number is None else "with --number"
         raise InputError(f"step {kind} found {usage}, expected a row, by name or number, for every step but train")
     try:
         with _one_gpu(output):
-            _step(kind, output.resolve(), row)
+            _step(kind, output.resolve(), row, number)
     except Exception:
         if signal.SIGUSR1 in received:
             from cryovae.batch.steps import queue_again
@@ -195,13 +196,13 @@ def step(
         mark.touch()
 
 
-def _step(kind: str, output: Path, row: str | None) -> None:
+def _step(kind: str, output: Path, row: str | None, number: int | None) -> None:
     from cryovae.batch import steps
     from cryovae.batch.plan import open_batch
 
     batch = open_batch(output)
     device = ComputeOptions(batch.batch.device, batch.batch.threads).open_device()
-    name = None if row is None else batch.named(row)
+    name = batch.numbered(number) if number is not None else batch.named(row) if row is not None else None
     if name is None:
         steps.train_step(batch, device)
     elif kind == "restore":

@@ -25,6 +25,7 @@ def import_table(
 ) -> None:
     """Make a table of tomograms from folders. Files are paired by name; a file without a partner is an error."""
     from cryovae.io.files import read_volume
+    from cryovae.io.names import checked_name
     from cryovae.io.star.pairing import paired_halves, tilts_of, tomogram_rows
     from cryovae.io.star.table import write_blocks
     from cryovae.io.volume import voxel_size_of
@@ -38,6 +39,7 @@ def import_table(
     geometries = tilts_of(list(halves), tilts) if tilts is not None else TiltGeometry.from_range(*tilt_range)  # type: ignore[misc]
     sizes = {}
     for name, pair in halves.items():
+        checked_name(name, str(pair[0]))
         first, second = read_volume(pair[0]), read_volume(pair[1])
         if first.density.shape != second.density.shape:
             raise InputError(

@@ -1,14 +1,26 @@
-"""Names of tomograms from file names: TS_01 for the halves TS_01_EVN.mrc.gz and TS_01_ODD.mrc.gz."""
+"""Names of tomograms from file names: TS_01 for the halves TS_01_EVN.mrc.gz and TS_01_ODD.mrc.gz; and which may be names."""
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from pathlib import Path
+
+from cryovae.errors import InputError
 
 VOLUMES = (".mrc", ".rec", ".map", ".ccp4", ".st", ".ali", ".zarr")
 COMPRESSED = (".gz", ".bz2")
 # EVN, even, ODD, half1 ... between separators.
 HALF = re.compile(r"(?:^|[_\-. ])(?:evn|even|odd|half[_-]?[12ab]?|h[12])(?=$|[_\-. ])", re.IGNORECASE)
+
+# Bytes of a name: file systems take 255, of which the longest ending of ours and the mark of an unfinished file need some.
+MAX_BYTES = 150
+# Control characters, halves of characters (bytes that are no UTF-8), and separators of lines and paragraphs.
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+WINDOWS = os.name == "nt"
+WINDOWS_CHARACTERS = '<>:"|?*'
+WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
 def stem(path: Path | str) -> str:
@@ -41,3 +53,41 @@ def common_name(halves: tuple[Path, Path]) -> str:
         same += 1
     name = first[:same].rstrip("_-. ")
     return (name.removesuffix("_half").removesuffix("half").rstrip("_-. ")) or first
+
+
+def fault_of(name: str) -> str | None:
+    """Why a text cannot be the name of a tomogram, of a file or of a job, in a few words; None if it can.
+
+    Any name that every file system takes is allowed: with spaces, quotes, brackets, braces, $, # and letters of any script.
+    """
+    separators = {"/", os.sep, os.altsep or os.sep}
+    if not name.strip():
+        return "it is empty"
+    if name in (".", ".."):
+        return "it stands for a folder"
+    if separators & set(name):
+        return "it has the separator of a path"
+    if odd := next((c for c in name if unicodedata.category(c) in UNPRINTABLE), None):
+        return f"it has the character U+{ord(odd):04X}, which cannot be printed"
+    if len(name.encode()) > MAX_BYTES:
+        return f"it is {len(name.encode())} bytes long, more than {MAX_BYTES}"
+    if WINDOWS and (set(WINDOWS_CHARACTERS) & set(name) or WINDOWS_DEVICES.fullmatch(name) or name[-1] in ". "):
+        return "Windows takes no such file"
+    return None
+
+
+def possible_name(text: str, default: str) -> str:
+    """A text, such as the name of a layer, as a name that a file may have: what cannot be in one becomes ``_``."""
+    name = "".join("_" if fault_of(f"a{c}a") else c for c in text).strip()
+    while len(name.encode()) > MAX_BYTES:
+        name = name[:-1]
+    return default if fault_of(name) else name
+
+
+def checked_name(name: str, where: str) -> str:
+    """A name from which files will be made. InputError if it cannot be one; ``where`` says what has it, for the error."""
+    fault = fault_of(name)
+    if fault is not None:
+        shown = ascii(name) if len(name) <= 60 else f"{ascii(name[:60])[:-1]}...'"
+        raise InputError(f"{where} has the name {shown}, expected one that a file may have ({fault}): rename it")
+    return name

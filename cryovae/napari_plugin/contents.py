@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,9 @@ def _number(kind: str) -> tuple[str, int]:
 
 def _results(folder: Path, name: str) -> dict[str, Path]:
     """The restored volumes of a run by their kind: mean, std, sample_0, ..."""
-    files = {path.name.removeprefix(f"{name}_").removesuffix(path.suffix): path for path in sorted(folder.glob(f"{name}_*"))}
+    files = {
+        path.name.removeprefix(f"{name}_").removesuffix(path.suffix): path for path in sorted(folder.glob(f"{escape(name)}_*"))
+    }
     return {
         kind: path
         for kind, path in files.items()

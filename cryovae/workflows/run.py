@@ -9,7 +9,7 @@ from pathlib import Path
 from cryovae.checkpoint import MODEL
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume, suffix_of
-from cryovae.io.names import common_name, stem
+from cryovae.io.names import checked_name, common_name, stem
 from cryovae.io.star.loading import Tomograms, load_entry, tomograms_of
 from cryovae.io.star.particles import is_particle_table, read_particles
 from cryovae.io.star.tomograms import Entry
@@ -20,7 +20,7 @@ from cryovae.workflows.orientation import LOOKED_AT, is_unrotated
 from cryovae.workflows.particles import tomograms_of_particles
 from cryovae.workflows.requests import RestoreRequest, TrainRequest
 from cryovae.workflows.restoration import Job, open_model, restore_tomogram, stays_on_disk, train_on
-from cryovae.workflows.run_folder import RunFolder
+from cryovae.workflows.run_folder import RunFolder, folder_name
 from cryovae.workflows.table import inputs_of_table, open_table, restore_table
 from cryovae.workflows.train_crops import within
 
@@ -78,7 +78,7 @@ def train(request: TrainRequest) -> Path:
         inputs |= {f"half2_{i}": path for i, path in enumerate(request.half2 or [])}
     if files:
         tomograms = within(tomograms, files, job.config, job.device, job.budget)
-    folder = RunFolder(request.output, request.output.name)
+    folder = RunFolder(request.output, folder_name(request.output))
     if folder.path(MODEL).exists() and not (request.results.overwrite or request.results.resume):
         raise InputError(f"{folder.path(MODEL)} is there already: pass --overwrite, or another folder with -o")
     train_on(folder, tomograms, inputs, job.config, job.device, request.results.resume, job.force)
@@ -108,10 +108,10 @@ def _entry_of(request: RestoreRequest) -> Entry:
     tilts = geometry.geometries(1)[0]
     if request.half1 is not None and request.half2 is not None:
         halves, full = (request.half1, request.half2), None
-        name = common_name(halves)
+        name = checked_name(common_name(halves), str(halves[0]))
     elif request.tomogram is not None:
         halves, full = None, request.tomogram
-        name = stem(full)
+        name = checked_name(stem(full), str(full))
     else:
         raise InputError("no tomogram given: name an MRC file or a folder of OME-Zarr, or --half1 and --half2")
     return Entry(name, 1, full, halves, tilts, None, geometry.masks(1)[0], request.optics.for_files(1)[0])
@@ -161,7 +161,7 @@ def _named(request: TrainRequest) -> Tomograms:
     def load(index: int, mapped: bool) -> Tomogram:
         first = firsts[index]
         halves = (first, seconds[index]) if seconds else None
-        name = common_name(halves) if halves else stem(first)
+        name = checked_name(common_name(halves) if halves else stem(first), str(first))
         entry = Entry(name, index + 1, None if halves else first, halves, geometries[index], None, masks[index], optics[index])
         return load_entry(replace(entry, unrotated=is_unrotated(first, options.unrotated)), options.voxel_size, mapped)
 

@@ -22,6 +22,7 @@ from cryovae.aliases import current_columns, current_record
 from cryovae.errors import InputError
 from cryovae.findings import Finding
 from cryovae.io.atomic import whole_file, write_text
+from cryovae.io.names import checked_name
 
 log = logging.getLogger("cryovae")
 JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CPUS_PER_TASK", "SLURM_RESTART_COUNT", "CUDA_VISIBLE_DEVICES")
@@ -41,7 +42,7 @@ class RunFolder:
     """
 
     def __init__(self, folder: Path, name: str, suffix: str = ".mrc") -> None:
-        self.folder, self.name, self.suffix = folder, name, suffix
+        self.folder, self.name, self.suffix = folder, checked_name(name, f"a tomogram for {folder}"), suffix
         self._shared = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +117,11 @@ class RunFolder:
             if isinstance(handler, logging.FileHandler):
                 handler.close()
                 log.removeHandler(handler)
+
+
+def folder_name(folder: Path) -> str:
+    """The name of a folder, as the name of the run in it; also of ``.``, which has none of its own."""
+    return folder.resolve().name or "run"
 
 
 @contextmanager
@@ -203,7 +209,7 @@ def _same(about: Mapping[str, Any]) -> bool:
 def read_record(path: Path) -> dict[str, Any]:
     """A run.json of any version by the names of today; empty if there is none, or it cannot be read."""
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return current_record(record) if isinstance(record, dict) else {}

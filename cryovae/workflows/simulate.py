@@ -16,6 +16,7 @@ from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.io.files import write_volume
 from cryovae.io.molecules import Molecule, read_molecule
+from cryovae.io.names import checked_name
 from cryovae.io.positions import write_positions
 from cryovae.io.tilts import read_tilts
 from cryovae.simulation.scene import Scene, SceneConfig, build_scene
@@ -34,6 +35,7 @@ def simulate_request(request: SimulateRequest) -> None:
     """Simulate what is asked for, and print the paths of its files. InputError if an option is impossible."""
     if request.acquisition not in ("tilt-series", "ideal"):
         raise InputError(f"--acquisition {request.acquisition} found, expected tilt-series or ideal")
+    checked_name(request.name, "--name")
     scene, series = request.scene, request.series
     request.compute.open_device()
     options = {f.name: getattr(group, f.name) for group in (scene, series) for f in fields(group)} | {"seed": request.seed}

@@ -82,6 +82,9 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     target = output / table.path.name
     if target.exists() and target.samefile(table.path):
         raise InputError(f"{target} is the table that was read, expected another folder: pass it with -o")
+    for entry in table.entries:
+        if entry.name.casefold() in (MODEL_FOLDER, target.name.casefold()):
+            raise InputError(f"{table.path} row {entry.row} is called {entry.name}, as a file of ours is: rename it")
     trained, config = open_model(model or _train_model(output / MODEL_FOLDER, table, job), job.config)
     suffix, count = job.suffix, len(table.entries)
     done = (

@@ -10,9 +10,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from cryovae.errors import InputError
-from cryovae.io.names import common_name, is_volume, stem
+from cryovae.io.names import checked_name, common_name, is_volume, stem
 from cryovae.io.star.table import Block, read_blocks, write_blocks
 from cryovae.io.tilts import TiltSeries, read_tilt_series
 from cryovae.io.tilts.tables import PARTICLES, projections_of
@@ -24,6 +25,8 @@ FULL = ("rlnTomoReconstructedTomogram", "rlnMicrographName", "rlnTomoName")
 TILTS, SERIES = "crvTilts", "rlnTomoTiltSeriesStarFile"
 # Number of parent folders that are searched as RELION's project folder; Tomograms/job006/tomograms.star is two deep.
 PARENT_FOLDERS = 4
+# Row, from 1, to the name, empty where it is unknown or cannot be used, and why the row cannot be used.
+Problems: TypeAlias = dict[int, tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -80,13 +83,13 @@ class TomogramTable:
         return self.blocks[self.listing]
 
 
-def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None, problems: dict[str, str] | None = None) -> TomogramTable:
+def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None, problems: Problems | None = None) -> TomogramTable:
     """Read a table of tomograms and check that all its files exist.
 
     Args:
         path: a table, or an optimisation set of RELION that names one.
         tilts: geometry of the rows that have none, or None.
-        problems: receives one line per unusable row, by name, and the row is skipped; if None, an unusable row raises an error.
+        problems: receives name and reason of each unusable row, by its number, and the row is skipped; if None, it raises an error.
 
     Raises:
         InputError: the file is not a table of tomograms, a row has no volume or a missing file, or a name appears twice.
@@ -105,7 +108,7 @@ def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None, problems
     else:
         usable = [_entry_or_problem(rows, row, path, blocks, tilts, problems) for row in range(len(rows))]
         entries = tuple(entry for entry in usable if entry is not None)
-    _check_names(entries, path)
+    entries = _check_names(entries, path, problems)
     return TomogramTable(path, blocks, listing, entries)
 
 
@@ -166,16 +169,16 @@ def _volumes(rows: Block, row: int, table: Path) -> tuple[Path | None, tuple[Pat
 
 
 def _entry_or_problem(
-    rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilts: TiltGeometry | None, problems: dict[str, str]
+    rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilts: TiltGeometry | None, problems: Problems
 ) -> Entry | None:
     """The entry of a row; for an unusable row None, and a line is added to ``problems``."""
-    name = f"row_{row + 1}"
+    name = ""
     try:
         name = _name(rows, row, table)
         _check_files(rows, table, [row])
         return _entry(rows, row, table, blocks, tilts)
     except InputError as error:
-        problems[name] = str(error)
+        problems[row + 1] = (name, str(error))
         return None
 
 
@@ -212,12 +215,14 @@ def _entry(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilt
 
 
 def _name(rows: Block, row: int, table: Path) -> str:
-    """Name of the tomogram in a row, from its name column or else from its files."""
+    """Name of the tomogram in a row, from its name column or else from its files. InputError if no file may have it."""
     name = rows.text("rlnTomoName", row)
     if name is not None and "/" not in name and not is_volume(name):
-        return name.removesuffix(".tomostar")
-    full, halves = _volumes(rows, row, table)
-    return common_name(halves) if halves is not None else stem(full or "")
+        name = name.removesuffix(".tomostar")
+    else:
+        full, halves = _volumes(rows, row, table)
+        name = common_name(halves) if halves is not None else stem(full or "")
+    return checked_name(name, f"{table} row {row + 1}")
 
 
 def _series(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], name: str | None) -> TiltSeries | None:
@@ -276,14 +281,18 @@ def _optics(rows: Block, row: int, table: Path, series: TiltSeries | None) -> Op
         raise InputError(f"{table} row {row + 1}: {error}") from error
 
 
-def _check_names(entries: Sequence[Entry], table: Path) -> None:
-    seen: dict[str, int] = {}
+def _check_names(entries: Sequence[Entry], table: Path, problems: Problems | None) -> tuple[Entry, ...]:
+    """The entries with a name of their own. InputError for another one, or its row is added to ``problems``."""
+    seen: dict[str, Entry] = {}
     for entry in entries:
-        if not entry.name or entry.name in (".", "..") or "/" in entry.name:
-            raise InputError(f"{table} row {entry.row} has the name '{entry.name}', expected one that a folder may have")
-        if entry.name in seen:
-            raise InputError(f"{table} rows {seen[entry.name]} and {entry.row} are both {entry.name}, expected different names")
-        seen[entry.name] = entry.row
+        first = seen.setdefault(entry.name, entry)
+        if first is entry:
+            continue
+        why = f"{table} rows {first.row} and {entry.row} are both {entry.name}, expected different names: rename one"
+        if problems is None:
+            raise InputError(why)
+        problems[entry.row] = ("", why)
+    return tuple(seen.values())
 
 
 def results_columns(table: TomogramTable) -> dict[str, str]:
