@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from cryovae.findings import Finding, settle
 from cryovae.io.star.loading import Tomograms
 from cryovae.tomogram import Tomogram
+from cryovae.workflows.geometry_record import described
 
 Check: TypeAlias = Callable[[Tomogram], list[Finding]]
 CHECKS: tuple[Check, ...] = ()
@@ -28,11 +29,13 @@ class Checked:
         tomograms: the tomograms, brought to what the checks expect where that is possible.
         findings: of all checks.
         force: whether refusals were let pass.
+        geometry: what ``described`` says of each that was looked at, by name.
     """
 
     tomograms: Sequence[Tomogram]
     findings: list[Finding] = field(default_factory=list)
     force: bool = False
+    geometry: dict[str, Any] = field(default_factory=dict)
 
 
 def check_tomogram(tomogram: Tomogram) -> list[Finding]:
@@ -50,8 +53,13 @@ def preflight_all(tomograms: Sequence[Tomogram], force: bool = False) -> Checked
     count = len(tomograms)
     shown = sorted({round(i * (count - 1) / max(MOST_LOOKED_AT - 1, 1)) for i in range(MOST_LOOKED_AT)})
     looked_at = range(count) if count <= MOST_LOOKED_AT else shown
-    findings = settle([finding for index in looked_at for finding in check_tomogram(tomograms[index])], force)
-    return Checked(tomograms, findings, force)
+    findings: list[Finding] = []
+    geometry = {}
+    for index in looked_at:
+        tomogram = tomograms[index]
+        findings += check_tomogram(tomogram)
+        geometry[tomogram.name] = described(tomogram)
+    return Checked(tomograms, settle(findings, force), force, geometry)
 
 
 def wrapped(tomograms: Sequence[Tomogram], change: Callable[[int, Tomogram], Tomogram]) -> Sequence[Tomogram]:

@@ -76,6 +76,8 @@ def train(request: TrainRequest) -> Path:
         tomograms, files = _named(request), request.tomograms
         inputs = {f"tomogram{i}": path for i, path in enumerate(files)}
         inputs |= {f"half2_{i}": path for i, path in enumerate(request.half2 or [])}
+        masks = request.geometry.masks(len(files))
+        inputs |= {f"mask{i}": path for i, path in enumerate(masks) if path is not None}
     if files:
         tomograms = within(tomograms, files, job.config, job.device, job.budget)
     folder = RunFolder(request.output, folder_name(request.output))

@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,8 +23,10 @@ from cryovae.errors import InputError
 from cryovae.findings import Finding
 from cryovae.io.atomic import whole_file, write_text
 from cryovae.io.names import checked_name
+from cryovae.workflows.claim import HeldByOther, claimed
 
 log = logging.getLogger("cryovae")
+CLAIM = ".run.claim"
 JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CPUS_PER_TASK", "SLURM_RESTART_COUNT", "CUDA_VISIBLE_DEVICES")
 
 
@@ -48,13 +50,49 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder} cannot be made ({error.strerror}): give another folder with -o") from error
-        first = folder / "run.json"
-        self.prefix = distributed.broadcast("" if not first.exists() or _name_of(first) == name else f"{name}_")
+        self.prefix = distributed.broadcast(self._prefix())
         if distributed.rank():
             self._own = TemporaryDirectory(prefix="cryovae_")
             self.folder = Path(self._own.name)
         self.record: dict[str, Any] = {}
         self._began = time.time()
+
+    def _prefix(self) -> str:
+        first = self._shared / "run.json"
+        return "" if not first.exists() or _name_of(first) == self.name else f"{self.name}_"
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other runs from writing the same files until the block ends; it decides ``prefix`` anew.
+
+        Raises:
+            InputError: another run writes them already.
+        """
+        refusal = ""
+        with ExitStack() as stack:
+            if not distributed.rank():
+                try:
+                    self.prefix = stack.enter_context(self._claim())
+                except InputError as error:
+                    refusal = str(error)
+            self.prefix, refusal = distributed.broadcast((self.prefix, refusal))
+            if refusal:
+                raise InputError(refusal)
+            yield
+
+    @contextmanager
+    def _claim(self) -> Iterator[str]:
+        """Claim the files of the record, and yield their prefix. Two tomograms may begin in one folder at the same moment."""
+        try:
+            with claimed(self._shared / CLAIM, self.name):
+                if not self._prefix():
+                    yield ""
+                    return
+        except HeldByOther:
+            pass
+        prefix = f"{self.name}_"
+        with claimed(self._shared / f".{prefix}run.claim", self.name):
+            yield prefix
 
     def path(self, name: str) -> Path:
         """The path of a file of the record."""
@@ -68,8 +106,8 @@ class RunFolder:
         """The path of a restored volume, e.g. ts_01_mean.mrc or ts_01_mean.zarr."""
         return self.folder / f"{self.name}_{kind}{self.suffix}"
 
-    def begin(self, command: str, inputs: dict[str, Path], config: dict[str, Any], seed: int) -> None:
-        """Write run.json with status 'running', and start the log."""
+    def begin(self, command: str, inputs: Mapping[str, Any], config: dict[str, Any], seed: int) -> None:
+        """Write run.json with status 'running', and start the log; inputs: what ``summed`` says of them."""
         handler = logging.FileHandler(self.path("run.log"))
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)
@@ -84,7 +122,7 @@ class RunFolder:
             "versions": _versions(),
             "process": process(),
             "seed": seed,
-            "inputs": {role: {"path": str(path), "sha256": checksum(path), **stamp(path)} for role, path in inputs.items()},
+            "inputs": dict(inputs),
             "config": config,
         }
         self.save()
@@ -175,6 +213,11 @@ def metrics_of(record: Mapping[str, Any], own: Path) -> list[dict[str, str]]:
         return read_metrics(own)
     model = Path(record["model"])
     return read_metrics((model if model.is_dir() else model.parent) / "metrics.csv")
+
+
+def summed(inputs: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Path, checksum, size and time of the input files by their role."""
+    return {role: {"path": str(path), "sha256": checksum(path), **stamp(path)} for role, path in inputs.items()}
 
 
 def checksum(path: Path) -> str:

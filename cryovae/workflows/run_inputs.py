@@ -77,7 +77,9 @@ def tomogram_of(folder: Path, voxel_size: float | None = None) -> Tomogram:
     for path in halves or ([full] if full else []):
         if not path.exists():
             raise InputError(f"{path}, from which {folder} was made, is not there: go to the folder where that was run")
-    tomogram = load_tomogram(full, halves, geometry_of(record["tilts"]), voxel_size, bool(record.get("unrotated")))
+    mask = files.get("mask")
+    mask = mask if mask is not None and mask.exists() else None
+    tomogram = load_tomogram(full, halves, geometry_of(record["tilts"]), voxel_size, bool(record.get("unrotated")), mask)
     optics = record.get("optics")
     return tomogram if not optics else replace(tomogram, optics=_optics(optics))
 

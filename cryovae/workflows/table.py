@@ -58,7 +58,8 @@ def open_table(path: Path, geometry: GeometryOptions, optics: OpticsOptions) -> 
 def inputs_of_table(table: TomogramTable) -> dict[str, Path]:
     """The table and its volumes by their role, for the record."""
     files = {f"{entry.name}_{i}": file for entry in table.entries for i, file in enumerate(entry.files)}
-    return {"table": table.path} | files
+    masks = {f"{entry.name}_mask": entry.mask for entry in table.entries if entry.mask is not None}
+    return {"table": table.path} | files | masks
 
 
 def restore_table(table: TomogramTable, output: Path, model: Path | None, job: Job) -> Path:

@@ -268,6 +268,12 @@ def matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     return state
 
 
+def check_state(folder: RunFolder, config: RunConfig) -> None:
+    """InputError if there is a state to resume from that was saved with other settings, or cannot be read."""
+    if begun(folder) and not folder.saved(MODEL).exists():
+        matching_state(folder, config)
+
+
 def _resume(trainer: Trainer[Any, Any], folder: RunFolder, config: RunConfig, resume: bool) -> None:
     if resume and begun(folder):
         trainer.resume(matching_state(folder, config))
