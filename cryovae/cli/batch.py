@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from cryovae.cli.groups import grouped
 from cryovae.cli.reporting import FAILED, reported
 from cryovae.errors import InputError
+from cryovae.io.names import in_one_line
 from cryovae.workflows.compute import ComputeOptions, checked_device, cpus
 from cryovae.workflows.geometry import GeometryOptions
 from cryovae.workflows.options import argument, only, option, output_option, without
@@ -152,7 +153,7 @@ def _print_problems(batch: Opened) -> None:
     from cryovae.workflows.run_folder import RunFolder
 
     for name, why in batch.problems.items():
-        print(f"{name} cannot be restored: {why}", file=sys.stderr)
+        print(in_one_line(f"{name} cannot be restored: {why}"), file=sys.stderr)
         note_failure(RunFolder(batch.out / name, name, batch.batch.suffix), why)
 
 

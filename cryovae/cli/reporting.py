@@ -13,6 +13,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 import typer
 
 from cryovae.errors import InputError
+from cryovae.io.names import in_one_line
 from cryovae.workflows.signals import interruptible
 
 # Without a handler Python prints errors that are meant for a run's log on top of the one line that the user gets.
@@ -72,6 +73,7 @@ def is_closed(error: BaseException | None) -> bool:
 
 
 def _fail(line: str, code: int) -> NoReturn:
+    line = in_one_line(line)
     print(f"cryovae: {line}", file=sys.stderr)
-    logging.getLogger("cryovae").error(line)
+    logging.getLogger("cryovae").error("%s", line)
     raise typer.Exit(code)

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from cryovae.cli.reporting import BAD_INPUT, CLOSED, FAILED, is_closed
+from cryovae.io.names import in_one_line
 
 # The class of all errors of the parser; typer brings a click of its own since 0.16.
 PARSER_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -96,7 +97,7 @@ def _say(error: Any, words: Sequence[str], root: Any) -> int:
     if option is not None and named is not None and not text.startswith("No such"):
         text = f"{_given(words, named, option.nargs)} found, {_expected(option, text)}"
     path = error.ctx.command_path if getattr(error, "ctx", None) is not None else "cryovae"
-    print(f"cryovae: {text}: see {path} --help", file=sys.stderr)
+    print(in_one_line(f"cryovae: {text}: see {path} --help"), file=sys.stderr)
     return BAD_INPUT
 
 

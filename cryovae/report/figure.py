@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 
 class PlainFigure(Figure):
@@ -14,7 +15,7 @@ class PlainFigure(Figure):
 
     def draw(self, renderer: Any) -> None:
         """Draw the figure; matplotlib draws it before it saves or measures it."""
-        for text in set(self.findobj(Text)) - self._ticks():
+        for text in self._names():
             text.set_parse_math(False)
             if text.get_usetex():
                 text.set_usetex(False)
@@ -23,8 +24,15 @@ class PlainFigure(Figure):
             warnings.filterwarnings("ignore", "Glyph ", UserWarning)
             super().draw(renderer)
 
-    def _ticks(self) -> set[Text]:
-        """The labels of ticks, and the powers of ten beside axes, also of axes within axes."""
+    def _names(self) -> set[Text]:
+        """All texts but those that matplotlib writes: the numbers at ticks, and the powers of ten beside axes."""
         axes: list[Any] = [artist for artist in self.findobj() if hasattr(artist, "get_majorticklabels")]
-        ticks = {label for axis in axes for label in (*axis.get_majorticklabels(), *axis.get_minorticklabels())}
-        return ticks | {axis.get_offset_text() for axis in axes}
+        named, written = set(), set()
+        for axis in axes:
+            # Ticks are made when they are asked for.
+            labels = {*axis.get_majorticklabels(), *axis.get_minorticklabels()}
+            if isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter):
+                named |= labels
+            else:
+                written |= labels | {axis.get_offset_text()}
+        return (set(self.findobj(Text)) | named) - written

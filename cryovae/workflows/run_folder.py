@@ -21,7 +21,7 @@ from cryovae import __version__, distributed
 from cryovae.aliases import current_columns, current_record
 from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file, write_text
-from cryovae.io.names import checked_name
+from cryovae.io.names import checked_name, in_one_line
 
 log = logging.getLogger("cryovae")
 JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CPUS_PER_TASK", "SLURM_RESTART_COUNT", "CUDA_VISIBLE_DEVICES")
@@ -95,7 +95,7 @@ class RunFolder:
 
     def tell(self, notes: Sequence[str]) -> None:
         """Report what was decided on reading the inputs: on stderr, in the log, and in the record."""
-        for note in notes:
+        for note in map(in_one_line, notes):
             print(note, file=sys.stderr)
             log.info("%s", note)
         if notes:
