@@ -95,10 +95,22 @@ def _say(error: Any, words: Sequence[str], root: Any) -> int:
     option = _option_of(error, root)
     named = next((word for word in words if option is not None and word.partition("=")[0] in option.opts), None)
     if option is not None and named is not None and not text.startswith("No such"):
-        text = f"{_given(words, named, option.nargs)} found, {_expected(option, text)}"
-    path = error.ctx.command_path if getattr(error, "ctx", None) is not None else "cryovae"
-    print(in_one_line(f"cryovae: {text}: see {path} --help"), file=sys.stderr)
+        text = f"{_as_typed(words, named, option.nargs)} found, {_expected(option, text)}"
+    print(in_one_line(f"cryovae: {text}: see {_path(error, words, root)} --help"), file=sys.stderr)
     return BAD_INPUT
+
+
+def _path(error: Any, words: Sequence[str], command: Any) -> str:
+    """The command that was called, in words."""
+    path, context = ["cryovae"], getattr(error, "ctx", None)
+    if context is not None:
+        return f"cryovae{context.command_path.removeprefix(context.find_root().command_path)}"
+    for word in words:
+        inner = getattr(command, "commands", {}).get(word)
+        if inner is None:
+            break
+        path, command = [*path, word], inner
+    return " ".join(path)
 
 
 def _option_of(error: Any, command: Any) -> Any:
@@ -112,7 +124,7 @@ def _option_of(error: Any, command: Any) -> Any:
     return own or next((one for part in inner if (one := _option_of(error, part)) is not None), None)
 
 
-def _given(words: Sequence[str], named: str, count: int) -> str:
+def _as_typed(words: Sequence[str], named: str, count: int) -> str:
     """An option as it was given, with its values."""
     at = words.index(named)
     return " ".join(words[at : at + 1 + (count if "=" not in named else count - 1)])

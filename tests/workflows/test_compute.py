@@ -9,10 +9,25 @@ import torch
 from cryovae import fourier
 from cryovae.errors import InputError
 from cryovae.workflows.compute import checked_device, device_of
-from tests.helpers.cli import RANGE, cryovae, refused
 from tests.conftest import write_mrc
+from tests.helpers.cli import RANGE, cryovae, refused
 
-UNKNOWN = ["gpu", "xla", "meta", "abacus", "", "CPU", "cpu:0", "cuda:", "cuda:x", "cuda:-1", "cuda:99999", "mps:0", "cuda:0,1", "hip"]
+UNKNOWN = [
+    "gpu",
+    "xla",
+    "meta",
+    "abacus",
+    "",
+    "CPU",
+    "cpu:0",
+    "cuda:",
+    "cuda:x",
+    "cuda:-1",
+    "cuda:99999",
+    "mps:0",
+    "cuda:0,1",
+    "hip",
+]
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
