@@ -81,5 +81,5 @@ def settle(findings: Iterable[Finding], force: bool = False) -> list[Finding]:
     listed = list(findings)
     refusals = [one.words for one in listed if one.severity is Severity.REFUSAL]
     if refusals and not force:
-        raise InputError("\n".join(words + FORCED for words in refusals))
+        raise InputError(*(words + FORCED for words in refusals))
     return [replace(one, severity=Severity.WARNING, forced=True) if one.severity is Severity.REFUSAL else one for one in listed]

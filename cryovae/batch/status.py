@@ -15,6 +15,7 @@ from typing import Any
 
 from cryovae.batch.plan import Opened, model_state, state_of
 from cryovae.io.atomic import write_text
+from cryovae.io.names import in_one_line
 from cryovae.workflows.progress import clock
 from cryovae.workflows.run_folder import read_record
 from cryovae.workflows.table import MODEL_FOLDER
@@ -145,7 +146,7 @@ def table_of(states: list[Status]) -> str:
     """The states as text in columns, and a line that counts them."""
     known = [name for name in FIGURES if any(name in status.figures for status in states)]
     head = ["name", "state", "time", *(FIGURES[name] for name in known), "why"]
-    rows = [head, *([s.name, s.state, _time(s), *(_shown(s, name) for name in known), s.why] for s in states)]
+    rows = [head, *([s.name, s.state, _time(s), *(_shown(s, name) for name in known), in_one_line(s.why)] for s in states)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head) - 1)]
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)), row[-1]]) for row in rows]
     return "\n".join([*(line.rstrip() for line in lines), counted(states)])

@@ -17,7 +17,8 @@ from typer.core import TyperGroup
 from cryovae.cli.groups import grouped
 from cryovae.cli.reporting import FAILED, reported
 from cryovae.errors import InputError
-from cryovae.workflows.compute import ComputeOptions, cpus
+from cryovae.io.names import in_one_line
+from cryovae.workflows.compute import ComputeOptions, checked_device, cpus
 from cryovae.workflows.geometry import GeometryOptions
 from cryovae.workflows.options import argument, only, option, output_option, without
 from cryovae.workflows.requests import OutputOptions
@@ -92,16 +93,18 @@ class BatchRequest:
 
 def run(request: BatchRequest) -> None:
     """Restore every row of a table by one model, as jobs. A second run computes only what is missing, failed or stale."""
-    from cryovae.batch.engine import executor_of, local_gpus, profile_folder, run_workflow
+    from cryovae.batch.engine import check_folder, executor_of, local_gpus, profile_folder, run_workflow
     from cryovae.batch.plan import SUMMARY, open_batch, opened, refresh, write_batch
     from cryovae.batch.site import as_plain, read_site
     from cryovae.batch.summary import write_summary
 
+    checked_device(request.compute.device, "--device")
     profile, site = profile_folder(request.profile), read_site(request.site)
     cluster = executor_of(profile) != "local"
     gpus = [] if cluster or request.compute.device == "cpu" else local_gpus()
     config = request.settings.resolved("default" if gpus or (cluster and site.gpus) else "quick")
     plan, output = request.plan(), request.output.resolve()
+    check_folder(output, executor_of(profile))
     batch = opened(output, plan, config)
     if not batch.entries:
         raise InputError("; ".join(batch.problems.values()))
@@ -151,7 +154,7 @@ def _print_problems(batch: Opened) -> None:
     from cryovae.workflows.run_folder import RunFolder
 
     for name, why in batch.problems.items():
-        print(f"{name} cannot be restored: {why}", file=sys.stderr)
+        print(in_one_line(f"{name} cannot be restored: {why}"), file=sys.stderr)
         note_failure(RunFolder(batch.out / name, name, batch.batch.suffix), why)
 
 

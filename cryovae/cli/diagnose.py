@@ -47,6 +47,8 @@ def diagnose(
     if beta and (not rate_distortion or min(beta) < 0):
         raise InputError(f"--beta {min(beta):g} found, expected 0 or more, and --rate-distortion")
     device = compute.open_device()
+    if device.type == "mps":
+        raise InputError("--device mps found, which has no double precision, expected another for bounds: use --device cpu")
 
     from cryovae.evaluation.diagnosis.diagnose import DiagnosisConfig
     from cryovae.workflows.diagnose import diagnose_run

@@ -84,10 +84,15 @@ def possible_name(text: str, default: str) -> str:
     return default if fault_of(name) else name
 
 
+def in_one_line(text: str) -> str:
+    """A text with escapes, as Python writes them, for what would break the line, steer the terminal, or cannot be printed."""
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in UNPRINTABLE else c for c in text)
+
+
 def checked_name(name: str, where: str) -> str:
     """A name from which files will be made. InputError if it cannot be one; ``where`` says what has it, for the error."""
     fault = fault_of(name)
     if fault is not None:
-        shown = ascii(name) if len(name) <= 60 else f"{ascii(name[:60])[:-1]}...'"
-        raise InputError(f"{where} has the name {shown}, expected one that a file may have ({fault}): rename it")
+        shown = in_one_line(name if len(name) <= 60 else f"{name[:60]}...")
+        raise InputError(f"{where} has the name '{shown}', expected one that a file may have ({fault}): rename it")
     return name

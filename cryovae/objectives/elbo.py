@@ -20,7 +20,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from cryovae import distributed
+from cryovae import distributed, fourier
 from cryovae.data.measurement import Measurement
 from cryovae.errors import InputError
 from cryovae.models.distributions import DiagonalGaussian, divergence
@@ -176,7 +176,7 @@ class Completion:
 
 def numbers(figures: Mapping[str, Tensor]) -> dict[str, float]:
     """Figures as numbers, copied in one transfer, as each transfer waits for the GPU."""
-    values = torch.stack([value.detach().double() for value in figures.values()]).tolist()
+    values = torch.stack([value.detach().to(fourier.sum_dtype(value.device)) for value in figures.values()]).tolist()
     return dict(zip(figures, values, strict=True))
 
 

@@ -125,7 +125,7 @@ def tabulated(values: Tensor, weight: Tensor, frequency: Tensor) -> SpectralTabl
 def _summed(values: Tensor, index: Tensor, size: int) -> Tensor:
     """Sums (size,) of values over the bins of an index of their shape, float32."""
     # The order of a sum on a GPU varies; double precision hides this from the single-precision result.
-    dtype = torch.float32 if values.device.type == "cpu" else torch.float64
+    dtype = torch.float32 if values.device.type == "cpu" else fourier.sum_dtype(values.device)
     return fourier.shell_sums(values[None], index, size, dtype)[0].float()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from cryovae.evaluation.wedge_comparison import ASYMMETRY, beam_axis, described, disagreements
 from cryovae.evaluation.wedge_detection import DetectedWedge, detect_wedge
 from cryovae.io.files import read_volume
-from cryovae.io.names import stem
+from cryovae.io.names import in_one_line, stem
 from cryovae.io.orientation import middle_is_thin, upright
 from cryovae.tomogram import TiltGeometry, Tomogram
 from cryovae.workflows.preflight import check_tomogram
@@ -29,7 +29,7 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
     nz, ny, nx = density.shape
     size = volume.voxel_size
     finite = density[np.isfinite(density)]
-    print(f"file          {path}")
+    print(f"file          {in_one_line(str(path))}")
     print(f"shape         {nz} x {ny} x {nx} (z, y, x)")
     print(f"stored as     {volume.stored}")
     print(
@@ -44,7 +44,7 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
     for note in volume.notes:
         print(f"note          {note.removeprefix(f'{path}: ')}")
     for number, label in enumerate(volume.labels):
-        print(f"label {number}       {label}")
+        print(f"label {number}       {in_one_line(label)}")
     if finite.min() == finite.max():
         return
     seen = detect_wedge(density) if not unrotated else None

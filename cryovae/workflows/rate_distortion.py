@@ -9,12 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 
 from cryovae.errors import InputError
 from cryovae.evaluation.diagnosis.diagnose import DiagnosisConfig, Split, bound_on
@@ -22,6 +17,7 @@ from cryovae.evaluation.diagnosis.patches import measurement_of, select_patches
 from cryovae.evaluation.diagnosis.rate_distortion import Continuation, continuation_config, trained_on
 from cryovae.io.atomic import whole_file, write_text
 from cryovae.models.ladder import Q, R
+from cryovae.report.figure import PlainFigure
 from cryovae.workflows.diagnose_inputs import Diagnosed, diagnosed_run
 from cryovae.workflows.progress import Watch
 
@@ -116,7 +112,8 @@ def _print(points: dict[float, dict[str, Any]]) -> None:
 
 
 def _picture(path: Path, points: dict[float, dict[str, Any]], title: str) -> None:
-    figure, (axis, levels) = plt.subplots(1, 2, figsize=(14, 6), constrained_layout=True)
+    figure = PlainFigure(figsize=(14, 6), layout="constrained")
+    axis, levels = figure.subplots(1, 2)
     betas = sorted(points)
     rate, distortion = ([points[b][key] for b in betas] for key in ("rate", "distortion"))
     errors = ([points[b][f"{key}_error"] for b in betas] for key in ("distortion", "rate"))
@@ -136,4 +133,3 @@ def _picture(path: Path, points: dict[float, dict[str, Any]], title: str) -> Non
     figure.suptitle(title)
     with whole_file(path) as beside:
         figure.savefig(beside, dpi=80)
-    plt.close(figure)

@@ -156,15 +156,20 @@ def _named(request: TrainRequest) -> Tomograms:
     firsts, seconds, options = request.tomograms, request.half2 or [], request.geometry
     geometries, masks = options.geometries(len(firsts)), options.masks(len(firsts))
     optics = request.optics.for_files(len(firsts))
+    pairs = list(zip(firsts, seconds, strict=True)) if seconds else []
+    names = [common_name(pair) for pair in pairs] or [stem(first) for first in firsts]
+    for name, path in zip(names, firsts, strict=True):
+        checked_name(name, str(path))
     for path in (*firsts, *seconds):
         for note in read_volume(path).notes:
             print(note, file=sys.stderr)
 
     def load(index: int, mapped: bool) -> Tomogram:
         first = firsts[index]
-        halves = (first, seconds[index]) if seconds else None
-        name = checked_name(common_name(halves) if halves else stem(first), str(first))
-        entry = Entry(name, index + 1, None if halves else first, halves, geometries[index], None, masks[index], optics[index])
+        halves = pairs[index] if pairs else None
+        entry = Entry(
+            names[index], index + 1, None if halves else first, halves, geometries[index], None, masks[index], optics[index]
+        )
         return load_entry(replace(entry, unrotated=is_unrotated(first, options.unrotated)), options.voxel_size, mapped)
 
     return Tomograms([str(path) for path in firsts], load)

@@ -22,7 +22,7 @@ from cryovae.aliases import current_columns, current_record
 from cryovae.errors import InputError
 from cryovae.findings import Finding
 from cryovae.io.atomic import whole_file, write_text
-from cryovae.io.names import checked_name
+from cryovae.io.names import checked_name, in_one_line
 from cryovae.workflows.claim import HeldByOther, claimed
 
 log = logging.getLogger("cryovae")
@@ -134,7 +134,7 @@ class RunFolder:
 
     def tell(self, notes: Sequence[str]) -> None:
         """Report what was decided on reading the inputs: on stderr, in the log, and in the record."""
-        for note in notes:
+        for note in map(in_one_line, notes):
             print(note, file=sys.stderr)
             log.info("%s", note)
         if notes:

@@ -18,6 +18,7 @@ from cryovae import distributed
 from cryovae.checkpoint import MODEL
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
+from cryovae.io.names import in_one_line
 from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tomograms_of
 from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms, results_columns, write_results
 from cryovae.workflows.geometry import GeometryOptions
@@ -108,7 +109,7 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
                     folder, entry, network, path, mark, config, job.device, job.overwrite, job.voxel_size, budget, job.force
                 )
             except InputError as error:
-                print(f"cryovae: {entry.name}: {error}", file=sys.stderr)
+                print(in_one_line(f"cryovae: {entry.name}: {error}"), file=sys.stderr)
                 failed.append(entry.name)
         results[number] = {kind: folder.result(kind) for kind in results_columns(table) if folder.result(kind).exists()}
         if not distributed.rank():

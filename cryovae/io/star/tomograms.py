@@ -89,7 +89,7 @@ def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None, problems
     Args:
         path: a table, or an optimisation set of RELION that names one.
         tilts: geometry of the rows that have none, or None.
-        problems: receives name and reason of each row by its number, and the row is skipped; if None, it raises an error.
+        problems: receives name and reason of each unusable row, by its number; if None, an unusable row raises an error.
 
     Raises:
         InputError: the file is not a table of tomograms, a row has no volume or a missing file, or a name appears twice.
