@@ -214,7 +214,7 @@ def test_two_tables_in_one_file_are_refused(tmp_path):
     volume(tmp_path / "x.mrc")
     text = isonet(tmp_path, "x.mrc 10 -60 60").read_text()
     for second, words in (
-        ("data_", "two blocks of one name, data_ on line 1 and data_ on line 8"),
+        ("data_", "two blocks of one name, data_ on line 1 and data_ on line 9"),
         ("data_b", "tomograms in 2 blocks .data_, data_b."),
     ):
         (tmp_path / "a.star").write_text(text + text.replace("data_", second))
