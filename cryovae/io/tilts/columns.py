@@ -60,6 +60,8 @@ def _without_comment(line: str) -> str:
 
 def _header(line: str) -> list[str] | None:
     """The words of a header line in small letters, or None if the line is none: all are words, and one is known."""
+    if len(line) > 200:
+        return None
     plain = re.sub(r"\(.*?\)|\[.*?\]", " ", line.lower()).strip(",; \t")
     words = [re.sub(r"[^a-z]", "", word) for word in re.split(r"[\s,;]+", plain)]
     numbers = any(character.isdigit() for character in line)
