@@ -26,8 +26,9 @@ def import_table(
     """Make a table of tomograms from folders. Files are paired by name; a file without a partner is an error."""
     from cryovae.io.files import read_volume
     from cryovae.io.names import checked_name
-    from cryovae.io.star.pairing import paired_halves, tilts_of, tomogram_rows
+    from cryovae.io.star.pairing import paired_halves, tomogram_rows
     from cryovae.io.star.table import write_blocks
+    from cryovae.io.star.tilt_files import tilts_of
     from cryovae.io.volume import voxel_size_of
 
     tilt_range = geometry.tilt_range

@@ -11,6 +11,8 @@ from cryovae.errors import InputError
 
 VOLUMES = (".mrc", ".rec", ".map", ".ccp4", ".st", ".ali", ".zarr")
 COMPRESSED = (".gz", ".bz2")
+# Endings that are no part of a name. Others are: TS_1_10.00Apx and TS.01 without an ending keep their whole name.
+ENDINGS = (*VOLUMES, ".mrcs", ".preali", ".em", ".vol", ".hdf", ".h5", ".tif", ".tiff", ".eer", ".bak")
 # EVN, even, ODD, half1 ... between separators.
 HALF = re.compile(r"(?:^|[_\-. ])(?:evn|even|odd|half[_-]?[12ab]?|h[12])(?=$|[_\-. ])", re.IGNORECASE)
 
@@ -25,17 +27,25 @@ WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.I
 
 def stem(path: Path | str) -> str:
     """File name without folder and without suffixes of format and compression: ts_01 for ts_01.mrc.gz and ts_01.ome.zarr."""
-    name = Path(path).name
-    for suffix in COMPRESSED:
-        name = name.removesuffix(suffix)
-    return Path(name).stem.removesuffix(".ome")
+    name = _without(Path(path).name, COMPRESSED)
+    return _without(_without(name, ENDINGS), (".ome",))
 
 
 def is_volume(path: str) -> bool:
     """Whether the suffix of a file name is that of a volume."""
-    for suffix in COMPRESSED:
-        path = path.removesuffix(suffix)
-    return path.lower().endswith(VOLUMES)
+    return _without(path, COMPRESSED).lower().endswith(VOLUMES)
+
+
+def _without(name: str, endings: tuple[str, ...]) -> str:
+    """Remove the first of some endings that a name has, in upper or lower case, unless nothing would be left."""
+    return next((name[: -len(e)] for e in endings if name.lower().endswith(e) and len(name) > len(e)), name)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """What is in a folder, by name, without hidden files. InputError if it is no folder."""
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder} is no folder, expected one: check the path")
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def without_half(name: str) -> str:

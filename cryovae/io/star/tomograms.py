@@ -16,7 +16,7 @@ from cryovae.errors import InputError
 from cryovae.io.names import checked_name, common_name, is_volume, stem
 from cryovae.io.star.table import Block, read_blocks, write_blocks
 from cryovae.io.tilts import TiltSeries, read_tilt_series
-from cryovae.io.tilts.tables import PARTICLES, projections_of
+from cryovae.io.tilts.tables import KINDS, PARTICLES, one_of, projections_of
 from cryovae.tomogram import Optics, TiltGeometry
 
 HALVES = ("rlnTomoReconstructedTomogramHalf1", "rlnTomoReconstructedTomogramHalf2")
@@ -115,10 +115,14 @@ def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None, problems
 def _listing(blocks: Mapping[str, Block], path: Path) -> str:
     """Name of the block that lists tomograms. InputError, which describes the file, if there is none."""
     volumes = {*HALVES, *FULL[:2]}
+    names = []
     for name, block in blocks.items():
         columns = set(block.columns)
         if not columns & PARTICLES and len(block) and (columns & volumes or _has_paths(block)) and "rlnCtfImage" not in columns:
-            return name
+            names.append(name)
+    if names:
+        # Blocks of tilts may name images, which look like volumes.
+        return one_of([n for n in names if KINDS.keys().isdisjoint(blocks[n].columns)] or names, path, "tomograms")
     columns = {column for block in blocks.values() for column in block.columns}
     if columns & PARTICLES:
         raise InputError(f"{path} is a table of particles, expected one of tomograms: give the tomograms.star that goes with it")
@@ -137,9 +141,9 @@ def _has_paths(block: Block) -> bool:
 def named_file(table: Path, text: str) -> Path:
     """Path of a file that is named in a table.
 
-    Relative paths are searched in the folder of the table and its parents. If the file does not exist, the path is in the
-    folder of the table. os.path.exists is False for names that no file can have (too long, with a zero byte), where pathlib
-    raises OSError.
+    Relative paths are searched in the folder of the table and its parents; of a table that is a link, first in the folder of
+    the table that it links to. If the file does not exist, the path is in the folder of the table. os.path.exists is False for
+    names that no file can have (too long, with a zero byte), where pathlib raises OSError.
 
     Args:
         table: path of the table.
@@ -148,8 +152,11 @@ def named_file(table: Path, text: str) -> Path:
     file = Path(text)
     if file.is_absolute():
         return file
-    folder = table.absolute().parent
-    roots = [folder, *list(folder.parents)[:PARENT_FOLDERS]]
+    # The parents of a folder that is a link are not those of its target: RELION's project folder may be above either.
+    folders = [table.absolute().parent, Path(os.path.realpath(table)).parent]
+    if os.path.islink(table):
+        folders.reverse()
+    roots = [root for folder in dict.fromkeys(folders) for root in [folder, *list(folder.parents)[:PARENT_FOLDERS]]]
     return next((root / file for root in roots if os.path.exists(root / file)), table.parent / file)
 
 
@@ -330,8 +337,8 @@ def write_results(path: Path, table: TomogramTable, results: Sequence[Mapping[st
 
 
 def relative_path(file: Path, table: Path) -> str:
-    """Path of a file relative to the folder of a table."""
-    return os.path.relpath(file.absolute(), table.absolute().parent)
+    """Path of a file relative to the folder of a table; links of folders are followed, because ``..`` is above their target."""
+    return os.path.relpath(os.path.join(os.path.realpath(file.parent), file.name), os.path.realpath(table.parent))
 
 
 def _moved(old: Path, new: Path, text: str | None) -> str:

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 from cryovae.cli.app import app
 from cryovae.errors import InputError
 from cryovae.io.names import common_name, stem, without_half
-from cryovae.io.star.pairing import paired_halves, tilts_of
+from cryovae.io.star.pairing import paired_halves
 from cryovae.io.star.tomograms import read_tomograms
 from tests.conftest import write_mrc
 
@@ -47,24 +47,14 @@ def test_what_has_no_partner_is_refused(tmp_path):
         paired_halves(tmp_path / "nowhere", odd)
 
 
-def test_tilts_match_by_name_and_aligned_ones_come_first(tmp_path):
-    folder = made(tmp_path / "tilts", "TS_1.rawtlt", "TS_1.tlt", "TS_10.mrc.mdoc", "TS_2.xml", "TS_2.tomostar")
-    matched = tilts_of(["TS_1_10.00Apx", "TS_10_10.00Apx", "TS_2"], folder)
-    assert {n: p.name for n, p in matched.items()} == {
-        "TS_1_10.00Apx": "TS_1.tlt", "TS_10_10.00Apx": "TS_10.mrc.mdoc", "TS_2": "TS_2.xml"
-    }  # fmt: skip
-    with pytest.raises(InputError, match=r"no file of tilts for TS_3 .none is there"):
-        tilts_of(["TS_3"], folder)
-    made(folder, "TS_4_a.tlt", "TS_4_b.tlt")
-    with pytest.raises(InputError, match="both TS_4_a and TS_4_b may be it"):
-        tilts_of(["TS_4"], folder)
-
-
 def test_names():
     assert stem("a/b/TS_01.mrc.gz") == "TS_01"
     assert [without_half(n) for n in ("TS_01_EVN", "even_TS", "TS_half1_bin", "Evenson_1", "TS.odd")] == [
         "TS_01", "TS", "TS_bin", "Evenson_1", "TS"
     ]  # fmt: skip
+    for name in ("TS_1_10.00Apx", "TS.01", "Position_1.2", "run.v2"):
+        assert [stem(name + ending) for ending in ("", ".mrc", ".MRC.gz", ".rec.bz2", ".ome.zarr", ".zarr")] == [name] * 6
+    assert stem(".mrc") == ".mrc"
     assert common_name(("e/TS_01_EVN.mrc", "o/TS_01_ODD.mrc")) == "TS_01"
     assert common_name(("even/TS_01.mrc", "odd/TS_01.mrc")) == "TS_01"
 
