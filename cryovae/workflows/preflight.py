@@ -13,9 +13,10 @@ from typing import TypeAlias
 from cryovae.findings import Finding, settle
 from cryovae.io.star.loading import Tomograms
 from cryovae.tomogram import Tomogram
+from cryovae.workflows.geometry_check import check_geometry
 
 Check: TypeAlias = Callable[[Tomogram], list[Finding]]
-CHECKS: tuple[Check, ...] = ()
+CHECKS: tuple[Check, ...] = (check_geometry,)
 # Of more tomograms than this, as subtomograms are, so many are looked at, evenly spread.
 MOST_LOOKED_AT = 32
 
