@@ -25,6 +25,8 @@ BANDS = (0.08, 0.15, 0.25)
 SIDE = 128
 # Bins along an axis that count as near it; smallest power of a bin relative to its shell.
 AXIS_BINS, LEAST_POWER = 1.5, 0.1
+# Frequencies where signal is most of the power, and where noise is, in cycles per voxel.
+LOW, HIGH = (0.04, 0.1), (0.35, 0.5)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class HalfComparison:
         shift: Shift (z, y, x) of the second half in voxels at which its correlation is largest in absolute value.
         z_shifted: Significance of the correlation after that shift, in the widest band.
         scale: Standard deviation of the second half over that of the first, from the shells that correlate most.
+        excess: Median power of low frequencies over that of high ones, of the half where it is smaller.
     """
 
     bins: int
@@ -46,6 +49,7 @@ class HalfComparison:
     shift: tuple[int, int, int]
     z_shifted: float
     scale: float
+    excess: float
 
 
 def middle_of(shape: Sequence[int], side: int = SIDE) -> Box:
@@ -77,7 +81,9 @@ def compare_halves(first: Any, second: Any) -> HalfComparison:
     wide = used & (radius < BANDS[-1])
     shift, z_shifted = _best_shift(phase * wide, bins, shape)
     correlation = z[-1] / max(2 * bins, 1e-9) ** 0.5
-    return HalfComparison(int(bins), tuple(z), correlation, shift, z_shifted, _scale(power, phase.real, wide * count, shell))
+    scale = _scale(power, phase.real, wide * count, shell)
+    excess = min(_excess(one, radius) for one in power)
+    return HalfComparison(int(bins), tuple(z), correlation, shift, z_shifted, scale, excess)
 
 
 def _off_axes(shape: Sequence[int]) -> Tensor:
@@ -103,6 +109,13 @@ def _best_shift(phase: Tensor, bins: float, shape: Sequence[int]) -> tuple[tuple
     # The correlation peaks where the first half lies in the second.
     shift = (-places[0], -places[1], -places[2])
     return shift, float(correlation.flatten()[at]) / max(bins / 2, 1e-9) ** 0.5
+
+
+def _excess(power: Tensor, radius: Tensor) -> float:
+    low, high = (power[(radius > a) & (radius < b)] for a, b in (LOW, HIGH))
+    if not len(low) or not len(high):
+        return 0.0
+    return float(low.median()) / max(float(high.median()), 1e-30)
 
 
 def _scale(power: tuple[Tensor, Tensor], cosine: Tensor, weight: Tensor, shell: Tensor) -> float:

@@ -12,7 +12,7 @@ CHECK = "geometry"
 
 
 def check_geometry(tomogram: Tomogram) -> list[Finding]:
-    """Contradictions of the tilts with the spectrum of blocks of the volume; nothing for a small volume, or an unclear spectrum."""
+    """What of the spectrum of some blocks contradicts the tilts; nothing for a small volume, or an unclear spectrum."""
     if min(tomogram.shape) < CLEAR_ONE[0]:
         return []
     seen = detect_wedge(tomogram.density)

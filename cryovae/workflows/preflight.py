@@ -14,9 +14,10 @@ from cryovae.findings import Finding, settle
 from cryovae.io.star.loading import Tomograms
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.geometry_check import check_geometry
+from cryovae.workflows.halves_check import check_halves, to_one_scale
 
 Check: TypeAlias = Callable[[Tomogram], list[Finding]]
-CHECKS: tuple[Check, ...] = (check_geometry,)
+CHECKS: tuple[Check, ...] = (check_halves, check_geometry)
 # Of more tomograms than this, as subtomograms are, so many are looked at, evenly spread.
 MOST_LOOKED_AT = 32
 
@@ -43,20 +44,34 @@ def check_tomogram(tomogram: Tomogram) -> list[Finding]:
 
 def preflight(tomogram: Tomogram, force: bool = False) -> Checked:
     """Check a tomogram before work. InputError if a check refuses it, unless ``force`` lets it pass."""
+    tomogram = mended(tomogram)
     return Checked([tomogram], settle(check_tomogram(tomogram), force), force)
 
 
 def preflight_all(tomograms: Sequence[Tomogram], force: bool = False) -> Checked:
     """Check tomograms before work, one at a time in memory; the refusals of all are in one InputError."""
+    tomograms = all_mended(tomograms)
     count = len(tomograms)
     shown = sorted({round(i * (count - 1) / max(MOST_LOOKED_AT - 1, 1)) for i in range(MOST_LOOKED_AT)})
     looked_at = range(count) if count <= MOST_LOOKED_AT else shown
-    findings = settle([finding for index in looked_at for finding in check_tomogram(tomograms[index])], force)
+    # Parts of one tomogram share what its readers found.
+    distinct = dict.fromkeys(finding for index in looked_at for finding in check_tomogram(tomograms[index]))
+    findings = settle(distinct, force)
     return Checked(tomograms, findings, force)
 
 
-def wrapped(tomograms: Sequence[Tomogram], change: Callable[[int, Tomogram], Tomogram]) -> Sequence[Tomogram]:
-    """Tomograms that are changed when they are read; those in memory are changed now."""
+def mended(tomogram: Tomogram) -> Tomogram:
+    """The tomogram, brought to what the checks expect where that is possible; what was done is among its findings."""
+    return to_one_scale(tomogram)
+
+
+def all_mended(tomograms: Sequence[Tomogram]) -> Sequence[Tomogram]:
+    """The same of several; those that are read on access are mended then."""
     if isinstance(tomograms, Tomograms):
-        return Tomograms(tomograms.names, lambda index, mapped: change(index, tomograms.load(index, mapped)))
-    return [change(index, tomogram) for index, tomogram in enumerate(tomograms)]
+        return read_and_mended(tomograms)
+    return [mended(tomogram) for tomogram in tomograms]
+
+
+def read_and_mended(tomograms: Tomograms) -> Tomograms:
+    """Tomograms that are mended when they are read. Before parts are cut out of them, which do not show all."""
+    return Tomograms(tomograms.names, lambda index, mapped: mended(tomograms.load(index, mapped)))

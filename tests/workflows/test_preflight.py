@@ -76,7 +76,9 @@ def test_tilts_with_the_wrong_sign_stop_every_command_before_work(tmp_path):
     write_volume(path, tomogram.density, None, 10.0, "")
     wrong, right = ("--tilt-range", -63, 42), ("--tilt-range", -42, 63)
     for command, settings in (("restore", TINY), ("train", TINY_TRAIN)):
-        refused(cryovae(command, path, "-o", tmp_path / command, *wrong, *settings), "mirror image", "pass --handedness -1", "--force")
+        refused(
+            cryovae(command, path, "-o", tmp_path / command, *wrong, *settings), "mirror image", "pass --handedness -1", "--force"
+        )
         assert not list((tmp_path / command).glob("*"))
     assert "refusal       ts: the spectrum shows tilts from" in cryovae("info", path, *wrong).stdout
     assert "refusal" not in cryovae("info", path, *right).stdout
