@@ -20,8 +20,11 @@ SMALLEST, FEWEST_BINS = 16, 200
 # Halves are unrelated if no band has this significance: (bins, largest significance) for volumes of so many bins or more.
 UNRELATED = ((5000, 4.0), (2000, 2.5), (800, 2.0))
 # So small a volume is judged only if low frequencies have so much more power than high ones that its halves have to correlate.
-# A much larger excess is that of volumes without noise, whose errors are those of the reconstruction, and not independent.
-SMALL_BINS, SMALL_EXCESS, SMALL_UNRELATED = 450, (2.0, 100.0), 2.0
+SMALL_BINS, SMALL_EXCESS, SMALL_UNRELATED = 450, 2.0, 2.0
+# A larger excess is that of volumes without noise, whose errors are those of the reconstruction: vacuum between streaks, say.
+SMOOTH = 80.0
+# Significance at any shift that chance does not reach: halves that do have it share something, such as streaks.
+STRUCTURED = 5.8
 # Significance of halves that are inverted or shifted; gain in significance by a shift, and as a share of it.
 INVERTED, SHIFTED, SHIFTED_SMALL, GAIN, GAIN_SHARE = 5.0, 7.0, 9.0, 4.0, 0.1
 # Halves differ in scale by more than this factor, or in their mean by more than this share of the standard deviation; means of
@@ -53,7 +56,8 @@ def _refused(seen: HalfComparison) -> tuple[str, str] | None:
     widest, shifted, moved = seen.z[-1], seen.z_shifted, any(seen.shift)
     gain = abs(shifted) - (widest if shifted > 0 else -widest)
     least = SHIFTED if seen.bins >= UNRELATED[-1][0] else SHIFTED_SMALL
-    if moved and abs(shifted) >= least and gain >= max(GAIN, GAIN_SHARE * abs(shifted)):
+    small = seen.bins < UNRELATED[-1][0] and seen.excess > SMOOTH
+    if moved and not small and abs(shifted) >= least and gain >= max(GAIN, GAIN_SHARE * abs(shifted)):
         z, y, x = seen.shift
         inverted = " with the sign inverted" if shifted < 0 else ""
         words = (
@@ -65,9 +69,11 @@ def _refused(seen: HalfComparison) -> tuple[str, str] | None:
     highest = max(seen.z)
     limit = next((most for bins, most in UNRELATED if seen.bins >= bins), None)
     unseen = highest
-    if limit is None and seen.bins >= SMALL_BINS and SMALL_EXCESS[0] <= seen.excess <= SMALL_EXCESS[1]:
+    if seen.bins < UNRELATED[0][0] and seen.excess > SMOOTH:
+        return None
+    if limit is None and seen.bins >= SMALL_BINS and seen.excess >= SMALL_EXCESS:
         limit, unseen = SMALL_UNRELATED, max(abs(one) for one in seen.z)
-    if limit is not None and unseen < limit:
+    if limit is not None and unseen < limit and abs(shifted) < STRUCTURED:
         return (
             f"do not correlate ({seen.correlation:.3f}, {highest:.1f} sigma at low frequencies)",
             "check that they belong together",
