@@ -25,7 +25,7 @@ from cryovae.io.star.tomograms import Entry
 from cryovae.workflows.evaluate import evaluate_volume
 from cryovae.workflows.mask import MaskOptions, write_mask
 from cryovae.workflows.memory import budget_of
-from cryovae.workflows.preflight import preflight
+from cryovae.workflows.preflight import preflight, read_and_mended
 from cryovae.workflows.restoration import train_on
 from cryovae.workflows.run_folder import RunFolder, log, process, read_record
 from cryovae.workflows.table import MODEL_FOLDER, inputs_of_table, restore_row
@@ -50,7 +50,7 @@ def train_step(batch: Opened, device: torch.device) -> None:
         folder = RunFolder(batch.model, MODEL_FOLDER)
         table = replace(batch.table, entries=tuple(usable))
         loaded = Tomograms([e.name for e in usable], lambda i, mapped: load_entry(usable[i], batch.batch.voxel_size, mapped))
-        tomograms = within(loaded, [e.files[0] for e in usable], batch.config, device, budget_of(None))
+        tomograms = within(read_and_mended(loaded), [e.files[0] for e in usable], batch.config, device, budget_of(None))
         train_on(folder, tomograms, inputs_of_table(table), batch.config, device, resume=True, force=batch.batch.force)
         folder.save(left_out=left_out)
 

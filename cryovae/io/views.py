@@ -1,4 +1,4 @@
-"""Volumes that are computed box by box on access: the mean of two halves, and a rotated unrotated volume.
+"""Volumes that are computed box by box on access: the mean of two halves, a scaled one, and a rotated unrotated volume.
 
 They have the attributes of an array that streamed readers need: shape, ndim, size, dtype, and slices.
 """
@@ -51,6 +51,20 @@ class MeanOf(View):
         one += two
         one /= 2
         return one
+
+
+class ScaledOf(View):
+    """A volume times a factor, plus an offset."""
+
+    def __init__(self, volume: Any, factor: float, offset: float) -> None:
+        super().__init__((volume,), volume.shape)
+        self.factor, self.offset = factor, offset
+
+    def _box(self, z: slice, y: slice, x: slice) -> np.ndarray:
+        box = np.array(self.parts[0][z, y, x], dtype=np.float32)
+        box *= self.factor
+        box += self.offset
+        return box
 
 
 class UprightOf(View):

@@ -12,6 +12,7 @@ from cryovae.io.files import read_volume
 from cryovae.io.names import in_one_line, stem
 from cryovae.io.orientation import middle_is_thin, upright
 from cryovae.tomogram import TiltGeometry, Tomogram
+from cryovae.workflows.geometry_check import CHECK
 from cryovae.workflows.preflight import check_tomogram
 
 
@@ -57,14 +58,18 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
     if seen is not None:
         _print_wedge(seen, tilts)
     if tilts is not None:
-        _print_findings(
-            Tomogram(stem(path), density, voxel_size or size[0] or 1.0, tilts, unrotated=bool(unrotated), source=str(path))
-        )
+        used = voxel_size or size[0] or 1.0
+        _print_findings(Tomogram(stem(path), density, used, tilts, unrotated=bool(unrotated), source=str(path)), seen)
 
 
-def _print_findings(tomogram: Tomogram) -> None:
-    for finding in check_tomogram(tomogram):
+def _print_findings(tomogram: Tomogram, seen: DetectedWedge | None) -> None:
+    """Print what the checks before work find, and differences of the wedge that are too unclear for them."""
+    findings = check_tomogram(tomogram)
+    for finding in findings:
         print(f"{finding.severity:<14}{finding.words}")
+    if seen is not None and not any(finding.check == CHECK for finding in findings):
+        for line in disagreements(seen, tomogram.tilts):
+            print(f"unclear       {line}")
 
 
 def _print_wedge(seen: DetectedWedge, tilts: TiltGeometry | None) -> None:
@@ -77,5 +82,5 @@ def _print_wedge(seen: DetectedWedge, tilts: TiltGeometry | None) -> None:
         print("handedness    cannot be seen: the range is its own mirror image")
     for axis in tilts.axes if tilts else ():
         print(f"wedge given   {axis.words}")
-    for line in disagreements(seen, tilts):
+    for line in disagreements(seen, None) if tilts is None else ():
         print(f"warning       {line}")

@@ -13,10 +13,12 @@ from typing import Any, TypeAlias
 from cryovae.findings import Finding, settle
 from cryovae.io.star.loading import Tomograms
 from cryovae.tomogram import Tomogram
+from cryovae.workflows.geometry_check import check_geometry
 from cryovae.workflows.geometry_record import described
+from cryovae.workflows.halves_check import check_halves, to_one_scale
 
 Check: TypeAlias = Callable[[Tomogram], list[Finding]]
-CHECKS: tuple[Check, ...] = ()
+CHECKS: tuple[Check, ...] = (check_halves, check_geometry)
 # Of more tomograms than this, as subtomograms are, so many are looked at, evenly spread.
 MOST_LOOKED_AT = 32
 
@@ -45,25 +47,38 @@ def check_tomogram(tomogram: Tomogram) -> list[Finding]:
 
 def preflight(tomogram: Tomogram, force: bool = False) -> Checked:
     """Check a tomogram before work. InputError if a check refuses it, unless ``force`` lets it pass."""
+    tomogram = mended(tomogram)
     return Checked([tomogram], settle(check_tomogram(tomogram), force), force)
 
 
 def preflight_all(tomograms: Sequence[Tomogram], force: bool = False) -> Checked:
     """Check tomograms before work, one at a time in memory; the refusals of all are in one InputError."""
+    tomograms = all_mended(tomograms)
     count = len(tomograms)
     shown = sorted({round(i * (count - 1) / max(MOST_LOOKED_AT - 1, 1)) for i in range(MOST_LOOKED_AT)})
     looked_at = range(count) if count <= MOST_LOOKED_AT else shown
-    findings: list[Finding] = []
     geometry = {}
+    # Parts of one tomogram share what its readers found.
+    distinct: dict[Finding, None] = {}
     for index in looked_at:
         tomogram = tomograms[index]
-        findings += check_tomogram(tomogram)
+        distinct |= dict.fromkeys(check_tomogram(tomogram))
         geometry[tomogram.name] = described(tomogram)
-    return Checked(tomograms, settle(findings, force), force, geometry)
+    return Checked(tomograms, settle(distinct, force), force, geometry)
 
 
-def wrapped(tomograms: Sequence[Tomogram], change: Callable[[int, Tomogram], Tomogram]) -> Sequence[Tomogram]:
-    """Tomograms that are changed when they are read; those in memory are changed now."""
+def mended(tomogram: Tomogram) -> Tomogram:
+    """The tomogram, brought to what the checks expect where that is possible; what was done is among its findings."""
+    return to_one_scale(tomogram)
+
+
+def all_mended(tomograms: Sequence[Tomogram]) -> Sequence[Tomogram]:
+    """The same of several; those that are read on access are mended then."""
     if isinstance(tomograms, Tomograms):
-        return Tomograms(tomograms.names, lambda index, mapped: change(index, tomograms.load(index, mapped)))
-    return [change(index, tomogram) for index, tomogram in enumerate(tomograms)]
+        return read_and_mended(tomograms)
+    return [mended(tomogram) for tomogram in tomograms]
+
+
+def read_and_mended(tomograms: Tomograms) -> Tomograms:
+    """Tomograms that are mended when they are read. Before parts are cut out of them, which do not show all."""
+    return Tomograms(tomograms.names, lambda index, mapped: mended(tomograms.load(index, mapped)))

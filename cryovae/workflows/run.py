@@ -18,6 +18,7 @@ from cryovae.workflows.geometry import TiltAdjustment
 from cryovae.workflows.memory import budget_of
 from cryovae.workflows.orientation import LOOKED_AT, is_unrotated
 from cryovae.workflows.particles import tomograms_of_particles
+from cryovae.workflows.preflight import read_and_mended
 from cryovae.workflows.requests import RestoreRequest, TrainRequest
 from cryovae.workflows.restoration import Job, open_model, restore_tomogram, stays_on_disk, train_on
 from cryovae.workflows.run_folder import RunFolder, folder_name
@@ -79,7 +80,7 @@ def train(request: TrainRequest) -> Path:
         masks = request.geometry.masks(len(files))
         inputs |= {f"mask{i}": path for i, path in enumerate(masks) if path is not None}
     if files:
-        tomograms = within(tomograms, files, job.config, job.device, job.budget)
+        tomograms = within(read_and_mended(tomograms), files, job.config, job.device, job.budget)
     folder = RunFolder(request.output, folder_name(request.output))
     if folder.path(MODEL).exists() and not (request.results.overwrite or request.results.resume):
         raise InputError(f"{folder.path(MODEL)} is there already: pass --overwrite, or another folder with -o")

@@ -25,6 +25,7 @@ from cryovae.workflows.geometry import GeometryOptions
 from cryovae.workflows.geometry_record import recorded
 from cryovae.workflows.memory import budget_of
 from cryovae.workflows.optics import OpticsOptions
+from cryovae.workflows.preflight import read_and_mended
 from cryovae.workflows.restoration import Job, Network, TrainedModel, open_model, restore_tomogram, stays_on_disk, train_on
 from cryovae.workflows.restore import results_of
 from cryovae.workflows.run_folder import RunFolder, log, read_record, unchanged
@@ -125,7 +126,7 @@ def _train_model(where: Path, table: TomogramTable, job: Job) -> Path:
         print(f"{where / MODEL} is there, so nothing is trained")
         return where
     budget = job.budget if job.budget_asked else budget_of(None)
-    tomograms = tomograms_of(table, job.voxel_size)
+    tomograms = read_and_mended(tomograms_of(table, job.voxel_size))
     tomograms = within(tomograms, [entry.files[0] for entry in table.entries], job.config, job.device, budget)
     train_on(RunFolder(where, MODEL_FOLDER), tomograms, inputs_of_table(table), job.config, job.device, job.resume, job.force)
     return where

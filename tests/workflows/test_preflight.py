@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,3 +67,21 @@ def test_the_functions_of_the_package_check_too(refusing, volume, tmp_path):
         package.train(tomogram, preset="quick", steps=2, patch=16)
     with pytest.raises(InputError, match="mend it"):
         package.restore(tomogram, tmp_path / "model")
+
+
+def test_tilts_with_the_wrong_sign_stop_every_command_before_work(tmp_path):
+    """Measured from -42 to 63 degrees, and said to be from -63 to 42."""
+    tomogram, _ = package.simulate(shape=(32, 48, 40), tilt_range=(-42, 63), seed=1)
+    path = tmp_path / "ts.mrc"
+    write_volume(path, tomogram.density, None, 10.0, "")
+    wrong, right = ("--tilt-range", -63, 42), ("--tilt-range", -42, 63)
+    for command, settings in (("restore", TINY), ("train", TINY_TRAIN)):
+        refused(
+            cryovae(command, path, "-o", tmp_path / command, *wrong, *settings), "mirror image", "pass --handedness -1", "--force"
+        )
+        assert not list((tmp_path / command).glob("*"))
+    assert "refusal       ts: the spectrum shows tilts from" in cryovae("info", path, *wrong).stdout
+    assert "refusal" not in cryovae("info", path, *right).stdout
+    mirrored = replace(tomogram, tilts=tomogram.tilts.mirrored())
+    assert [one.severity for one in preflight.check_tomogram(mirrored)] == [Severity.REFUSAL]
+    assert preflight.check_tomogram(tomogram) == []
