@@ -28,6 +28,7 @@ from cryovae.io.files import read_volume, write_volume
 from cryovae.io.load import load_tomogram
 from cryovae.io.names import checked_name
 from cryovae.io.orientation import as_stored, upright
+from cryovae.io.outputs import check_folder
 from cryovae.io.tilts import read_tilts
 from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
@@ -390,6 +391,7 @@ def _config(preset: str | None, device: torch.device, settings: Mapping[str, Any
 def _run_folder(output: PathLike | None) -> Iterator[RunFolder]:
     """A run folder at a path, or a temporary one."""
     if output is not None:
+        check_folder(Path(output))
         yield RunFolder(Path(output), folder_name(Path(output)))
         return
     with TemporaryDirectory(prefix="cryovae_") as temporary:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cryovae import __version__
 from cryovae.aliases import current_state, current_weights
-from cryovae.errors import InputError
+from cryovae.errors import BrokenResult, InputError
 from cryovae.io.atomic import whole_file
 from cryovae.models.ladder import Ladder, LadderConfig
 from cryovae.models.unet import UNet
@@ -56,8 +56,20 @@ def save_model(path: Path, checkpoint: Checkpoint) -> None:
         "step": checkpoint.step,
         "encoders": checkpoint.encoders,
     }
+    _write(path, tensors, about)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write a model whole or not at all. BrokenResult if a tensor is not finite."""
+    _check_finite(path, tensors, "train it anew, with a smaller --learning-rate")
     with whole_file(path) as beside:
         save_file(tensors, beside, metadata={"cryovae": json.dumps(about)})
+
+
+def _check_finite(path: Path, tensors: dict[str, Tensor], action: str) -> None:
+    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
+    if broken:
+        raise BrokenResult(f"{path} has numbers that are NaN or infinite in {broken[0]}, expected weights: {action}")
 
 
 @dataclass(frozen=True)
@@ -87,8 +99,7 @@ def save_network(path: Path, checkpoint: NetworkCheckpoint) -> None:
         "patch": checkpoint.patch,
         "step": checkpoint.step,
     }
-    with whole_file(path) as beside:
-        save_file(tensors, beside, metadata={"cryovae": json.dumps(about)})
+    _write(path, tensors, about)
 
 
 def load_network(path: Path | str) -> NetworkCheckpoint:
@@ -139,6 +150,7 @@ def _read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise InputError(f"{path} is no safetensors file ({error}): give a model that cryovae wrote") from error
     if about is None:
         raise InputError(f"{path} is a safetensors file of something else: give a model that cryovae wrote")
+    _check_finite(path, tensors, "use another model, or train it anew")
     return about, tensors
 
 

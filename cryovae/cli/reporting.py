@@ -12,7 +12,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from cryovae.errors import InputError
+from cryovae.errors import BrokenResult, InputError
 from cryovae.io.names import in_one_line
 from cryovae.workflows.signals import interruptible
 
@@ -47,6 +47,8 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 _fail(f"no room left on the disk for {error.filename or 'the results'} ({error.strerror}): make room", FAILED)
             _fail(f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}", FAILED)
+        except BrokenResult as error:
+            _fail(str(error), FAILED)
         except KeyboardInterrupt:
             _fail("broken off by Ctrl-C", BROKEN_OFF)
         except Exception as error:

@@ -26,6 +26,7 @@ def import_table(
     """Make a table of tomograms from folders. Files are paired by name; a file without a partner is an error."""
     from cryovae.io.files import read_volume
     from cryovae.io.names import checked_name
+    from cryovae.io.outputs import check_file
     from cryovae.io.star.pairing import paired_halves, tomogram_rows
     from cryovae.io.star.table import write_blocks
     from cryovae.io.star.tilt_files import tilts_of
@@ -34,6 +35,7 @@ def import_table(
     tilt_range = geometry.tilt_range
     if (tilts is None) == (tilt_range is None):
         raise InputError("expected one of --tilts, a folder of files of tilts, and --tilt-range, e.g. -60 60: pass one")
+    check_file(output)
     if output.exists() and not results.overwrite:
         raise InputError(f"{output} is there already: pass --overwrite, or another name with -o")
     halves = paired_halves(even, odd)

@@ -20,6 +20,7 @@ from cryovae.evaluation.diagnosis.patches import PatchSelection, measurement_of,
 from cryovae.evaluation.diagnosis.place import rate_in_plane
 from cryovae.evaluation.diagnosis.verdicts import information_words, verdicts
 from cryovae.io.atomic import write_text
+from cryovae.io.outputs import check_folder
 from cryovae.models.ladder import Q, R
 from cryovae.posterior.codes import fast_convolutions
 from cryovae.report.diagnosis_figures import diagnosis_picture
@@ -43,6 +44,7 @@ def diagnose_run(
 ) -> Path:
     """Diagnose the model of a run, print and write the results; returns the path of the picture."""
     where = output or run
+    check_folder(where)
     for name in (JSON, PICTURE):
         if (where / name).exists() and not overwrite:
             raise InputError(f"{where / name} is there already: pass --overwrite, or another folder with -o")

@@ -21,6 +21,7 @@ from cryovae.io.atomic import write_text
 from cryovae.io.files import read_volume
 from cryovae.io.fill import find_fill
 from cryovae.io.orientation import upright
+from cryovae.io.outputs import check_file
 from cryovae.io.tilts import read_tilts
 from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.report.contents import Contents
@@ -156,6 +157,8 @@ def evaluate_volume(
     files = find(restored)
     if unrotated is not None:
         files = replace(files, unrotated=unrotated)
+    for path in (report or files.report, *([json_path] if json_path is not None else [])):
+        check_file(path)
     contents = _contents(files, truth, tilts or files.tilts, inputs or files.inputs, band, voxel_size)
     if contents.before is None:
         print(f"no baselines: the input of {restored} is not in a run.json beside it, or is gone: pass --input", file=sys.stderr)

@@ -16,6 +16,7 @@ from cryovae.evaluation.diagnosis.diagnose import DiagnosisConfig, Split, bound_
 from cryovae.evaluation.diagnosis.patches import measurement_of, select_patches
 from cryovae.evaluation.diagnosis.rate_distortion import Continuation, continuation_config, trained_on
 from cryovae.io.atomic import whole_file, write_text
+from cryovae.io.outputs import check_folder
 from cryovae.models.ladder import Q, R
 from cryovae.report.figure import PlainFigure
 from cryovae.workflows.diagnose_inputs import Diagnosed, diagnosed_run
@@ -43,6 +44,7 @@ def rate_distortion_run(
     Returns the picture's path. InputError if the file is of other settings.
     """
     where = output or run
+    check_folder(where)
     opened = diagnosed_run(run, voxel_size, device, force)
     steps = steps or max(1, round((1 - opened.config.objective.completion_fraction) * opened.config.training.steps))
     settings: dict[str, Any] = {"steps": steps, "patches": patches, "draws": draws, "seed": seed, "model": opened.checkpoint.step}

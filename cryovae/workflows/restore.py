@@ -6,6 +6,7 @@ import errno
 import shutil
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from cryovae import distributed
 from cryovae.checkpoint import Checkpoint
 from cryovae.config import RunConfig
-from cryovae.errors import InputError
+from cryovae.errors import BrokenResult, InputError
 from cryovae.evaluation.assessment import as_tensor, assess_region, in_neutral
 from cryovae.evaluation.region import SMALLEST, Box, cut_out
 from cryovae.io.files import write_volume, write_volume_by_slabs
@@ -34,6 +35,8 @@ from cryovae.workflows.streaming import WORK, open_storage, region_within
 
 # Free space on the disk over the size of the results.
 DISK_RESERVE = 1.05
+# Largest spread of a restored section over that of its input, and largest change of its mean.
+MAX_SCALE = 20.0
 
 
 def results_of(has_halves: bool, config: RunConfig) -> list[str]:
@@ -201,12 +204,33 @@ def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoratio
         volumes |= {"mean_half1": restoration.halves[0], "mean_half2": restoration.halves[1]}
     volumes |= {f"sample_{i}": sample for i, sample in enumerate(restoration.samples)}
     for kind, volume in volumes.items():
+        check_result(folder.result(kind), tomogram, kind, volume)
+    for kind, volume in volumes.items():
         path, about = folder.result(kind), (tomogram.source, tomogram.voxel_size, note_of(kind, config))
         if isinstance(volume, Stored):
             write_volume_by_slabs(path, UnrotatedSections(volume) if tomogram.unrotated else volume, *about)
         else:
             write_volume(path, as_stored(volume.numpy()) if tomogram.unrotated else volume.numpy(), *about)
         log.info("wrote %s", path)
+
+
+def check_result(path: Path, tomogram: Tomogram, kind: str, volume: Any) -> None:
+    """BrokenResult if a restored volume (z, y, x) has another shape than its tomogram, or is on another scale.
+
+    Voxels that are not finite are met where volumes are written.
+    """
+    if tuple(volume.shape) != tomogram.shape:
+        raise BrokenResult(f"{path.name} would have shape {tuple(volume.shape)}, expected {tomogram.shape}: report this to us")
+    if kind == "std":
+        return
+    middle = slice(tomogram.shape[0] // 2, tomogram.shape[0] // 2 + 1)
+    restored, before = (np.asarray(v[middle], dtype=np.float64) for v in (volume, tomogram.density))
+    mean, std, spread = float(restored.mean()), float(restored.std()), float(before.std())
+    if abs(mean - float(before.mean())) + std > MAX_SCALE * spread > 0:
+        raise BrokenResult(
+            f"{path.name} would have mean {mean:.3g} and standard deviation {std:.3g} in its middle section, expected about "
+            f"{before.mean():.3g} and at most {spread:.3g}: it was not written; check the model"
+        )
 
 
 def note_of(kind: str, config: RunConfig) -> str:

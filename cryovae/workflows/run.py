@@ -10,6 +10,7 @@ from cryovae.checkpoint import MODEL
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume, suffix_of
 from cryovae.io.names import checked_name, common_name, stem
+from cryovae.io.outputs import check_folder
 from cryovae.io.star.loading import Tomograms, load_entry, tomograms_of
 from cryovae.io.star.particles import is_particle_table, read_particles
 from cryovae.io.star.tomograms import Entry
@@ -42,6 +43,7 @@ def restore(request: RestoreRequest) -> Path:
         raise InputError("one half found, expected both: pass --half1 and --half2, or one tomogram")
     if request.tomogram is not None and request.half1 is not None:
         raise InputError("a tomogram and halves were given, expected one or the other: their mean is used when halves are given")
+    check_folder(request.output)
     if request.tomogram is not None and _is_table(request.tomogram):
         job = _job_of(request)
         table = open_table(request.tomogram, request.geometry, request.optics)
@@ -66,6 +68,7 @@ def train(request: TrainRequest) -> Path:
         raise InputError("a table and other tomograms were given, expected one .star alone: put all of them into the table")
     if request.half2 and len(request.half2) != len(request.tomograms):
         raise InputError(f"{len(request.half2)} second halves found for {len(request.tomograms)} first halves, expected as many")
+    check_folder(request.output)
     job = _job_of(request)
     if listed and is_particle_table(first):
         tomograms, files, inputs = _particles(request), [], {"table": first}

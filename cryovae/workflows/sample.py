@@ -15,6 +15,7 @@ from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
 from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
+from cryovae.io.outputs import check_folder
 from cryovae.posterior.codes import Code, between, decoded, prior_code
 from cryovae.posterior.latent_map import LatentMap, Patches, mapped
 from cryovae.posterior.tiles import side_of
@@ -136,6 +137,7 @@ def _path(output: Path, name: str, number: int) -> Path:
 
 def _free(output: Path, name: str, count: int, overwrite: bool) -> Path:
     """The path of the sheet. InputError, before any work is done, if there is a result already."""
+    check_folder(output)
     paths = [output / f"{name}.png", *(_path(output, name, number) for number in range(count))]
     there = [path for path in paths if path.exists()]
     if there and not overwrite:

@@ -16,34 +16,24 @@ def _contents(folder):
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, small):
-    """A restoration that was finished, and its tomogram."""
-    folder = tmp_path_factory.mktemp("finished")
-    write_mrc(folder / "ts_01.mrc", small.density)
-    result = cryovae("restore", folder / "ts_01.mrc", *RANGE, "-o", folder / "out", "--steps", "4", *TINY)
-    assert result.returncode == 0, result.stderr
-    return folder
-
-
 @pytest.fixture
-def run(finished, tmp_path):
-    shutil.copytree(finished, tmp_path / "run")
-    record = tmp_path / "run/out/run.json"
-    record.write_text(record.read_text().replace(str(finished), str(tmp_path / "run")))
+def run(small_run, tmp_path):
+    shutil.copytree(small_run, tmp_path / "run")
+    record = tmp_path / "run/run/run.json"
+    record.write_text(record.read_text().replace(str(small_run), str(tmp_path / "run")))
     return tmp_path / "run"
 
 
 def _resumed(run, *changes, tomogram="ts_01.mrc", tilts=RANGE, steps="4"):
-    return cryovae("restore", run / tomogram, *tilts, "-o", run / "out", "--steps", steps, *TINY, *changes, "--resume")
+    return cryovae("restore", run / tomogram, *tilts, "-o", run / "run", "--steps", steps, *TINY, *changes, "--resume")
 
 
 def test_a_finished_run_is_said_to_be_finished_and_left_as_it_is(run):
-    before = _contents(run / "out")
+    before = _contents(run / "run")
     result = _resumed(run)
     assert result.returncode == 0
     assert "already finished" in result.stderr
-    assert _contents(run / "out") == before
+    assert _contents(run / "run") == before
 
 
 @pytest.mark.parametrize(
@@ -63,18 +53,18 @@ def test_what_differs_is_named_before_anything_is_written(run, small, change, wo
     write_mrc(run / "other/ts_01.mrc", np.flip(small.density, 2).copy())
     if killed:
         # As kill -9 leaves it: the record says running, no result is there.
-        record = json.loads((run / "out/run.json").read_text())
-        (run / "out/run.json").write_text(json.dumps(record | {"status": "running"}))
-        for result in (run / "out").glob("*.mrc"):
+        record = json.loads((run / "run/run.json").read_text())
+        (run / "run/run.json").write_text(json.dumps(record | {"status": "running"}))
+        for result in (run / "run").glob("*.mrc"):
             result.unlink()
-    before = _contents(run / "out")
+    before = _contents(run / "run")
     change = dict(change)
     result = _resumed(run, *change.pop("changes", []), **change)
     assert result.returncode == 2
     for word in [*words, "--overwrite"]:
         assert word in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
-    assert _contents(run / "out") == before
+    assert _contents(run / "run") == before
 
 
 def test_a_moved_tomogram_with_the_same_voxels_is_the_same(run):
@@ -86,7 +76,7 @@ def test_a_moved_tomogram_with_the_same_voxels_is_the_same(run):
 
 
 def test_missing_results_of_a_finished_model_are_restored(run):
-    mean = run / "out/ts_01_mean.mrc"
+    mean = run / "run/ts_01_mean.mrc"
     before = mean.read_bytes()
     mean.unlink()
     result = _resumed(run)
