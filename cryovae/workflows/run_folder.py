@@ -69,7 +69,7 @@ class RunFolder:
 
     def begin(self, command: str, inputs: dict[str, Path], config: dict[str, Any], seed: int) -> None:
         """Write run.json with status 'running', and start the log."""
-        handler = logging.FileHandler(self.path("run.log"))
+        handler = logging.FileHandler(self.path("run.log"), encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)
