@@ -121,7 +121,7 @@ def noted(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        stopped = ("Interrupted", "Terminated", "StoppedMidStep", "KeyboardInterrupt")
+        stopped = ("Interrupted", "Terminated", "StoppedMidStep", "KeyboardInterrupt", "BrokenPipeError")
         folder.end("stopped" if type(error).__name__ in stopped else "failed", error=str(error) or type(error).__name__)
         raise
     folder.end("done")
