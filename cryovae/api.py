@@ -114,7 +114,7 @@ def train(
         batch: patches in a step.
         learning_rate: highest learning rate of the optimiser.
         seed: random seed; the same seed gives the same model on one device.
-        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        device: 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.
         settings: any other setting by its name in config.toml, e.g. ``{"objective.beta": 0.5}``; named arguments go over it.
         output: run folder for model, record and curves, from which an interrupted training resumes; None to keep no files.
         resume: continue the training that was interrupted in ``output``, if there is one.
@@ -192,7 +192,7 @@ def restore(
         samples_out: how many of the samples to keep.
         raw: leave out the data-consistency step, which keeps measured data where there are measured data.
         seed: random seed of the samples.
-        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        device: 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.
         settings: other settings by their names in config.toml, e.g. ``{"restoration.halves": False}``; arguments override it.
         force: go on although a check of the tomogram refuses it.
 

@@ -39,7 +39,7 @@ class Batch:
         unrotated: whether the beam is along the middle axis of the files; None to detect it.
         model: a trained model or its run folder, or None to train one.
         masks: make the masks of rows without one.
-        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        device: 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.
         threads: CPU threads of a job, or None.
         suffix: of the restored volumes, '.mrc' or '.zarr'.
         force: whether refusals of the checks of the inputs pass.

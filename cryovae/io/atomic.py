@@ -81,9 +81,9 @@ def check_finite(path: Path, total: float) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` atomically."""
+    """Write ``text`` to ``path`` atomically, as UTF-8; bytes of a path that are none are written as Python shows them."""
     with whole_file(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _writer(process: int | None = None) -> str:

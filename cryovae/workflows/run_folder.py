@@ -108,7 +108,7 @@ class RunFolder:
 
     def begin(self, command: str, inputs: Mapping[str, Any], config: dict[str, Any], seed: int) -> None:
         """Write run.json with status 'running', and start the log; inputs: what ``summed`` says of them."""
-        handler = logging.FileHandler(self.path("run.log"))
+        handler = logging.FileHandler(self.path("run.log"), encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)
@@ -168,7 +168,7 @@ def noted(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        stopped = ("Interrupted", "Terminated", "StoppedMidStep", "KeyboardInterrupt")
+        stopped = ("Interrupted", "Terminated", "StoppedMidStep", "KeyboardInterrupt", "BrokenPipeError")
         folder.end("stopped" if type(error).__name__ in stopped else "failed", error=str(error) or type(error).__name__)
         raise
     folder.end("done")

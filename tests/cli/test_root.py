@@ -167,3 +167,12 @@ def test_a_broken_pipe_of_another_kind_is_an_error_with_words():
     with pytest.raises(typer.Exit) as left:
         reported(command)()
     assert left.value.exit_code == FAILED
+
+
+def test_a_run_that_nobody_reads_is_stopped_and_not_failed(tmp_path):
+    from cryovae.workflows.run_folder import RunFolder, noted, read_record
+
+    folder = RunFolder(tmp_path, "ts")
+    with pytest.raises(BrokenPipeError), noted(folder):
+        raise BrokenPipeError(32, "Broken pipe")
+    assert read_record(tmp_path / "run.json")["status"] == "stopped"

@@ -135,3 +135,19 @@ def test_a_mask_of_a_strange_name_is_made_beside_it(tmp_path, monkeypatch):
     done = cryovae("mask", "ts{x} '[0]' $_^$ #%.mrc", "--upright")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "ts{x} '[0]' $_^$ #%_mask.mrc").exists()
+
+
+def test_a_folder_whose_name_is_no_utf8_is_written_about(tmp_path):
+    from cryovae.io.atomic import write_text
+
+    folder = tmp_path / "a\udcff"
+    folder.mkdir()
+    write_text(folder / "page.html", f"of {folder.name}")
+    assert (folder / "page.html").read_bytes() == b"of a\\udcff"
+
+
+@pytest.mark.parametrize("name", ["model", "MODEL", "t.star"])
+def test_a_row_called_as_one_of_our_files_is_refused_before_training(name, tmp_path):
+    done = cryovae("restore", table_of(tmp_path, name), *RANGE, "--voxel-size", "10", "-o", tmp_path / "out")
+    refused(done, f"row 1 is called {name}", "rename it")
+    assert not (tmp_path / "out").exists()
