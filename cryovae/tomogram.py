@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cryovae import units
 from cryovae.errors import InputError
 from cryovae.findings import Finding
 
@@ -145,15 +146,15 @@ class Optics:
     Attributes:
         defocus: mean of U and V for each tilt in angstrom, underfocus positive; or one value for all tilts.
         angles: tilt of each defocus in degrees; empty for one value.
-        voltage: in kV, above 0.
-        spherical_aberration: in millimetres, at least 0.
+        voltage: in kV, 20 to 2000.
+        spherical_aberration: in millimetres, 0 to 20.
         amplitude_contrast: a fraction, 0 to 1.
         phase_shift: of a phase plate, in degrees.
-        b_factor: in square angstrom.
+        b_factor: in square angstrom, at least 0.
         flipped: whether the phases have been flipped already.
 
     Raises:
-        InputError: a value is out of its range, or angles and defoci differ in number.
+        InputError: a value is out of its range or plainly in another unit, or angles and defoci differ in number.
     """
 
     defocus: tuple[float, ...]
@@ -172,13 +173,12 @@ class Optics:
             raise InputError(
                 f"{len(self.defocus)} defoci found for {len(self.angles)} tilts, expected one for each, or one for all"
             )
-        if not self.voltage > 0 or not self.spherical_aberration >= 0 or not 0 <= self.amplitude_contrast <= 1:
-            raise InputError(
-                f"voltage {self.voltage:g} kV, spherical aberration {self.spherical_aberration:g} mm, amplitude contrast "
-                f"{self.amplitude_contrast:g} found, expected values like 300, 2.7, 0.1"
-            )
-        if not np.isfinite(self.phase_shift) or not np.isfinite(self.b_factor):
-            raise InputError(f"phase shift {self.phase_shift:g}, B-factor {self.b_factor:g} found, expected finite numbers")
+        units.check_voltage(self.voltage)
+        units.check_aberration(self.spherical_aberration)
+        units.check_amplitude(self.amplitude_contrast)
+        units.check_phase_shift(self.phase_shift)
+        units.check_b_factor(self.b_factor)
+        units.check_defocus(self.defocus, self.phase_shift)
 
 
 @dataclass(frozen=True)

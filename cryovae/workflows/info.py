@@ -11,6 +11,7 @@ from cryovae.evaluation.wedge_detection import DetectedWedge, detect_wedge
 from cryovae.io.files import read_volume
 from cryovae.io.names import in_one_line, stem
 from cryovae.io.orientation import middle_is_thin, upright
+from cryovae.io.voxel_sizes import doubts_of
 from cryovae.tomogram import TiltGeometry, Tomogram
 from cryovae.workflows.geometry_check import CHECK
 from cryovae.workflows.preflight import check_tomogram
@@ -59,7 +60,9 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
         _print_wedge(seen, tilts)
     if tilts is not None:
         used = voxel_size or size[0] or 1.0
-        _print_findings(Tomogram(stem(path), density, used, tilts, unrotated=bool(unrotated), source=str(path)), seen)
+        doubts = doubts_of(volume, voxel_size)
+        tomogram = Tomogram(stem(path), density, used, tilts, source=str(path), unrotated=bool(unrotated), findings=doubts)
+        _print_findings(tomogram, seen)
 
 
 def _print_findings(tomogram: Tomogram, seen: DetectedWedge | None) -> None:

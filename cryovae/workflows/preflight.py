@@ -16,9 +16,10 @@ from cryovae.tomogram import Tomogram
 from cryovae.workflows.geometry_check import check_geometry
 from cryovae.workflows.geometry_record import described
 from cryovae.workflows.halves_check import check_halves, to_one_scale
+from cryovae.workflows.voxel_size_check import check_voxel_size
 
 Check: TypeAlias = Callable[[Tomogram], list[Finding]]
-CHECKS: tuple[Check, ...] = (check_halves, check_geometry)
+CHECKS: tuple[Check, ...] = (check_voxel_size, check_halves, check_geometry)
 # Of more tomograms than this, as subtomograms are, so many are looked at, evenly spread.
 MOST_LOOKED_AT = 32
 

@@ -120,7 +120,8 @@ def _entry_of(request: RestoreRequest) -> Entry:
         name = checked_name(stem(full), str(full))
     else:
         raise InputError("no tomogram given: name an MRC file or a folder of OME-Zarr, or --half1 and --half2")
-    return Entry(name, 1, full, halves, tilts, None, geometry.masks(1)[0], request.optics.for_files(1)[0])
+    optics, mask = request.optics.for_files(1)[0], geometry.masks(1)[0]
+    return Entry(name, 1, full, halves, tilts, None, mask, optics, pixel_size=geometry.pixel_sizes(1)[0])
 
 
 def _job_of(request: TrainRequest | RestoreRequest) -> Job:
@@ -159,7 +160,7 @@ def _named(request: TrainRequest) -> Tomograms:
     """The tomograms of the files that are named. Each is read when it is used; a file that cannot be opened is an error now."""
     firsts, seconds, options = request.tomograms, request.half2 or [], request.geometry
     geometries, masks = options.geometries(len(firsts)), options.masks(len(firsts))
-    optics = request.optics.for_files(len(firsts))
+    optics, pixels = request.optics.for_files(len(firsts)), options.pixel_sizes(len(firsts))
     pairs = list(zip(firsts, seconds, strict=True)) if seconds else []
     names = [common_name(pair) for pair in pairs] or [stem(first) for first in firsts]
     for name, path in zip(names, firsts, strict=True):
@@ -174,6 +175,7 @@ def _named(request: TrainRequest) -> Tomograms:
         entry = Entry(
             names[index], index + 1, None if halves else first, halves, geometries[index], None, masks[index], optics[index]
         )
-        return load_entry(replace(entry, unrotated=is_unrotated(first, options.unrotated)), options.voxel_size, mapped)
+        entry = replace(entry, unrotated=is_unrotated(first, options.unrotated), pixel_size=pixels[index])
+        return load_entry(entry, options.voxel_size, mapped)
 
     return Tomograms([str(path) for path in firsts], load)

@@ -13,8 +13,9 @@ from cryovae.errors import InputError
 from cryovae.findings import Severity
 from cryovae.io.files import read_volume
 from cryovae.io.load import load_tomogram
-from cryovae.io.volume import MAX_VOXEL, voxel_size_of
+from cryovae.io.volume import voxel_size_of
 from cryovae.tomogram import Optics, Tomogram
+from cryovae.units import check_voxel_size
 from cryovae.workflows.geometry_record import geometry_of
 from cryovae.workflows.preflight import preflight
 from cryovae.workflows.run_folder import read_record
@@ -106,8 +107,7 @@ def checked_tomogram_of(folder: Path, voxel_size: float | None = None, force: bo
 def voxel_size_in(folder: Path, override: float | None = None) -> float:
     """Voxel size in angstrom of the tomograms of a run, by its first input that still exists; InputError if none does."""
     if override is not None:
-        if not 0 < override < MAX_VOXEL:
-            raise InputError(f"--voxel-size {override:g} found, expected angstrom above 0, e.g. 10.0")
+        check_voxel_size(override, "--voxel-size")
         return override
     for path in inputs_in(record_of(folder)).values():
         if path.exists() and path.suffix not in (".tlt", ".star", ".rawtlt", ".mdoc", ".aln", ".xf", ".xml"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -18,6 +18,7 @@ from cryovae.io.star.table import Block, read_blocks, write_blocks
 from cryovae.io.tilts import TiltSeries, read_tilt_series
 from cryovae.io.tilts.tables import KINDS, PARTICLES, one_of, projections_of
 from cryovae.tomogram import Optics, TiltGeometry
+from cryovae.units import check_voxel_size
 
 HALVES = ("rlnTomoReconstructedTomogramHalf1", "rlnTomoReconstructedTomogramHalf2")
 # Columns of a single volume in order of preference; rlnTomoName is a name in tables of RELION and a path in those of IsoNet2.
@@ -43,6 +44,7 @@ class Entry:
         mask: file of a 0/1 volume, or None.
         optics: parameters of the contrast transfer function, or None.
         unrotated: whether the beam is along the middle axis of the volumes.
+        pixel_size: of the raw images of the tilts in angstrom, or None.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Entry:
     mask: Path | None = None
     optics: Optics | None = None
     unrotated: bool = False
+    pixel_size: float | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -218,6 +221,7 @@ def _entry(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilt
         voxel_size=_voxel_size(rows, row, table),
         mask=None if mask is None else named_file(table, mask),
         optics=_optics(rows, row, table, series),
+        pixel_size=None if series is None else series.pixel_size,
     )
 
 
@@ -263,8 +267,8 @@ def _voxel_size(rows: Block, row: int, table: Path) -> float | None:
     if size is None:
         pixel, binning = rows.number("rlnTomoTiltSeriesPixelSize", row, table), rows.number("rlnTomoTomogramBinning", row, table)
         size = None if pixel is None or binning is None else pixel * binning
-    if size is not None and not 0 < size < 1e4:
-        raise InputError(f"{table} row {row + 1} has voxels of {size:g} angstrom, expected more than 0: correct rlnPixelSize")
+    if size is not None:
+        check_voxel_size(size, f"{table} row {row + 1}: voxel size")
     return size
 
 
@@ -277,13 +281,11 @@ def _optics(rows: Block, row: int, table: Path, series: TiltSeries | None) -> Op
         "phase_shift": "rlnPhaseShift",
     }
     known = {name: value for name, column in columns.items() if (value := rows.number(column, row, table)) is not None}
-    optics = None if series is None else series.optics()
-    if optics is None:
-        defocus = rows.number("rlnDefocus", row, table)
-        # IsoNet writes 0 for an unknown defocus.
-        optics = Optics((defocus,)) if defocus else None
+    defocus = rows.number("rlnDefocus", row, table)
     try:
-        return None if optics is None else replace(optics, **known)  # type: ignore[arg-type]
+        optics = None if series is None else series.optics(**known)
+        # IsoNet writes 0 for an unknown defocus.
+        return Optics((defocus,), **known) if optics is None and defocus else optics  # type: ignore[arg-type]
     except InputError as error:
         raise InputError(f"{table} row {row + 1}: {error}") from error
 

@@ -163,7 +163,7 @@ def test_a_name_that_no_file_can_have_is_a_file_that_is_missing(tmp_path):
     [
         (["x.mrc 10 60 -60"], "row 1: tilt range 60 -60"),
         (["x.mrc ten -60 60"], "rlnPixelSize 'ten'"),
-        (["x.mrc -4 -60 60"], "voxels of -4"),
+        (["x.mrc -4 -60 60"], "voxel size -4"),
         (["None 10 -60 60"], "row 1 has no tomogram"),
         (["x.mrc 10 -60 60", "./x.mrc 10 -60 60"], "rows 1 and 2 are both x"),
         (["x.mrc 10 -60 260"], "within -90 to 90"),
