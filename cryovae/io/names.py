@@ -48,6 +48,13 @@ def files_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
+def half_of(name: str) -> int | None:
+    """Which half a name marks: 1 for EVN, even, half1, half_a, h1, and 2 for the others; None without a marker, or with both."""
+    marks = {mark.group().lower().strip("_-. ") for mark in HALF.finditer(name)}
+    halves = {1 if mark.startswith("ev") or mark[-1] in "1a" else 2 for mark in marks if mark != "half"}
+    return halves.pop() if len(halves) == 1 else None
+
+
 def without_half(name: str) -> str:
     """Remove the marker of the half from a name; the result is equal for both halves of a tomogram."""
     return HALF.sub("", name).strip("_-. ")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cryovae.errors import InputError
-from cryovae.io.names import files_in, is_volume, stem, without_half
+from cryovae.io.names import files_in, half_of, is_volume, stem, without_half
 from cryovae.io.star.parsing import check_portable
 from cryovae.io.star.table import Block
 from cryovae.io.star.tomograms import HALVES, TILTS, relative_path
@@ -14,7 +15,7 @@ from cryovae.tomogram import TiltGeometry
 
 
 def paired_halves(even: Path, odd: Path) -> dict[str, tuple[Path, Path]]:
-    """Match the half tomograms of two folders by name.
+    """Match the half tomograms of two folders by name; in one folder for both, halves are known by EVN and ODD, half1 and half2.
 
     Args:
         even: folder of the first halves.
@@ -24,9 +25,11 @@ def paired_halves(even: Path, odd: Path) -> dict[str, tuple[Path, Path]]:
         The files (first half, second half) by their common name, sorted by name.
 
     Raises:
-        InputError: a half has no other half, two files of a folder have the same name, or a folder has no tomograms.
+        InputError: a half has no other half or is paired with itself, two files of a folder have the same name, or a folder has
+            no tomograms.
     """
-    evens, odds = _by_name(even), _by_name(odd)
+    one_folder = os.path.realpath(even) == os.path.realpath(odd)
+    evens, odds = _by_name(even, 1 if one_folder else None), _by_name(odd, 2 if one_folder else None)
     alone = [(name, odd) for name in evens if name not in odds] + [(name, even) for name in odds if name not in evens]
     if alone:
         name, folder = alone[0]
@@ -35,14 +38,20 @@ def paired_halves(even: Path, odd: Path) -> dict[str, tuple[Path, Path]]:
         raise InputError(
             f"{file} has no other half in {folder}, expected a name of {name} there{more}: rename it, or take it out"
         )
+    for name in evens:
+        half = half_of(stem(evens[name]))
+        if half is not None and half == half_of(stem(odds[name])):
+            raise InputError(
+                f"{evens[name]} and {odds[name]} are both half {half}, expected different halves: correct the folders"
+            )
     return {name: (evens[name], odds[name]) for name in sorted(evens)}
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    """The volumes of a folder by name, without the marker of the half."""
+def _by_name(folder: Path, half: int | None) -> dict[str, Path]:
+    """The volumes of a folder by name, without the marker of the half; only those of one half, if it is not None."""
     volumes: dict[str, Path] = {}
     for file in files_in(folder):
-        if not is_volume(file.name):
+        if not is_volume(file.name) or (half is not None and half_of(stem(file)) != half):
             continue
         name = without_half(stem(file))
         if name in volumes:

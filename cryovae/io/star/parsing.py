@@ -159,9 +159,9 @@ def quoted(value: str) -> str:
     if not UNSAFE.search(value):
         return value
     for mark in sorted("\"'", key=lambda mark: mark in value):
-        whole = f"{mark}{value}{mark}"
-        if (match := TOKEN.fullmatch(whole)) is not None and value in (match["single"], match["double"]):
-            return whole
+        marked = f"{mark}{value}{mark}"
+        if (match := TOKEN.fullmatch(marked)) is not None and value in (match["single"], match["double"]):
+            return marked
     raise InputError(f"{value[:60]!r} has both kinds of quotes, expected one at most in a STAR file: rename it")
 
 

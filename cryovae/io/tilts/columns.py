@@ -88,13 +88,13 @@ def _separator(path: Path, lines: Sequence[str], headed: bool) -> Callable[[str]
 
     A comma may be a decimal sign as well; where it could be either, the file is refused.
     """
-    whole = "\n".join(lines)
-    if ";" in whole:
+    text = "\n".join(lines)
+    if ";" in text:
         return lambda line: [word.strip().replace(",", ".") for word in line.rstrip("; ").split(";")]
-    if "," not in whole:
+    if "," not in text:
         return str.split
     spaced = all(re.search(r",\s|,$", line) or "," not in line for line in lines)
-    if spaced or "." in whole or headed or any(line.count(",") > 1 for line in lines) or re.search(r",\s*[-+]", whole):
+    if spaced or "." in text or headed or any(line.count(",") > 1 for line in lines) or re.search(r",\s*[-+]", text):
         return lambda line: [word.strip() for word in line.rstrip(", ").split(",")]
     raise InputError(f"{path} has commas that may be decimal signs or separate columns, {ONE_ANGLE}: write points for decimals")
 

@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 
 from cryovae.cli.app import app
 from cryovae.errors import InputError
-from cryovae.io.names import common_name, stem, without_half
+from cryovae.io.names import common_name, half_of, stem, without_half
 from cryovae.io.star.pairing import paired_halves
 from cryovae.io.star.tomograms import read_tomograms
 from tests.conftest import write_mrc
@@ -28,6 +28,27 @@ def test_halves_are_paired_by_name_whatever_their_order(tmp_path):
         "TS_10_bin4": ("TS_10_even_bin4.mrc", "TS_10_odd_bin4.mrc"),
         "b": ("b_EVN.mrc", "b_ODD.mrc"),
     }
+
+
+def test_halves_in_one_folder_are_known_by_their_markers(tmp_path):
+    folder = made(
+        tmp_path / "out", "TS_1_EVN_Vol.mrc", "TS_1_ODD_Vol.mrc", "TS_1_Vol.mrc", "TS_1_2_ODD_Vol.mrc", "TS_1_2_EVN_Vol.mrc"
+    )
+    made(folder, "rec_TS_3_half1.mrc", "rec_TS_3_half2.mrc")
+    assert {name: (a.name, b.name) for name, (a, b) in paired_halves(folder, folder / "../out").items()} == {
+        "TS_1_Vol": ("TS_1_EVN_Vol.mrc", "TS_1_ODD_Vol.mrc"),
+        "TS_1_2_Vol": ("TS_1_2_EVN_Vol.mrc", "TS_1_2_ODD_Vol.mrc"),
+        "rec_TS_3": ("rec_TS_3_half1.mrc", "rec_TS_3_half2.mrc"),
+    }
+
+
+def test_one_half_is_never_paired_with_itself(tmp_path):
+    for names in (("TS_1_EVN.mrc", "TS_1_even.mrc"), ("TS_2_half2.rec", "TS_2_odd.rec"), ("h1_a.mrc", "a_half_1.mrc")):
+        even, odd = made(tmp_path / f"even{names[0]}", names[0]), made(tmp_path / f"odd{names[0]}", names[1])
+        with pytest.raises(InputError, match=r"are both half [12], expected different halves"):
+            paired_halves(even, odd)
+    even, odd = made(tmp_path / "even", "TS_1.mrc"), made(tmp_path / "odd", "TS_1.mrc")
+    assert list(paired_halves(even, odd)) == ["TS_1"]
 
 
 def test_what_has_no_partner_is_refused(tmp_path):
@@ -55,6 +76,19 @@ def test_names():
     for name in ("TS_1_10.00Apx", "TS.01", "Position_1.2", "run.v2"):
         assert [stem(name + ending) for ending in ("", ".mrc", ".MRC.gz", ".rec.bz2", ".ome.zarr", ".zarr")] == [name] * 6
     assert stem(".mrc") == ".mrc"
+    marked = (
+        "TS_EVN",
+        "TS_half_1",
+        "TS-halfa",
+        "h1_TS",
+        "TS_ODD_Vol",
+        "TS.half2",
+        "TS_halfb",
+        "TS_half",
+        "TS_even_odd",
+        "Evenson",
+    )
+    assert [half_of(name) for name in marked] == [1, 1, 1, 1, 2, 2, 2, None, None, None]
     assert common_name(("e/TS_01_EVN.mrc", "o/TS_01_ODD.mrc")) == "TS_01"
     assert common_name(("even/TS_01.mrc", "odd/TS_01.mrc")) == "TS_01"
 

@@ -84,6 +84,16 @@ def test_volumes_take_the_tilts_of_their_tomogram(tmp_path):
     assert read_particles(path, TiltGeometry.from_range(-40, 40))[0].geometry.highest == 40
 
 
+def test_a_linked_table_of_particles_has_its_tomograms_beside_its_target(tmp_path):
+    write_mrc(tmp_path / "1_data.mrc", np.zeros((12, 12, 12), dtype=np.float32), 1.0)
+    path = relion(tmp_path, ["a 1_data.mrc 1 0.0"], COLUMNS)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/p.star").symlink_to(path)
+    (particle,) = read_particles(tmp_path / "links/p.star")
+    assert particle.geometry.highest == 60
+    assert particle.file.samefile(tmp_path / "1_data.mrc")
+
+
 def test_stacks_of_all_and_of_visible_tilts_are_the_same_particle(tmp_path):
     """Warp writes the images that are not visible too, RELION leaves them out."""
     stack = np.random.default_rng(0).normal(size=(12, 8, 8)).astype(np.float32)

@@ -193,7 +193,7 @@ def test_paths_of_a_linked_table_are_beside_its_target(tmp_path):
     assert checked_sizes(read_tomograms(link)) == {"x": 5.0}
 
 
-def test_parents_of_a_linked_folder_are_searched_on_both_sides(tmp_path):
+def test_parents_of_a_linked_folder_count_on_both_sides(tmp_path):
     """RELION's project may link its folder of tomograms to another disk; the paths in the table are from the project."""
     volume(tmp_path / "project/rec/x.mrc", 8.0)
     (tmp_path / "disk/Tomograms/job006").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Of several columns the one of angles is taken, and where that is not plain, the file is refused with the columns in doubt."""
+"""Of several columns the one of angles is taken, and where that is not plain, the file is refused with the columns named."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_the_column_of_angles_is_taken(tmp_path, kind):
     assert read(tmp_path, text_of(*columns, form="{:.9g}")) == pytest.approx(angles)
 
 
-DOUBTFUL = {
+AMBIGUOUS = {
     "stage and refined angles": [TILTS, REFINED],
     "two counts": [INDEX, INDEX - 1],
     "one side and dose": [ONE_SIDED, LOW_DOSE],
@@ -70,10 +70,10 @@ DOUBTFUL = {
 }
 
 
-@pytest.mark.parametrize("kind", DOUBTFUL)
-def test_columns_in_doubt_are_named(tmp_path, kind):
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+def test_ambiguous_columns_are_named(tmp_path, kind):
     with pytest.raises(InputError, match=r"a\.tlt has 2 columns, of which .* is plainly of angles: column") as caught:
-        read(tmp_path, text_of(*DOUBTFUL[kind]))
+        read(tmp_path, text_of(*AMBIGUOUS[kind]))
     assert "\n" not in str(caught.value)
     if kind in ("stage and refined angles", "one side and dose", "angles and measured dose", "two counts"):
         assert "column 1 (" in str(caught.value)

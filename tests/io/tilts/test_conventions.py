@@ -125,7 +125,7 @@ def test_a_star_file_with_the_tilts_of_two_series_is_refused(tmp_path):
         read_tilts(path)
 
 
-def test_files_beside_a_link_are_searched_where_it_points(tmp_path):
+def test_angles_of_a_linked_file_are_beside_its_target(tmp_path):
     for kind in ("xf", "gctf"):
         (tmp_path / kind).mkdir()
         path, link = FORMATS[kind](tmp_path / kind), tmp_path / f"link_to.{kind}"
