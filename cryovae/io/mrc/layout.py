@@ -66,8 +66,8 @@ def layout_of(header: Header, length: int, read: Reader) -> Layout:
     before, behind = _judged(header, length, begin, extra, read)
     if before == behind:
         raise InputError(
-            f"{header.path} is {length} bytes long, expected {LENGTH + announced + data} by its header, and the {extra} bytes too "
-            "many may lie before or behind its voxels: write it again, e.g. with newstack or mrcfile"
+            f"{header.path} is {length} bytes long, expected {LENGTH + announced + data} by its header, and {extra} bytes "
+            "may lie before or behind its voxels: write it again, e.g. with newstack or mrcfile"
         )
     if before:
         # The bytes that are too many are an extended header, or the rest of one.
