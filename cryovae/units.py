@@ -123,4 +123,4 @@ def check_voxel_size(value: float, where: str) -> None:
     """InputError if a voxel size is not in angstrom; ``where`` names the option or column."""
     if not LEAST_VOXEL <= value < MOST_VOXEL:
         hint = voxel_size_hint(value) or "correct it"
-        raise InputError(f"{where} {value:g} found, expected angstrom, e.g. 10.0: {hint}")
+        raise InputError(f"{where} {value:g} found, expected angstrom above 0, e.g. 10.0: {hint}")

@@ -76,7 +76,7 @@ def test_voxel_sizes_in_nanometres_or_metres_are_refused():
     for value, meant in ((0.05, "0.5"), (1.35e-9, "13.5"), (50000.0, "500")):
         with pytest.raises(InputError) as error:
             check_voxel_size(value, "--voxel-size")
-        assert "expected angstrom" in str(error.value)
+        assert "expected angstrom above 0" in str(error.value)
         assert meant in str(error.value) or value > 1
     for value in (0.4, 1.0, 13.48, 336.0):
         check_voxel_size(value, "--voxel-size")
