@@ -16,6 +16,7 @@ from cryovae.io.star.loading import Tomograms
 from cryovae.io.star.tomograms import Entry
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.geometry_record import recorded
+from cryovae.workflows.model_match import checked_match
 from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in
 from cryovae.workflows.run_folder import RunFolder, checksum, noted
@@ -114,10 +115,11 @@ def restore_tomogram(
         inputs: further input files by their role, for the record.
     """
     config, device = job.config, job.device
+    lines = [] if model is None else checked_match(model.network.trained_on, tomogram, config)
     check_room(folder, tomogram, config, replace_results)
     seed = config.training.seed if model is None else config.restoration.seed
     folder.begin("restore", inputs_of_entry(entry) | (inputs or {}), as_plain(config), seed)
-    folder.tell(tomogram.notes)
+    folder.tell([*tomogram.notes, *lines])
     folder.save(
         tilts=recorded(tomogram.tilts),
         unrotated=tomogram.unrotated,
