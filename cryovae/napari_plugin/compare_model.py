@@ -119,7 +119,7 @@ def halves_of(run: Path) -> dict[str, tuple[Any, Any]]:
     inputs = inputs_in(record)
     files = {
         "input": [inputs.get(f"half{number}") for number in (1, 2)],
-        "restored": [next(run.glob(f"{record['name']}_mean_half{number}.*"), None) for number in (1, 2)],
+        "restored": [next(run.glob(f"{record.get('name', '')}_mean_half{number}.*"), None) for number in (1, 2)],
     }
     halves = {}
     for kind, pair in files.items():

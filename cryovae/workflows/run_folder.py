@@ -18,9 +18,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryovae import __version__, distributed
-from cryovae.aliases import current_columns, current_record
+from cryovae.aliases import current_columns
 from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file, write_text
+from cryovae.workflows.record_file import checked_record, read_json
 
 log = logging.getLogger("cryovae")
 JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CPUS_PER_TASK", "SLURM_RESTART_COUNT", "CUDA_VISIBLE_DEVICES")
@@ -47,6 +48,7 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"{folder} cannot be made ({error.strerror}): give another folder with -o") from error
         first = folder / "run.json"
+        # A damaged record is refused: it may be all that is known of the results beside it.
         self.prefix = distributed.broadcast("" if not first.exists() or _name_of(first) == name else f"{name}_")
         if distributed.rank():
             self._own = TemporaryDirectory(prefix="cryovae_")
@@ -192,12 +194,9 @@ def _same(about: Mapping[str, Any]) -> bool:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A run.json of any version by the names of today; empty if there is none, or it cannot be read."""
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return current_record(record) if isinstance(record, dict) else {}
+    """A run.json of any version by the names of today; empty if there is none. InputError if it is damaged."""
+    content = read_json(path)
+    return {} if content is None else checked_record(path, content)
 
 
 def process() -> dict[str, Any]:
