@@ -36,6 +36,7 @@ from cryovae.simulation.simulate import SimulationConfig
 from cryovae.simulation.simulate import simulate as simulate_halves
 from cryovae.tomogram import TiltGeometry, Tomogram
 from cryovae.workflows.compute import device_of
+from cryovae.workflows.model_match import checked_match
 from cryovae.workflows.orientation import is_unrotated
 from cryovae.workflows.preflight import preflight
 from cryovae.workflows.progress import Watch
@@ -200,7 +201,9 @@ def restore(
         mean, std and samples, float32 tensors (z, y, x) on the grey scale of the tomogram; halves if the tomogram has halves.
 
     Raises:
-        InputError: a setting is unknown or out of range, the path holds no variational model, or a check refuses the tomogram.
+        InputError: a setting is unknown or out of range, the path holds no variational model, a check refuses the tomogram, or
+            the model was trained at a voxel size that differs by more than 5 %; with the setting "restoration.other_scale" that
+            is a warning.
 
     Example:
         >>> import cryovae
@@ -217,6 +220,8 @@ def restore(
     where = device_of(device)
     named = {"samples": samples, "samples_out": samples_out, "raw": raw, "seed": seed}
     config = _config(None, where, settings, {f"restoration.{name}": value for name, value in named.items()})
+    for line in checked_match(checkpoint.trained_on, tomogram, config):
+        warnings.warn(line, stacklevel=2)
     with Watch("restoring, tiles", 1) as progress:
         restorer = Restorer(
             checkpoint.ladder,

@@ -15,5 +15,9 @@ class InputError(ValueError):
         self.lines = lines if len(lines) > 1 else ()
 
 
+class BrokenModel(InputError):
+    """A model whose weights are not finite, from which no result can come. The command line prints it and exits with 1."""
+
+
 class BrokenResult(RuntimeError):
     """A result is not what it must be, e.g. not finite, and is not written. The command line prints it and exits with 1."""

@@ -15,8 +15,10 @@ from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.io.star.loading import checked_sizes
 from cryovae.io.star.tomograms import Entry, Problems, TomogramTable, named_file, read_tomograms
+from cryovae.ranges import shown
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.geometry import TiltAdjustment, adjusted_table
+from cryovae.workflows.record_file import read_json
 from cryovae.workflows.run_folder import checksum, read_record, unchanged
 from cryovae.workflows.table import MODEL_FOLDER, row_state
 
@@ -159,12 +161,15 @@ def write_batch(out: Path, batch: Batch, config: RunConfig, **about: Any) -> Non
 
 def open_batch(out: Path) -> Opened:
     """Open the batch of a folder. InputError if there is none, or its table can no longer be read."""
-    plan = read_record(out / FOLDER / PLAN)
+    plan = read_json(out / FOLDER / PLAN)
     if not plan:
         raise InputError(f"{out} holds no batch: begin one with cryovae batch tomograms.star -o {out}")
-    known = plan["batch"]
-    size = known["tilt_range"]
-    batch = Batch(**known | {"tilt_range": None if size is None else (size[0], size[1])})
+    try:
+        known = plan["batch"]
+        size = known["tilt_range"]
+        batch = Batch(**known | {"tilt_range": None if size is None else (size[0], size[1])})
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{out / FOLDER / PLAN} is damaged, {shown(str(error))} found: begin the batch anew") from error
     config = read_config(out / FOLDER / CONFIG, preset("default"))
     if batch.model:
         config = override(config, {"objective.name": objective_of(batch.model)})

@@ -9,14 +9,17 @@ import platform
 import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cryovae.batch.plan import Opened, model_state, state_of
+from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.io.names import in_one_line
 from cryovae.workflows.progress import clock
+from cryovae.workflows.record_file import read_json
 from cryovae.workflows.run_folder import read_record
 from cryovae.workflows.table import MODEL_FOLDER
 
@@ -68,7 +71,10 @@ def statuses(batch: Opened) -> list[Status]:
 
 def _status_of(where: Path, name: str, state: str) -> Status:
     """The status by the record of a run. state: of its results, 'done', 'missing' or 'stale'."""
-    record = read_record(where / "run.json")
+    try:
+        record = read_record(where / "run.json")
+    except InputError as error:
+        return Status(name, "failed", str(error))
     status, seconds = record.get("status"), record.get("seconds")
     if state == "done":
         return Status(name, "done", "", seconds, figures_of(where, record))
@@ -112,15 +118,23 @@ def alive(record: dict[str, Any], where: Path) -> bool:
 def figures_of(where: Path, record: dict[str, Any]) -> dict[str, float]:
     """The figures of a restoration: key of FIGURES to value. where: its run folder. record: its run.json."""
     held_out = (record.get("restoration") or {}).get("held_out") or {}
-    scores = read_record(where / "evaluation.json")
     figures = {"hidden_correlation": held_out.get("correlation"), "chi2": held_out.get("chi2_band")}
-    for row in scores.get("halves", []):
+    # A damaged evaluation costs its figures; the restoration is what it was.
+    with suppress(InputError, LookupError, TypeError, AttributeError):
+        figures |= _scores(read_json(where / "evaluation.json") or {})
+    return {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
+
+
+def _scores(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The figures in an evaluation.json."""
+    figures: dict[str, Any] = {}
+    for row in evaluation.get("halves", []):
         if row.get("name") == "restored":
             figures["resolution"] = row["measured"]["resolution"].get("0.143")
-    for row in scores.get("against_truth", []):
+    for row in evaluation.get("against_truth", []):
         if row.get("name") == "restored":
             figures |= {part: row[part]["band"] for part in ("wedge", "measured")}
-    return {name: float(value) for name, value in figures.items() if value is not None}
+    return figures
 
 
 def _since(record: dict[str, Any]) -> float | None:
@@ -128,7 +142,7 @@ def _since(record: dict[str, Any]) -> float | None:
 
     try:
         return (datetime.now(UTC) - datetime.fromisoformat(record["started"])).total_seconds()
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return None
 
 

@@ -12,7 +12,7 @@ from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from cryovae.errors import BrokenResult, InputError
+from cryovae.errors import BrokenModel, BrokenResult, InputError
 from cryovae.io.names import in_one_line
 from cryovae.workflows.signals import interruptible
 
@@ -39,7 +39,7 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
             with interruptible():
                 return command(*args, **kwargs)
         except InputError as error:
-            _fail(str(error), BAD_INPUT, error.lines)
+            _fail(str(error), FAILED if isinstance(error, BrokenModel) else BAD_INPUT, error.lines)
         except OSError as error:
             if is_closed(error):
                 # Nobody reads on, e.g. after ``| head``: the application ends without a word.

@@ -75,6 +75,8 @@ def layers_of_run(folder: Path) -> list[LayerTuple]:
     InputError if the folder holds no restored volume.
     """
     record = record_of(folder)
+    if "name" not in record:
+        raise InputError(f"run.json of {folder} names no tomogram: give the folder of a cryovae restore")
     name, results = record["name"], _results(folder, record["name"])
     if not results:
         status = record.get("status", "unknown")
@@ -102,7 +104,7 @@ def layers_of_run(folder: Path) -> list[LayerTuple]:
     with suppress(InputError):
         # Its files may be gone.
         tomogram = tomogram_of(folder, size).density
-        source = (record["inputs"].get("tomogram") or record["inputs"].get("half1") or {}).get("path")
+        source = (record.get("inputs", {}).get("tomogram") or record.get("inputs", {}).get("half1") or {}).get("path")
         layers.insert(0, layer_for(tomogram, "input", f"{name} input", size, path=Path(source) if source else None, **common))
     return layers
 

@@ -117,12 +117,18 @@ class RestoredFiles:
 
 
 def find(restored: Path) -> RestoredFiles:
-    """A restored tomogram, and the run.json beside it that has its name. InputError if it is no volume."""
-    volume = read_volume(restored)
+    """A restored tomogram, and the run.json beside it that has its name. InputError if one of them is damaged."""
+    volume, damaged = read_volume(restored), list[InputError]()
     for path in (restored.parent / "run.json", *sorted(restored.parent.glob("*_run.json"))):
-        record = read_record(path)
+        try:
+            record = read_record(path)
+        except InputError as error:
+            damaged.append(error)
+            continue
         if record.get("name") and restored.name.startswith(f"{record['name']}_"):
             return RestoredFiles(restored, volume, record["name"], record, path, bool(record.get("unrotated")))
+    if damaged:
+        raise damaged[0]
     return RestoredFiles(restored, volume, re.sub("_mean$", "", restored.stem))
 
 

@@ -16,6 +16,7 @@ from cryovae.io.star.loading import Tomograms
 from cryovae.io.star.tomograms import Entry
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.geometry_record import described
+from cryovae.workflows.model_match import checked_match
 from cryovae.workflows.preflight import preflight, preflight_all
 from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
@@ -156,6 +157,7 @@ def _restore_claimed(
     config, device = job.config, job.device
     checked = preflight(tomogram, job.force)
     tomogram = checked.tomograms[0]
+    lines = [] if model is None else checked_match(model.network.trained_on, tomogram, config)
     check_room(folder, tomogram, config, replace_results)
     sums, geometry = summed(inputs_of_entry(entry) | inputs), described(tomogram)
     if job.resume and not job.overwrite:
@@ -169,7 +171,7 @@ def _restore_claimed(
             check_state(folder, config)
     seed = config.training.seed if model is None else config.restoration.seed
     folder.begin("restore", sums, as_plain(config), seed)
-    folder.tell(tomogram.notes)
+    folder.tell([*tomogram.notes, *lines])
     folder.keep_findings(checked.findings, job.force)
     folder.save(
         **geometry,

@@ -18,12 +18,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryovae import __version__, distributed
-from cryovae.aliases import current_columns, current_record
+from cryovae.aliases import current_columns
 from cryovae.errors import InputError
 from cryovae.findings import Finding
 from cryovae.io.atomic import whole_file, write_text
 from cryovae.io.names import checked_name, in_one_line
 from cryovae.workflows.claim import HeldByOther, claimed
+from cryovae.workflows.record_file import checked_record, read_json
 
 log = logging.getLogger("cryovae")
 CLAIM = ".run.claim"
@@ -250,12 +251,9 @@ def _same(about: Mapping[str, Any]) -> bool:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A run.json of any version by the names of today; empty if there is none, or it cannot be read."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return current_record(record) if isinstance(record, dict) else {}
+    """A run.json of any version by the names of today; empty if there is none. InputError if it is damaged."""
+    content = read_json(path)
+    return {} if content is None else checked_record(path, content)
 
 
 def process() -> dict[str, Any]:

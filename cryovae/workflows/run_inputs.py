@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,6 @@ def record_of(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{folder} has no run.json: give the folder of a run, as cryovae restore and train write it")
     record = read_record(path)
-    if not record:
-        raise InputError(f"{path} cannot be read: give the folder of another run")
     directory = Path(record.get("directory", ""))
     for about in record.get("inputs", {}).values():
         about["path"] = str(directory / about["path"])
@@ -123,4 +121,5 @@ def place_upright(place: Sequence[float], tomogram: Tomogram) -> tuple[float, fl
 
 def _optics(record: dict[str, Any]) -> Optics:
     lists: dict[str, Any] = {name: tuple(record[name]) for name in ("defocus", "angles") if name in record}
-    return Optics(**(record | lists))
+    known = {f.name: record[f.name] for f in fields(Optics) if f.name in record}
+    return Optics(**(known | lists))

@@ -21,6 +21,7 @@ from cryovae.posterior.latent_map import LatentMap, Patches, mapped
 from cryovae.posterior.tiles import side_of
 from cryovae.report.pictures import contact_sheet
 from cryovae.tomogram import Tomogram
+from cryovae.workflows.model_match import tell_match
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_inputs import (
     checked_tomogram_of,
@@ -70,6 +71,7 @@ def sample_run(
     else:
         tomogram = checked_tomogram_of(run, voxel_size, force)
         size, unrotated = tomogram.voxel_size, tomogram.unrotated
+        tell_match(checkpoint.trained_on, tomogram)
         patches, plane = _map(checkpoint, tomogram, device)
         code = plane.drawn(count, temperature, seed)
         densities = [patches.decoded([part[i : i + BATCH] for part in code]) for i in range(0, count, BATCH)]
@@ -92,6 +94,7 @@ def walk_run(
     """Decode ``steps`` patches on the way between those about two places (z, y, x) of the run's tomogram; returns the sheet."""
     checkpoint = variational_model_of(run)
     tomogram = checked_tomogram_of(run, voxel_size, force)
+    tell_match(checkpoint.trained_on, tomogram)
     name = f"{tomogram.name}_walk"
     sheet = _free(output, name, steps, overwrite)
     patches = Patches(checkpoint.ladder, checkpoint.patch, prepare(tomogram, checkpoint.patch, held_out=False), device)

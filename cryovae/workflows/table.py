@@ -196,7 +196,8 @@ def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: s
     record = read_record(where / "run.json")
     if record.get("status") != "done" or record.get("command") != "restore":
         return "missing"
-    same = record.get("model_sha256") == mark and record.get("config", {}).get("restoration") == _plain(config)
+    settings = {"other_scale": config.restoration.other_scale} | record.get("config", {}).get("restoration", {})
+    same = record.get("model_sha256") == mark and settings == _plain(config)
     if not same or not unchanged(record.get("inputs", {})) or _tilts_differ(record, entry):
         return "stale"
     complete = all((where / f"{entry.name}_{kind}{suffix}").exists() for kind in results_of(entry.halves is not None, config))

@@ -62,8 +62,8 @@ def read_particles(path: Path, tilts: TiltGeometry | None = None) -> tuple[Parti
     listed, tomograms = _named(blocks, "rlnTomoParticlesFile"), _named(blocks, "rlnTomoTomogramsFile")
     table = path if listed is None else named_file(path, listed)
     blocks = blocks if listed is None else read_blocks(table)
-    files = dict.fromkeys([Path(os.path.realpath(table)), table])
-    beside = [file.with_name(name) for file in files for name in (f"{file.stem}_tomograms.star", "tomograms.star")]
+    tables = dict.fromkeys([Path(os.path.realpath(table)), table])
+    beside = [file.with_name(name) for file in tables for name in (f"{file.stem}_tomograms.star", "tomograms.star")]
     where = named_file(path, tomograms) if tomograms is not None else next((p for p in beside if os.path.isfile(p)), None)
     listings = [name for name, block in blocks.items() if IMAGE in block and block.loop and len(block)]
     if not listings:
