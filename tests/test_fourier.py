@@ -67,3 +67,15 @@ def test_shell_sums_of_parts_are_those_of_the_spectrum():
 def test_one_table_of_shells_serves_a_batch():
     values, shell = torch.randn(1, 3, 6, 3, 5), torch.randint(0, 4, (6, 3, 5))
     assert torch.allclose(fourier.shell_sums(values, shell, 4), fourier.shell_sums(values.double().sum(1), shell, 4))
+
+
+@pytest.mark.parametrize("new", [(18, 15, 9), (8, 7, 11), (12, 10, 13)])
+def test_waves_keep_their_grey_values_on_another_grid(new):
+    """Waves of both signs along z, y and x, and a constant, as they are at the points of either grid."""
+    old = (12, 10, 13)
+
+    def waves(shape):
+        z, y, x = torch.meshgrid(*[torch.arange(n, dtype=torch.float32) / n for n in shape], indexing="ij")
+        return 2 + torch.cos(6.2831853 * (z + 2 * y - x)) + 0.5 * torch.sin(6.2831853 * (2 * x - 3 * z - y))
+
+    assert torch.allclose(fourier.resampled(waves(old), new), waves(new), atol=1e-4)

@@ -5,11 +5,21 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.data.measurement import MaskingConfig, random_keep
+from cryovae.data.measurement import MaskingConfig, Orientations, random_keep
 from cryovae.data.prepare import prepare
-from cryovae.data.sampling import cube_rotated, draw, freely_rotated, held_out, step_generator
+from cryovae.data.sampling import (
+    LEAST_DROPPED,
+    cube_rotated,
+    draw,
+    drawn_tomogram,
+    dropped_share,
+    freely_rotated,
+    held_out,
+    step_generator,
+)
+from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.rotation import random_rotation
-from cryovae.physics.wedge import smeared_mask, volume_mask
+from cryovae.physics.wedge import patch_mask, smeared_mask, volume_mask, wedge_mask
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 SIDE = 16
@@ -33,7 +43,7 @@ def test_specimen_is_standardised_and_its_noise_scaled_with_it(tomogram):
 def test_hidden_bins_were_measured_and_are_not_in_what_r_sees(prepared):
     m = cube_rotated(prepared, [(2, 3, 4), (10, 20, 9)], [0, 7], SIDE, None)
     canonical = smeared_mask((SIDE,) * 3, prepared.tilts)
-    assert torch.all(m.target_mask <= m.mask)
+    assert torch.equal(m.target_mask, m.mask * (1 - prepared.orientations.input_mask))
     seen = fourier.transform(m.input_masked).abs()
     assert float((seen * (canonical == 0)).max()) < 1e-5
     assert float((m.target_mask * (canonical == 1)).max()) == 0
@@ -95,7 +105,69 @@ def test_freely_rotated_patches_are_scored_as_measured(prepared):
     assert m.support is not None
     assert torch.allclose(m.inverse_rotation[0] @ m.inverse_rotation[0].T, torch.eye(3), atol=1e-5)
     assert 0 < float(m.support.mean()) < 0.6
-    assert torch.all(m.target_mask <= m.mask)
+
+
+def test_freely_rotated_patches_hide_what_the_rotated_input_lacks(prepared):
+    """A bin k of the data lies at R k in the rotated input, from which the canonical wedge is taken: only there is it hidden."""
+    rotation = random_rotation(np.random.default_rng(3))
+    m = freely_rotated(prepared, [(5, 6, 7)], [rotation], SIDE, None)
+    assert torch.equal(m.inverse_rotation[0], rotation.T)
+    in_input = torch.einsum("ij,j...->i...", rotation, fourier.frequencies((SIDE,) * 3))
+    seen = wedge_mask(in_input, prepared.tilts, 1 / SIDE)
+    # At the edge of a mask, rounding decides.
+    given, missing = m.target_mask[0][seen > 0.999], (m.target_mask[0] - m.mask[0])[seen < 1e-3]
+    assert float(given.abs().max()) < 1e-2
+    assert float(missing.abs().max()) < 1e-2
+    assert 0.05 < float(m.target_mask.sum() / m.mask.sum()) < 0.6
+    assert float(m.support[0, 0, 0, 0]) == 0
+    assert float(m.support[0, SIDE // 2, SIDE // 2, SIDE // 2]) == 1
+
+
+def test_the_corners_of_freely_rotated_patches_are_filled_too(prepared):
+    level = replace(prepared, density=torch.ones_like(prepared.density), filled=torch.ones_like(prepared.density))
+    m = freely_rotated(level, [(12, 20, 16)], [random_rotation(np.random.default_rng(5))], SIDE, None)
+    assert float(m.input_full.abs().max()) < 1e-4
+
+
+def test_held_out_patches_score_no_bin_of_which_the_input_has_a_trace(prepared):
+    for m in held_out(prepared, SIDE):
+        given = (m.input_mask >= 0.01).expand_as(m.mask)
+        assert float(m.target_mask[given].max()) == 0
+        assert torch.equal(m.target_mask[~given], m.mask[~given])
+        assert float(m.target_mask.sum()) > 100
+
+
+def test_tables_of_a_rotation_are_those_of_the_tomogram_rotated():
+    """Masks and noise of an odd side as full spectra, moved by the rotation of the density itself."""
+    side, tilts = 13, TiltGeometry.from_range(-35, 62)
+    table = torch.rand(24, 4, 4, generator=torch.Generator().manual_seed(0)) + 0.5
+    noise = NoiseSpectrum(table, "halves")
+    tables = Orientations(tilts, noise, side, rotations="all")
+    plain = tables.canonical, tables.canonical_variance
+    assert torch.equal(tables.canonical, patch_mask((side,) * 3, tilts))
+    for rotation, *rotated in zip(tables.rotations, tables.masks, tables.variances, strict=True):
+        for one, two in zip(plain, rotated, strict=True):
+            before, after = (fourier.centred(x, (side,) * 3) for x in (one, two))
+            assert torch.allclose(rotation(before), after, atol=1e-4)
+
+
+def test_tomograms_are_drawn_by_their_shares(prepared):
+    three = [replace(prepared, share=share) for share in (0.0, 0.25, 0.75)]
+    drawn = [three.index(drawn_tomogram(three, step_generator(0, step))) for step in range(400)]
+    assert [drawn.count(i) for i in range(3)] == pytest.approx([0, 100, 300], abs=40)
+    assert 0 not in drawn
+
+
+def test_without_a_wedge_bins_are_hidden_at_random(prepared):
+    full = replace(prepared, tilts=TiltGeometry.from_range(-90, 90))
+    assert dropped_share(full, 0.1) == LEAST_DROPPED
+    assert dropped_share(full, 0.6) == 0.6
+    assert dropped_share(prepared, 0.1) == 0.1
+
+
+def test_without_hide_the_encoder_sees_everything(tomogram):
+    seen = prepare(tomogram, SIDE, masking=MaskingConfig(hide=False)).orientations.input_mask
+    assert torch.equal(seen, torch.ones_like(seen))
 
 
 def test_thin_volumes_are_padded_and_the_pad_is_not_scored():

@@ -5,6 +5,7 @@ import torch
 from cryovae import fourier
 from cryovae.evaluation.calibration import (
     NOMINAL,
+    calibration,
     calibration_by_part,
     calibration_of_error,
     crps,
@@ -124,3 +125,12 @@ def test_without_samples_nothing_is_said_of_the_parts(tilts):
     assert fits["wedge"] is None
     assert fits["measured"] is None
     assert fits["volume"].error_ratio == pytest.approx(1, abs=0.02)
+
+
+def test_grey_levels_are_no_errors(honest):
+    """No tilt restores the mean of a box: those of the mean and of the truth are taken off first."""
+    error, std = honest
+    truth = draws(1, seed=4)[0]
+    one, two = (calibration(truth + error + level, std, truth + level / 3) for level in (0.0, 60.0))
+    assert two.error_ratio == pytest.approx(one.error_ratio, rel=1e-3)
+    assert one.error_ratio == pytest.approx(1, abs=0.02)

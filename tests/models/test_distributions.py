@@ -1,7 +1,9 @@
+import math
+
 import pytest
 import torch
 
-from cryovae.models.distributions import DiagonalGaussian, kl_divergence, relative_to, soft_clamp
+from cryovae.models.distributions import DiagonalGaussian, elementwise_kl, kl_divergence, relative_to, soft_clamp
 
 
 def _gaussian(seed):
@@ -37,3 +39,11 @@ def test_relative_to_nothing_is_the_prior():
 def test_soft_clamp_is_the_identity_near_zero_and_bounded():
     x = torch.tensor([-1e4, -0.01, 0.0, 0.01, 1e4])
     assert soft_clamp(x, 5.0).tolist() == pytest.approx([-5, -0.01, 0, 0.01, 5], abs=1e-5)
+
+
+def test_figures_by_latent_add_up_to_those_of_a_patch():
+    q, p = _gaussian(0), _gaussian(1)
+    assert torch.allclose(elementwise_kl(q, p).sum((1, 2, 3, 4)), kl_divergence(q, p), rtol=1e-5)
+    z = torch.randn(3, 2, 2, 3, 4)
+    theirs = torch.distributions.Normal(q.mean, (q.log_variance / 2).exp()).log_prob(z)
+    assert torch.allclose(q.log_prob(z) - 0.5 * math.log(2 * math.pi), theirs, atol=1e-4)

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 import torch
 
+from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare
 from cryovae.data.sampling import cube_rotated, freely_rotated, step_generator
-from cryovae.models.ladder import FLOW, Ladder, R
-from cryovae.objectives.elbo import completion, numbers, one_encoder_bound, two_encoder_bound
+from cryovae.models.ladder import FLOW, Ladder, Q, R
+from cryovae.objectives.elbo import _noise, completion, numbers, one_encoder_bound, two_encoder_bound
 from cryovae.objectives.schedules import beta_at, learning_rate_at, refill_steps
 from cryovae.objectives.validation import validation_scores
-from cryovae.physics.likelihood import log_likelihood
-from cryovae.physics.rotation import random_rotation
+from cryovae.physics.likelihood import log_likelihood, scored_bins
+from cryovae.physics.rotation import random_rotation, rotate
 
 SIDE = 16
 
@@ -27,6 +28,8 @@ def test_figures_are_in_nats_per_measured_coefficient(ladder, measurement):
     figures = numbers(bound.figures())
     total = bound.log_likelihood - torch.stack(bound.kl).sum() - bound.matching
     assert bound.loss(beta=1.0).item() == pytest.approx(-total.item() / bound.bins.item(), rel=1e-5)
+    half = total + 0.5 * torch.stack(bound.kl).sum()
+    assert bound.loss(beta=0.5).item() == pytest.approx(-half.item() / bound.bins.item(), rel=1e-5)
     assert figures["kl"] == pytest.approx(sum(figures[f"kl_{level}"] for level in range(3)))
     assert min(figures[f"kl_{level}"] for level in range(3)) > 0
 
@@ -37,6 +40,34 @@ def test_completion_is_the_likelihood_of_the_target_bins(ladder, measurement):
     density = ladder.restore(features, None)
     expected = log_likelihood(density, measurement.data, measurement.target_mask, measurement.variance).sum()
     assert torch.allclose(completed.log_likelihood, expected)
+
+
+def test_losses_are_per_measured_coefficient_and_figures_per_hidden_one(ladder, measurement):
+    completed = completion(ladder, measurement, ladder.encode(measurement.input_masked, R))
+    shape = measurement.data.shape
+    measured, hidden = (float(scored_bins(mask, shape).sum()) for mask in (measurement.mask, measurement.target_mask))
+    assert hidden < 0.6 * measured
+    assert completed.loss().item() == pytest.approx(-completed.log_likelihood.item() / measured, rel=1e-5)
+    assert completed.figures()["completion"].item() == pytest.approx(completed.log_likelihood.item() / hidden, rel=1e-5)
+
+
+def test_the_bound_scores_all_measured_bins_of_a_draw_of_q(ladder, tomogram):
+    """q has seen the whole patch, and residuals have the variance of the noise and of the model's own error."""
+    m = cube_rotated(prepare(tomogram, SIDE, masking=MaskingConfig(tolerance=0.5)), [(2, 3, 4), (10, 20, 9)], [0, 7], SIDE, None)
+    bound = two_encoder_bound(ladder, m, ladder.encode(m.input_masked, R), step_generator(0, 0))
+    noise = _noise(ladder, m, step_generator(0, 0))
+    density = ladder.posterior(ladder.encode(m.input_full, Q), Q).sample(noise).density
+    expected = log_likelihood(density, m.data, m.mask, m.variance + m.model_variance).sum()
+    assert bound.log_likelihood.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_freely_rotated_densities_are_rotated_back_onto_the_data(ladder, tomogram):
+    rotation = random_rotation(np.random.default_rng(3))
+    m = freely_rotated(prepare(tomogram, SIDE), [(5, 6, 7)], [rotation], SIDE, None)
+    features = ladder.encode(m.input_masked, R)
+    density = rotate(ladder.restore(features, None)[None], rotation.T)[0]
+    expected = log_likelihood(density, m.data, m.target_mask, m.variance, m.support, m.mask).sum()
+    assert completion(ladder, m, features).log_likelihood.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_completion_does_not_reward_copying_the_input_of_r(ladder, measurement):

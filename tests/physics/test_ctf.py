@@ -8,7 +8,7 @@ import torch
 
 from cryovae import fourier
 from cryovae.data.prepare import divided, prepare
-from cryovae.physics.ctf import MIN_TRANSFER, inverse_transfer, tilt_of, tomogram_transfer, visible
+from cryovae.physics.ctf import MIN_TRANSFER, contrast_transfer, inverse_transfer, tilt_of, tomogram_transfer, visible
 from cryovae.physics.wedge import patch_mask, volume_mask
 from cryovae.tomogram import Optics, TiltGeometry, Tomogram, Transfer
 
@@ -118,3 +118,30 @@ def test_the_noise_of_divided_data_is_known_bin_by_bin():
     assert float((power / prepared.noise(k))[strong].mean()) == pytest.approx(1.0, abs=0.15)
     mean = (prepared.ready(halves[0]) + prepared.ready(halves[1])) / 2
     assert torch.allclose(mean, prepared.density, atol=1e-3)
+
+
+@pytest.mark.parametrize("cs", [0.0, 2.7])
+def test_the_transfer_of_an_image_is_that_of_its_plane(cs):
+    """At a voxel size at which the aberration turns the phase by more than a radian."""
+    k = _plane(200)
+    volume = tomogram_transfer(k, Optics((25000.0,), spherical_aberration=cs), 2.0)
+    image = contrast_transfer(k[2], 2.0, 2.5, 300.0, cs, Optics((25000.0,)).amplitude_contrast)
+    free = volume.abs() > MIN_TRANSFER + 1e-6
+    assert int(free.sum()) > 100
+    assert torch.allclose(image[free], -volume[free], atol=1e-3)
+
+
+def test_the_envelope_falls_with_a_quarter_of_the_b_factor():
+    k = _plane(100)
+    plain, damped = (tomogram_transfer(k, Optics((30000.0,), b_factor=b), VOXEL) for b in (0.0, 300.0))
+    free = (damped.abs() > MIN_TRANSFER + 1e-6) & (plain.abs() > 0.3)
+    expected = torch.exp(-300 / 4 * (k[2] / VOXEL).square())
+    assert float(expected[free].min()) < 0.8
+    assert torch.allclose((damped / plain)[free], expected[free], atol=1e-4)
+
+
+def test_tilts_may_come_in_any_order():
+    k = fourier.frequencies((10, 8, 12))
+    one = Optics((20000.0, 30000.0, 45000.0), angles=(-40.0, 0.0, 40.0))
+    two = Optics((30000.0, 45000.0, 20000.0), angles=(0.0, 40.0, -40.0))
+    assert torch.equal(tomogram_transfer(k, one, VOXEL), tomogram_transfer(k, two, VOXEL))

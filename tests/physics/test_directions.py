@@ -227,3 +227,12 @@ def test_volume_mask_of_a_thin_volume_keeps_its_old_edge():
 def test_impossible_geometries_are_refused(wrong):
     with pytest.raises(InputError, match="expected"):
         TiltGeometry((-60.0, 60.0), **wrong)
+
+
+def test_weights_of_tilts_of_one_sign_count_at_both_ends_of_their_planes():
+    """F(-k) is the conjugate of F(k): whatever a tilt measured, it measured at both."""
+    k = torch.randn(3, 4000, generator=torch.Generator().manual_seed(5))
+    dim = TiltGeometry(SERIES, weights=tuple(0.2 if a > 20 else 1.0 for a in SERIES))
+    mask = tilt_mask(k, dim, 1e-6)
+    assert torch.equal(mask, tilt_mask(-k, dim, 1e-6))
+    assert 0.1 < float((mask == 0.4).float().mean()) < 0.5

@@ -72,3 +72,17 @@ def test_scored_parts_add_up(tilts):
     full = log_likelihood(x, y, mask, variance)
     parts = log_likelihood(x, y, part, variance) + log_likelihood(x, y, mask - part, variance)
     assert torch.allclose(full, parts, rtol=1e-5)
+
+
+def test_bins_are_counted_by_the_mean_square_of_a_support(tilts):
+    """Half of the voxels, and half of their weight: residuals have a quarter of their power, and an eighth are counted."""
+    shape = (6, 8, 7)
+    support = torch.zeros(1, *shape)
+    support[:, :, :4] = 0.5
+    mask, variance = patch_mask(shape, tilts)[None], torch.full((1, *shape[:2], shape[2] // 2 + 1), 2.0)
+    count = float((mask * fourier.multiplicity(shape)).sum())
+    assert float(scored_bins(mask, shape, support)) == pytest.approx(count / 8, rel=1e-5)
+    assert float(scored_bins(mask, shape)) == pytest.approx(count, rel=1e-5)
+    zero = torch.zeros(1, *shape)
+    constant = -0.5 * count / 8 * np.log(2 * np.pi * 2.0)
+    assert float(log_likelihood(zero, zero, mask, variance, support, mask)) == pytest.approx(constant, rel=1e-4)

@@ -3,7 +3,16 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.physics.noise import amplitude_table, estimate_noise
+from cryovae.physics.noise import (
+    TABLE_ANGLES,
+    TABLE_RADIUS,
+    TABLE_SHELLS,
+    NoiseSpectrum,
+    _without_signal,
+    amplitude_table,
+    estimate_noise,
+    tabulated,
+)
 from cryovae.physics.wedge import volume_mask
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import TiltGeometry
@@ -84,3 +93,63 @@ def test_a_copy_of_noise_is_given_no_amplitude(tilts):
     inside = (mask == 1) & (fourier.radius(SHAPE) > 0.15) & (fourier.radius(SHAPE) < 0.5)
     assert float(fitted[inside].mean()) > 1.9
     assert float(limited[inside].mean()) < 0.6
+
+
+def test_a_difference_of_grey_levels_is_no_noise(tilts):
+    first, second = (_coloured(seed, tilts)[0].numpy() for seed in (1, 2))
+    plain, shifted = (estimate_noise(first, (first, second + level), tilts).table for level in (0.0, 50.0))
+    assert torch.allclose(plain, shifted, rtol=1e-2, atol=1e-4)
+
+
+def test_quiet_patches_are_lowered_to_the_line_of_the_rim_and_never_raised():
+    radius = (torch.arange(TABLE_SHELLS) + 0.5) / TABLE_SHELLS * TABLE_RADIUS
+    line = torch.exp(-1 + 2 * radius)
+    factor = torch.ones(TABLE_SHELLS)
+    factor[1], factor[3] = 5.0, 0.5
+    table = (line * factor).view(-1, 1, 1).expand(-1, TABLE_ANGLES, TABLE_ANGLES).clone()
+    lowered = _without_signal(table).mean((1, 2)) / line
+    factor[1] = 1.0
+    assert torch.allclose(lowered, factor, rtol=1e-3)
+
+
+def _white(count):
+    return (torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed)) for seed in range(count))
+
+
+def test_the_signal_of_a_density_is_its_power_less_the_noise():
+    first, second = _white(2)
+    noise = NoiseSpectrum(torch.full((TABLE_SHELLS, TABLE_ANGLES, TABLE_ANGLES), 0.5), "halves")
+    k = fourier.frequencies(SHAPE)
+    signal = noise.signal(first + 0.5**0.5 * second, torch.ones_like(k[0]))(k)
+    assert float(signal[fourier.radius(SHAPE) > 0.1].mean()) == pytest.approx(1, abs=0.03)
+    assert not noise.signal(0.1 * first, torch.ones_like(k[0])).table.any()
+
+
+def test_the_noise_of_one_map_follows_from_the_seed(tilts):
+    density = _coloured(1, tilts)[0].numpy()
+    one, two, other = (estimate_noise(density, None, tilts, side=16, seed=seed).table for seed in (4, 4, 5))
+    assert torch.equal(one, two)
+    assert not torch.equal(one, other)
+
+
+def test_a_table_gives_back_what_was_tabulated():
+    k = fourier.frequencies(SHAPE)
+    radius = fourier.radius(SHAPE)
+    table = tabulated(1 + radius, fourier.multiplicity(SHAPE).expand_as(radius), k)
+    inside = (radius > 0.1) & (radius < 0.6)
+    assert torch.allclose(table(k)[inside], 1 + radius[inside], atol=0.009)
+
+
+def test_amplitudes_are_ratios_of_amplitudes_without_shared_noise():
+    signal, noise = _white(2)
+    noise = 0.5**0.5 * noise
+    k, ones = fourier.frequencies(SHAPE), torch.ones(SHAPE[0], SHAPE[1], SHAPE[2] // 2 + 1)
+    inside = fourier.radius(SHAPE) > 0.1
+    limited = amplitude_table(2 * signal, signal + noise, ones, k, 0.5 * ones)(k)[inside]
+    assert float(limited.mean()) == pytest.approx(0.5, abs=0.02)
+    copying = signal + 0.5 * noise
+    plain, corrected = (
+        amplitude_table(copying, signal + noise, ones, k, copied=copied)(k)[inside] for copied in (None, 0.25 * ones)
+    )
+    assert float(plain.mean()) == pytest.approx(1.25 / 1.125, abs=0.02)
+    assert float(corrected.mean()) == pytest.approx(1 / 1.125, abs=0.02)

@@ -147,3 +147,19 @@ def test_real_tilt_series_gives_its_reference_reconstruction(shared):
     mirrored = weighted_back_projection(images, -angles, theirs.shape, edge=1.0).numpy()
     assert np.corrcoef(ours.ravel(), theirs.ravel())[0, 1] > 0.99
     assert np.corrcoef(mirrored.ravel(), theirs.ravel())[0, 1] < 0.98
+
+
+def test_at_high_frequency_the_blur_of_one_projection_is_left():
+    """Projections are divided by the transform of a voxel's area once, and blurred by it twice."""
+    density = torch.randn(41, 3, 41, generator=torch.Generator().manual_seed(0))
+    angles = [float(a) for a in range(-90, 90, 3)]
+    images = project(density, angles, 61)
+    rebuilt = weighted_back_projection(images, angles, density.shape)
+    inner = (slice(8, 33), slice(None), slice(8, 33))
+    x, y = (fourier.transform(d[inner]) for d in (density, rebuilt))
+    k = fourier.frequencies(density[inner].shape)
+    radius = (k[0].square() + k[2].square()).sqrt()
+    band = (radius > 0.25) & (radius < 0.33)
+    ratio = float((x * y.conj()).real[band].sum() / x.abs().square()[band].sum())
+    blur = torch.stack([footprint(torch.tensor(0.29), angle) for angle in angles]).mean()
+    assert ratio == pytest.approx(float(blur), rel=0.06)

@@ -74,8 +74,9 @@ def test_rotations_that_keep_the_wedge_are_not_trained_on(tilts):
         assert torch.equal(same, wedge_mask(k, tilts, 1e-6))
 
 
-def test_asymmetric_range_is_kept_by_180_degrees_about_the_tilt_axis():
-    kept = symmetry_rotations(TiltGeometry.from_range(-45, 63))
+@pytest.mark.parametrize(("low", "high"), [(-45, 63), (-57, 63)])
+def test_asymmetric_range_is_kept_by_180_degrees_about_the_tilt_axis(low, high):
+    kept = symmetry_rotations(TiltGeometry.from_range(low, high))
     assert [g.matrix.diagonal().tolist() for g in kept] == [[1, 1, 1], [-1, 1, -1]]
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import mrcfile
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import torch
 from cryovae import fourier
 from cryovae.errors import InputError
 from cryovae.physics.rotation import cube_rotations
-from cryovae.physics.wedge import patch_mask, volume_mask, wedge_mask
+from cryovae.physics.wedge import patch_mask, volume_edge, volume_mask, wedge_mask
 from cryovae.tomogram import TiltGeometry
 
 
@@ -83,3 +85,18 @@ def test_sign_agrees_with_an_asymmetric_tomogram(shared):
         return float((power * (volume_mask(x.shape, TiltGeometry.from_range(low, high), 1e-6) < 0.5)).sum() / power.sum())
 
     assert outside(-45, 63) < 0.01 < outside(-63, 45)
+
+
+def test_nyquist_planes_of_even_sizes_are_no_part_of_a_patch(tilts):
+    mask = patch_mask((8, 10, 12), tilts)
+    for plane in (mask[4], mask[:, 5], mask[..., 6]):
+        assert float(plane.max()) == 0
+    odd = patch_mask((7, 9, 11), tilts)
+    assert min(float(odd[3].max()), float(odd[:, 4].max()), float(odd[..., 5].max())) == 1
+
+
+def test_the_edge_is_as_wide_as_a_bin_of_the_axes_that_the_tilts_turn_about(tilts):
+    shape = (40, 20, 30)
+    assert volume_edge(shape, tilts) == pytest.approx(1 / 30)
+    assert volume_edge(shape, tilts, 2.0) == pytest.approx(2 / 30)
+    assert volume_edge(shape, replace(tilts, axis_angle=10.0)) == pytest.approx(1 / 20)

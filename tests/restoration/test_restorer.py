@@ -12,6 +12,7 @@ from cryovae.errors import InputError
 from cryovae.models.ladder import Ladder, LadderConfig, R
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.physics.wedge import volume_mask
+from cryovae.posterior.posterior_tiles import PosteriorTiles
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.restorer import Restorer
 from cryovae.tomogram import TiltGeometry, Tomogram
@@ -101,12 +102,15 @@ def test_same_seed_same_samples_and_halves_come_with_halves(small, small_config)
     torch.manual_seed(1)
     ladder = Ladder(small_config)
     config = RestoreConfig(samples=4, samples_out=2, seed=5)
+    corner = tuple(h[:16, :24, :20] for h in small.halves)
+    small = replace(small, density=(corner[0] + corner[1]) / 2, halves=corner)
     one, two = (Restorer(ladder, 16, config)(small) for _ in range(2))
     assert torch.equal(one.mean, two.mean)
     assert torch.equal(one.samples[1], two.samples[1])
     assert len(one.samples) == 2
     assert one.halves is not None
-    assert one.halves[0].shape == small.shape
+    assert all(torch.equal(a, b) for a, b in zip(one.halves, two.halves, strict=True))
+    assert not torch.equal(*one.halves)
     other = Restorer(ladder, 16, replace(config, seed=6))(small)
     assert not torch.equal(one.samples[0], other.samples[0])
 
@@ -127,6 +131,71 @@ def test_tiles_rotated_and_rotated_back_are_the_same(tilts):
     assert len(pairs) == 4
     for other in pairs[1:]:
         assert torch.allclose(pairs[0], other, atol=1e-3)
+
+
+def test_an_identity_network_returns_each_half():
+    """Of its own voxels and not of the other half's or the mean's, on the grey scale of the input."""
+    halves = tuple(_tomogram((18, 26, 22), seed=seed).density for seed in (1, 2))
+    tomogram = Tomogram("t", (halves[0] + halves[1]) / 2, 10.0, NO_WEDGE, halves)
+    restored = Restorer(Identity(), 16, RestoreConfig(samples=2, calibrate=False))(tomogram)
+    for mine, half in zip(restored.halves, halves, strict=True):
+        assert np.abs(mine.numpy() - half).max() < 1e-2
+
+
+@pytest.mark.parametrize(
+    "search", [{"sampler": "reweighted", "candidates": 2}, {"sampler": "langevin", "chain": 4}, {"refine": 1}], ids=str
+)
+def test_halves_of_a_search_are_restored_each_by_itself(ladder, small, search):
+    """Exchanged halves give exchanged results; the noise of a half is twice that of the mean."""
+    corner = tuple(h[:16, :24, :16] for h in small.halves)
+    excesses, over = [], PosteriorTiles.over
+
+    def watched(self, data, tilts, noise, samples, excess=1.0):
+        excesses.append(excess)
+        return over(self, data, tilts, noise, samples, excess)
+
+    restored = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PosteriorTiles, "over", watched)
+        patch.setattr("cryovae.restoration.steps.early_stopping", lambda *_: None)
+        for pair in (corner, corner[::-1]):
+            tomogram = replace(small, density=(pair[0] + pair[1]) / 2, halves=pair)
+            config = RestoreConfig(samples=2, orientations=1, raw=True, calibrate=False, **search)
+            restored.append(Restorer(ladder, 16, config)(tomogram))
+    assert excesses == [1.0, 2.0, 2.0] * 2
+    one, two = restored
+    assert torch.allclose(one.mean, two.mean, atol=1e-4)
+    assert torch.allclose(one.halves[0], two.halves[1], atol=1e-4)
+    assert not torch.allclose(one.halves[0], one.halves[1], atol=1e-2)
+    assert all(float(half.std()) > 1e-3 for half in one.halves)
+
+
+def test_samples_of_a_pair_differ_by_the_error_that_the_filters_allow(monkeypatch):
+    """Without a wedge and a calibration, variances v of the model and s of the noise leave v s / (v + s): half, where v = s."""
+    monkeypatch.setattr("cryovae.posterior.tiles.levels", lambda tiles: tiles.new_zeros(len(tiles), 1, 1, 1))
+    rng = np.random.default_rng(0)
+    shape = (24, 32, 28)
+    halves = tuple(rng.normal(100, 10, shape).astype(np.float32) for _ in range(2))
+    density = (halves[0] + halves[1]) / 2
+    tomogram = Tomogram("t", density, 10.0, NO_WEDGE, halves)
+
+    class Silent(Identity):
+        def restore(self, features, noise):
+            return 0 * features[0]
+
+        def restore_pair(self, features, noise):
+            return torch.stack((noise[0][:, 0], -noise[0][:, 0])) + 0 * features[0]
+
+    restored = Restorer(Silent(), 16, RestoreConfig(samples=2, samples_out=2, halves=False, calibrate=False))(tomogram)
+    one, two = restored.samples
+    assert torch.allclose((one + two) / 2, restored.mean, atol=1e-2)
+    # The deviation of a sample is its own, w v shrunk to (1 - w) v, and noise for the rest.
+    allowed = 0.5 * float(density.var())
+    assert float(((one - two) / 2).var()) == pytest.approx(allowed, rel=0.15)
+    assert float(restored.std.square().mean()) == pytest.approx(allowed, rel=0.15)
+    other = Restorer(Silent(), 16, RestoreConfig(samples=2, samples_out=2, halves=False, calibrate=False, seed=1))(tomogram)
+    cosine = torch.cosine_similarity((one - two).flatten(), (other.samples[0] - other.samples[1]).flatten(), dim=0)
+    assert abs(float(cosine)) < 0.05
 
 
 @pytest.mark.parametrize("bad", [{"samples": 3}, {"samples": 0}, {"samples": 4, "samples_out": 5}])
