@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,7 +11,7 @@ from cryovae.errors import InputError
 from cryovae.io.star.table import Block, read_blocks
 from cryovae.io.star.tomograms import SERIES, named_file
 from cryovae.io.tilts import TiltSeries, read_tilt_series
-from cryovae.io.tilts.tables import one_of, projections_of
+from cryovae.io.tilts.tables import listed, one_of, projections_of
 from cryovae.tomogram import TiltGeometry
 
 IMAGE, VISIBLE = "rlnImageName", "rlnTomoVisibleFrames"
@@ -62,8 +61,8 @@ def read_particles(path: Path, tilts: TiltGeometry | None = None) -> tuple[Parti
     listed, tomograms = _named(blocks, "rlnTomoParticlesFile"), _named(blocks, "rlnTomoTomogramsFile")
     table = path if listed is None else named_file(path, listed)
     blocks = blocks if listed is None else read_blocks(table)
-    tables = dict.fromkeys([Path(os.path.realpath(table)), table])
-    beside = [file.with_name(name) for file in tables for name in (f"{file.stem}_tomograms.star", "tomograms.star")]
+    sides = dict.fromkeys([Path(os.path.realpath(table)), table])
+    beside = [file.with_name(name) for file in sides for name in (f"{file.stem}_tomograms.star", "tomograms.star")]
     where = named_file(path, tomograms) if tomograms is not None else next((p for p in beside if os.path.isfile(p)), None)
     listings = [name for name, block in blocks.items() if IMAGE in block and block.loop and len(block)]
     if not listings:
@@ -172,8 +171,8 @@ def _visible(series: TiltSeries, rows: Block, row: int, where: str) -> TiltSerie
     """A tilt series in which the tilts that do not show the particle are excluded."""
     text = rows.text(VISIBLE, row) or ""
     try:
-        shown = [bool(int(v)) for v in ast.literal_eval(text)] if len(text) < 10_000 else []
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        shown = [bool(int(v)) for v in listed(text)]
+    except ValueError:
         shown = []
     if len(shown) != len(series.angles):
         raise InputError(f"{where} has {VISIBLE} '{text[:30]}', expected {len(series.angles)} of 0 and 1, one a tilt: correct it")

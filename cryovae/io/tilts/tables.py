@@ -9,7 +9,6 @@ these tables.
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -46,8 +45,8 @@ def star_tilts_in(path: Path) -> TiltSeries:
 def one_of(names: Sequence[str], path: Path, what: str) -> str:
     """The only one of the blocks that hold some kind of rows. InputError if there are several: none is chosen silently."""
     if len(names) > 1:
-        listed = ", ".join(f"data_{name}" for name in names[:3]) + (" ..." if len(names) > 3 else "")
-        raise InputError(f"{path} has {what} in {len(names)} blocks ({listed}), expected one block: give a file with one of them")
+        first = ", ".join(f"data_{name}" for name in names[:3]) + (" ..." if len(names) > 3 else "")
+        raise InputError(f"{path} has {what} in {len(names)} blocks ({first}), expected one block: give a file with one of them")
     return names[0]
 
 
@@ -141,12 +140,19 @@ def _first(block: Block, column: str, path: Path) -> float | None:
     return block.number(column, 0, path) if column in block else None
 
 
+def listed(text: str) -> list[str]:
+    """The texts of a value [a,b,c]. ValueError without its brackets."""
+    if not (text.startswith("[") and text.endswith("]")):
+        raise ValueError(text[:40])
+    return text[1:-1].split(",")
+
+
 def _vector(block: Block, column: str, row: int, path: Path) -> tuple[float, float, float]:
     """The first three of the four numbers of a value [a,b,c,d]."""
     text = block.text(column, row) or ""
     try:
-        values = [float(v) for v in ast.literal_eval(text)] if len(text) < 1000 else []
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        values = [float(v) for v in listed(text)]
+    except ValueError:
         values = []
     if len(values) != 4 or not all(map(math.isfinite, values)):
         raise InputError(f"{path} row {row + 1} has {column} '{text[:40]}', expected four numbers [a,b,c,d]: write it again")
