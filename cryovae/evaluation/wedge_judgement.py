@@ -148,7 +148,7 @@ def _of_range(
     if opposite and mirrored <= tolerance and mirrored < off:
         words += ", the mirror image of the range given"
         return [Judgement(most, words, expected, "pass --handedness -1, or leave it out if it is there")]
-    if off <= tolerance or len(runs) > 1:
+    if off <= tolerance or len(runs) > 1 or (most is not Severity.REFUSAL and off <= 2 * tolerance):
         return []
     severity = most if off > 2 * tolerance else Severity.WARNING
     return [Judgement(severity, words, expected, f"give the tilts of the reconstruction, e.g. --tilt-range {low:.0f} {high:.0f}")]
