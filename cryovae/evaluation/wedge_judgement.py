@@ -63,13 +63,13 @@ def judge(seen: DetectedWedge, tilts: TiltGeometry, shape: Sequence[int], unrota
         return _unseen(seen, tilts, shape)
     if not is_clear(seen, shape):
         return []
-    lying = _lying(seen, unrotated)
-    if lying or tilts.conical:
-        return lying
+    rotated = _other_beam(seen, unrotated)
+    if rotated or tilts.conical:
+        return rotated
     words = _range_words(seen.axes[0].lowest, seen.axes[0].highest)
     if not tilts.has_wedge:
-        given = f"no missing wedge, as the tilts from {tilts.lowest:g} to {tilts.highest:g} leave none"
-        return [Judgement(Severity.REFUSAL, f"the spectrum shows {words}", given, "give the tilts of the reconstruction")]
+        expected = f"no missing wedge, as the tilts from {tilts.lowest:g} to {tilts.highest:g} leave none"
+        return [Judgement(Severity.REFUSAL, f"the spectrum shows {words}", expected, "give the tilts of the reconstruction")]
     axes = tilts.axes
     if len(seen.axes) > len(axes):
         return [Judgement(Severity.WARNING, "the spectrum shows a second tilt axis", "one, as given", "pass --tilts2")]
@@ -95,7 +95,7 @@ def _unseen(seen: DetectedWedge, tilts: TiltGeometry, shape: Sequence[int]) -> l
     ]
 
 
-def _lying(seen: DetectedWedge, unrotated: bool) -> list[Judgement]:
+def _other_beam(seen: DetectedWedge, unrotated: bool) -> list[Judgement]:
     """A volume whose beam is not along z."""
     along = beam_axis(seen)
     if along == 0:
@@ -125,8 +125,8 @@ def _about(tilts: TiltGeometry, seen: DetectedWedge, side: int, most: Severity) 
     if distance > tolerance:
         severity = most if distance > 2 * tolerance else Severity.WARNING
         action = f"pass --axis-angle {near.axis_angle:.0f}" + (f" --x-tilt {near.lift:.0f}" if abs(near.lift) > TOLERANCE else "")
-        given = f"it at {tilts.axis_angle:g} degrees from +y towards +x, as given"
-        return [Judgement(severity, f"the spectrum shows the tilt axis {distance:.0f} degrees from there", given, action)]
+        expected = f"it at {tilts.axis_angle:g} degrees from +y towards +x, as given"
+        return [Judgement(severity, f"the spectrum shows the tilt axis {distance:.0f} degrees from there", expected, action)]
     # Opposite vectors are the same axis, but the tilts about them have opposite signs.
     along = float(near.vector @ axis) > 0
     return _of_range(tilts, near, along, side, tolerance, most)
@@ -140,15 +140,15 @@ def _of_range(
     lowest, highest = runs[0][0], runs[-1][1]
     off = max(abs(low - lowest), abs(high - highest))
     mirrored = max(abs(low + highest), abs(high + lowest))
-    middle, given = (low + high) / 2, (lowest + highest) / 2
+    middle, middle_given = (low + high) / 2, (lowest + highest) / 2
     error = MIDDLE_ERROR if side >= MIDDLE_SIDE else SMALL_MIDDLE_ERROR
     words = f"the spectrum shows {_range_words(low, high)}"
     expected = f"{lowest:g} to {highest:g}, as given"
-    opposite = middle * given < 0 and abs(middle) > error and abs(given) > error + 1
+    opposite = middle * middle_given < 0 and abs(middle) > error and abs(middle_given) > error + 1
     if opposite and mirrored <= tolerance and mirrored < off:
         words += ", the mirror image of the range given"
         return [Judgement(most, words, expected, "pass --handedness -1, or leave it out if it is there")]
-    if off <= tolerance or len(runs) > 1:
+    if off <= tolerance or len(runs) > 1 or (most is not Severity.REFUSAL and off <= 2 * tolerance):
         return []
     severity = most if off > 2 * tolerance else Severity.WARNING
     return [Judgement(severity, words, expected, f"give the tilts of the reconstruction, e.g. --tilt-range {low:.0f} {high:.0f}")]

@@ -18,7 +18,7 @@ from cryovae.napari_plugin.layers import grey_range
 from cryovae.posterior.codes import Code, between, prior_code
 from cryovae.posterior.latent_map import LatentMap, Patches, mapped
 from cryovae.tiling.grid import Position
-from cryovae.workflows.run_inputs import tomogram_of, variational_model_of
+from cryovae.workflows.run_inputs import checked_tomogram_of, variational_model_of
 
 PROBED = 6
 
@@ -146,7 +146,7 @@ def encode_run(run: Path, finest: int | None, most: int) -> Generator[tuple[int,
         InputError: The run has no model with latents, or its tomogram is gone.
     """
     checkpoint = variational_model_of(run)
-    tomogram = tomogram_of(run)
+    tomogram = checked_tomogram_of(run)
     patches = Patches(checkpoint.ladder, checkpoint.patch, prepare(tomogram, checkpoint.patch, held_out=False))
     plane = yield from mapped(patches, finest, most)
     positions = plane.positions[:: max(len(plane.positions) // PROBED, 1)]

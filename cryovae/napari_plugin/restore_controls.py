@@ -90,9 +90,14 @@ class Controls:
         )
         self.cancel = button("Cancel", "Save the state and stop; Resume continues from there, as does cryovae restore --resume")
         self.resume = button("Resume", "Continue the run in the folder with the settings it began with")
+        self.force = check_box(
+            "go on although a check refuses", "As --force: run in spite of what the checks of the input refuse"
+        )
         self.state = note()
         self.losses = Plot(150, "Training losses in nats per Fourier coefficient; the gain is on data that the model did not see")
-        self.running = group("Run", ("Folder", self.output), row(self.run, self.cancel, self.resume), self.state, self.losses)
+        self.running = group(
+            "Run", ("Folder", self.output), row(self.run, self.cancel, self.resume), self.force, self.state, self.losses
+        )
 
     def show_preset(self, *ignored: object) -> None:
         """Set the settings of the form to those of the preset."""

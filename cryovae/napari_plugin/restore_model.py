@@ -67,6 +67,7 @@ class Request:
         seed: Random seed.
         device: auto, cpu or cuda.
         box: Part of the volumes; None for all.
+        force: Whether to go on although a check of the input refuses it.
     """
 
     volumes: tuple[Any, ...]
@@ -80,6 +81,7 @@ class Request:
     seed: int = 0
     device: str = "auto"
     box: Box | None = None
+    force: bool = False
 
 
 def config_of(name: str, settings: dict[str, Any], more: str = "") -> RunConfig:
@@ -164,6 +166,7 @@ def arguments_of(request: Request, resume: bool = False) -> list[str]:
     for setting in (*(f"{key}={json.dumps(value)}" for key, value in changed.items()), *shlex.split(request.more)):
         words += ["--set", setting]
     # Results of an earlier run in the folder are shown in the window, so replacing them was asked for.
+    words += ["--force"] if request.force else []
     return [*words, "--resume" if resume else "--overwrite"]
 
 

@@ -142,6 +142,7 @@ class RestoreWidget(DockWidget):
             more=c.more.text(),
             seed=c.seed.value(),
             device=c.device.currentText(),
+            force=c.force.isChecked(),
             box=None
             if region is None
             else self._box(region, config_of(c.preset.currentText(), settings, c.more.text()).training.patch),

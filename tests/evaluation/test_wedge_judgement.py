@@ -56,15 +56,15 @@ def test_tilts_that_contradict_the_spectrum_are_refused(seen, tilts, action):
 
 @pytest.mark.parametrize(("axes", "action"), [((1, 0, 2), "--unrotated"), ((2, 1, 0), "rotate the volume")], ids=["y", "x"])
 def test_a_beam_along_another_axis_is_refused(density, axes, action):
-    lying = np.ascontiguousarray(density.transpose(axes))
-    (judgement,) = judge(detect_wedge(lying), MEASURED, lying.shape)
+    transposed = np.ascontiguousarray(density.transpose(axes))
+    (judgement,) = judge(detect_wedge(transposed), MEASURED, transposed.shape)
     assert judgement.severity is Severity.REFUSAL
     assert action in judgement.action
 
 
 def test_what_was_rotated_on_reading_but_lay_right_is_refused(density):
-    lying = np.ascontiguousarray(density.transpose((1, 0, 2)))
-    (judgement,) = judge(detect_wedge(lying), MEASURED, lying.shape, unrotated=True)
+    transposed = np.ascontiguousarray(density.transpose((1, 0, 2)))
+    (judgement,) = judge(detect_wedge(transposed), MEASURED, transposed.shape, unrotated=True)
     assert "--upright" in judgement.action
 
 
@@ -73,13 +73,13 @@ def _wedge(low, high, step=3.4, share=0.85):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "given"),
+    ("low", "high", "tilts"),
     [(-60.0, 55.0, (-54.0, 60.0)), (-63.0, 56.0, (-56.0, 63.0)), (-58.0, 50.0, (-50.0, 58.0))],
 )
-def test_a_mirror_image_is_told_from_the_error_of_the_ends(low, high, given):
-    (judgement,) = judge(_wedge(low, high), TiltGeometry(given), LARGE)
+def test_a_mirror_image_is_no_error_of_the_ends(low, high, tilts):
+    (judgement,) = judge(_wedge(low, high), TiltGeometry(tilts), LARGE)
     assert "mirror image" in judgement.seen
-    assert judge(_wedge(-high, -low), TiltGeometry(given), LARGE) == []
+    assert judge(_wedge(-high, -low), TiltGeometry(tilts), LARGE) == []
 
 
 def test_ranges_that_are_nearly_symmetric_have_no_mirror_image():

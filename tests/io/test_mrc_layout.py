@@ -68,9 +68,9 @@ def test_bytes_behind_the_voxels_are_left_out(tmp_path, kind, count):
 
 
 def test_an_extended_header_longer_or_shorter_than_announced(tmp_path):
-    whole = _plain(b"metadata" * 100)
+    complete = _plain(b"metadata" * 100)
     for announced in (400, 1200):
-        content = _plain(nsymbt=announced)[:HEADER] + whole[HEADER:]
+        content = _plain(nsymbt=announced)[:HEADER] + complete[HEADER:]
         volume = _read(tmp_path, content)
         np.testing.assert_array_equal(volume.density, VALUES)
         assert "the file has one of 800" in volume.notes[0]
@@ -83,7 +83,7 @@ def test_the_mean_tells_where_voxels_are_if_the_range_does_not(tmp_path):
     np.testing.assert_array_equal(_read(tmp_path, content + like).density, VALUES)
 
 
-def test_what_cannot_be_told_is_refused(tmp_path):
+def test_bytes_that_may_lie_anywhere_are_refused(tmp_path):
     like = RNG.normal(size=256).astype("f4").tobytes()
     content = _plain(dmin=0.0, dmax=-1.0, dmean=-2.0)
     for ambiguous in (content[:HEADER] + like + content[HEADER:], content + like):
@@ -92,9 +92,9 @@ def test_what_cannot_be_told_is_refused(tmp_path):
 
 
 def test_a_file_that_lost_its_end_is_not_taken_for_one_without_extended_header(tmp_path):
-    whole = _plain(b"metadata" * 10)
+    complete = _plain(b"metadata" * 10)
     with pytest.raises(InputError, match="cut short"):
-        _read(tmp_path, whole[:-80])
+        _read(tmp_path, complete[:-80])
 
 
 def test_integers_and_big_endian_files_are_placed_too(tmp_path):

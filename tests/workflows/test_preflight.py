@@ -55,7 +55,7 @@ def test_what_was_forced_is_in_record_log_and_report(refusing, volume, tmp_path)
     assert "warning (forced): ts: &lt;b&gt;wrong&lt;/b&gt;, expected something right" in (out / "report.html").read_text()
 
 
-def test_info_prints_what_is_found(refusing, volume):
+def test_info_prints_the_findings(refusing, volume):
     result = cryovae("info", volume, *RANGE)
     assert result.returncode == 0
     assert "refusal       ts: <b>wrong</b>, expected something right: mend it" in result.stdout
