@@ -5,6 +5,7 @@ No code runs when it is read (weights_only), and no more memory is taken than th
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,10 @@ def read_state(path: Path) -> dict[str, Any]:
     """A training state by the names of today, its tensors mapped from the file. InputError if it is damaged or runs code."""
     _check_archive(path)
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        with warnings.catch_warnings():
+            # Damaged files have odd numbers of their format, of which torch warns.
+            warnings.simplefilter("ignore")
+            state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except Exception as error:
         # Whatever a damaged pickle raises: torch has no error of its own for it.
         why = "it holds more than tensors and numbers" if "weights_only" in str(error).lower() else type(error).__name__
