@@ -105,8 +105,8 @@ def _missing(state: Mapping[str, Any]) -> str | None:
         return "'good' found without weights, expected those to go back to"
     for name, (kind, limits) in NUMBERS.items():
         value = state.get(name, limits.highest)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not (whole or (kind is float and isinstance(value, float))) or not limits.holds(value):
+        integer = isinstance(value, int) and not isinstance(value, bool)
+        if not (integer or (kind is float and isinstance(value, float))) or not limits.holds(value):
             return f"{name} {shown(value)} found, expected a number {limits.words}"
     norms = state.get("norms", [])
     if not isinstance(norms, list) or not all(isinstance(norm, float | int) for norm in norms):

@@ -39,8 +39,8 @@ def test_any_of_several_training_tomograms_may_match():
 
 @pytest.mark.parametrize(("tilts", "lines"), [((-60, 60), 0), ((-55, 56), 0), ((-50, 59), 1), ((-70, 71), 1)])
 def test_another_wedge_is_a_warning_alone(tilts, lines, capsys):
-    told = checked_match([TRAINED], _tomogram(tilts=tilts), preset("quick"))
-    assert len(told) == lines
+    lines_said = checked_match([TRAINED], _tomogram(tilts=tilts), preset("quick"))
+    assert len(lines_said) == lines
     tell_match([TRAINED], _tomogram(tilts=tilts))
     assert capsys.readouterr().err.count("missing wedge of") == lines
 
