@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,7 +22,18 @@ from cryovae import __version__
 from cryovae.aliases import current_weights
 from cryovae.errors import BrokenResult, InputError
 from cryovae.io.atomic import whole_file
-from cryovae.model_header import MODEL, NOISE, WEIGHTS, Header, TrainedOn, check_finite, check_tensors, header_of
+from cryovae.model_header import (
+    MODEL,
+    NOISE,
+    VARIATIONAL,
+    WEIGHTS,
+    Header,
+    TrainedOn,
+    check_finite,
+    check_size,
+    check_tensors,
+    header_of,
+)
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
 from cryovae.ranges import shown
@@ -44,7 +55,7 @@ __all__ = [
 ]
 
 STATE = "training.pt"
-VARIATIONAL = "vae"
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -134,9 +145,7 @@ def load_network(path: Path | str) -> NetworkCheckpoint:
     with _opened(path) as (file, where, header):
         if header.objective == VARIATIONAL:
             raise InputError(f"{where} holds a variational model, expected one of another objective")
-        weights, _ = _tensors(where, file, lambda: UNet(header.sizes))
-    network = UNet(header.sizes)
-    network.load_state_dict(weights)
+        network, _ = _filled(where, file, header, lambda: UNet(header.sizes))
     return NetworkCheckpoint(network.eval(), header.patch, header.step, header.objective, header.trained_on)
 
 
@@ -151,9 +160,7 @@ def load_model(path: Path | str) -> Checkpoint:
     with _opened(path) as (file, where, header):
         if header.objective != VARIATIONAL:
             raise InputError(f"{where} holds a network of objective {header.objective}, expected a variational model")
-        weights, noise = _tensors(where, file, lambda: Ladder(header.sizes, header.encoders))
-    ladder = Ladder(header.sizes, header.encoders)
-    ladder.load_state_dict(weights)
+        ladder, noise = _filled(where, file, header, lambda: Ladder(header.sizes, header.encoders))
     return Checkpoint(ladder.eval(), header.patch, header.step, header.encoders, noise, header.trained_on)
 
 
@@ -175,14 +182,18 @@ def _opened(path: Path | str) -> Iterator[tuple[Any, Path, Header]]:
         raise InputError(f"{path} cannot be read ({error.strerror or error}): give a model that cryovae wrote") from error
 
 
-def _tensors(path: Path, file: Any, build: Callable[[], nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Weights by the names of today, and noise spectra: read once their names, types and shapes are those of the network."""
+def _filled(path: Path, file: Any, header: Header, build: Callable[[], Network]) -> tuple[Network, dict[str, Tensor]]:
+    """The network with its weights, and noise spectra: read once their names, types and shapes are those of the network."""
     pieces = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-    check_tensors(path, build, {name: (piece.get_dtype(), tuple(piece.get_shape())) for name, piece in pieces.items()})
+    shapes = {name: (str(piece.get_dtype()), tuple(piece.get_shape())) for name, piece in pieces.items()}
+    check_size(path, header, shapes)
+    network = build()
+    check_tensors(path, network, shapes)
     tensors = {name: file.get_tensor(name) for name in pieces}
     check_finite(path, tensors)
     weights = {n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)}
-    return current_weights(weights), {n.removeprefix(NOISE): t for n, t in tensors.items() if n.startswith(NOISE)}
+    network.load_state_dict(current_weights(weights))
+    return network, {n.removeprefix(NOISE): t for n, t in tensors.items() if n.startswith(NOISE)}
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:

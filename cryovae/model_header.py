@@ -1,12 +1,13 @@
 """What a model file must hold, by its header alone: checked before a single weight is read.
 
-The sizes in the metadata are checked first, then the architecture of these sizes is built without memory, and its names and
-shapes are compared with those of the file.
+The sizes in the metadata are checked first, and that the file holds as many numbers as they ask for. Only then is the network
+built, so that it takes little more memory than the file has bytes, and its names and shapes are compared with those of the file.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,7 +22,7 @@ from cryovae.models.ladder import LadderConfig
 from cryovae.objectives.deterministic import NAMES
 from cryovae.ranges import OneOf, Range, check_fields, shown
 
-MODEL = "model.safetensors"
+MODEL, VARIATIONAL = "model.safetensors", "vae"
 WEIGHTS, NOISE = "weights.", "noise."
 # Entries of a noise spectrum at most, and angstrom of a voxel.
 MOST_NOISE, MOST_ANGSTROM = 10**6, 1e4
@@ -69,7 +70,7 @@ class Header:
     patch: Annotated[int, Range(2, 1024, what="voxels")]
     step: Annotated[int, Range(0, 10**12)]
     encoders: Annotated[int, Range(1, 2)] = 2
-    objective: Annotated[str, OneOf(("vae", *NAMES))] = "vae"
+    objective: Annotated[str, OneOf((VARIATIONAL, *NAMES))] = VARIATIONAL
     trained_on: tuple[TrainedOn, ...] = ()
 
     def __post_init__(self) -> None:
@@ -101,7 +102,7 @@ def _header(about: dict[str, Any]) -> Header:
     for name in ("ladder", "patch", "step", *(() if "objective" in about else ("encoders",))):
         if name not in about:
             raise InputError(f"no '{name}' found in its metadata, expected one")
-    if "objective" in known and known["objective"] == "vae":
+    if "objective" in known and known["objective"] == VARIATIONAL:
         raise InputError("objective 'vae' found, expected none for a variational model")
     origins = about.get("trained_on", [])
     if not isinstance(origins, list):
@@ -121,16 +122,30 @@ def _made(kind: Callable[..., Any], values: Any, where: str) -> Any:
         raise InputError(f"{where} with {shown(', '.join(map(str, values)))} found, expected {', '.join(names)}") from error
 
 
-def check_tensors(path: Path, build: Callable[[], nn.Module], shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-    """InputError if a file has other tensors than the network that ``build`` makes.
+def check_size(path: Path, header: Header, shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+    """InputError if a file holds fewer numbers than its sizes ask for at least; ``shapes`` as for ``check_tensors``."""
+    sizes, held = header.sizes, sum(math.prod(shape) for _, shape in shapes.values())
+    # Encoder and decoder have two convolutions of 27 taps in each block; each of two heads ends in one of the latents.
+    least = sum(108 * sizes.blocks * width**2 for width in sizes.widths)
+    if header.objective == VARIATIONAL:
+        pairs = list(zip(sizes.widths, sizes.latents, strict=True))
+        least += sum(2 * width * latents * (27 if level else 1) for level, (width, latents) in enumerate(pairs))
+    if held < least:
+        raise InputError(
+            f"{path} holds {held} numbers, expected at least {least} for widths {shown(list(sizes.widths))}, latents "
+            f"{shown(list(sizes.latents))} and blocks {sizes.blocks}: {OTHER}"
+        )
+
+
+def check_tensors(path: Path, network: nn.Module, shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+    """InputError if a file has other tensors than a network.
 
     Args:
         path: of the model.
-        build: makes the network; it is called where nothing takes memory.
+        network: of the sizes that the file names.
         shapes: name in the file to type, as safetensors calls it, and shape.
     """
-    with torch.device("meta"):
-        expected = {name: tuple(tensor.shape) for name, tensor in build().state_dict().items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     weights = current_weights({n.removeprefix(WEIGHTS): about for n, about in shapes.items() if n.startswith(WEIGHTS)})
     missing = [name for name in expected if name not in weights]
     extra = [name for name in weights if name not in expected] + [n for n in shapes if not n.startswith((WEIGHTS, NOISE))]

@@ -117,7 +117,7 @@ def _expected(kind: str, rules: Sequence[Any]) -> str:
     return " ".join(words if named else [kind, *words])
 
 
-def _whole(value: Any) -> bool:
+def _integer(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -130,7 +130,7 @@ def _finite(value: Any) -> bool:
 
 TYPES: dict[Any, tuple[Callable[[Any], bool], str]] = {
     bool: (lambda value: isinstance(value, bool), "true or false"),
-    int: (_whole, "a whole number"),
+    int: (_integer, "a whole number"),
     float: (_finite, "a finite number"),
     str: (lambda value: isinstance(value, str), "a word"),
 }

@@ -5,6 +5,7 @@ No code runs when it is read (weights_only), and no more memory is taken than th
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,7 +36,10 @@ def read_state(path: Path) -> dict[str, Any]:
     """A training state by the names of today, its tensors mapped from the file. InputError if it is damaged or runs code."""
     _check_archive(path)
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        with warnings.catch_warnings():
+            # Damaged files have odd numbers of their format, of which torch warns.
+            warnings.simplefilter("ignore")
+            state = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except Exception as error:
         # Whatever a damaged pickle raises: torch has no error of its own for it.
         why = "it holds more than tensors and numbers" if "weights_only" in str(error).lower() else type(error).__name__
@@ -101,8 +105,8 @@ def _missing(state: Mapping[str, Any]) -> str | None:
         return "'good' found without weights, expected those to go back to"
     for name, (kind, limits) in NUMBERS.items():
         value = state.get(name, limits.highest)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if not (whole or (kind is float and isinstance(value, float))) or not limits.holds(value):
+        integer = isinstance(value, int) and not isinstance(value, bool)
+        if not (integer or (kind is float and isinstance(value, float))) or not limits.holds(value):
             return f"{name} {shown(value)} found, expected a number {limits.words}"
     norms = state.get("norms", [])
     if not isinstance(norms, list) or not all(isinstance(norm, float | int) for norm in norms):

@@ -49,5 +49,5 @@ def checked_record(path: Path, content: dict[str, Any]) -> dict[str, Any]:
         first = error.errors(include_url=False, include_context=False)[0]
         where = shown(".".join(str(part) for part in first["loc"]))
         message = shown(first["msg"].removeprefix("Value error, "), 200)
-        raise InputError(f"{path} is no record of a run, '{where}' is {shown(first['input'])}, {message}: {ELSEWHERE}") from error
+        raise InputError(f"{path} is no record of a run, {where} is {shown(first['input'])}, {message}: {ELSEWHERE}") from error
     return current_record(content)
