@@ -119,7 +119,7 @@ def test_without_locks_the_file_says_whether_the_holder_runs(tmp_path, monkeypat
     assert path.exists()
 
 
-def test_a_record_of_its_own_is_found_again_whoever_had_the_first(tmp_path):
+def test_a_run_goes_on_with_its_own_prefixed_record(tmp_path):
     """The other run may have ended before it wrote run.json."""
     (tmp_path / "ts_02_run.json").write_text(json.dumps({"name": "ts_02"}))
     with RunFolder(tmp_path, "ts_02").claimed():
