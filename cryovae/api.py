@@ -36,6 +36,7 @@ from cryovae.simulation.simulate import SimulationConfig
 from cryovae.simulation.simulate import simulate as simulate_halves
 from cryovae.tomogram import TiltGeometry, Tomogram
 from cryovae.workflows.compute import device_of
+from cryovae.workflows.geometry_record import checksums_of
 from cryovae.workflows.model_match import checked_match
 from cryovae.workflows.orientation import is_unrotated
 from cryovae.workflows.preflight import preflight
@@ -147,7 +148,8 @@ def train(
     with _run_folder(output) as folder:
         if folder.path(MODEL).exists() and not resume:
             raise InputError(f"{folder.path(MODEL)} exists, expected none: pass resume=True, or another output")
-        train_on(folder, listed, inputs, config, where, resume, force)
+        about = {} if output is None else {"voxels": {tomogram.name: checksums_of(tomogram) for tomogram in listed}}
+        train_on(folder, listed, inputs, config, where, resume, force, about)
         return read_checkpoint(folder.saved(MODEL))
 
 

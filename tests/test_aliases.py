@@ -1,5 +1,6 @@
 """Files of version 0.1 are read: its models, settings, records, columns, and an interrupted training goes on."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -111,8 +112,11 @@ def test_an_old_interrupted_training_goes_on_to_its_end(tmp_path):
     state = torch.load(run / "training.pt", weights_only=True)
     reached = state["step"]
     steps = reached + 6
-    # Its 4000 steps would take a minute: the state is changed as if it had been started with fewer.
+    # Its 4000 steps would take a minute: state and record are changed as if it had been started with fewer.
     state["config"]["training"]["steps"] = steps
+    record = json.loads((run / "run.json").read_text())
+    record["config"]["training"]["steps"] = steps
+    (run / "run.json").write_text(json.dumps(record))
     torch.save(state, run / "training.pt")
     words = ["--tilt-range", -60, 60, "--config", run / "config.toml", "--steps", steps]
     _cryovae("train", "old_half1.mrc", *words, "--resume", "-o", run)

@@ -242,7 +242,7 @@ def fits(batch: Opened, record: dict[str, Any]) -> bool:
 
 def state_of(batch: Opened, entry: Entry) -> str:
     """The state of a row whose model is done: 'done', 'missing' or 'stale'."""
-    return row_state(batch.out / entry.name, entry, batch.config, batch.mark, batch.batch.suffix)
+    return row_state(batch.out / entry.name, entry, batch.config, batch.mark, batch.batch.suffix, batch.batch.voxel_size)
 
 
 def evaluated(batch: Opened, entry: Entry) -> bool:

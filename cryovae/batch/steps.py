@@ -20,6 +20,7 @@ import torch
 from cryovae.batch.plan import Opened, evaluated, fits, model_state, state_of
 from cryovae.checkpoint import MODEL, STATE, load_model, load_network
 from cryovae.errors import InputError
+from cryovae.io.claim import InUse
 from cryovae.io.star.loading import Tomograms, load_entry
 from cryovae.io.star.tomograms import Entry
 from cryovae.workflows.evaluate import evaluate_volume
@@ -110,6 +111,9 @@ def failure_noted(folder: RunFolder) -> Iterator[None]:
     """Note an error that was raised before there was a record, e.g. of an input that cannot be read."""
     try:
         yield
+    except InUse:
+        # The record is that of a run that goes on.
+        raise
     except (InputError, OSError) as error:
         if folder.record.get("status") != "failed":
             note_failure(folder, str(error))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from hashlib import sha256
 from typing import Any
+
+import numpy as np
 
 from cryovae.tomogram import TiltGeometry, Tomogram
 
@@ -29,6 +32,20 @@ def geometry_of(record: dict[str, Any]) -> TiltGeometry:
         known["weights"] = tuple(known["weights"])
     second = record.get("second")
     return TiltGeometry(angles, second=None if second is None else geometry_of(second), **known)
+
+
+def checksums_of(tomogram: Tomogram) -> dict[str, str]:
+    """SHA-256 of the voxels of a tomogram in memory, by role; they may be of no file."""
+    volumes = {"density": tomogram.density, "mask": tomogram.mask}
+    volumes |= {f"half{i + 1}": half for i, half in enumerate(tomogram.halves or ())}
+    return {role: _checksum(volume) for role, volume in volumes.items() if volume is not None}
+
+
+def _checksum(volume: Any) -> str:
+    checksum = sha256(str(tuple(volume.shape)).encode())
+    for section in volume:
+        checksum.update(np.ascontiguousarray(section).tobytes())
+    return checksum.hexdigest()
 
 
 def described(tomogram: Tomogram) -> dict[str, Any]:

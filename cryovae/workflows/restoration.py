@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -20,7 +20,7 @@ from cryovae.workflows.model_match import checked_match
 from cryovae.workflows.preflight import preflight, preflight_all
 from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
-from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, say_finished
+from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
 from cryovae.workflows.run_folder import RunFolder, checksum, noted, summed
 from cryovae.workflows.streaming import is_streamed
 from cryovae.workflows.train import check_state, train_in
@@ -82,8 +82,19 @@ def train_on(
     device: torch.device,
     resume: bool,
     force: bool = False,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Train one model on tomograms in ``folder``, with its record.
+
+    Args:
+        folder: of the model.
+        tomograms: what it is trained on.
+        inputs: their files by role.
+        config: the settings.
+        device: where it is trained.
+        resume: continue a run that was stopped, if there is one.
+        force: let refusals of the checks pass.
+        about: further entries of the record that a resumed run must share.
 
     Raises:
         InputError: a check refuses a tomogram and ``force`` is False, another run writes into the folder, or a run that is
@@ -92,13 +103,15 @@ def train_on(
     with folder.claimed():
         checked = preflight_all(tomograms, force)
         sums = summed(inputs)
-        geometry = {"geometry": checked.geometry}
+        geometry = {"geometry": checked.geometry, **(about or {})}
         if resume:
             finished = check_resumed(folder, "train", sums, config, geometry, TRAINING)
             if finished and folder.saved(MODEL).exists():
                 say_finished(f"the model in {folder.folder}")
                 return
             check_state(folder, config)
+        else:
+            forget(folder)
         folder.begin("train", sums, as_plain(config), config.training.seed)
         folder.keep_findings(checked.findings, force)
         folder.save(**geometry)
@@ -160,7 +173,9 @@ def _restore_claimed(
     lines = [] if model is None else checked_match(model.network.trained_on, tomogram, config)
     check_room(folder, tomogram, config, replace_results)
     sums, geometry = summed(inputs_of_entry(entry) | inputs), described(tomogram)
-    if job.resume and not job.overwrite:
+    # What is overwritten begins anew.
+    resume = job.resume and not job.overwrite
+    if resume:
         sections = (*(TRAINING if model is None else ()), *RESTORATION)
         sha256 = None if model is None else model.sha256
         finished = check_resumed(folder, "restore", sums, config, geometry, sections, sha256)
@@ -169,6 +184,8 @@ def _restore_claimed(
             return
         if model is None:
             check_state(folder, config)
+    elif model is None:
+        forget(folder)
     seed = config.training.seed if model is None else config.restoration.seed
     folder.begin("restore", sums, as_plain(config), seed)
     folder.tell([*tomogram.notes, *lines])
@@ -184,7 +201,7 @@ def _restore_claimed(
     save_config(folder.path("config.toml"), config)
     with noted(folder):
         if model is None:
-            network = train_in(folder, _training_data(entry, tomogram, job, streamed), config, device, job.resume, job.live)
+            network = train_in(folder, _training_data(entry, tomogram, job, streamed), config, device, resume, job.live)
         else:
             network = model.network
         if isinstance(network, NetworkCheckpoint):

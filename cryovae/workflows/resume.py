@@ -13,7 +13,7 @@ from cryovae import distributed
 from cryovae.checkpoint import MODEL, STATE
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
-from cryovae.workflows.run_folder import RunFolder, read_record
+from cryovae.workflows.run_folder import RunFolder, read_record, same_file
 
 # Sections of the settings that decide what a training and a restoration compute.
 TRAINING = ("ladder", "masking", "objective", "training")
@@ -54,17 +54,67 @@ def check_resumed(
     finished = False
     if not distributed.rank():
         record = read_record(folder.saved("run.json"))
-        if _has_begun(folder, record, command):
+        if not record and folder.saved(MODEL).exists():
+            differences = ["a model but no run.json that can be read, so what it is of is unknown"]
+        elif _has_begun(folder, record, command):
             differences = _differences(record, command, inputs, config, geometry, sections, model)
             finished = record.get("status") == "done" and not differences
     differences, finished = distributed.broadcast((differences, finished))
     if differences:
-        shown = "; ".join(differences[:NAMED]) + (f"; {len(differences) - NAMED} more" if len(differences) > NAMED else "")
         raise InputError(
-            f"--resume found a run in {folder.folder} with {shown}: resume with what it began with, or begin anew with "
-            "--overwrite and without --resume, or with another -o"
+            f"--resume found a run in {folder.folder} with {_listed(differences)}: resume with what it began with, or begin anew "
+            "with --overwrite and without --resume, or with another -o"
         )
     return finished
+
+
+def forget(folder: RunFolder) -> None:
+    """Remove the model and the state of an earlier training, for one that begins anew.
+
+    A run that is broken off before it has saved anything would else leave them with a record that is not theirs.
+    """
+    if not distributed.rank():
+        for name in (STATE, MODEL):
+            folder.saved(name).unlink(missing_ok=True)
+
+
+def check_model(
+    where: Path, record: Mapping[str, Any], config: RunConfig, inputs: Mapping[str, Path], geometry: Mapping[str, Any]
+) -> None:
+    """Compare the finished model of a table with what it would be trained by now; rows that came or went since do not count.
+
+    Args:
+        where: folder of the model.
+        record: its run.json.
+        config: the settings.
+        inputs: input files by their role.
+        geometry: what is known of each row without reading it, by name and by key of ``geometry_record.described``.
+
+    Raises:
+        InputError: something differs; the message names it.
+    """
+    lines = _differing_settings(record.get("config") or {}, config, TRAINING)
+    known = record.get("inputs") or {}
+    for role in sorted((known.keys() & inputs.keys()) - {"table"}):
+        if not same_file(known[role], inputs[role]):
+            lines.append(f"another {role} ({Path(str(known[role].get('path'))).name}, now {inputs[role].name})")
+    before = record.get("geometry") or {}
+    for name in sorted(before.keys() & geometry.keys()):
+        now = json.loads(json.dumps(geometry[name]))
+        lines += [line for key in now if key in before[name] for line in _changed(f"{name} {key}", before[name][key], now[key])]
+    if lines:
+        raise InputError(
+            f"the model in {where} was trained with {_listed(lines)}: pass --overwrite to train anew, another -o, or --model "
+            f"{where} to restore by it all the same"
+        )
+
+
+def _listed(lines: Sequence[str]) -> str:
+    return "; ".join(lines[:NAMED]) + (f"; {len(lines) - NAMED} more" if len(lines) > NAMED else "")
+
+
+def _changed(key: str, old: Any, now: Any) -> list[str]:
+    return [] if old == now else _named(key, old, now)
 
 
 def _has_begun(folder: RunFolder, record: Mapping[str, Any], command: str) -> bool:
@@ -94,8 +144,8 @@ def _differences(
     # Records of earlier versions lack some keys.
     plain = json.loads(json.dumps(geometry))
     for key, now in plain.items():
-        if key in record and record[key] != now:
-            lines += _named(key, record[key], now)
+        if key in record:
+            lines += _changed(key, record[key], now)
     return lines
 
 

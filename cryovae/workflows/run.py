@@ -87,7 +87,8 @@ def train(request: TrainRequest) -> Path:
     folder = RunFolder(request.output, folder_name(request.output))
     if folder.path(MODEL).exists() and not (request.results.overwrite or request.results.resume):
         raise InputError(f"{folder.path(MODEL)} is there already: pass --overwrite, or another folder with -o")
-    train_on(folder, tomograms, inputs, job.config, job.device, request.results.resume, job.force)
+    resume = request.results.resume and not request.results.overwrite
+    train_on(folder, tomograms, inputs, job.config, job.device, resume, job.force)
     return folder.path(MODEL)
 
 

@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,8 +22,8 @@ from cryovae.aliases import current_columns
 from cryovae.errors import InputError
 from cryovae.findings import Finding
 from cryovae.io.atomic import whole_file, write_text
+from cryovae.io.claim import HeldByOther, InUse, claimed
 from cryovae.io.names import checked_name, in_one_line
-from cryovae.workflows.claim import HeldByOther, claimed
 from cryovae.workflows.record_file import checked_record, read_json
 
 log = logging.getLogger("cryovae")
@@ -60,39 +60,42 @@ class RunFolder:
 
     def _prefix(self) -> str:
         first = self._shared / "run.json"
-        return "" if not first.exists() or _name_of(first) == self.name else f"{self.name}_"
+        if first.exists():
+            return "" if _name_of(first) == self.name else f"{self.name}_"
+        # The run of another tomogram that took the first record may have ended before it wrote one.
+        own = self._shared / f"{self.name}_run.json"
+        return f"{self.name}_" if own.exists() and _name_of(own) == self.name else ""
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
         """Keep other runs from writing the same files until the block ends; it decides ``prefix`` anew.
 
         Raises:
-            InputError: another run writes them already.
+            InUse: another run writes them already.
         """
         refusal = ""
         with ExitStack() as stack:
             if not distributed.rank():
                 try:
                     self.prefix = stack.enter_context(self._claim())
-                except InputError as error:
+                except InUse as error:
                     refusal = str(error)
             self.prefix, refusal = distributed.broadcast((self.prefix, refusal))
             if refusal:
-                raise InputError(refusal)
+                raise InUse(refusal)
             yield
 
     @contextmanager
     def _claim(self) -> Iterator[str]:
         """Claim the files of the record, and yield their prefix. Two tomograms may begin in one folder at the same moment."""
-        try:
-            with claimed(self._shared / CLAIM, self.name):
-                if not self._prefix():
-                    yield ""
-                    return
-        except HeldByOther:
-            pass
         prefix = f"{self.name}_"
-        with claimed(self._shared / f".{prefix}run.claim", self.name):
+        # The results have the name of the tomogram whatever the prefix of the record.
+        with claimed(self._shared / f".{prefix}run.claim", self.name), ExitStack() as stack:
+            with suppress(HeldByOther):
+                stack.enter_context(claimed(self._shared / CLAIM, self.name))
+                prefix = self._prefix()
+                if prefix:
+                    stack.close()
             yield prefix
 
     def path(self, name: str) -> Path:
@@ -244,8 +247,11 @@ def unchanged(inputs: Mapping[str, Any]) -> bool:
 
 def _same(about: Mapping[str, Any]) -> bool:
     path = Path(about["path"])
-    if not path.exists():
-        return False
+    return path.exists() and same_file(about, path)
+
+
+def same_file(about: Mapping[str, Any], path: Path) -> bool:
+    """Whether a file has the content that a record names: by size and time, and if these differ, by checksum."""
     now = stamp(path)
     return all(about.get(key) == value for key, value in now.items()) or checksum(path) == about.get("sha256")
 

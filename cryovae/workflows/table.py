@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cryovae import distributed
 from cryovae.checkpoint import MODEL
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
+from cryovae.io.claim import InUse
 from cryovae.io.names import in_one_line
 from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tomograms_of
 from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms, results_columns, write_results
@@ -26,9 +27,19 @@ from cryovae.workflows.geometry_record import recorded
 from cryovae.workflows.memory import budget_of
 from cryovae.workflows.optics import OpticsOptions
 from cryovae.workflows.preflight import read_and_mended
-from cryovae.workflows.restoration import Job, Network, TrainedModel, open_model, restore_tomogram, stays_on_disk, train_on
+from cryovae.workflows.restoration import (
+    Job,
+    Network,
+    TrainedModel,
+    inputs_of_entry,
+    open_model,
+    restore_tomogram,
+    stays_on_disk,
+    train_on,
+)
 from cryovae.workflows.restore import results_of
-from cryovae.workflows.run_folder import RunFolder, log, read_record, unchanged
+from cryovae.workflows.resume import check_model
+from cryovae.workflows.run_folder import RunFolder, log, read_record, same_file, unchanged
 from cryovae.workflows.train_crops import within
 
 MODEL_FOLDER = "model"
@@ -93,7 +104,7 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     done = (
         set()
         if job.overwrite
-        else {e.name for e in table.entries if _is_done(output / e.name, e, config, trained.sha256, suffix)}
+        else {e.name for e in table.entries if _is_done(output / e.name, e, config, trained.sha256, suffix, job.voxel_size)}
     )
     results: list[Mapping[str, Path]] = [{} for _ in table.entries]
     failed: list[str] = []
@@ -109,6 +120,8 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
                 restore_row(
                     folder, entry, network, path, mark, config, job.device, job.overwrite, job.voxel_size, budget, job.force
                 )
+            except InUse:
+                raise
             except InputError as error:
                 print(in_one_line(f"cryovae: {entry.name}: {error}"), file=sys.stderr)
                 failed.append(entry.name)
@@ -123,13 +136,29 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
 def _train_model(where: Path, table: TomogramTable, job: Job) -> Path:
     """Train the model of a table unless it is there; returns its folder."""
     if not job.overwrite and (where / MODEL).exists():
+        check_model(
+            where, read_record(where / "run.json"), job.config, inputs_of_table(table), _geometry_of(table, job.voxel_size)
+        )
         print(f"{where / MODEL} is there, so nothing is trained")
         return where
     budget = job.budget if job.budget_asked else budget_of(None)
     tomograms = read_and_mended(tomograms_of(table, job.voxel_size))
     tomograms = within(tomograms, [entry.files[0] for entry in table.entries], job.config, job.device, budget)
-    train_on(RunFolder(where, MODEL_FOLDER), tomograms, inputs_of_table(table), job.config, job.device, job.resume, job.force)
+    resume = job.resume and not job.overwrite
+    train_on(RunFolder(where, MODEL_FOLDER), tomograms, inputs_of_table(table), job.config, job.device, resume, job.force)
     return where
+
+
+def _geometry_of(table: TomogramTable, voxel_size: float | None) -> dict[str, dict[str, Any]]:
+    return {entry.name: _known_geometry(entry, voxel_size) for entry in table.entries}
+
+
+def _known_geometry(entry: Entry, voxel_size: float | None) -> dict[str, Any]:
+    """What is known of a row before its volumes are read, by key of run.json."""
+    size = voxel_size or entry.voxel_size
+    known: dict[str, Any] = {"optics": None if entry.optics is None else asdict(entry.optics)}
+    known |= {} if entry.tilts is None else {"tilts": recorded(entry.tilts)}
+    return known | ({} if size is None else {"voxel_size": size})
 
 
 def restore_row(
@@ -183,8 +212,8 @@ def restore_row(
     log.info("restored %s", entry.name)
 
 
-def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: str) -> str:
-    """'done', 'missing', or 'stale': restored by another model or other settings, or from inputs or tilts that have changed.
+def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: str, voxel_size: float | None = None) -> str:
+    """'done', 'missing', or 'stale': restored by another model or other settings, or from inputs or a geometry that have changed.
 
     Args:
         where: the folder of the row.
@@ -192,21 +221,26 @@ def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: s
         config: all settings.
         mark: SHA-256 of the model.
         suffix: of the volumes, .mrc or .zarr.
+        voxel_size: in angstrom, over the table and the headers, or None.
     """
     record = read_record(where / "run.json")
     if record.get("status") != "done" or record.get("command") != "restore":
         return "missing"
     settings = {"other_scale": config.restoration.other_scale} | record.get("config", {}).get("restoration", {})
     same = record.get("model_sha256") == mark and settings == _plain(config)
-    if not same or not unchanged(record.get("inputs", {})) or _tilts_differ(record, entry):
+    if not same or not unchanged(record.get("inputs", {})) or _inputs_differ(record, entry):
+        return "stale"
+    now = json.loads(json.dumps(_known_geometry(entry, voxel_size)))
+    # Records of earlier versions lack some keys.
+    if any(record[key] != value for key, value in now.items() if key in record):
         return "stale"
     complete = all((where / f"{entry.name}_{kind}{suffix}").exists() for kind in results_of(entry.halves is not None, config))
     return "done" if complete else "missing"
 
 
-def _is_done(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: str) -> bool:
+def _is_done(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: str, voxel_size: float | None) -> bool:
     """Whether a row was restored to the end. InputError if that was by another model, with other settings or from other data."""
-    state = row_state(where, entry, config, mark, suffix)
+    state = row_state(where, entry, config, mark, suffix, voxel_size)
     if state == "stale":
         raise InputError(
             f"{where} was restored by another model, with other settings or from other data: pass --overwrite, or another -o"
@@ -214,8 +248,13 @@ def _is_done(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: st
     return state == "done"
 
 
-def _tilts_differ(record: dict[str, Any], entry: Entry) -> bool:
-    return entry.tilts is not None and record.get("tilts") != json.loads(json.dumps(recorded(entry.tilts)))
+def _inputs_differ(record: dict[str, Any], entry: Entry) -> bool:
+    """Whether a row names other files now; masks were no inputs in earlier versions, which kept no voxel size either."""
+    known, now = record.get("inputs", {}), inputs_of_entry(entry)
+    if "voxel_size" not in record:
+        now.pop("mask", None)
+    volumes = {role: about for role, about in known.items() if role != "tilts"}
+    return volumes.keys() != now.keys() or not all(same_file(about, now[role]) for role, about in volumes.items())
 
 
 def _plain(config: RunConfig) -> object:

@@ -285,8 +285,14 @@ def matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
 
 def check_state(folder: RunFolder, config: RunConfig) -> None:
     """InputError if there is a state to resume from that was saved with other settings, or cannot be read."""
-    if begun(folder) and not folder.saved(MODEL).exists():
-        matching_state(folder, config)
+    if folder.saved(MODEL).exists() or not begun(folder):
+        return
+    matching_state(folder, config)
+    if not folder.saved("run.json").exists():
+        raise InputError(
+            f"{folder.saved(STATE)} found without its run.json, so its data are unknown: put it back, or begin anew with "
+            "--overwrite and without --resume"
+        )
 
 
 def _resume(trainer: Trainer[Any, Any], folder: RunFolder, config: RunConfig, resume: bool) -> None:

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
+from cryovae.batch.steps import failure_noted
 from cryovae.errors import InputError
-from cryovae.workflows import claim
+from cryovae.io import claim
 from cryovae.workflows.run_folder import RunFolder
 
 FORK = multiprocessing.get_context("fork")
@@ -116,3 +117,18 @@ def test_without_locks_the_file_says_whether_the_holder_runs(tmp_path, monkeypat
     with pytest.raises(InputError, match=r"delete .*\.run\.claim"), claim.claimed(path, "a"):
         pass
     assert path.exists()
+
+
+def test_a_run_goes_on_with_its_own_prefixed_record(tmp_path):
+    """The other run may have ended before it wrote run.json."""
+    (tmp_path / "ts_02_run.json").write_text(json.dumps({"name": "ts_02"}))
+    with RunFolder(tmp_path, "ts_02").claimed():
+        assert RunFolder(tmp_path, "ts_02").prefix == "ts_02_"
+
+
+def test_a_run_in_use_keeps_its_record_when_a_job_of_a_batch_meets_it(tmp_path, holder):
+    folder = RunFolder(tmp_path, "ts_01")
+    (tmp_path / "run.json").write_text('{"name": "ts_01", "status": "running"}')
+    with pytest.raises(claim.InUse), failure_noted(folder), folder.claimed():
+        pass
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"

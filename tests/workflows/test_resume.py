@@ -2,10 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from cryovae.checkpoint import MODEL, STATE, save_state
+from cryovae.config import as_plain, override, preset, read_config
+from cryovae.errors import InputError
+from cryovae.tomogram import TiltGeometry
+from cryovae.workflows.geometry_record import checksums_of, recorded
+from cryovae.workflows.resume import check_model, forget
+from cryovae.workflows.run_folder import RunFolder, summed
 from tests.conftest import write_mrc
 from tests.helpers.cli import RANGE, TINY, TINY_TRAIN, cryovae
 
@@ -95,3 +103,75 @@ def test_training_compares_the_geometry_of_its_tomograms(small_files, tmp_path):
     assert refused.returncode == 2
     assert "highest 60, now 50" in refused.stderr
     assert _contents(tmp_path / "out") == before
+
+
+def test_a_run_that_is_overwritten_leaves_no_state_of_another(run):
+    """Killed before it has saved anything, it would be resumed from the model of other tilts."""
+    folder = RunFolder(run / "out", "ts_01")
+    save_state(folder.path(STATE), {"step": 2})
+    forget(folder)
+    assert not folder.path(STATE).exists()
+    assert not folder.path(MODEL).exists()
+
+
+def test_overwrite_begins_anew_although_it_is_asked_to_resume(run):
+    result = _resumed(run, "--overwrite", tilts=["--tilt-range", "-50", "60"])
+    assert result.returncode == 0, result.stderr
+    assert json.loads((run / "out/run.json").read_text())["tilts"]["lowest"] == -50
+    assert (run / "out/run.log").read_text().count("training ended") == 2
+
+
+@pytest.mark.parametrize("left", ["model.safetensors", "training.pt"])
+def test_a_model_or_state_without_its_record_is_not_resumed(run, left):
+    (run / "out/run.json").unlink()
+    if left == STATE:
+        (run / "out" / MODEL).unlink()
+        state = {"config": as_plain(read_config(run / "out/config.toml", preset("quick")))}
+        save_state(run / "out" / STATE, state)
+    result = _resumed(run)
+    assert result.returncode == 2
+    assert "run.json" in result.stderr
+    assert not (run / "out/run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": 8}, "training.steps 4, now 8"),
+        ({"tilts": TiltGeometry.from_range(-50, 60)}, "a tilts.lowest -60, now -50"),
+        ({"voxel_size": 7.0}, "a voxel_size 10, now 7"),
+        ({"content": b"other"}, "another a_0 (a.mrc, now a.mrc)"),
+        ({"rows": "ab"}, None),
+        ({}, None),
+    ],
+)
+def test_a_table_is_not_restored_by_a_model_of_other_data(tmp_path, change, words):
+    path = tmp_path / "a.mrc"
+    path.write_bytes(b"voxels")
+    config = override(preset("quick"), {"training.steps": 4})
+    tilts = TiltGeometry.from_range(-60, 60)
+    record = {
+        "config": json.loads(json.dumps(as_plain(config))),
+        "inputs": summed({"a_0": path}),
+        "geometry": {"a": {"tilts": recorded(tilts), "voxel_size": 10.0, "unrotated": False, "optics": None}},
+    }
+    path.write_bytes(change.get("content", b"voxels"))
+    now = {"tilts": recorded(change.get("tilts", tilts)), "voxel_size": change.get("voxel_size", 10.0)}
+    inputs = {f"{row}_0": path for row in change.get("rows", "a")}
+    config = override(config, {"training.steps": change.get("steps", 4)})
+    arguments = (tmp_path, record, config, inputs, dict.fromkeys(change.get("rows", "a"), now))
+    if words is None:
+        check_model(*arguments)
+        return
+    with pytest.raises(InputError, match="--model") as error:
+        check_model(*arguments)
+    assert words in str(error.value)
+
+
+def test_training_from_python_compares_voxels_that_are_of_no_file(tomogram):
+    halves = tuple(half.copy() for half in tomogram.halves)
+    halves[1][3, 4, 5] += 1
+    other = replace(tomogram, halves=halves)
+    assert checksums_of(tomogram) == checksums_of(replace(tomogram))
+    differ = {role for role, value in checksums_of(tomogram).items() if checksums_of(other)[role] != value}
+    assert differ == {"half2"}

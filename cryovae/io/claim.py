@@ -23,6 +23,10 @@ from cryovae.errors import InputError
 PATIENCE = 2.0
 
 
+class InUse(InputError):
+    """Another run of the same name writes the files; its record must stay as it is."""
+
+
 class HeldByOther(Exception):
     """The claim is held by a run of another tomogram."""
 
@@ -36,7 +40,7 @@ def claimed(path: Path, name: str) -> Iterator[None]:
         name: of the tomogram or model of the run.
 
     Raises:
-        InputError: another run of the same name holds it.
+        InUse: another run of the same name holds it.
         HeldByOther: a run of another name holds it.
     """
     file = _locked(path, name)
@@ -87,7 +91,7 @@ def _refuse(path: Path, name: str, file: int) -> NoReturn:
     who = "another run"
     if holder:
         who = f"another run (host {holder.get('host')}, process {holder.get('pid')}, since {holder.get('since')})"
-    raise InputError(
+    raise InUse(
         f"{path.parent} is written by {who}, expected a folder of its own for each run: pass another -o, or wait until it ends"
         f" (if it has ended, delete {path})"
     )
