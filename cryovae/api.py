@@ -5,6 +5,7 @@ Each is a few lines on the workflows that the command line calls. Errors in the 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +23,12 @@ from cryovae.config import preset as settings_of_preset
 from cryovae.errors import InputError
 from cryovae.evaluation.assessment import Assessment, as_tensor, assess
 from cryovae.evaluation.fsc import BAND
+from cryovae.findings import Severity
 from cryovae.io.files import read_volume, write_volume
 from cryovae.io.load import load_tomogram
+from cryovae.io.names import checked_name
 from cryovae.io.orientation import as_stored, upright
+from cryovae.io.outputs import check_folder
 from cryovae.io.tilts import read_tilts
 from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
@@ -32,10 +36,12 @@ from cryovae.simulation.simulate import SimulationConfig
 from cryovae.simulation.simulate import simulate as simulate_halves
 from cryovae.tomogram import TiltGeometry, Tomogram
 from cryovae.workflows.compute import device_of
+from cryovae.workflows.model_match import checked_match
 from cryovae.workflows.orientation import is_unrotated
+from cryovae.workflows.preflight import preflight
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.restoration import train_on
-from cryovae.workflows.run_folder import RunFolder
+from cryovae.workflows.run_folder import RunFolder, folder_name
 
 __all__ = ["evaluate", "load_model", "read_tomogram", "restore", "save", "simulate", "train"]
 
@@ -97,6 +103,7 @@ def train(
     settings: Mapping[str, Any] | None = None,
     output: PathLike | None = None,
     resume: bool = False,
+    force: bool = False,
 ) -> Checkpoint:
     """Train a variational model on the patches of one or several tomograms.
 
@@ -108,16 +115,18 @@ def train(
         batch: patches in a step.
         learning_rate: highest learning rate of the optimiser.
         seed: random seed; the same seed gives the same model on one device.
-        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        device: 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.
         settings: any other setting by its name in config.toml, e.g. ``{"objective.beta": 0.5}``; named arguments go over it.
         output: run folder for model, record and curves, from which an interrupted training resumes; None to keep no files.
         resume: continue the training that was interrupted in ``output``, if there is one.
+        force: go on although a check of the tomograms refuses them.
 
     Returns:
         The trained model. ``restore`` takes it; ``output`` holds it as model.safetensors.
 
     Raises:
-        InputError: a setting is unknown or out of range, the objective has no variational model, or ``output`` holds a model.
+        InputError: a setting is unknown or out of range, the objective has no variational model, ``output`` holds a model, or a
+            check refuses a tomogram.
 
     Example:
         >>> import cryovae
@@ -138,7 +147,7 @@ def train(
     with _run_folder(output) as folder:
         if folder.path(MODEL).exists() and not resume:
             raise InputError(f"{folder.path(MODEL)} exists, expected none: pass resume=True, or another output")
-        train_on(folder, listed, inputs, config, where, resume)
+        train_on(folder, listed, inputs, config, where, resume, force)
         return read_checkpoint(folder.saved(MODEL))
 
 
@@ -173,6 +182,7 @@ def restore(
     seed: int | None = None,
     device: str = "auto",
     settings: Mapping[str, Any] | None = None,
+    force: bool = False,
 ) -> Restoration:
     """Restore a tomogram in memory: posterior mean, standard deviation and samples.
 
@@ -183,14 +193,17 @@ def restore(
         samples_out: how many of the samples to keep.
         raw: leave out the data-consistency step, which keeps measured data where there are measured data.
         seed: random seed of the samples.
-        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        device: 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.
         settings: other settings by their names in config.toml, e.g. ``{"restoration.halves": False}``; arguments override it.
+        force: go on although a check of the tomogram refuses it.
 
     Returns:
         mean, std and samples, float32 tensors (z, y, x) on the grey scale of the tomogram; halves if the tomogram has halves.
 
     Raises:
-        InputError: a setting is unknown or out of range, or the path holds no variational model.
+        InputError: a setting is unknown or out of range, the path holds no variational model, a check refuses the tomogram, or
+            the model was trained at a voxel size that differs by more than 5 %; with the setting "restoration.other_scale" that
+            is a warning.
 
     Example:
         >>> import cryovae
@@ -199,10 +212,16 @@ def restore(
         >>> tuple(restoration.mean.shape), bool((restoration.std >= 0).all())
         ((24, 36, 32), True)
     """
+    checked = preflight(tomogram, force)
+    for finding in checked.findings:
+        if finding.severity is not Severity.NOTE:
+            warnings.warn(finding.words, stacklevel=2)
     checkpoint = model if isinstance(model, Checkpoint) else read_checkpoint(model)
     where = device_of(device)
     named = {"samples": samples, "samples_out": samples_out, "raw": raw, "seed": seed}
     config = _config(None, where, settings, {f"restoration.{name}": value for name, value in named.items()})
+    for line in checked_match(checkpoint.trained_on, tomogram, config):
+        warnings.warn(line, stacklevel=2)
     with Watch("restoring, tiles", 1) as progress:
         restorer = Restorer(
             checkpoint.ladder,
@@ -211,7 +230,7 @@ def restore(
             where,
             lambda done, total: progress.update(done, total=total),
         )
-        return restorer(tomogram)
+        return restorer(checked.tomograms[0])
 
 
 def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suffix: str = ".mrc") -> dict[str, Path]:
@@ -226,6 +245,9 @@ def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suff
     Returns:
         Kind (mean, std, mean_half1, mean_half2, sample_0 ...) to path, e.g. restored/ts_01_mean.mrc.
 
+    Raises:
+        InputError: no file may have the name of the tomogram.
+
     Example:
         >>> import cryovae
         >>> tomogram = cryovae.read_tomogram("even.mrc", "odd.mrc", tilts="ts.tlt")
@@ -237,8 +259,9 @@ def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suff
     if restoration.halves is not None:
         volumes |= {"mean_half1": restoration.halves[0], "mean_half2": restoration.halves[1]}
     volumes |= {f"sample_{i}": sample for i, sample in enumerate(restoration.samples)}
+    name = checked_name(tomogram.name, "the tomogram")
     Path(folder).mkdir(parents=True, exist_ok=True)
-    paths = {kind: Path(folder) / f"{tomogram.name}_{kind}{suffix}" for kind in volumes}
+    paths = {kind: Path(folder) / f"{name}_{kind}{suffix}" for kind in volumes}
     for kind, density in volumes.items():
         stored = as_stored(density.numpy()) if tomogram.unrotated else density.numpy()
         write_volume(paths[kind], stored, tomogram.source, tomogram.voxel_size, f"posterior {kind}")
@@ -373,7 +396,8 @@ def _config(preset: str | None, device: torch.device, settings: Mapping[str, Any
 def _run_folder(output: PathLike | None) -> Iterator[RunFolder]:
     """A run folder at a path, or a temporary one."""
     if output is not None:
-        yield RunFolder(Path(output), Path(output).name)
+        check_folder(Path(output))
+        yield RunFolder(Path(output), folder_name(Path(output)))
         return
     with TemporaryDirectory(prefix="cryovae_") as temporary:
         yield RunFolder(Path(temporary), "training")

@@ -7,6 +7,8 @@ resumed run needs, tensors and plain numbers only, and is read with weights_only
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,35 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from cryovae import __version__
-from cryovae.aliases import current_state, current_weights
-from cryovae.errors import InputError
+from cryovae.aliases import current_weights
+from cryovae.errors import BrokenResult, InputError
 from cryovae.io.atomic import whole_file
-from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.model_header import MODEL, NOISE, WEIGHTS, Header, TrainedOn, check_finite, check_tensors, header_of
+from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
+from cryovae.ranges import shown
+from cryovae.saved_state import read_state
 
-MODEL, STATE = "model.safetensors", "training.pt"
+__all__ = [
+    "MODEL",
+    "STATE",
+    "Checkpoint",
+    "NetworkCheckpoint",
+    "TrainedOn",
+    "load_model",
+    "load_network",
+    "load_state",
+    "objective_of",
+    "save_model",
+    "save_network",
+    "save_state",
+]
+
+STATE = "training.pt"
+VARIATIONAL = "vae"
 
 
 @dataclass(frozen=True)
@@ -36,6 +57,7 @@ class Checkpoint:
         step: steps taken.
         encoders: 2 for q and r, 1 for r alone.
         noise: noise spectra of its training tomograms, by name.
+        trained_on: its training tomograms; empty if they are unknown.
     """
 
     ladder: Ladder
@@ -43,21 +65,35 @@ class Checkpoint:
     step: int
     encoders: int
     noise: dict[str, Tensor]
+    trained_on: tuple[TrainedOn, ...] = ()
 
 
 def save_model(path: Path, checkpoint: Checkpoint) -> None:
     """Write weights and sizes to one safetensors file, whole or not at all."""
-    tensors = {f"weights.{name}": tensor.contiguous() for name, tensor in checkpoint.ladder.state_dict().items()}
-    tensors |= {f"noise.{name}": table.contiguous() for name, table in checkpoint.noise.items()}
+    tensors = {f"{WEIGHTS}{name}": tensor.contiguous() for name, tensor in checkpoint.ladder.state_dict().items()}
+    tensors |= {f"{NOISE}{name}": table.contiguous() for name, table in checkpoint.noise.items()}
     about = {
         "cryovae": __version__,
         "ladder": asdict(checkpoint.ladder.config),
         "patch": checkpoint.patch,
         "step": checkpoint.step,
         "encoders": checkpoint.encoders,
+        "trained_on": [asdict(origin) for origin in checkpoint.trained_on],
     }
+    _write(path, tensors, about)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+    """Write a model whole or not at all. BrokenResult if a tensor is not finite."""
+    _check_finite(path, tensors, "train it anew, with a smaller --learning-rate")
     with whole_file(path) as beside:
         save_file(tensors, beside, metadata={"cryovae": json.dumps(about)})
+
+
+def _check_finite(path: Path, tensors: dict[str, Tensor], action: str) -> None:
+    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
+    if broken:
+        raise BrokenResult(f"{path} has numbers that are NaN or infinite in {broken[0]}, expected weights: {action}")
 
 
 @dataclass(frozen=True)
@@ -69,63 +105,61 @@ class NetworkCheckpoint:
         patch: side of the patches it was trained on, in voxels.
         step: steps taken.
         objective: name of its objective.
+        trained_on: its training tomograms; empty if they are unknown.
     """
 
     network: UNet
     patch: int
     step: int
     objective: str
+    trained_on: tuple[TrainedOn, ...] = ()
 
 
 def save_network(path: Path, checkpoint: NetworkCheckpoint) -> None:
     """Write a deterministic network to one safetensors file, whole or not at all."""
-    tensors = {f"weights.{name}": tensor.contiguous() for name, tensor in checkpoint.network.state_dict().items()}
+    tensors = {f"{WEIGHTS}{name}": tensor.contiguous() for name, tensor in checkpoint.network.state_dict().items()}
     about = {
         "cryovae": __version__,
         "objective": checkpoint.objective,
         "ladder": asdict(checkpoint.network.config),
         "patch": checkpoint.patch,
         "step": checkpoint.step,
+        "trained_on": [asdict(origin) for origin in checkpoint.trained_on],
     }
-    with whole_file(path) as beside:
-        save_file(tensors, beside, metadata={"cryovae": json.dumps(about)})
+    _write(path, tensors, about)
 
 
 def load_network(path: Path | str) -> NetworkCheckpoint:
     """Read a deterministic network, from its file or its run folder. InputError as for ``load_model``."""
-    about, tensors = _read(path)
-    if "objective" not in about:
-        raise InputError(f"{path} holds a variational model, expected one of another objective")
-    network = UNet(_sizes(about))
-    network.load_state_dict({n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")})
-    return NetworkCheckpoint(network.eval(), about["patch"], about["step"], about["objective"])
+    with _opened(path) as (file, where, header):
+        if header.objective == VARIATIONAL:
+            raise InputError(f"{where} holds a variational model, expected one of another objective")
+        weights, _ = _tensors(where, file, lambda: UNet(header.sizes))
+    network = UNet(header.sizes)
+    network.load_state_dict(weights)
+    return NetworkCheckpoint(network.eval(), header.patch, header.step, header.objective, header.trained_on)
 
 
 def objective_of(path: Path | str) -> str:
     """The objective of a model file or run folder, 'vae' for the variational model. InputError as for ``load_model``."""
-    return str(_read(path)[0].get("objective", "vae"))
+    with _opened(path) as (_, _, header):
+        return header.objective
 
 
 def load_model(path: Path | str) -> Checkpoint:
-    """Read a model file, or the model of a run folder. InputError if there is none, or it is not cryovae's."""
-    about, tensors = _read(path)
-    if "objective" in about:
-        raise InputError(f"{path} holds a network of objective {about['objective']}, expected a variational model")
-    ladder = Ladder(_sizes(about), about["encoders"])
-    weights = {n.removeprefix("weights."): t for n, t in tensors.items() if n.startswith("weights.")}
-    ladder.load_state_dict(current_weights(weights))
-    noise = {n.removeprefix("noise."): t for n, t in tensors.items() if n.startswith("noise.")}
-    return Checkpoint(ladder.eval(), about["patch"], about["step"], about["encoders"], noise)
+    """Read a model file, or the model of a run folder. InputError if there is none, it is not cryovae's, or it is damaged."""
+    with _opened(path) as (file, where, header):
+        if header.objective != VARIATIONAL:
+            raise InputError(f"{where} holds a network of objective {header.objective}, expected a variational model")
+        weights, noise = _tensors(where, file, lambda: Ladder(header.sizes, header.encoders))
+    ladder = Ladder(header.sizes, header.encoders)
+    ladder.load_state_dict(weights)
+    return Checkpoint(ladder.eval(), header.patch, header.step, header.encoders, noise, header.trained_on)
 
 
-def _sizes(about: dict[str, Any]) -> LadderConfig:
-    sizes = about["ladder"]
-    # Older files do not name a posterior.
-    posterior = {name: sizes[name] for name in ("posterior", "flow_levels") if name in sizes}
-    return LadderConfig(tuple(sizes["widths"]), tuple(sizes["latents"]), sizes["blocks"], **posterior)
-
-
-def _read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+@contextmanager
+def _opened(path: Path | str) -> Iterator[tuple[Any, Path, Header]]:
+    """A model file, its path and its checked header."""
     path = Path(path)
     if path.is_dir():
         path = path / MODEL
@@ -133,13 +167,22 @@ def _read(path: Path | str) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise InputError(f"{path} does not exist: give a run folder of 'cryovae train', or its {MODEL}")
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("cryovae", "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            yield file, path, header_of(path, file.metadata())
     except SafetensorError as error:
-        raise InputError(f"{path} is no safetensors file ({error}): give a model that cryovae wrote") from error
-    if about is None:
-        raise InputError(f"{path} is a safetensors file of something else: give a model that cryovae wrote")
-    return about, tensors
+        why = shown(str(error))
+        raise InputError(f"{path} is no safetensors file ({why}): give a model that cryovae wrote") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error}): give a model that cryovae wrote") from error
+
+
+def _tensors(path: Path, file: Any, build: Callable[[], nn.Module]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Weights by the names of today, and noise spectra: read once their names, types and shapes are those of the network."""
+    pieces = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+    check_tensors(path, build, {name: (piece.get_dtype(), tuple(piece.get_shape())) for name, piece in pieces.items()})
+    tensors = {name: file.get_tensor(name) for name in pieces}
+    check_finite(path, tensors)
+    weights = {n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)}
+    return current_weights(weights), {n.removeprefix(NOISE): t for n, t in tensors.items() if n.startswith(NOISE)}
 
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
@@ -149,7 +192,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read a training state, its tensors mapped from the file. InputError if there is none to resume from."""
+    """Read a training state, its tensors mapped from the file. InputError if there is none to resume from, or it is damaged."""
     if not path.is_file():
         raise InputError(f"{path} does not exist, so there is nothing to resume: leave out --resume")
-    return current_state(torch.load(path, weights_only=True, map_location="cpu", mmap=True))
+    return read_state(path)

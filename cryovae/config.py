@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
@@ -16,10 +17,13 @@ from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.models.ladder import GAUSSIAN, LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.ranges import shown
 from cryovae.restoration.config import RestoreConfig
 from cryovae.training.trainer import TrainingConfig
 
 T = TypeVar("T")
+# No file of settings is larger.
+MOST_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,20 @@ def read_config(path: Path, base: RunConfig) -> RunConfig:
     """``base`` with the values of a TOML file. InputError for unknown keys, wrong types, or no TOML."""
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a TOML file, e.g. the config.toml of an earlier run")
+    return merged(base, current_settings(_toml(path)), str(path))
+
+
+def _toml(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is no TOML: {error}") from error
-    return merged(base, current_settings(values), str(path))
+        if path.stat().st_size > MOST_BYTES:
+            raise InputError(f"{path} has {path.stat().st_size} bytes, expected a TOML file of settings: give a config.toml")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): give a config.toml") from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is no TOML: {' '.join(str(error).split())}") from error
 
 
 def override(base: RunConfig, values: dict[str, Any]) -> RunConfig:
@@ -101,8 +114,11 @@ def parse_setting(text: str) -> tuple[str, Any]:
         raise InputError(f"--set {text} found, expected section.key=value, e.g. --set training.steps=500")
     try:
         return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return key.strip(), value.strip()
+    except ValueError as error:
+        # Python refuses numbers of thousands of digits.
+        raise InputError(f"--set {shown(text)} found, expected section.key=value with a number of some digits") from error
 
 
 def merged(base: T, values: dict[str, Any], where: str) -> T:
@@ -114,26 +130,30 @@ def merged(base: T, values: dict[str, Any], where: str) -> T:
         if key not in known:
             near = get_close_matches(key, known, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"expected one of {', '.join(known)}"
-            raise InputError(f"{where}: unknown key '{key}', {hint}")
+            raise InputError(f"{where}: unknown key {shown(key)}, {hint}")
         current = getattr(base, key)
         if is_dataclass(current):
             if not isinstance(value, dict):
-                raise InputError(f"{where}: '{key}' is {value!r}, expected a section [{key}]")
+                raise InputError(f"{where}: '{key}' is {shown(value)}, expected a section [{key}]")
             changes[key] = merged(current, value, f"{where}: [{key}]")
         else:
             changes[key] = _typed(hints[key], value, f"{where}: '{key}'")
-    return replace(base, **changes)  # type: ignore[type-var]
+    try:
+        return replace(base, **changes)  # type: ignore[type-var]
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _typed(kind: Any, value: Any, where: str) -> Any:
     if get_origin(kind) is tuple and isinstance(value, list):
         return tuple(_typed(get_args(kind)[0], item, where) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        # One that no float holds is out of every range.
+        return float(value) if abs(value) < 10**300 else math.inf
     if get_origin(kind) is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
     expected = getattr(kind, "__name__", str(kind))
-    raise InputError(f"{where} is {value!r}, expected {expected}")
+    raise InputError(f"{where} is {shown(value)}, expected {expected}")
 
 
 def as_toml(config: RunConfig) -> str:

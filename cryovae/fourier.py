@@ -17,6 +17,11 @@ from torch import Tensor
 AXES = (-3, -2, -1)
 
 
+def sum_dtype(device: torch.device) -> torch.dtype:
+    """The type of sums over spectra on a device: float64, but float32 on a GPU of Apple, which has no other."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def transform(density: Tensor) -> Tensor:
     """Half spectrum (..., z, y, x // 2 + 1), complex, of a real density (..., z, y, x)."""
     return torch.fft.rfftn(density, dim=AXES, norm="ortho")

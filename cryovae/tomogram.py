@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from cryovae import units
 from cryovae.errors import InputError
+from cryovae.findings import Finding
 
 # Neighbouring tilts farther apart than this many usual steps have missing tilts between them.
 GAP_STEPS = 2.5
@@ -143,15 +146,15 @@ class Optics:
     Attributes:
         defocus: mean of U and V for each tilt in angstrom, underfocus positive; or one value for all tilts.
         angles: tilt of each defocus in degrees; empty for one value.
-        voltage: in kV, above 0.
-        spherical_aberration: in millimetres, at least 0.
+        voltage: in kV, 20 to 2000.
+        spherical_aberration: in millimetres, 0 to 20.
         amplitude_contrast: a fraction, 0 to 1.
         phase_shift: of a phase plate, in degrees.
-        b_factor: in square angstrom.
+        b_factor: in square angstrom, at least 0.
         flipped: whether the phases have been flipped already.
 
     Raises:
-        InputError: a value is out of its range, or angles and defoci differ in number.
+        InputError: a value is out of its range or plainly in another unit, or angles and defoci differ in number.
     """
 
     defocus: tuple[float, ...]
@@ -170,13 +173,12 @@ class Optics:
             raise InputError(
                 f"{len(self.defocus)} defoci found for {len(self.angles)} tilts, expected one for each, or one for all"
             )
-        if not self.voltage > 0 or not self.spherical_aberration >= 0 or not 0 <= self.amplitude_contrast <= 1:
-            raise InputError(
-                f"voltage {self.voltage:g} kV, spherical aberration {self.spherical_aberration:g} mm, amplitude contrast "
-                f"{self.amplitude_contrast:g} found, expected values like 300, 2.7, 0.1"
-            )
-        if not np.isfinite(self.phase_shift) or not np.isfinite(self.b_factor):
-            raise InputError(f"phase shift {self.phase_shift:g}, B-factor {self.b_factor:g} found, expected finite numbers")
+        units.check_voltage(self.voltage)
+        units.check_aberration(self.spherical_aberration)
+        units.check_amplitude(self.amplitude_contrast)
+        units.check_phase_shift(self.phase_shift)
+        units.check_b_factor(self.b_factor)
+        units.check_defocus(self.defocus, self.phase_shift)
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,46 @@ class Transfer:
 
 def _few(values: tuple[float, ...]) -> str:
     return "none" if not values else ", ".join(f"{v:g}" for v in values[:3]) + (" ..." if len(values) > 3 else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Fill:
+    """Voxels of a tomogram that hold a constant instead of data, as alignment and reconstruction leave them around it.
+
+    The mask is packed, eight voxels a byte, because it is held in memory where the tomogram is not.
+
+    Attributes:
+        shape: voxels along z, y, x.
+        bits: (z, y, x / 8) uint8, 1 where a voxel is fill, packed along x.
+        sources: the density, then the halves if there are any, with the values that their files hold; empty for a crop.
+    """
+
+    shape: tuple[int, int, int]
+    bits: np.ndarray
+    sources: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, mask: np.ndarray, sources: tuple[Any, ...] = ()) -> Fill:
+        """The fill of a mask (z, y, x), True where a voxel is fill."""
+        nz, ny, nx = mask.shape
+        return cls((nz, ny, nx), np.packbits(mask, axis=-1), sources)
+
+    def __getitem__(self, key: slice | tuple[slice, ...]) -> np.ndarray:
+        """The mask in a box, boolean (z, y, x)."""
+        z, y, x = [*(key if isinstance(key, tuple) else (key,)), slice(None), slice(None)][:3]
+        return np.unpackbits(self.bits[z, y], axis=-1, count=self.shape[2]).astype(bool)[..., x]
+
+    def kept(self, values: np.ndarray, source: int = 0, z: slice = slice(None)) -> np.ndarray:
+        """Restored sections with the voxels of the fill as they were.
+
+        Args:
+            values: (z, y, x), of all sections or of those of ``z``.
+            source: index of the volume that has the values: 0 for the density, 1 and 2 for the halves.
+            z: the sections.
+        """
+        fill = self[z]
+        original = np.asarray(self.sources[source][z, :, :] if self.sources else np.zeros(values.shape), dtype=values.dtype)
+        return np.where(fill, original, values)
 
 
 @dataclass(frozen=True)
@@ -206,8 +248,10 @@ class Tomogram:
         notes: one line for each ambiguity of its files and how it was resolved.
         unrotated: the files have the beam along their middle axis, as IMOD's tilt writes them; so will the restored volumes.
         mask: (z, y, x) boolean, True where the specimen is and training patches come from; None for everywhere.
+        fill: voxels that hold a constant and no data, or None; ``density`` and ``halves`` have the mean of the others there.
         grey: mean and standard deviation that standardise it, those of the full tomogram if this is a crop; None for its own.
         validation_patches: corners of the held-out patches of the full tomogram if this is a crop; None to choose its own.
+        findings: what was found on reading its files and is to be said, or refused, before work.
     """
 
     name: str
@@ -220,8 +264,10 @@ class Tomogram:
     notes: tuple[str, ...] = field(default=(), compare=False)
     unrotated: bool = False
     mask: np.ndarray | None = None
+    fill: Fill | None = field(default=None, compare=False)
     grey: tuple[float, float] | None = None
     validation_patches: tuple[tuple[int, int, int], ...] | None = None
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -18,6 +18,8 @@ HERE = Path(__file__).parent
 SNAKEFILE, PROFILES = HERE / "Snakefile", HERE / "profiles"
 # How long jobs may take to save and exit, in seconds.
 EXIT_SECONDS = 60.0
+# Snakemake quotes the path of a job's files as Python does, not as a shell does; Slurm has patterns in the names of logs.
+CLUSTER_CHARACTERS = ("'", "\\", "%")
 
 
 def profile_folder(name: str) -> Path:
@@ -44,6 +46,13 @@ def executor_of(folder: Path) -> str:
     lines = [line.split("#")[0].split(":") for line in (folder / "config.yaml").read_text().splitlines()]
     named = [parts[1].strip() for parts in lines if parts[0].strip() == "executor" and len(parts) == 2]
     return named[-1] if named else "local"
+
+
+def check_folder(out: Path, executor: str) -> None:
+    """InputError if the jobs of a cluster would lose their way to a folder, into whose name Snakemake or Slurm read patterns."""
+    odd = next((character for character in CLUSTER_CHARACTERS if character in str(out)), None)
+    if executor != "local" and odd is not None:
+        raise InputError(f"-o {out} found, expected a folder without {odd} in its path for jobs on a cluster: give another")
 
 
 def local_gpus() -> list[str]:
@@ -81,7 +90,7 @@ def run_workflow(out: Path, profile: Path, limits: Sequence[str]) -> int:
     """
     (out / FOLDER / "logs").mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(out / FOLDER)]
-    command += ["--workflow-profile", str(profile), "--config", f"out={out}", *limits]
+    command += ["--workflow-profile", str(profile), *limits]
     # A new session: the terminal must not send Ctrl-C to the engine as well as to this process.
     running = subprocess.Popen(command, start_new_session=True)
     try:

@@ -14,13 +14,16 @@ from cryovae.config import RunConfig, as_plain, override, preset, read_config, s
 from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.io.star.loading import checked_sizes
-from cryovae.io.star.tomograms import Entry, TomogramTable, named_file, read_tomograms
+from cryovae.io.star.tomograms import Entry, Problems, TomogramTable, named_file, read_tomograms
+from cryovae.ranges import shown
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.geometry import TiltAdjustment, adjusted_table
+from cryovae.workflows.record_file import read_json
 from cryovae.workflows.run_folder import checksum, read_record, unchanged
 from cryovae.workflows.table import MODEL_FOLDER, row_state
 
 FOLDER, PLAN, CONFIG, TRUTH = "batch", "batch.json", "config.toml", "crvTruth"
+SUMMARY, SUMMARY_CSV = "summary.html", "summary.csv"
 # The settings that a model depends on; a restoration depends on its own section and on the model.
 TRAINED_BY = ("ladder", "objective", "training")
 
@@ -38,9 +41,10 @@ class Batch:
         unrotated: whether the beam is along the middle axis of the files; None to detect it.
         model: a trained model or its run folder, or None to train one.
         masks: make the masks of rows without one.
-        device: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        device: 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.
         threads: CPU threads of a job, or None.
         suffix: of the restored volumes, '.mrc' or '.zarr'.
+        force: whether refusals of the checks of the inputs pass.
     """
 
     table: str
@@ -54,6 +58,7 @@ class Batch:
     device: str = "auto"
     threads: int | None = None
     suffix: str = ".mrc"
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,20 +69,25 @@ class Opened:
         out: the folder of the batch.
         batch: how rows are read and run.
         config: settings of the networks.
-        table: the rows that were read.
-        problems: name to reason of the rows that cannot be used.
+        table: the rows that can be used; their voxels are not checked yet.
+        unusable: row, from 1, to the name and the reason of each row that cannot be used. No two rows have one name.
     """
 
     out: Path
     batch: Batch
     config: RunConfig
     table: TomogramTable
-    problems: dict[str, str]
+    unusable: Problems
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Name to reason of the rows that cannot be used."""
+        return {name: why for _, (name, why) in sorted(self.unusable.items())}
 
     @property
     def entries(self) -> tuple[Entry, ...]:
         """The rows whose files can be opened; their voxels are not checked yet."""
-        return tuple(self._masked(e) for e in self.table.entries if e.name not in self.problems)
+        return tuple(self._masked(entry) for entry in self.table.entries)
 
     def entry(self, name: str) -> Entry:
         """A row by its name. InputError with the reason if it cannot be read."""
@@ -86,21 +96,34 @@ class Opened:
         return next(entry for entry in self.entries if entry.name == name)
 
     def named(self, row: str) -> str:
-        """The name of a row. row: its name, or its number from 1. InputError if there is no such row."""
-        names = self.names
-        if row in names:
-            return row
-        if row.isdigit() and 0 < int(row) <= len(names):
-            return names[int(row) - 1]
-        raise InputError(f"{self.batch.table} has no row {row}: expected one of {', '.join(names[:5])}, or 1 to {len(names)}")
+        """The name of a row. row: its name, or its number from 1. InputError if there is no such row, or it may be two."""
+        numbered = self.rows.get(int(row)) if row.isascii() and row.isdigit() else None
+        if row not in self.names:
+            return self.numbered(int(row) if row.isascii() and row.isdigit() else row)
+        if numbered not in (None, row):
+            raise InputError(f"--row {row} may be the tomogram {row}, or row {row}, {numbered}: give the row with --number")
+        return row
+
+    def numbered(self, number: int | str) -> str:
+        """The name of the row of a number, from 1. InputError if there is none."""
+        name = self.rows.get(number) if isinstance(number, int) else None
+        if name is None:
+            names = self.names
+            raise InputError(
+                f"{self.batch.table} has no row {number}: expected one of {', '.join(names[:5])}, or 1 to {len(names)}"
+            )
+        return name
+
+    @property
+    def rows(self) -> dict[int, str]:
+        """Row, from 1, to its name; an unusable row without a name of its own has one of the kind row_3."""
+        rows = {entry.row: entry.name for entry in self.table.entries} | {row: name for row, (name, _) in self.unusable.items()}
+        return dict(sorted(rows.items()))
 
     @property
     def names(self) -> list[str]:
-        """The names of all rows in the order of the table, of unreadable rows as far as they are known."""
-        rows = {entry.name: entry.row for entry in self.table.entries}
-        numbered = iter(sorted(set(range(1, len(self.table.rows) + 1)) - set(rows.values())))
-        rows |= {name: next(numbered, 0) for name in self.problems if name not in rows}
-        return sorted(rows, key=lambda name: rows[name])
+        """The names of all rows in the order of the table."""
+        return list(self.rows.values())
 
     @property
     def model(self) -> Path:
@@ -138,12 +161,15 @@ def write_batch(out: Path, batch: Batch, config: RunConfig, **about: Any) -> Non
 
 def open_batch(out: Path) -> Opened:
     """Open the batch of a folder. InputError if there is none, or its table can no longer be read."""
-    plan = read_record(out / FOLDER / PLAN)
+    plan = read_json(out / FOLDER / PLAN)
     if not plan:
         raise InputError(f"{out} holds no batch: begin one with cryovae batch tomograms.star -o {out}")
-    known = plan["batch"]
-    size = known["tilt_range"]
-    batch = Batch(**known | {"tilt_range": None if size is None else (size[0], size[1])})
+    try:
+        known = plan["batch"]
+        size = known["tilt_range"]
+        batch = Batch(**known | {"tilt_range": None if size is None else (size[0], size[1])})
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{out / FOLDER / PLAN} is damaged, {shown(str(error))} found: begin the batch anew") from error
     config = read_config(out / FOLDER / CONFIG, preset("default"))
     if batch.model:
         config = override(config, {"objective.name": objective_of(batch.model)})
@@ -152,24 +178,42 @@ def open_batch(out: Path) -> Opened:
 
 def opened(out: Path, batch: Batch, config: RunConfig) -> Opened:
     """Read the table of a batch; rows that cannot be used become ``problems``. InputError if it is no table of tomograms."""
-    problems: dict[str, str] = {}
+    problems: Problems = {}
     tilts = None if batch.tilt_range is None else TiltGeometry.from_range(*batch.tilt_range)
     table = read_tomograms(Path(batch.table), tilts, problems)
-    kept = []
+    kept: list[Entry] = []
+    taken = {name.casefold() for name in (MODEL_FOLDER, FOLDER, SUMMARY, SUMMARY_CSV, table.path.name)}
     for entry in table.entries:
         entry = entry if batch.ctf else replace(entry, optics=None)
         try:
             if batch.ctf and entry.optics is None:
                 raise InputError(f"{batch.table} row {entry.row} tells no defocus: add the column rlnDefocus, or leave out --ctf")
-            if entry.name in (MODEL_FOLDER, FOLDER):
-                raise InputError(f"{batch.table} row {entry.row} is called {entry.name}, as a folder of ours is: rename it")
+            if entry.name.casefold() in taken:
+                problems[entry.row] = (
+                    "",
+                    f"{batch.table} row {entry.row} is called {entry.name}, as a file of ours is: rename it",
+                )
+                continue
             one = replace(table, entries=(entry,))
             checked_sizes(one, batch.voxel_size)
             entry = adjusted_table(one, TiltAdjustment(**batch.adjusted), batch.unrotated).entries[0]
         except (InputError, OSError) as error:
-            problems[entry.name] = str(error)
-        kept.append(entry)
-    return Opened(out.resolve(), batch, config, replace(table, entries=tuple(kept)), problems)
+            problems[entry.row] = (entry.name, str(error))
+        else:
+            kept.append(entry)
+    unusable = _with_names(problems, {entry.name for entry in kept} | taken)
+    return Opened(out.resolve(), batch, config, replace(table, entries=tuple(kept)), unusable)
+
+
+def _with_names(problems: Problems, taken: set[str]) -> Problems:
+    """The unusable rows, each with a name that no other row has, as their records need folders of their own."""
+    named: Problems = {}
+    for row, (name, why) in problems.items():
+        while not name or name in taken or name.casefold() in taken:
+            name = f"row_{row}" if not name or not name.startswith(f"row_{row}") else f"{name}_"
+        taken = taken | {name}
+        named[row] = (name, why)
+    return named
 
 
 def model_state(batch: Opened) -> str:
@@ -215,25 +259,47 @@ def refresh(batch: Opened) -> list[str]:
     """Write the marks of the steps that are done, remove all others, and return the names of the steps to do."""
     marks = batch.out / FOLDER / "marks"
     marks.mkdir(parents=True, exist_ok=True)
-    wanted = dict(_steps(batch))
+    steps = list(_steps(batch))
+    done = {step.mark for step in steps if step.done}
     for path in marks.iterdir():
-        if not wanted.get(path.name):
+        if path.name not in done:
             path.unlink()
-    for name, done in wanted.items():
-        if done:
-            (marks / name).touch()
-    return [name for name, done in wanted.items() if not done]
+    for mark in done:
+        (marks / mark).touch()
+    return [f"{step.name}.{step.kind}" for step in steps if not step.done]
 
 
-def _steps(batch: Opened) -> Iterator[tuple[str, bool]]:
-    """The mark of every step, and whether it is done. A step is not done if one that it depends on is not."""
+@dataclass(frozen=True)
+class Step:
+    """A step of the workflow.
+
+    Attributes:
+        kind: what is there after it: 'masked', 'trained', 'restored' or 'evaluated'.
+        row: of the table, from 1; None for the model.
+        name: of the tomogram, or of the model's folder.
+        done: whether it is done; it is not if one that it depends on is not.
+    """
+
+    kind: str
+    row: int | None
+    name: str
+    done: bool
+
+    @property
+    def mark(self) -> str:
+        """The name of its mark. It has the number of the row: Snakemake reads more than text into a name with braces."""
+        return f"{MODEL_FOLDER if self.row is None else self.row}.{self.kind}"
+
+
+def _steps(batch: Opened) -> Iterator[Step]:
+    """Every step, and whether it is done."""
     if batch.batch.masks:
-        yield from ((f"{e.name}.masked", e.mask is not None) for e in batch.entries)
+        yield from (Step("masked", e.row, e.name, e.mask is not None) for e in batch.entries)
     trained = model_state(batch) == "done"
     if not batch.batch.model:
-        yield f"{MODEL_FOLDER}.trained", trained
+        yield Step("trained", None, MODEL_FOLDER, trained)
     for entry in batch.entries:
         restored = trained and state_of(batch, entry) == "done"
-        yield f"{entry.name}.restored", restored
+        yield Step("restored", entry.row, entry.name, restored)
         if batch.scored(entry):
-            yield f"{entry.name}.evaluated", restored and evaluated(batch, entry)
+            yield Step("evaluated", entry.row, entry.name, restored and evaluated(batch, entry))

@@ -9,13 +9,17 @@ import platform
 import subprocess
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cryovae.batch.plan import Opened, model_state, state_of
+from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
+from cryovae.io.names import in_one_line
 from cryovae.workflows.progress import clock
+from cryovae.workflows.record_file import read_json
 from cryovae.workflows.run_folder import read_record
 from cryovae.workflows.table import MODEL_FOLDER
 
@@ -67,7 +71,10 @@ def statuses(batch: Opened) -> list[Status]:
 
 def _status_of(where: Path, name: str, state: str) -> Status:
     """The status by the record of a run. state: of its results, 'done', 'missing' or 'stale'."""
-    record = read_record(where / "run.json")
+    try:
+        record = read_record(where / "run.json")
+    except InputError as error:
+        return Status(name, "failed", str(error))
     status, seconds = record.get("status"), record.get("seconds")
     if state == "done":
         return Status(name, "done", "", seconds, figures_of(where, record))
@@ -111,15 +118,23 @@ def alive(record: dict[str, Any], where: Path) -> bool:
 def figures_of(where: Path, record: dict[str, Any]) -> dict[str, float]:
     """The figures of a restoration: key of FIGURES to value. where: its run folder. record: its run.json."""
     held_out = (record.get("restoration") or {}).get("held_out") or {}
-    scores = read_record(where / "evaluation.json")
     figures = {"hidden_correlation": held_out.get("correlation"), "chi2": held_out.get("chi2_band")}
-    for row in scores.get("halves", []):
+    # A damaged evaluation costs its figures; the restoration is what it was.
+    with suppress(InputError, LookupError, TypeError, AttributeError):
+        figures |= _scores(read_json(where / "evaluation.json") or {})
+    return {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
+
+
+def _scores(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """The figures in an evaluation.json."""
+    figures: dict[str, Any] = {}
+    for row in evaluation.get("halves", []):
         if row.get("name") == "restored":
             figures["resolution"] = row["measured"]["resolution"].get("0.143")
-    for row in scores.get("against_truth", []):
+    for row in evaluation.get("against_truth", []):
         if row.get("name") == "restored":
             figures |= {part: row[part]["band"] for part in ("wedge", "measured")}
-    return {name: float(value) for name, value in figures.items() if value is not None}
+    return figures
 
 
 def _since(record: dict[str, Any]) -> float | None:
@@ -127,7 +142,7 @@ def _since(record: dict[str, Any]) -> float | None:
 
     try:
         return (datetime.now(UTC) - datetime.fromisoformat(record["started"])).total_seconds()
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return None
 
 
@@ -145,7 +160,7 @@ def table_of(states: list[Status]) -> str:
     """The states as text in columns, and a line that counts them."""
     known = [name for name in FIGURES if any(name in status.figures for status in states)]
     head = ["name", "state", "time", *(FIGURES[name] for name in known), "why"]
-    rows = [head, *([s.name, s.state, _time(s), *(_shown(s, name) for name in known), s.why] for s in states)]
+    rows = [head, *([s.name, s.state, _time(s), *(_shown(s, name) for name in known), in_one_line(s.why)] for s in states)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head) - 1)]
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)), row[-1]]) for row in rows]
     return "\n".join([*(line.rstrip() for line in lines), counted(states)])

@@ -25,9 +25,10 @@ from cryovae.io.star.tomograms import Entry
 from cryovae.workflows.evaluate import evaluate_volume
 from cryovae.workflows.mask import MaskOptions, write_mask
 from cryovae.workflows.memory import budget_of
+from cryovae.workflows.preflight import preflight, read_and_mended
 from cryovae.workflows.restoration import train_on
 from cryovae.workflows.run_folder import RunFolder, log, process, read_record
-from cryovae.workflows.table import inputs_of_table, restore_row
+from cryovae.workflows.table import MODEL_FOLDER, inputs_of_table, restore_row
 from cryovae.workflows.train_crops import within
 
 BAND = (0.01, 0.2)
@@ -46,11 +47,11 @@ def train_step(batch: Opened, device: torch.device) -> None:
         if not usable:
             reasons = "; ".join(f"{name}: {why}" for name, why in left_out.items())
             raise InputError(f"none of {len(left_out)} tomograms can be used, {reasons}")
-        folder = RunFolder(batch.model, batch.model.name)
+        folder = RunFolder(batch.model, MODEL_FOLDER)
         table = replace(batch.table, entries=tuple(usable))
         loaded = Tomograms([e.name for e in usable], lambda i, mapped: load_entry(usable[i], batch.batch.voxel_size, mapped))
-        tomograms = within(loaded, [e.files[0] for e in usable], batch.config, device, budget_of(None))
-        train_on(folder, tomograms, inputs_of_table(table), batch.config, device, resume=True)
+        tomograms = within(read_and_mended(loaded), [e.files[0] for e in usable], batch.config, device, budget_of(None))
+        train_on(folder, tomograms, inputs_of_table(table), batch.config, device, resume=True, force=batch.batch.force)
         folder.save(left_out=left_out)
 
 
@@ -59,7 +60,7 @@ def _usable(batch: Opened) -> tuple[list[Entry], dict[str, str]]:
     usable, left_out = [], dict(batch.problems)
     for entry in batch.entries:
         try:
-            load_entry(entry, batch.batch.voxel_size)
+            preflight(load_entry(entry, batch.batch.voxel_size), batch.batch.force)
             usable.append(entry)
         except (InputError, OSError) as error:
             left_out[entry.name] = str(error)
@@ -77,7 +78,8 @@ def restore_step(batch: Opened, name: str, device: torch.device) -> None:
         if state_of(batch, entry) == "done":
             print(f"{name}: done before, skipped")
             return
-        restore_row(folder, entry, network, batch.model, batch.mark, config, device, True, batch.batch.voxel_size)
+        force = batch.batch.force
+        restore_row(folder, entry, network, batch.model, batch.mark, config, device, True, batch.batch.voxel_size, force=force)
 
 
 def evaluate_step(batch: Opened, name: str) -> None:

@@ -11,14 +11,13 @@ from string import Template
 from urllib.parse import quote
 
 from cryovae import __version__
-from cryovae.batch.plan import FOLDER, Opened
+from cryovae.batch.plan import FOLDER, SUMMARY, SUMMARY_CSV, Opened
 from cryovae.batch.status import FIGURES, Status, counted, statuses, write_csv
 from cryovae.io.atomic import write_text
 from cryovae.io.star.tomograms import results_columns, write_results
 from cryovae.workflows.progress import clock
 from cryovae.workflows.run_folder import RunFolder
 
-SUMMARY = "summary.html"
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>$title</title>
@@ -47,7 +46,7 @@ $pictures
 def write_summary(batch: Opened) -> list[Status]:
     """Write summary.html, summary.csv and the table with the results, from the run folders as they are; return the states."""
     states = statuses(batch)
-    write_csv(batch.out / "summary.csv", states)
+    write_csv(batch.out / SUMMARY_CSV, states)
     results = _results(batch, states)
     target = batch.out / batch.table.path.name
     if not (target.exists() and target.samefile(batch.table.path)):

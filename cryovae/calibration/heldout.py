@@ -45,7 +45,7 @@ from cryovae.calibration.variance import (
 from cryovae.data.measurement import Measurement
 from cryovae.data.prepare import PreparedTomogram
 from cryovae.data.sampling import held_out
-from cryovae.data.validation_split import held_out_patches, informative_patches, shown_patches
+from cryovae.data.validation_split import informative_patches
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.validation import own_wedge_filled, validation_scores
 from cryovae.physics.depth import depth
@@ -119,7 +119,7 @@ def calibrate(
         device: of the ladder.
     """
     device = device or torch.device("cpu")
-    positions = prepared.held_out or held_out_patches(prepared.density, patch) or shown_patches(prepared.density, patch)
+    positions = prepared.patches_to_score(patch)
     scored = replace(prepared, held_out=tuple(positions))
     patches = _Patches(ladder, prepared, patch, pairs, torch.Generator().manual_seed(seed), device)
     measurements = [m.to(device) for m in held_out(scored, patch)] if scored.tilts.has_wedge else []
@@ -171,7 +171,7 @@ def _measured_tables(
 
 def _middle(prepared: PreparedTomogram, side: int) -> Position:
     """The informative patch nearest to the middle of a tomogram."""
-    patches = informative_patches(prepared.density, side)
+    patches = informative_patches(prepared.density, side, prepared.region)
     centre = torch.tensor([max(size - side, 0) / 2 for size in prepared.density.shape])
     z, y, x = patches[(patches - centre).square().sum(1).argmin()].tolist()
     return z, y, x
@@ -179,7 +179,7 @@ def _middle(prepared: PreparedTomogram, side: int) -> Position:
 
 def _power(prepared: PreparedTomogram, observations: tuple[Tensor, Tensor], side: int) -> Tensor:
     """``power_limit`` (SHELLS,) from patches all over two observations."""
-    patches = informative_patches(prepared.density, side)
+    patches = informative_patches(prepared.density, side, prepared.region)
     tables = prepared.orientations
     sums = torch.zeros(2, SHELLS, dtype=torch.float64)
     for z, y, x in patches[:: -(-len(patches) // POWER_PATCHES)].tolist():

@@ -127,7 +127,7 @@ def _with_two_missing(
     side, tables = clean.shape[-1], prepared.orientations
     rotations = held_out_rotations(tables)
     stacked = torch.cat([_measured(tables.rotations[g].inverse(clean), prepared, generator) for g in rotations])
-    patches = replace(prepared, density=stacked, filled=stacked, held_out=(), inside=None, unscored_boxes=())
+    patches = replace(prepared, density=stacked, filled=stacked, held_out=(), region=None, inside=None, unscored_boxes=())
     starts = [(number * side, 0, 0) for number in range(len(rotations))]
     m = cube_rotated(patches, starts, rotations, side, None)
     inputs = own_wedge_filled(ladder, m.to(device)) if fill else m.to(device)

@@ -23,6 +23,7 @@ from cryovae.cli.info import info
 from cryovae.cli.mask import mask
 from cryovae.cli.reporting import reported
 from cryovae.cli.restore import restore
+from cryovae.cli.root import Root
 from cryovae.cli.sample import sample
 from cryovae.cli.simulate import simulate
 from cryovae.cli.star import import_table
@@ -31,6 +32,7 @@ from cryovae.cli.view import view
 
 app = typer.Typer(
     name="cryovae",
+    cls=Root,
     help="Restore cryo-electron tomograms: fill the missing wedge, remove noise, and say how sure the result is.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -17,7 +17,8 @@ from typer.core import TyperGroup
 from cryovae.cli.groups import grouped
 from cryovae.cli.reporting import FAILED, reported
 from cryovae.errors import InputError
-from cryovae.workflows.compute import ComputeOptions, cpus
+from cryovae.io.names import in_one_line
+from cryovae.workflows.compute import ComputeOptions, checked_device, cpus
 from cryovae.workflows.geometry import GeometryOptions
 from cryovae.workflows.options import argument, only, option, output_option, without
 from cryovae.workflows.requests import OutputOptions
@@ -67,7 +68,7 @@ class BatchRequest:
     geometry: Annotated[GeometryOptions, without("tilts", "tilts2", "mask")] = field(default_factory=GeometryOptions)
     settings: Annotated[RestorationSettings, only(*BATCH_SETTINGS)] = field(default_factory=RestorationSettings)
     compute: Annotated[ComputeOptions, without("memory")] = field(default_factory=ComputeOptions)
-    results: Annotated[OutputOptions, only("output_format")] = field(default_factory=OutputOptions)
+    results: Annotated[OutputOptions, only("output_format", "force")] = field(default_factory=OutputOptions)
 
     def plan(self) -> Batch:
         """How the rows are read, and by which model they are restored."""
@@ -86,21 +87,24 @@ class BatchRequest:
             device=self.compute.device,
             threads=self.compute.threads,
             suffix=suffix_of(self.results.output_format),
+            force=self.results.force,
         )
 
 
 def run(request: BatchRequest) -> None:
     """Restore every row of a table by one model, as jobs. A second run computes only what is missing, failed or stale."""
-    from cryovae.batch.engine import executor_of, local_gpus, profile_folder, run_workflow
-    from cryovae.batch.plan import open_batch, opened, refresh, write_batch
+    from cryovae.batch.engine import check_folder, executor_of, local_gpus, profile_folder, run_workflow
+    from cryovae.batch.plan import SUMMARY, open_batch, opened, refresh, write_batch
     from cryovae.batch.site import as_plain, read_site
-    from cryovae.batch.summary import SUMMARY, write_summary
+    from cryovae.batch.summary import write_summary
 
+    checked_device(request.compute.device, "--device")
     profile, site = profile_folder(request.profile), read_site(request.site)
     cluster = executor_of(profile) != "local"
     gpus = [] if cluster or request.compute.device == "cpu" else local_gpus()
     config = request.settings.resolved("default" if gpus or (cluster and site.gpus) else "quick")
     plan, output = request.plan(), request.output.resolve()
+    check_folder(output, executor_of(profile))
     batch = opened(output, plan, config)
     if not batch.entries:
         raise InputError("; ".join(batch.problems.values()))
@@ -113,8 +117,8 @@ def run(request: BatchRequest) -> None:
         "threads_each": threads,
         "model": plan.model,
         "masks": plan.masks,
-        "rows": [entry.name for entry in batch.entries],
-        "evaluated": [entry.name for entry in batch.entries if batch.scored(entry)],
+        "rows": {str(entry.row): entry.name for entry in batch.entries},
+        "evaluated": [str(entry.row) for entry in batch.entries if batch.scored(entry)],
     }
     write_batch(output, plan, config, **about)
     batch = open_batch(output)
@@ -150,7 +154,7 @@ def _print_problems(batch: Opened) -> None:
     from cryovae.workflows.run_folder import RunFolder
 
     for name, why in batch.problems.items():
-        print(f"{name} cannot be restored: {why}", file=sys.stderr)
+        print(in_one_line(f"{name} cannot be restored: {why}"), file=sys.stderr)
         note_failure(RunFolder(batch.out / name, name, batch.batch.suffix), why)
 
 
@@ -163,8 +167,8 @@ def _print_states(states: list[Any], page: Path) -> None:
 
 def status(output: Folder) -> None:
     """Show which rows are done, running or failed and why, with times and figures; rewrite summary.html and summary.csv."""
-    from cryovae.batch.plan import open_batch
-    from cryovae.batch.summary import SUMMARY, write_summary
+    from cryovae.batch.plan import SUMMARY, open_batch
+    from cryovae.batch.summary import write_summary
 
     _print_states(write_summary(open_batch(output.resolve())), output / SUMMARY)
 
@@ -173,17 +177,18 @@ def step(
     kind: Annotated[str, typer.Argument(help="mask, train, restore or evaluate.")],
     output: Folder,
     row: Annotated[str | None, typer.Option(help="Name or number, from 1, of a row of the table.")] = None,
+    number: Annotated[int | None, typer.Option(help="Number of a row, from 1, whatever the rows are called.")] = None,
     mark: Annotated[Path | None, typer.Option(help="File that is created when the step is done.")] = None,
 ) -> None:
     """Run one job of a batch, as the workflow or a script of your own does. Resumes what was interrupted."""
     if kind not in ("mask", "train", "restore", "evaluate"):
         raise InputError(f"step {kind} found, expected mask, train, restore or evaluate")
-    if (kind == "train") != (row is None):
-        usage = "without --row" if row is None else "with --row"
+    if (row is not None) + (number is not None) != (kind != "train"):
+        usage = "without --row" if row is None and number is None else "with --row" if number is None else "with --number"
         raise InputError(f"step {kind} found {usage}, expected a row, by name or number, for every step but train")
     try:
         with _one_gpu(output):
-            _step(kind, output.resolve(), row)
+            _step(kind, output.resolve(), row, number)
     except Exception:
         if signal.SIGUSR1 in received:
             from cryovae.batch.steps import queue_again
@@ -194,13 +199,13 @@ def step(
         mark.touch()
 
 
-def _step(kind: str, output: Path, row: str | None) -> None:
+def _step(kind: str, output: Path, row: str | None, number: int | None) -> None:
     from cryovae.batch import steps
     from cryovae.batch.plan import open_batch
 
     batch = open_batch(output)
     device = ComputeOptions(batch.batch.device, batch.batch.threads).open_device()
-    name = None if row is None else batch.named(row)
+    name = batch.numbered(number) if number is not None else batch.named(row) if row is not None else None
     if name is None:
         steps.train_step(batch, device)
     elif kind == "restore":

@@ -35,7 +35,7 @@ def diagnose(
     seed: Annotated[int, typer.Option(help="Random seed; the same gives the same figures.")] = 0,
     geometry: Annotated[GeometryOptions, only("voxel_size")],
     compute: Annotated[ComputeOptions, without("memory")],
-    results: Annotated[OutputOptions, only("overwrite")],
+    results: Annotated[OutputOptions, only("overwrite", "force")],
 ) -> None:
     """Show what a trained model has learned: the terms of its bound, its gaps, and its collapsed levels."""
     if patches < 2:
@@ -47,6 +47,8 @@ def diagnose(
     if beta and (not rate_distortion or min(beta) < 0):
         raise InputError(f"--beta {min(beta):g} found, expected 0 or more, and --rate-distortion")
     device = compute.open_device()
+    if device.type == "mps":
+        raise InputError("--device mps found, which has no double precision, expected another for bounds: use --device cpu")
 
     from cryovae.evaluation.diagnosis.diagnose import DiagnosisConfig
     from cryovae.workflows.diagnose import diagnose_run
@@ -56,8 +58,9 @@ def diagnose(
         from cryovae.workflows.rate_distortion import rate_distortion_run
 
         picture = rate_distortion_run(
-            run, output, beta, patches, steps, draws, seed, geometry.voxel_size, device, results.overwrite
+            run, output, beta, patches, steps, draws, seed, geometry.voxel_size, device, results.overwrite, results.force
         )
     else:
-        picture = diagnose_run(run, output, patches, config, geometry.voxel_size, device, results.overwrite)
+        size, replace, force = geometry.voxel_size, results.overwrite, results.force
+        picture = diagnose_run(run, output, patches, config, size, device, replace, force)
     print(f"picture: {picture}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cryovae.io.names import stem
+from cryovae.io.names import checked_name, stem
 from cryovae.workflows.geometry import GeometryOptions
 from cryovae.workflows.mask import MaskOptions, write_mask
 from cryovae.workflows.options import only
@@ -26,6 +26,6 @@ def mask(
 
     The percentages are those of IsoNet; 100 switches a criterion off.
     """
-    target = output or Path(f"{stem(tomogram)}_mask.mrc")
+    target = output or Path(f"{checked_name(stem(tomogram), str(tomogram))}_mask.mrc")
     share = write_mask(tomogram, target, options, geometry.unrotated, geometry.voxel_size, results.overwrite)
     print(f"mask: {target}, {100 * share:.0f} % of the voxels")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import logging
+import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
 
-from cryovae.errors import InputError
+from cryovae.errors import BrokenModel, BrokenResult, InputError
+from cryovae.io.names import in_one_line
 from cryovae.workflows.signals import interruptible
 
 # Without a handler Python prints errors that are meant for a run's log on top of the one line that the user gets.
@@ -20,14 +22,15 @@ logging.getLogger("cryovae").addHandler(logging.NullHandler())
 STOPPED = ("Interrupted", "Terminated", "StoppedMidStep")
 P = ParamSpec("P")
 T = TypeVar("T")
-# 75 is EX_TEMPFAIL of sysexits.h: the same again may succeed. 130 is what shells give for a Ctrl-C.
-FAILED, BAD_INPUT, INTERRUPTED, BROKEN_OFF = 1, 2, 75, 130
+# 75 is EX_TEMPFAIL of sysexits.h: the same again may succeed. 130 and 141 are what shells give for a Ctrl-C and a closed pipe.
+FAILED, BAD_INPUT, INTERRUPTED, BROKEN_OFF, CLOSED = 1, 2, 75, 130, 141
 
 
 def reported(command: Callable[P, T]) -> Callable[P, T]:
     """Turn what can go wrong into one line and an exit code.
 
-    1 the run failed, 2 the input cannot be used, 75 it was interrupted and can be resumed, 130 it was broken off by Ctrl-C.
+    1 the run failed, 2 the input cannot be used, 75 it was interrupted and can be resumed, 130 it was broken off by Ctrl-C, 141
+    nobody reads what it prints.
     """
 
     @wraps(command)
@@ -36,11 +39,16 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
             with interruptible():
                 return command(*args, **kwargs)
         except InputError as error:
-            _fail(str(error), BAD_INPUT)
+            _fail(str(error), FAILED if isinstance(error, BrokenModel) else BAD_INPUT, error.lines)
         except OSError as error:
+            if is_closed(error):
+                # Nobody reads on, e.g. after ``| head``: the application ends without a word.
+                raise
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 _fail(f"no room left on the disk for {error.filename or 'the results'} ({error.strerror}): make room", FAILED)
             _fail(f"{error.filename or 'a file'} cannot be read or written: {error.strerror or error}", FAILED)
+        except BrokenResult as error:
+            _fail(str(error), FAILED)
         except KeyboardInterrupt:
             _fail("broken off by Ctrl-C", BROKEN_OFF)
         except Exception as error:
@@ -54,7 +62,21 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
     return run
 
 
-def _fail(line: str, code: int) -> NoReturn:
-    print(f"cryovae: {line}", file=sys.stderr)
-    logging.getLogger("cryovae").error(line)
+def is_closed(error: BaseException | None) -> bool:
+    """Whether an error is that nobody reads what is printed any more."""
+    while error is not None and not isinstance(error, BrokenPipeError):
+        error = error.__context__
+    if error is None or not hasattr(select, "poll"):
+        return error is not None
+    outputs = select.poll()
+    for number in (1, 2):
+        outputs.register(number, 0)
+    return any(state & (select.POLLERR | select.POLLHUP) for _, state in outputs.poll(0))
+
+
+def _fail(text: str, code: int, lines: Sequence[str] = ()) -> NoReturn:
+    for line in lines or (text,):
+        shown = in_one_line(line)
+        print(f"cryovae: {shown}", file=sys.stderr)
+        logging.getLogger("cryovae").error("%s", shown)
     raise typer.Exit(code)

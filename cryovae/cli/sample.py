@@ -38,7 +38,7 @@ def sample(
     steps: Annotated[int, typer.Option(help="Patches of the interpolation, both ends included.")] = 8,
     geometry: Annotated[GeometryOptions, only("voxel_size")],
     compute: Annotated[ComputeOptions, without("memory")],
-    results: Annotated[OutputOptions, only("overwrite")],
+    results: Annotated[OutputOptions, only("overwrite", "force")],
 ) -> None:
     """Draw new patches from a trained model, or interpolate between two: MRC files, and their slices on one sheet."""
     if source not in SOURCES:
@@ -56,9 +56,11 @@ def sample(
     from cryovae.workflows.sample import sample_run, walk_run
 
     if ends is not None:
-        sheet = walk_run(run, where, ends, steps, geometry.voxel_size, device, results.overwrite)
+        sheet = walk_run(run, where, ends, steps, geometry.voxel_size, device, results.overwrite, results.force)
     else:
-        sheet = sample_run(run, where, source, count, temperature, seed, geometry.voxel_size, device, results.overwrite)
+        sheet = sample_run(
+            run, where, source, count, temperature, seed, geometry.voxel_size, device, results.overwrite, results.force
+        )
     print(f"drawn: {sheet}")
 
 

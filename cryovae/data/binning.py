@@ -21,7 +21,7 @@ from cryovae import fourier
 from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import Box, PreparedTomogram, prepare
 from cryovae.physics.wedge import volume_mask
-from cryovae.tomogram import Tomogram
+from cryovae.tomogram import Fill, Tomogram
 
 LONG = 0.1
 # Smallest share of the batches for the finer binning, and for all coarser ones together.
@@ -67,7 +67,8 @@ def long_waves(prepared: PreparedTomogram, side: int) -> float:
     k = fourier.frequencies(shape)
     weight = (volume_mask(shape, prepared.tilts) > 0.99) * fourier.multiplicity(shape)
     weight[0, 0, 0] = 0
-    excess = weight * (fourier.transform(prepared.density).abs().square() - prepared.noise(k))
+    density = prepared.density if prepared.region is None else prepared.density * prepared.region.window()
+    excess = weight * (fourier.transform(density).abs().square() - prepared.noise(k))
     shell = (k.square().sum(0).sqrt() * side / 2).long()
     signal = fourier.shell_sums(excess[None], shell, int(shell.max()) + 1)[0].clamp_min(0)
     return float(signal[0] / signal.sum().clamp_min(1e-30))
@@ -86,6 +87,7 @@ def halved(tomogram: Tomogram) -> Tomogram:
         halves=halves,
         tilts=tilts,
         mask=None if tomogram.mask is None else tomogram.mask[::2, ::2, ::2],
+        fill=None if tomogram.fill is None else _halved_fill(tomogram.fill),
         voxel_size=2 * tomogram.voxel_size,
         grey=None,
         validation_patches=None,
@@ -96,6 +98,12 @@ def halved_density(density: np.ndarray) -> np.ndarray:
     """Bin a density (z, y, x) by 2, as float32; the last plane of an odd axis is repeated."""
     values = np.pad(np.asarray(density, dtype=np.float32), [(0, size % 2) for size in density.shape], mode="edge")
     return fourier.resampled(torch.from_numpy(values), [size // 2 for size in values.shape]).numpy()
+
+
+def _halved_fill(fill: Fill) -> Fill:
+    """A voxel is fill at half the size if any of its voxels is."""
+    mask = np.pad(fill[:], [(0, size % 2) for size in fill.shape], mode="edge")
+    return Fill.of(np.logical_or.reduce([mask[z::2, y::2, x::2] for z, y, x in np.ndindex(2, 2, 2)]))
 
 
 def _halved_box(box: Box) -> Box:

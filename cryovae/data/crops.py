@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 
-from cryovae.data.prepare import patches_inside
+from cryovae.data.region import Region, region_of
 from cryovae.data.validation_split import BLOCK, block_means, held_out_patches
 from cryovae.io.stored import released
-from cryovae.tomogram import Tomogram
+from cryovae.tomogram import Fill, Tomogram
 
 MOST = 4.0
 # Sides are multiples of this.
@@ -59,6 +59,7 @@ class Parts:
 
         halves = None if tomogram.halves is None else (cut(tomogram.halves[0]), cut(tomogram.halves[1]))
         mask = None if tomogram.mask is None else tomogram.mask[box].copy()
+        fill = None if tomogram.fill is None else Fill.of(tomogram.fill[box])
         z, y, x = (s.start for s in box)
         validation_patches = tuple((a - z, b - y, c - x) for a, b, c in self._validation_patches)
         name = part_names(tomogram.name, self.count)[number]
@@ -68,6 +69,7 @@ class Parts:
             density=cut(tomogram.density),
             halves=halves,
             mask=mask,
+            fill=fill,
             grey=self._grey,
             validation_patches=validation_patches,
         )
@@ -93,7 +95,13 @@ class Parts:
 
     @cached_property
     def _grey(self) -> tuple[float, float]:
+        if self._region is not None:
+            return self._region.statistics(self.tomogram.density)
         return _mean_and_std(self.tomogram.density)
+
+    @cached_property
+    def _region(self) -> Region | None:
+        return region_of(self.tomogram)
 
     @cached_property
     def _power(self) -> np.ndarray:
@@ -106,8 +114,7 @@ class Parts:
     @cached_property
     def _validation_patches(self) -> tuple[tuple[int, int, int], ...]:
         """Corners (z, y, x) of the patches held out of the full tomogram."""
-        inside = None if self.tomogram.mask is None else patches_inside(self.tomogram.mask, self.side)
-        patches = held_out_patches(self.tomogram.density, self.side, inside)
+        patches = held_out_patches(self.tomogram.density, self.side, self._region)
         released(self.tomogram.density)
         return patches
 

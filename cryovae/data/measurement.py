@@ -14,18 +14,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import log
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.errors import InputError
 from cryovae.physics.noise import NoiseSpectrum, SpectralTable
 from cryovae.physics.rotation import CubeRotation, rotated_frequencies, rotations_named
 from cryovae.physics.wedge import patch_mask, smeared_mask
+from cryovae.ranges import OneOf, Range, check_fields
 from cryovae.tomogram import TiltGeometry
 
 CPU = torch.device("cpu")
+ROTATION_SETS = ("useful", "all", "beam", "none")
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,15 @@ class MaskingConfig:
         noise: the noise variance sigma^2(k): 'angular', 'radial' or 'white'.
     """
 
-    drop: float = 0.1
-    rotated_fraction: float = 0.1
-    rotations: str = "useful"
+    drop: Annotated[float, Range(0, 1, below=True, what="a share of the bins")] = 0.1
+    rotated_fraction: Annotated[float, Range(0, 1, what="a share of the batches")] = 0.1
+    rotations: Annotated[str, OneOf(ROTATION_SETS)] = "useful"
     hide: bool = True
-    tolerance: float = 0.03
-    noise: str = "angular"
+    tolerance: Annotated[float, Range(0, 100, what="a share of the signal's power")] = 0.03
+    noise: Annotated[str, OneOf(("angular", "radial", "white"))] = "angular"
 
     def __post_init__(self) -> None:
-        if not 0 <= self.drop < 1:
-            raise InputError(f"drop {self.drop:g} found, expected a share of the bins from 0 to below 1")
+        check_fields(self)
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cryovae import fourier
 from cryovae.data.measurement import MaskingConfig, Orientations
-from cryovae.data.validation_split import never_drawn
-from cryovae.errors import InputError
+from cryovae.data.region import Region, region_of, spacing
+from cryovae.data.validation_split import held_out_patches, never_drawn, shown_patches
 from cryovae.physics.ctf import inverse_transfer
 from cryovae.physics.noise import NoiseSpectrum, estimate_noise
 from cryovae.physics.wedge import volume_mask
@@ -40,7 +40,8 @@ class PreparedTomogram:
         noise: noise spectrum of ``density``.
         orientations: rotated masks and noise spectra.
         held_out: first voxels of the patches held out of training.
-        inside: first voxels of patches whose middle is specimen, (positions, 3), or None for all patches.
+        region: the voxels that are no fill and inside the mask, or None for all.
+        inside: first voxels of patches in the region, (positions, 3), or None for all patches of the volume, or of its box.
         spacing: distance of the positions of ``inside``, in voxels.
         share: share of the batches, relative to those of the other tomograms.
         binned: whether this is the tomogram at a smaller size.
@@ -57,12 +58,19 @@ class PreparedTomogram:
     noise: NoiseSpectrum
     orientations: Orientations
     held_out: tuple[Position, ...]
+    region: Region | None = None
     inside: Tensor | None = None
     spacing: int = 1
     share: float = 1.0
     binned: bool = False
     unscored_boxes: tuple[Box, ...] = ()
     excluded_patches: tuple[Position, ...] = ()
+
+    def patches_to_score(self, side: int) -> tuple[Position, ...]:
+        """The held-out patches; of a volume too small for any, informative patches that training has seen."""
+        return (
+            self.held_out or held_out_patches(self.density, side, self.region) or shown_patches(self.density, side, self.region)
+        )
 
     def ready(self, half: np.ndarray) -> Tensor:
         """A half (z, y, x) of the same tomogram, prepared as ``density`` was."""
@@ -75,10 +83,23 @@ class PreparedTomogram:
 
     def scored(self, position: Position, side: int) -> Tensor:
         """1 for the voxels of a patch that training may score, else 0: (side, side, side)."""
-        mask = inside(position, side, tuple(self.density.shape))
+        if self.region is not None and self.region.fill is not None:
+            mask = self.region.inside(position, side)
+        else:
+            mask = inside(position, side, tuple(self.density.shape))
         for box in self.unscored_boxes:
             mask[tuple(slice(max(a - p, 0), max(b - p, 0)) for (a, b), p in zip(box, position, strict=True))] = 0
         return mask
+
+    def is_allowed(self, position: Position, side: int) -> bool:
+        """Whether training may draw a patch: it has no fill, or little, and shares no voxel with a held-out patch."""
+        return not self.overlaps_held_out(position, side) and (self.region is None or self.region.allows(position, side))
+
+    def has_partial_patches(self, side: int) -> bool:
+        """Whether voxels of some patches lie outside the volume, are fill, or are not scored."""
+        is_thin = any(size < side for size in self.density.shape)
+        has_fill = self.region is not None and self.region.has_partial_patches(side)
+        return is_thin or has_fill or bool(self.unscored_boxes)
 
     def overlaps_held_out(self, position: Position, side: int) -> bool:
         """Whether a patch shares a voxel with a held-out one."""
@@ -113,23 +134,29 @@ def prepare(
         The prepared tomogram.
     """
     masking = masking or MaskingConfig(tolerance=0.0)
-    density, mean, scale = standardise(tomogram.density, tomogram.grey)
+    region = region_of(tomogram)
+    grey = tomogram.grey or (None if region is None else region.statistics(tomogram.density))
+    density, mean, scale = standardise(tomogram.density, grey)
     halves = tomogram.halves
     scaled = None if halves is None else ((halves[0] - mean) / scale, (halves[1] - mean) / scale)
-    noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed, device=device).simplified(masking.noise)
+    window = None if region is None else region.window()
+    places = None if region is None else region.random_positions
+    noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed, device=device, window=window, places=places)
+    noise = noise.simplified(masking.noise)
     tilts = tomogram.tilts
     if tomogram.optics is not None:
         tilts = replace(tilts, transfer=Transfer(tomogram.optics, tomogram.voxel_size))
         density = divided(density, tilts)
-        gained = float(density.std())
+        gained = float(density.std()) if region is None else region.statistics(density.numpy())[1]
         density, scale = density / gained, scale * gained
         noise = replace(noise.scaled(gained**-2), transfer=tilts.transfer)
     model_variance = None
     if masking.tolerance:
-        model_variance = noise.signal(density, volume_mask(density.shape, tilts)).scaled(masking.tolerance)
+        seen = density if window is None else density * window
+        model_variance = noise.signal(seen, volume_mask(density.shape, tilts)).scaled(masking.tolerance)
     orientations = Orientations(tilts, noise, side, rotations=masking.rotations, hide=masking.hide, model_variance=model_variance)
-    inside, spacing = (None, 1) if tomogram.mask is None else (patches_inside(tomogram.mask, side), _spacing(side))
-    held, excluded_patches = never_drawn(density, side, inside, tomogram.validation_patches or ()) if held_out else ((), ())
+    inside = None if region is None or region.is_box else region.positions(side)
+    held, excluded_patches = never_drawn(density, side, region, tomogram.validation_patches or ()) if held_out else ((), ())
     return PreparedTomogram(
         tomogram.name,
         tilts,
@@ -140,8 +167,9 @@ def prepare(
         noise,
         orientations,
         held,
+        region,
         inside,
-        spacing,
+        1 if region is None else spacing(side),
         excluded_patches=excluded_patches,
     )
 
@@ -190,25 +218,6 @@ def hold_out_whole(prepared_tomograms: Sequence[PreparedTomogram], side: int) ->
     return tomograms
 
 
-def _spacing(side: int) -> int:
-    return max(1, side // 8)
-
-
-def patches_inside(mask: np.ndarray, side: int) -> Tensor:
-    """Positions (n, 3) of patches, every eighth of a side, whose middle lies where a (z, y, x) mask is True."""
-    step = _spacing(side)
-    last = [max(size - side, 0) for size in mask.shape]
-    z, y, x = (np.unique(np.append(np.arange(0, end + 1, step), end)) for end in last)
-    # A patch contains the full length of an axis shorter than itself.
-    middle = [np.minimum(starts + min(side, size) // 2, size - 1) for starts, size in zip((z, y, x), mask.shape, strict=True)]
-    places = np.argwhere(mask[np.ix_(*middle)])
-    if not len(places):
-        raise InputError(
-            f"the mask leaves no patch of {side} voxels whose middle is specimen: make it larger, or --patch smaller"
-        )
-    return torch.from_numpy(np.stack([starts[places[:, i]] for i, starts in enumerate((z, y, x))], 1))
-
-
 def divided(density: Tensor, tilts: TiltGeometry) -> Tensor:
     """Divide a density (z, y, x) by the contrast transfer of its tilts, with bins near its zeros set to 0; the mean is kept."""
     if tilts.transfer is None:
@@ -229,8 +238,11 @@ def drawn_position(prepared: PreparedTomogram, side: int, generator: torch.Gener
     """A patch position, uniform over those that share no voxel with a held-out patch, and whose middle is specimen if known."""
     if prepared.inside is not None:
         return _drawn_inside(prepared, prepared.inside, side, generator)
+    first, last = [0, 0, 0], [max(size - side, 0) for size in prepared.density.shape]
+    if prepared.region is not None:
+        first, last = prepared.region.corners(side)
     while True:
-        z, y, x = (int(torch.randint(0, max(size - side, 0) + 1, (1,), generator=generator)) for size in prepared.density.shape)
+        z, y, x = (a + int(torch.randint(0, b - a + 1, (1,), generator=generator)) for a, b in zip(first, last, strict=True))
         if not prepared.overlaps_held_out((z, y, x), side):
             return z, y, x
 
@@ -243,7 +255,7 @@ def _drawn_inside(prepared: PreparedTomogram, inside: Tensor, side: int, generat
         start = inside[int(torch.randint(0, len(inside), (1,), generator=generator))]
         moved = start + torch.randint(-half, half + 1, (3,), generator=generator)
         z, y, x = torch.minimum(moved.clamp_min(0), last).tolist()
-        if not prepared.overlaps_held_out((z, y, x), side):
+        if prepared.is_allowed((z, y, x), side):
             return z, y, x
 
 

@@ -126,7 +126,7 @@ def cube_rotated(
 def _support(
     prepared: PreparedTomogram, positions: Sequence[Position], rotations: Sequence[CubeRotation], side: int, device: torch.device
 ) -> Tensor | None:
-    if all(size >= side for size in prepared.density.shape) and not prepared.unscored_boxes:
+    if not prepared.has_partial_patches(side):
         return None
     return sent(torch.stack([g(prepared.scored(p, side)) for g, p in zip(rotations, positions, strict=True)]), device)
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cryovae.data.region import Region
 from cryovae.tiling.grid import Position
 
 # The first held-out patch may exclude a larger share of the positions: without it overfitting cannot be detected.
@@ -35,7 +36,7 @@ ENOUGH = 0.5
 MOST_LOOKED_AT = 9
 
 
-def held_out_patches(density: Any, side: int, inside: Tensor | None = None) -> tuple[Position, ...]:
+def held_out_patches(density: Any, side: int, region: Region | None = None) -> tuple[Position, ...]:
     """Choose up to 4 held-out patches near opposite corners.
 
     Together they exclude at most MOST_HELD_OUT of the training positions; the first alone may exclude FIRST_HELD_OUT.
@@ -43,34 +44,39 @@ def held_out_patches(density: Any, side: int, inside: Tensor | None = None) -> t
     Args:
         density: (z, y, x), an array that can be sliced along z.
         side: side of a patch, in voxels.
-        inside: candidate positions (n, 3) with specimen, or None to find them.
+        region: of the tomogram, or None if all of its voxels count; patches lie in it. A mask says where specimen is.
 
     Returns:
         Corners (z, y, x) of the patches.
     """
-    last = [max(size - side, 0) for size in density.shape]
-    candidates = informative_patches(density, side).numpy() if inside is None else inside.numpy()
-    lost = np.array([_share_lost(last, [box], side) if inside is None else 0.0 for box in candidates])
+    first, last = _corners(density.shape, side, region)
+    room = [b - a for a, b in zip(first, last, strict=True)]
+    inside = None if region is None or region.is_box else region.positions(side)
+    is_masked = region is not None and region.mask is not None
+    candidates = (inside if inside is not None and is_masked else informative_patches(density, side, region)).numpy()
+    lost = np.array([0.0 if is_masked else _share_lost(room, [np.subtract(box, first)], side) for box in candidates])
     patches: list[Position] = []
     for corner in CORNERS:
-        far = np.square(candidates - np.multiply(corner, last)).sum(1)
+        far = np.square(candidates - first - np.multiply(corner, room)).sum(1)
         taken = [(np.abs(candidates - box) < side).all(1) for box in patches] or [np.zeros(len(candidates), dtype=bool)]
         z, y, x = candidates[np.lexsort((far, lost, np.any(taken, 0)))[0]].tolist()
         limit = MOST_HELD_OUT if patches else FIRST_HELD_OUT
-        if (z, y, x) not in patches and _share_lost(last, [*patches, (z, y, x)], side, inside) <= limit:
+        shift = first if inside is None else [0, 0, 0]
+        boxes = [[int(p - s) for p, s in zip(box, shift, strict=True)] for box in (*patches, (z, y, x))]
+        if (z, y, x) not in patches and _share_lost(room, boxes, side, inside) <= limit:
             patches.append((z, y, x))
     return tuple(patches)
 
 
 def never_drawn(
-    density: Any, side: int, inside: Tensor | None, validation_patches: Sequence[Position]
+    density: Any, side: int, region: Region | None, validation_patches: Sequence[Position]
 ) -> tuple[tuple[Position, ...], tuple[Position, ...]]:
     """Choose the held-out patches of a crop, and further patches excluded from training.
 
     Args:
         density: the crop, (z, y, x).
         side: side of a patch, in voxels.
-        inside: positions (n, 3) with specimen, or None for all.
+        region: of the crop, or None if all of its voxels count.
         validation_patches: patches that the full tomogram holds out, relative to the crop. Those inside the crop are held out; if
             there are none, the crop gets its own. Those that overlap it in part are excluded, if enough positions remain.
 
@@ -83,29 +89,42 @@ def never_drawn(
         box for box in validation_patches
         if box not in within and all(-side < b < size for b, size in zip(box, density.shape, strict=True))
     )  # fmt: skip
-    own = held_out_patches(density, side, inside)
+    own = held_out_patches(density, side, region)
+    inside = None if region is None else region.positions(side)
     for held, excluded_patches in ((within or own, reaching), (within or own, ())):
         if not held + excluded_patches or _share_lost(last, held + excluded_patches, side, inside) < MOST_LOST:
             return held, excluded_patches
     return own, ()
 
 
-def shown_patches(density: Any, side: int) -> tuple[Position, ...]:
+def shown_patches(density: Any, side: int, region: Region | None = None) -> tuple[Position, ...]:
     """About SHOWN informative patches from all over a volume too small for held-out ones; training has seen them."""
-    patches = informative_patches(density, side)
+    patches = informative_patches(density, side, region)
     return tuple((z, y, x) for z, y, x in patches[:: -(-len(patches) // SHOWN)].tolist())
 
 
-def informative_patches(density: Any, side: int) -> Tensor:
-    """Positions (n, 3) of the patches with specimen, on a grid of half a side, or coarser in a large volume."""
-    last = [max(size - side, 0) for size in density.shape]
-    counts = [min(-(-2 * end // side) + 1, MOST_LOOKED_AT) for end in last]
-    axes = [np.unique(np.linspace(0, end, count).round().astype(int)) for end, count in zip(last, counts, strict=True)]
+def informative_patches(density: Any, side: int, region: Region | None = None) -> Tensor:
+    """Positions (n, 3) of the patches with specimen, on a grid of half a side, or coarser in a large volume.
+
+    Patches with fill are left out, as training does.
+    """
+    first, last = _corners(density.shape, side, region)
+    counts = [min(-(-2 * (end - start) // side) + 1, MOST_LOOKED_AT) for start, end in zip(first, last, strict=True)]
+    ends = zip(first, last, counts, strict=True)
+    axes = [start + np.unique(np.linspace(0, end - start, count).round().astype(int)) for start, end, count in ends]
     blocks = block_means(density)
-    positions = [(z, y, x) for z in axes[0] for y in axes[1] for x in axes[2]]
+    positions = np.array([(z, y, x) for z in axes[0] for y in axes[1] for x in axes[2]])
+    if region is not None:
+        allowed = region.only_allowed(positions, side)
+        positions = allowed if len(allowed) else region.positions(side).numpy()
     power = np.array([_variance(blocks, position, side) for position in positions])
     enough = power >= ENOUGH * np.square(power).sum() / max(power.sum(), 1e-30)
-    return torch.from_numpy(np.array(positions)[enough])
+    return torch.from_numpy(positions[enough])
+
+
+def _corners(shape: Sequence[int], side: int, region: Region | None) -> tuple[list[int], list[int]]:
+    """First and last position (z, y, x) of patches in a volume, or in the box of its region."""
+    return ([0, 0, 0], [max(size - side, 0) for size in shape]) if region is None else region.corners(side)
 
 
 def _variance(blocks: np.ndarray, position: Sequence[int], side: int) -> float:

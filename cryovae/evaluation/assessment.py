@@ -15,10 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cryovae.data.region import Region, region_of
 from cryovae.evaluation.baselines import ClippingPrediction, best_clipping, predict_by_clipping
 from cryovae.evaluation.calibration import Calibration, calibration_by_part
 from cryovae.evaluation.fsc import BAND, LEVELS, Cone, Correlation, Score, cone_scores, resolution_at, score
-from cryovae.tomogram import TiltGeometry
+from cryovae.tomogram import TiltGeometry, Tomogram
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def assess(
     halves: tuple[Tensor, Tensor] | None = None,
     input_halves: tuple[Tensor, Tensor] | None = None,
     limits: tuple[float, float] = BAND,
+    region: Region | None = None,
 ) -> Assessment:
     """Compute all statistics that these densities allow. All are (z, y, x), of the same shape and on the same grey scale.
 
@@ -82,17 +84,54 @@ def assess(
         halves: The two restored halves.
         input_halves: The two halves before restoration.
         limits: Band of the correlations, in cycles per voxel.
+        region: The voxels that count, or None for all.
     """
+    calibration: dict[str, Calibration | None] = {}
+    if truth is not None and std is not None:
+        voxels = None if region is None else torch.from_numpy(region.valid())
+        calibration = calibration_by_part(restored, std, truth, tilts, samples, voxels)
+    if region is not None:
+        restored = region.seen(restored)
+        truth, input_density = (None if volume is None else region.seen(volume) for volume in (truth, input_density))
+        halves, input_halves = (
+            None if pair is None else (region.seen(pair[0]), region.seen(pair[1])) for pair in (halves, input_halves)
+        )
     clipping = None if input_density is None else predict_by_clipping(input_density, tilts, limits)
     return Assessment(
         limits=limits,
         rows=[] if truth is None else compare(restored, truth, input_density, tilts, limits),
         cones=[] if truth is None else cone_scores(restored, truth, tilts, limits),
         halves=compare_halves(halves, input_halves, clipping, tilts, limits),
-        calibration={} if truth is None or std is None else calibration_by_part(restored, std, truth, tilts, samples),
+        calibration=calibration,
         clipping=clipping,
         pairs=len(samples) // 2,
     )
+
+
+def assess_region(
+    tomogram: Tomogram,
+    restored: Tensor,
+    input_density: Tensor,
+    halves: tuple[Tensor, Tensor] | None,
+    input_halves: tuple[Tensor, Tensor] | None,
+) -> Assessment:
+    """The statistics of a restored tomogram without a truth, over the voxels that are no fill and inside its mask.
+
+    Args:
+        tomogram: The tomogram.
+        restored: Restored density (z, y, x).
+        input_density: Density before restoration.
+        halves: The two restored halves.
+        input_halves: The two halves before restoration.
+    """
+    region = region_of(tomogram)
+    return assess(restored, tomogram.tilts, input_density=input_density, halves=halves, input_halves=input_halves, region=region)
+
+
+def in_neutral(tomogram: Tomogram, density: Tensor) -> Tensor:
+    """A density (z, y, x) of a tomogram with its mean in place of the fill, for pictures; slabs of fill would set their scale."""
+    region = region_of(tomogram)
+    return density if region is None else region.neutral(density)
 
 
 def compare(

@@ -63,11 +63,18 @@ class Calibration:
 
 def calibration(mean: Tensor, std: Tensor, truth: Tensor) -> Calibration:
     """Compare errors with standard deviations, all (z, y, x) in grey values. Means are subtracted: they are not restored."""
-    return calibration_of_error((mean - mean.mean()) - (truth - truth.mean()), std)
+    return calibration_of_error(_error(mean, truth, None), std)
+
+
+def _error(mean: Tensor, truth: Tensor, voxels: Tensor | None) -> Tensor:
+    """Error (z, y, x) of a mean, both less their own mean over the voxels that count; 0 elsewhere."""
+    if voxels is None:
+        return (mean - mean.mean()) - (truth - truth.mean())
+    return ((mean - mean[voxels].mean()) - (truth - truth[voxels].mean())) * voxels
 
 
 def calibration_of_error(error: Tensor, std: Tensor) -> Calibration:
-    """Calibration of an error and a standard deviation, both (z, y, x)."""
+    """Calibration of an error and a standard deviation, of one shape."""
     error = error.abs()
     ratio = float(error.square().mean().sqrt() / std.square().mean().sqrt().clamp_min(1e-30))
     covered = {share: float((error < NormalDist().inv_cdf(0.5 + share / 2) * std).float().mean()) for share in NOMINAL}
@@ -139,7 +146,12 @@ def part_std(samples: Sequence[Tensor], weight: Tensor) -> Tensor:
 
 
 def calibration_by_part(
-    mean: Tensor, std: Tensor, truth: Tensor, tilts: TiltGeometry, samples: Sequence[Tensor] = ()
+    mean: Tensor,
+    std: Tensor,
+    truth: Tensor,
+    tilts: TiltGeometry,
+    samples: Sequence[Tensor] = (),
+    voxels: Tensor | None = None,
 ) -> dict[str, Calibration | None]:
     """Calibration of the volume and, if samples are given, of its measured part and of its wedge.
 
@@ -149,17 +161,20 @@ def calibration_by_part(
         truth: True density (z, y, x), on the grey scale of ``mean``.
         tilts: Measured tilts.
         samples: Samples (z, y, x), in pairs of opposite noise.
+        voxels: Boolean (z, y, x), True for the voxels that count; None for all.
 
     Returns:
         Calibration of 'volume', 'measured' and 'wedge'; None for a part that is empty or has no samples.
     """
-    parts: dict[str, Calibration | None] = {"volume": calibration(mean, std, truth), "measured": None, "wedge": None}
+    counted = slice(None) if voxels is None else voxels
+    error = _error(mean, truth, voxels)
+    volume = calibration_of_error(error[counted], std[counted])
+    parts: dict[str, Calibration | None] = {"volume": volume, "measured": None, "wedge": None}
     if len(samples) < 2:
         return parts
     wedge, measured = regions(truth.shape, tilts)
-    error = (mean - mean.mean()) - (truth - truth.mean())
     for name, part in (("measured", measured), ("wedge", wedge)):
         inside = (part > 0).float()
         if inside.any():
-            parts[name] = calibration_of_error(fourier.filtered(error, inside), part_std(samples, inside))
+            parts[name] = calibration_of_error(fourier.filtered(error, inside)[counted], part_std(samples, inside)[counted])
     return parts

@@ -7,12 +7,15 @@ that writes to the same path on the same machine removes it.
 from __future__ import annotations
 
 import glob
+import math
 import os
 import platform
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cryovae.errors import BrokenResult
 
 
 @contextmanager
@@ -60,10 +63,27 @@ def whole_folder(path: Path) -> Iterator[Path]:
         before.unlink(missing_ok=True)
 
 
+def check_finite(path: Path, total: float) -> None:
+    """Check a volume before it is written.
+
+    Args:
+        path: of the volume.
+        total: sum or mean of its voxels in double precision, which is finite only if all of them are.
+
+    Raises:
+        BrokenResult: a voxel is NaN or infinite.
+    """
+    if not math.isfinite(total):
+        raise BrokenResult(
+            f"{Path(path).name} would have voxels that are NaN or infinite, expected numbers: it was not written; check the "
+            "model, its training (metrics.csv) and the input"
+        )
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` atomically."""
+    """Write ``text`` to ``path`` atomically, as UTF-8; bytes of a path that are none are written as Python shows them."""
     with whole_file(path) as beside:
-        beside.write_text(text)
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _writer(process: int | None = None) -> str:

@@ -10,11 +10,13 @@ import numpy as np
 
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume
+from cryovae.io.fill import with_fill
 from cryovae.io.names import common_name, stem
 from cryovae.io.orientation import upright
 from cryovae.io.stored import mapping_of, released
 from cryovae.io.views import MeanOf, UprightOf
 from cryovae.io.volume import Volume, voxel_size_of
+from cryovae.io.voxel_sizes import doubts_of
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 # Number of sections read at a time.
@@ -65,7 +67,7 @@ def load_tomogram(
     tomogram = _loaded(full, halves, tilts, voxel_size, mapped)
     if mask is not None:
         tomogram = replace(tomogram, mask=_mask(mask, tomogram.shape))
-    return with_beam_along_z(tomogram, mapped) if unrotated else tomogram
+    return with_fill(with_beam_along_z(tomogram, mapped) if unrotated else tomogram, mapped)
 
 
 def with_beam_along_z(tomogram: Tomogram, mapped: bool = False) -> Tomogram:
@@ -118,12 +120,12 @@ def _loaded(
     if full is None:
         raise InputError("no tomogram given: name an MRC file or a folder of OME-Zarr, or --half1 and --half2")
     volume = read_volume(full)
-    size = voxel_size_of(volume, voxel_size)
+    size, findings = voxel_size_of(volume, voxel_size), doubts_of(volume, voxel_size)
     if mapped:
         _check_mapped(volume)
     density = volume.density if mapped or isinstance(volume.density, np.ndarray) else np.asarray(volume.density)
     _check_finite(volume.path, density)
-    return Tomogram(stem(full), density, size, tilts, None, str(full), notes=volume.notes)
+    return Tomogram(stem(full), density, size, tilts, None, str(full), notes=volume.notes, findings=findings)
 
 
 def _check_mapped(volume: Volume) -> None:
@@ -150,7 +152,7 @@ def _from_halves(halves: tuple[Path, Path], tilts: TiltGeometry, voxel_size: flo
         raise InputError(
             f"{halves[0]} has shape {first.density.shape} and {halves[1]} {second.density.shape}, expected halves of one shape"
         )
-    size = voxel_size_of(first, voxel_size)
+    size, findings = voxel_size_of(first, voxel_size), doubts_of(first, voxel_size)
     _check_same_size(first, second)
     if mapped:
         _check_mapped(first)
@@ -168,7 +170,7 @@ def _from_halves(halves: tuple[Path, Path], tilts: TiltGeometry, voxel_size: flo
         mean = even + odd
         mean /= 2
     notes = (*first.notes, *second.notes)
-    return Tomogram(common_name(halves), mean, size, tilts, (even, odd), str(halves[0]), notes=notes)
+    return Tomogram(common_name(halves), mean, size, tilts, (even, odd), str(halves[0]), notes=notes, findings=findings)
 
 
 def _check_same_size(first: Volume, second: Volume) -> None:

@@ -1,29 +1,58 @@
-"""Names of tomograms from file names: TS_01 for the halves TS_01_EVN.mrc.gz and TS_01_ODD.mrc.gz."""
+"""Names of tomograms from file names: TS_01 for the halves TS_01_EVN.mrc.gz and TS_01_ODD.mrc.gz; and which may be names."""
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 from pathlib import Path
+
+from cryovae.errors import InputError
 
 VOLUMES = (".mrc", ".rec", ".map", ".ccp4", ".st", ".ali", ".zarr")
 COMPRESSED = (".gz", ".bz2")
+# Endings that are no part of a name. Others are: TS_1_10.00Apx and TS.01 without an ending keep their whole name.
+ENDINGS = (*VOLUMES, ".mrcs", ".preali", ".em", ".vol", ".hdf", ".h5", ".tif", ".tiff", ".eer", ".bak")
 # EVN, even, ODD, half1 ... between separators.
 HALF = re.compile(r"(?:^|[_\-. ])(?:evn|even|odd|half[_-]?[12ab]?|h[12])(?=$|[_\-. ])", re.IGNORECASE)
+
+# Bytes of a name: file systems take 255, of which the longest ending of ours and the mark of an unfinished file need some.
+MAX_BYTES = 150
+# Control characters, halves of characters (bytes that are no UTF-8), and separators of lines and paragraphs.
+UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+WINDOWS = os.name == "nt"
+WINDOWS_CHARACTERS = '<>:"|?*'
+WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
 def stem(path: Path | str) -> str:
     """File name without folder and without suffixes of format and compression: ts_01 for ts_01.mrc.gz and ts_01.ome.zarr."""
-    name = Path(path).name
-    for suffix in COMPRESSED:
-        name = name.removesuffix(suffix)
-    return Path(name).stem.removesuffix(".ome")
+    name = _without(Path(path).name, COMPRESSED)
+    return _without(_without(name, ENDINGS), (".ome",))
 
 
 def is_volume(path: str) -> bool:
     """Whether the suffix of a file name is that of a volume."""
-    for suffix in COMPRESSED:
-        path = path.removesuffix(suffix)
-    return path.lower().endswith(VOLUMES)
+    return _without(path, COMPRESSED).lower().endswith(VOLUMES)
+
+
+def _without(name: str, endings: tuple[str, ...]) -> str:
+    """Remove the first of some endings that a name has, in upper or lower case, unless nothing would be left."""
+    return next((name[: -len(e)] for e in endings if name.lower().endswith(e) and len(name) > len(e)), name)
+
+
+def files_in(folder: Path) -> list[Path]:
+    """What is in a folder, by name, without hidden files. InputError if it is no folder."""
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder} is no folder, expected one: check the path")
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def half_of(name: str) -> int | None:
+    """Which half a name marks: 1 for EVN, even, half1, half_a, h1, and 2 for the others; None without a marker, or with both."""
+    marks = {mark.group().lower().strip("_-. ") for mark in HALF.finditer(name)}
+    halves = {1 if mark.startswith("ev") or mark[-1] in "1a" else 2 for mark in marks if mark != "half"}
+    return halves.pop() if len(halves) == 1 else None
 
 
 def without_half(name: str) -> str:
@@ -41,3 +70,46 @@ def common_name(halves: tuple[Path, Path]) -> str:
         same += 1
     name = first[:same].rstrip("_-. ")
     return (name.removesuffix("_half").removesuffix("half").rstrip("_-. ")) or first
+
+
+def fault_of(name: str) -> str | None:
+    """Why a text cannot be the name of a tomogram, of a file or of a job, in a few words; None if it can.
+
+    Any name that every file system takes is allowed: with spaces, quotes, brackets, braces, $, # and letters of any script.
+    """
+    separators = {"/", os.sep, os.altsep or os.sep}
+    if not name.strip():
+        return "it is empty"
+    if name in (".", ".."):
+        return "it stands for a folder"
+    if separators & set(name):
+        return "it has the separator of a path"
+    if odd := next((c for c in name if unicodedata.category(c) in UNPRINTABLE), None):
+        return f"it has the character U+{ord(odd):04X}, which cannot be printed"
+    if len(name.encode()) > MAX_BYTES:
+        return f"it is {len(name.encode())} bytes long, more than {MAX_BYTES}"
+    if WINDOWS and (set(WINDOWS_CHARACTERS) & set(name) or WINDOWS_DEVICES.fullmatch(name) or name[-1] in ". "):
+        return "Windows takes no such file"
+    return None
+
+
+def possible_name(text: str, default: str) -> str:
+    """A text, such as the name of a layer, as a name that a file may have: what cannot be in one becomes ``_``."""
+    name = "".join("_" if fault_of(f"a{c}a") else c for c in text).strip()
+    while len(name.encode()) > MAX_BYTES:
+        name = name[:-1]
+    return default if fault_of(name) else name
+
+
+def in_one_line(text: str) -> str:
+    """A text with escapes, as Python writes them, for what would break the line, steer the terminal, or cannot be printed."""
+    return "".join(ascii(c)[1:-1] if unicodedata.category(c) in UNPRINTABLE else c for c in text)
+
+
+def checked_name(name: str, where: str) -> str:
+    """A name from which files will be made. InputError if it cannot be one; ``where`` says what has it, for the error."""
+    fault = fault_of(name)
+    if fault is not None:
+        shown = in_one_line(name if len(name) <= 60 else f"{name[:60]}...")
+        raise InputError(f"{where} has the name '{shown}', expected one that a file may have ({fault}): rename it")
+    return name

@@ -1,4 +1,4 @@
-"""Volumes that are computed box by box on access: the mean of two halves, and a rotated unrotated volume.
+"""Volumes that are computed box by box on access: the mean of two halves, a scaled one, and a rotated unrotated volume.
 
 They have the attributes of an array that streamed readers need: shape, ndim, size, dtype, and slices.
 """
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cryovae.io.orientation import upright
+from cryovae.tomogram import Fill
 
 
 class View(ABC):
@@ -52,6 +53,20 @@ class MeanOf(View):
         return one
 
 
+class ScaledOf(View):
+    """A volume times a factor, plus an offset."""
+
+    def __init__(self, volume: Any, factor: float, offset: float) -> None:
+        super().__init__((volume,), volume.shape)
+        self.factor, self.offset = factor, offset
+
+    def _box(self, z: slice, y: slice, x: slice) -> np.ndarray:
+        box = np.array(self.parts[0][z, y, x], dtype=np.float32)
+        box *= self.factor
+        box += self.offset
+        return box
+
+
 class UprightOf(View):
     """A volume with axes (tilt axis, beam, x), rotated to (z, y, x) by ``upright``."""
 
@@ -63,3 +78,16 @@ class UprightOf(View):
         start, stop, _ = z.indices(self.shape[0])
         count = self.shape[0]
         return upright(np.asarray(self.parts[0][y, slice(count - max(stop, start), count - start), x]))
+
+
+class NeutralOf(View):
+    """A volume with one value in place of its fill."""
+
+    def __init__(self, volume: Any, fill: Fill, value: float) -> None:
+        super().__init__((volume,), volume.shape)
+        self._fill, self._value = fill, value
+
+    def _box(self, z: slice, y: slice, x: slice) -> np.ndarray:
+        box = np.array(self.parts[0][z, y, x], dtype=np.float32)
+        box[self._fill[z, y, x]] = self._value
+        return box

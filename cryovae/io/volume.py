@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from cryovae.errors import InputError
+from cryovae.units import LEAST_VOXEL, MOST_VOXEL, check_voxel_size, voxel_size_hint
 
 # Range of voxel sizes in angstrom that are accepted from a header, and largest ratio of two sides of a voxel.
-MIN_VOXEL, MAX_VOXEL, MAX_ASPECT = 1e-2, 1e4, 1.01
+MIN_VOXEL, MAX_VOXEL, MAX_ASPECT = LEAST_VOXEL, MOST_VOXEL, 1.01
 
 
 @dataclass(frozen=True)
@@ -72,14 +73,14 @@ def voxel_size_of(volume: Volume, override: float | None) -> float:
         InputError: ``override`` is out of range, or the file has no usable voxel size or voxels that are not cubes.
     """
     if override is not None:
-        if not 0 < override < MAX_VOXEL:
-            raise InputError(f"--voxel-size {override:g} found, expected angstrom above 0, e.g. 10.0")
+        check_voxel_size(override, "--voxel-size")
         return override
     x, y, z = volume.voxel_size
     if not all(MIN_VOXEL <= size <= MAX_VOXEL for size in (x, y, z)):
+        hint = voxel_size_hint(x) if x == y == z else ""
         raise InputError(
             f"{volume.path} has no voxel size in its header that can be used ({x:g}, {y:g}, {z:g}): "
-            "pass --voxel-size in angstrom, e.g. 10.0"
+            f"pass --voxel-size in angstrom, e.g. 10.0{hint and '; '}{hint}"
         )
     if max(x, y, z) > MAX_ASPECT * min(x, y, z):
         raise InputError(

@@ -61,7 +61,7 @@ class CouplingFlow(nn.Module):
         for number in range(COUPLINGS):
             kept = torch.arange(latents) % 2 == number % 2
             self.register_buffer(f"kept{number}", kept, persistent=False)
-            fixed = int(kept.sum())
+            fixed = len(range(number % 2, latents, 2))
             last = zeroed(convolution(width, 2 * (latents - fixed), 1))
             self.nets.append(nn.Sequential(convolution(width + fixed, width), nn.SiLU(), last))
 

@@ -7,16 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from cryovae.errors import InputError
 from cryovae.models.ladder import Ladder
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-
-
-def checked(precision: str) -> None:
-    """Raise InputError for an unknown precision."""
-    if precision not in PRECISIONS:
-        raise InputError(f"precision '{precision}' found, expected {', '.join(PRECISIONS)}")
 
 
 def halved(precision: str, device: torch.device) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ def halves_of(run: Path) -> dict[str, tuple[Any, Any]]:
     inputs = inputs_in(record)
     files = {
         "input": [inputs.get(f"half{number}") for number in (1, 2)],
-        "restored": [next(run.glob(f"{record['name']}_mean_half{number}.*"), None) for number in (1, 2)],
+        "restored": [next(run.glob(f"{escape(record['name'])}_mean_half{number}.*"), None) for number in (1, 2)],
     }
     halves = {}
     for kind, pair in files.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,8 @@ def layers_of_run(folder: Path) -> list[LayerTuple]:
     InputError if the folder holds no restored volume.
     """
     record = record_of(folder)
+    if "name" not in record:
+        raise InputError(f"run.json of {folder} names no tomogram: give the folder of a cryovae restore")
     name, results = record["name"], _results(folder, record["name"])
     if not results:
         status = record.get("status", "unknown")
@@ -101,7 +104,7 @@ def layers_of_run(folder: Path) -> list[LayerTuple]:
     with suppress(InputError):
         # Its files may be gone.
         tomogram = tomogram_of(folder, size).density
-        source = (record["inputs"].get("tomogram") or record["inputs"].get("half1") or {}).get("path")
+        source = (record.get("inputs", {}).get("tomogram") or record.get("inputs", {}).get("half1") or {}).get("path")
         layers.insert(0, layer_for(tomogram, "input", f"{name} input", size, path=Path(source) if source else None, **common))
     return layers
 
@@ -113,7 +116,9 @@ def _number(kind: str) -> tuple[str, int]:
 
 def _results(folder: Path, name: str) -> dict[str, Path]:
     """The restored volumes of a run by their kind: mean, std, sample_0, ..."""
-    files = {path.name.removeprefix(f"{name}_").removesuffix(path.suffix): path for path in sorted(folder.glob(f"{name}_*"))}
+    files = {
+        path.name.removeprefix(f"{name}_").removesuffix(path.suffix): path for path in sorted(folder.glob(f"{escape(name)}_*"))
+    }
     return {
         kind: path
         for kind, path in files.items()

@@ -77,9 +77,17 @@ def slider(value: int, steps: int, tip: str) -> QSlider:
 
 
 def note(text: str = "") -> QLabel:
-    """A text that breaks its lines."""
-    label = QLabel(text)
+    """A text that breaks its lines; it is shown as it is, whatever names it has."""
+    label = plain_label(text)
     label.setWordWrap(True)
+    return label
+
+
+def plain_label(text: str = "", parent: QWidget | None = None) -> QLabel:
+    """A text that is shown as it is: Qt would read tags in it."""
+    label = QLabel(parent)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setText(text)
     return label
 
 

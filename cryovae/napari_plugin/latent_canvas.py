@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
-from matplotlib.figure import Figure
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 
 from cryovae.napari_plugin.controls import note
 from cryovae.napari_plugin.latent_model import as_bytes, three_slices
+from cryovae.report.figure import PlainFigure
 
 # Pixels within which a click belongs to a point.
 REACH = 7
@@ -35,7 +35,7 @@ class PlaneCanvas(FigureCanvasQTAgg):  # type: ignore[misc]
     dragged = Signal(float, float)
 
     def __init__(self) -> None:
-        self.figure = Figure(figsize=(3.6, 3.2), layout="constrained")
+        self.figure = PlainFigure(figsize=(3.6, 3.2), layout="constrained")
         super().__init__(self.figure)
         self.axes = self.figure.add_subplot()
         self.points = self.axes.scatter([], [], s=18, color="tab:blue", alpha=0.7, linewidths=0)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
-from matplotlib.figure import Figure
 
 from cryovae.napari_plugin.compare_model import RegionComparison, Voxel
 from cryovae.napari_plugin.uncertainty_model import StdStatistics
+from cryovae.report.figure import PlainFigure
 from cryovae.report.plots import draw_halves, draw_power
 
 SMALL_FONTS: Any = {"font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 7.5, "xtick.labelsize": 7, "ytick.labelsize": 7}
@@ -23,7 +23,7 @@ class Plot(FigureCanvasQTAgg):  # type: ignore[misc]
     """A figure of a fixed height in pixels, as wide as its dock, and invisible until it is drawn."""
 
     def __init__(self, height: int, tip: str, layout: Any = "constrained") -> None:
-        self.figure = Figure(figsize=(3.4, height / 100), layout=layout)
+        self.figure = PlainFigure(figsize=(3.4, height / 100), layout=layout)
         super().__init__(self.figure)
         self.setMinimumSize(240, height)
         self.setMaximumHeight(height)
@@ -42,6 +42,11 @@ class Plot(FigureCanvasQTAgg):  # type: ignore[misc]
             yield self.figure
         self.show()
         self.draw_idle()
+
+
+def listed(name: str) -> str:
+    """A name as a label of a legend, from which matplotlib leaves out those that begin with an underscore."""
+    return f" {name}" if name.startswith("_") else name
 
 
 def draw_spectra(plot: Plot, comparison: RegionComparison) -> None:
@@ -78,7 +83,7 @@ def draw_voxel(plot: Plot, voxel: Voxel) -> None:
             if name == "mean" and "std" in voxel.values:
                 axis.errorbar(value, 0, xerr=voxel.values["std"], fmt="s", color="tab:blue", capsize=4, label="mean ± std")
             elif name != "std":
-                axis.axvline(value, color=ROLE_COLOURS.get(name, "tab:green"), linestyle="--", label=name)
+                axis.axvline(value, color=ROLE_COLOURS.get(name, "tab:green"), linestyle="--", label=listed(name))
         axis.set(ylim=(-0.6, 0.6), yticks=[], xlabel="grey level")
         axis.margins(x=0.1)
         figure.legend(fontsize=7, loc="outside upper center", ncols=4, frameon=False)

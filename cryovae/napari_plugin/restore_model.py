@@ -20,6 +20,7 @@ from cryovae.config import RunConfig, override, parse_setting, preset
 from cryovae.errors import InputError
 from cryovae.evaluation.region import Box
 from cryovae.io.files import write_volume
+from cryovae.io.names import possible_name, stem
 from cryovae.napari_plugin.layers import about
 from cryovae.napari_plugin.regions import sides
 from cryovae.workflows.run_inputs import voxel_size_in
@@ -182,5 +183,4 @@ def _file_of(layer: Any, number: int, request: Request) -> Path:
 
 
 def _name_of(layer: Any) -> str:
-    stem = layer.name.split(".")[0].removesuffix("_half1").removesuffix("_half2").strip()
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in stem) or "tomogram"
+    return possible_name(stem(layer.name).removesuffix("_half1").removesuffix("_half2"), "tomogram")

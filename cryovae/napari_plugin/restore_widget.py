@@ -116,7 +116,7 @@ class RestoreWidget(DockWidget):
     def _allow(self) -> None:
         running = self.job is not None and self.job.running
         output = self.controls.output.path
-        stopped = output is not None and (output / STATE).exists() and read_record(output / "run.json").get("status") != "done"
+        stopped = output is not None and (output / STATE).exists() and _status(output) != "done"
         self.controls.allow(running, stopped)
 
     def request(self) -> Request:
@@ -264,3 +264,12 @@ class RestoreWidget(DockWidget):
         if self.job is not None and self.job.running:
             self.job.stop()
             self._bar.close()
+
+
+def _status(output: Path) -> str | None:
+    """How the run of a folder ended; None if its record is damaged or missing."""
+    try:
+        status: str | None = read_record(output / "run.json").get("status")
+    except InputError:
+        return None
+    return status

@@ -6,8 +6,9 @@ from typing import Any
 
 from qtpy.QtCore import QEvent, QObject, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
-from qtpy.QtWidgets import QFrame, QLabel, QMainWindow, QWidget
+from qtpy.QtWidgets import QFrame, QMainWindow, QWidget
 
+from cryovae.napari_plugin.controls import plain_label
 from cryovae.napari_plugin.temporary_layers import camera_of
 
 # Pixels of the line, and of the strip on each side of it that can be dragged.
@@ -39,7 +40,7 @@ class SwipeLine(QObject):  # type: ignore[misc]
         super().__init__()
         self.viewer, self.canvas = viewer, canvas
         self.place = 0.0
-        self.grip, self.names = QWidget(self.canvas), [QLabel(name, self.canvas) for name in (left, right)]
+        self.grip, self.names = QWidget(self.canvas), [plain_label(name, self.canvas) for name in (left, right)]
         line = QFrame(self.grip)
         line.setStyleSheet("background: #ffd400;")
         line.setGeometry(REACH - LINE // 2, 0, LINE, 10_000)

@@ -124,7 +124,8 @@ class Adversary:
         ((nnf.softplus(as_fake).mean() + nnf.softplus(-as_real).mean()) / distributed.count()).backward()
         distributed.sum_gradients(list(self.critic.parameters()))
         self.optimiser.step()
-        self.accuracy = ((as_fake < 0).double().mean() + (as_real > 0).double().mean()) / 2
+        dtype = fourier.sum_dtype(as_fake.device)
+        self.accuracy = ((as_fake < 0).to(dtype).mean() + (as_real > 0).to(dtype).mean()) / 2
         for parameter in self.critic.parameters():
             parameter.requires_grad_(False)
         judged = nnf.softplus(-self.critic(fake)).mean()

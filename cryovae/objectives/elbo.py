@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor
 
-from cryovae import distributed
+from cryovae import distributed, fourier
 from cryovae.data.measurement import Measurement
 from cryovae.errors import InputError
 from cryovae.models.distributions import DiagonalGaussian, divergence
@@ -29,6 +29,7 @@ from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.kl_regularization import KLRegularization, regularized_kl
 from cryovae.physics.likelihood import log_likelihood, scored_bins
 from cryovae.physics.rotation import rotate
+from cryovae.ranges import OneOf, Range, check_fields, shown
 
 NONE = KLRegularization()
 VAE, WAE = "vae", "wae"
@@ -59,33 +60,25 @@ class ObjectiveConfig:
     """
 
     name: str = "vae"
-    encoders: int = 2
-    completion_fraction: float = 0.8
-    beta: float = 1.0
-    warmup: float = 0.1
-    cycles: int = 1
-    free_bits: float = 0.0
-    free_group: int = 1
+    encoders: Annotated[int, Range(1, 2, what="1 (the baseline) or 2 (q and r),")] = 2
+    completion_fraction: Annotated[float, Range(0, 1, what="a share of the steps")] = 0.8
+    beta: Annotated[float, Range(0, 1e6, what="a weight")] = 1.0
+    warmup: Annotated[float, Range(0, 1, what="a share of the steps")] = 0.1
+    cycles: Annotated[int, Range(1, 1000)] = 1
+    free_bits: Annotated[float, Range(0, 1e6, what="nats a patch")] = 0.0
+    free_group: Annotated[int, Range(1, 4096, what="channels")] = 1
     balance: bool = False
-    divergence: str = "mmd"
-    divergence_weight: float = 10.0
+    divergence: Annotated[str, OneOf(DIVERGENCES)] = "mmd"
+    divergence_weight: Annotated[float, Range(0, 1e6, what="a weight")] = 10.0
     stochastic: bool = True
-    refill_from: float = 0.35
-    refill_every: float = 0.25
+    refill_from: Annotated[float, Range(0, 1, what="a share of the steps")] = 0.35
+    refill_every: Annotated[float, Range(0, 1000, what="shares of the steps")] = 0.25
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.name not in (VAE, WAE, *NAMES):
-            raise InputError(f"objective '{self.name}' found, expected {VAE}, {WAE}, {', '.join(NAMES)}")
-        if self.encoders not in (1, 2):
-            raise InputError(f"encoders {self.encoders} found, expected 2 (q and r) or 1 (the baseline)")
-        if self.beta < 0:
-            raise InputError(f"beta {self.beta:g} found, expected a weight from 0")
+            raise InputError(f"objective {shown(self.name)} found, expected {VAE}, {WAE}, {', '.join(NAMES)}")
         self._check_wae()
-        if self.cycles < 1 or self.free_bits < 0 or self.free_group < 1:
-            raise InputError(
-                f"cycles {self.cycles}, free_bits {self.free_bits:g} and free_group {self.free_group} found, expected cycles and "
-                "free_group from 1, free_bits from 0 nats a patch"
-            )
         if self.cycles > 1 and self.warmup >= 1 - self.completion_fraction:
             raise InputError(
                 f"cycles {self.cycles} with warmup {self.warmup:g} found, expected a warmup below "
@@ -93,11 +86,6 @@ class ObjectiveConfig:
             )
 
     def _check_wae(self) -> None:
-        if self.divergence not in DIVERGENCES or self.divergence_weight < 0:
-            raise InputError(
-                f"divergence '{self.divergence}' with divergence_weight {self.divergence_weight:g} found, expected "
-                f"{' or '.join(DIVERGENCES)}, and a weight from 0"
-            )
         if self.name == WAE and (self.free_bits or self.balance):
             raise InputError("free_bits or balance found with objective wae, expected neither: they are for a vae's KL")
         if not self.stochastic and (self.name != WAE or self.encoders != 2):
@@ -176,7 +164,7 @@ class Completion:
 
 def numbers(figures: Mapping[str, Tensor]) -> dict[str, float]:
     """Figures as numbers, copied in one transfer, as each transfer waits for the GPU."""
-    values = torch.stack([value.detach().double() for value in figures.values()]).tolist()
+    values = torch.stack([value.detach().to(fourier.sum_dtype(value.device)) for value in figures.values()]).tolist()
     return dict(zip(figures, values, strict=True))
 
 

@@ -75,8 +75,9 @@ def validation_scores_of(predict: Callable[[Tensor], Tensor], measurements: Iter
         cross = (x * y.conj()).real
         misfit = (x - y).abs().square()
         terms = (cross, x.abs().square(), y.abs().square(), misfit)
-        sums[:4] += torch.stack([(weight * term).sum(dtype=torch.float64).cpu() for term in terms])
-        sums[4] += (m.target_mask * fourier.multiplicity(m.data.shape[-3:], x.device)).sum(dtype=torch.float64).cpu()
+        dtype = fourier.sum_dtype(x.device)
+        sums[:4] += torch.stack([(weight * term).sum(dtype=dtype).cpu() for term in terms])
+        sums[4] += (m.target_mask * fourier.multiplicity(m.data.shape[-3:], x.device)).sum(dtype=dtype).cpu()
     cross, model, data, misfit, bins = sums.tolist()
     return ValidationScores(
         gain=0.5 * (data - misfit) / max(bins, 1.0),

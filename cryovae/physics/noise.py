@@ -9,6 +9,7 @@ It is fixed before training, never learned: a learned sigma rewards a blurry dec
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -29,6 +30,9 @@ TABLE_RADIUS = 3**0.5 / 2
 PRIOR_COUNT = 200.0
 # Cycles per voxel between which a tomogram is taken to be noise alone.
 RIM = (0.32, 0.5)
+
+
+Places = Callable[[Sequence[int], int, np.random.Generator], set[tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def tabulated(values: Tensor, weight: Tensor, frequency: Tensor) -> SpectralTabl
 def _summed(values: Tensor, index: Tensor, size: int) -> Tensor:
     """Sums (size,) of values over the bins of an index of their shape, float32."""
     # The order of a sum on a GPU varies; double precision hides this from the single-precision result.
-    dtype = torch.float32 if values.device.type == "cpu" else torch.float64
+    dtype = torch.float32 if values.device.type == "cpu" else fourier.sum_dtype(values.device)
     return fourier.shell_sums(values[None], index, size, dtype)[0].float()
 
 
@@ -198,11 +202,14 @@ def fitted_amplitude(cross: Tensor, power: Tensor, signal: Tensor | None) -> Spe
     return SpectralTable(amplitude)
 
 
-def _periodograms(density: np.ndarray, patch: tuple[int, int, int], most: int, seed: int) -> Tensor:
+def _periodograms(density: np.ndarray, patch: tuple[int, int, int], most: int, seed: int, places: Places | None) -> Tensor:
     """Powers (patches, z, y, x // 2 + 1) of up to ``most`` patches at random positions inside the volume."""
     room = [size - side for size, side in zip(density.shape, patch, strict=True)]
     rng = np.random.default_rng(seed)
-    starts = {tuple(int(rng.integers(0, r + 1)) for r in room) for _ in range(most)}
+    if places is None:
+        starts = {tuple(int(rng.integers(0, r + 1)) for r in room) for _ in range(most)}
+    else:
+        starts = places(patch, most, rng)
     cuts = [density[z : z + patch[0], y : y + patch[1], x : x + patch[2]] for z, y, x in sorted(starts)]
     stack = torch.from_numpy(np.stack(cuts).astype(np.float32))
     spectrum = fourier.transform(stack)
@@ -216,6 +223,8 @@ def estimate_noise(
     side: int = 32,
     seed: int = 0,
     device: torch.device | None = None,
+    window: Tensor | None = None,
+    places: Places | None = None,
 ) -> NoiseSpectrum:
     """The noise spectrum of a density, from its halves where there are any, else from its quietest patches.
 
@@ -226,11 +235,15 @@ def estimate_noise(
         side: side of the patches in voxels.
         seed: of the positions of the patches.
         device: where the spectrum of the difference of the halves is computed.
+        window: (z, y, x) of mean square 1 through which the difference of the halves is seen, or None for all of it.
+        places: draws the positions of patches, from their sides, their number and random numbers; None for anywhere.
     """
     if halves is None:
-        return _noise_of_patches(density, tilts, side, seed)
+        return _noise_of_patches(density, tilts, side, seed, places)
     first, second = (torch.from_numpy(half.astype(np.float32)).to(device) for half in halves)
     difference = (first - second) / 2
+    if window is not None:
+        difference *= window.to(difference.device)
     # Of the volume, not of patches: a patch smears the edge of the wedge, which cost 5 % of the variance.
     k = fourier.frequencies(difference.shape, device)
     measured = volume_mask(difference.shape, tilts, device=device) == 1
@@ -239,14 +252,14 @@ def estimate_noise(
     return NoiseSpectrum(tabulated(fourier.transform(difference).abs().square(), weight, k).table.clamp_min(1e-6), "halves")
 
 
-def _noise_of_patches(density: np.ndarray, tilts: TiltGeometry, side: int, seed: int) -> NoiseSpectrum:
+def _noise_of_patches(density: np.ndarray, tilts: TiltGeometry, side: int, seed: int, places: Places | None) -> NoiseSpectrum:
     """The mean power of the patches with the least power between 0.03 and 0.25 cycles per voxel."""
     nz, ny, nx = (min(side, size) for size in density.shape)
     patch = (nz, ny, nx)
     weight = patch_mask(patch, tilts) * fourier.multiplicity(patch)
     weight = weight * (weight > 0.5)
     weight[0, 0, 0] = 0.0
-    powers = _periodograms(density, patch, 400, seed)
+    powers = _periodograms(density, patch, 400, seed, places)
     radius = fourier.radius(patch)
     content = (powers * (weight * ((radius > 0.03) & (radius < 0.25)))).sum((1, 2, 3))
     quiet = powers[content.argsort()[: max(8, len(powers) // 20)]].mean(0)

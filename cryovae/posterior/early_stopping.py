@@ -18,7 +18,6 @@ from torch import Tensor
 from cryovae.data.measurement import Measurement
 from cryovae.data.prepare import PreparedTomogram
 from cryovae.data.sampling import held_out
-from cryovae.data.validation_split import held_out_patches, shown_patches
 from cryovae.models.ladder import Ladder, R
 from cryovae.physics.likelihood import log_likelihood, scored_bins
 from cryovae.posterior.problem import Moves, Problem, drawn, problem_of
@@ -77,7 +76,7 @@ def early_stopping(
     """
     if not prepared.tilts.has_wedge:
         return None
-    positions = prepared.held_out or held_out_patches(prepared.density, patch) or shown_patches(prepared.density, patch)
+    positions = prepared.patches_to_score(patch)
     measurements = held_out(replace(prepared, held_out=tuple(positions)), patch)
     starts = range(0, ORIENTATIONS, BATCH)
     groups = [m.rows(slice(start, min(start + BATCH, ORIENTATIONS))).to(device) for m in measurements for start in starts]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from cryovae.errors import InputError
 from cryovae.posterior.importance import MIN_EFFECTIVE
+from cryovae.ranges import OneOf, Range, check_fields
 
 AMORTISED, REWEIGHTED, LANGEVIN = "amortised", "reweighted", "langevin"
 SAMPLERS = (AMORTISED, REWEIGHTED, LANGEVIN)
@@ -30,29 +32,19 @@ class SearchConfig:
         InputError: A setting is out of range.
     """
 
-    refine: int = 0
-    sampler: str = AMORTISED
-    temperature: float = 1.0
-    candidates: int = 16
-    chain: int = 100
-    orientations: int = 4
+    refine: Annotated[int, Range(0, 10**6, what="steps")] = 0
+    sampler: Annotated[str, OneOf(SAMPLERS)] = AMORTISED
+    temperature: Annotated[float, Range(0, 1e6, above=True)] = 1.0
+    candidates: Annotated[int, Range(2, 10**5)] = 16
+    chain: Annotated[int, Range(4, LONGEST - 1, what="steps")] = 100
+    orientations: Annotated[int, Range(1, 1000)] = 4
 
     def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise InputError(f"sampler '{self.sampler}' found, expected {', '.join(SAMPLERS)}")
-        if self.refine < 0:
-            raise InputError(f"--refine {self.refine} found, expected a number of steps from 0, e.g. 50")
-        if not 0 < self.temperature < float("inf"):
-            raise InputError(f"--temperature {self.temperature:g} found, expected more than 0; 1 is the posterior")
+        check_fields(self)
         if self.temperature != 1 and self.sampler == AMORTISED:
             raise InputError(
                 f"--temperature {self.temperature:g} found with the amortised sampler, which is trained for temperature 1: pass "
                 f"--sampler {REWEIGHTED} or {LANGEVIN}"
-            )
-        if self.candidates < 2 or not 4 <= self.chain < LONGEST or self.orientations < 1:
-            raise InputError(
-                f"candidates {self.candidates}, chain {self.chain} and orientations {self.orientations} found, expected "
-                f"candidates from 2, a chain of 4 to {LONGEST - 1} steps, orientations from 1"
             )
 
     @property

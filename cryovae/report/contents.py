@@ -10,6 +10,7 @@ import numpy as np
 
 from cryovae.evaluation.assessment import Assessment
 from cryovae.evaluation.held_out import HeldOut
+from cryovae.findings import Finding
 from cryovae.tomogram import TiltGeometry
 
 
@@ -38,6 +39,11 @@ class Contents:
     assessment: Assessment
     record: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, str]] = field(default_factory=list)
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """What the checks of the input found, by the record."""
+        return [Finding.from_plain(plain) for plain in self.record.get("findings") or []]
 
     @cached_property
     def held_out(self) -> HeldOut | None:

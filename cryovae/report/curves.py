@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from cryovae.evaluation.calibration import NOMINAL, Calibration
 from cryovae.evaluation.held_out import HeldOut
 from cryovae.report.contents import Contents
+from cryovae.report.figure import PlainFigure
 from cryovae.report.plots import COLOURS, draw_halves, frame_fsc
 
 Panel = Callable[[Any], None]
@@ -22,7 +23,7 @@ def _figure(panels: list[Panel], width: float = 5.2, height: float = 4.0) -> Fig
         return None
     columns = min(len(panels), 2)
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    figure = PlainFigure(figsize=(width * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis, panel in zip(axes.flat, panels, strict=False):
         panel(axis)

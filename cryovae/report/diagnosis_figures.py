@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure as Canvas
 
 from cryovae.evaluation.diagnosis.diagnose import Diagnosis, Figure
 from cryovae.evaluation.diagnosis.information import LevelNats
 from cryovae.evaluation.diagnosis.place import Plane
 from cryovae.posterior.activity import MIN_ACTIVE_VARIANCE
+from cryovae.report.figure import PlainFigure
 from cryovae.report.pictures import save_figure
 
 COLOURS = {"q": "tab:blue", "r": "tab:orange"}
@@ -28,7 +28,7 @@ def diagnosis_picture(path: Path, diagnosis: Diagnosis, plane: Plane, voxel_size
         voxel_size: Voxel size, in angstrom.
         title: Line above the panels.
     """
-    figure = Canvas(figsize=(18, 15), layout="constrained")
+    figure = PlainFigure(figsize=(18, 15), layout="constrained")
     axes = figure.subplots(3, 3)
     main = "q" if diagnosis.q else "r"
     _bounds(axes[0, 0], diagnosis)

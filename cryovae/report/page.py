@@ -38,6 +38,7 @@ def page(contents: Contents) -> str:
         contents=contents,
         tilts=_tilts(contents.tilts),
         verdict=sentences.verdict(contents),
+        findings=contents.findings,
         cards=_cards(contents),
         orthoslices=_picture(slices.orthoslices(contents)),
         spectra=_picture(slices.spectra(contents)),

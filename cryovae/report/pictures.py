@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from cryovae.io.atomic import whole_file
 from cryovae.report.curves import training
+from cryovae.report.figure import PlainFigure
 from cryovae.report.slices import PLANES, draw_slice, draw_spectra, middle_slices, middle_values
 
 # Number of patches in a row of a sheet.
@@ -28,7 +29,7 @@ def preview(path: Path, before: np.ndarray, after: np.ndarray, std: np.ndarray |
     """
     rows = [("input", before, "gray"), ("restored mean", after, "gray")]
     rows += [] if std is None else [("standard deviation", std, "viridis")]
-    figure = Figure(figsize=(13, 3.75 * (len(rows) + 1)), layout="constrained")
+    figure = PlainFigure(figsize=(13, 3.75 * (len(rows) + 1)), layout="constrained")
     axes = figure.subplots(len(rows) + 1, 3)
     for row, (name, density, colours) in zip(axes, rows, strict=False):
         low, high = np.percentile(middle_values(density), (0.5, 99.5))
@@ -44,7 +45,7 @@ def preview(path: Path, before: np.ndarray, after: np.ndarray, std: np.ndarray |
 
 def loss_plot(path: Path, rows: list[dict[str, str]]) -> None:
     """Write a plot of the terms of the bound, or of the loss, as functions of the step, from rows of metrics.csv."""
-    save_figure(path, training(rows) or Figure())
+    save_figure(path, training(rows) or PlainFigure())
 
 
 def contact_sheet(path: Path, densities: np.ndarray, voxel_size: float, title: str, unit: str) -> None:
@@ -60,7 +61,7 @@ def contact_sheet(path: Path, densities: np.ndarray, voxel_size: float, title: s
     columns, blocks = min(len(densities), SHEET_COLUMNS), -(-len(densities) // SHEET_COLUMNS)
     low, high = np.percentile(densities, (0.5, 99.5))
     nm = densities.shape[-1] * voxel_size / 10
-    figure = Figure(figsize=(1.6 * columns + 1.6, 4.8 * blocks + 0.8), layout="constrained")
+    figure = PlainFigure(figsize=(1.6 * columns + 1.6, 4.8 * blocks + 0.8), layout="constrained")
     axes = figure.subplots(3 * blocks, columns, squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from cryovae.evaluation.plane_power import log_power_xz
 from cryovae.report.contents import Contents
+from cryovae.report.figure import PlainFigure
 from cryovae.report.plots import draw_power
 from cryovae.tomogram import TiltGeometry
 
@@ -65,7 +66,7 @@ def orthoslices(contents: Contents) -> Figure:
     densities = {"input": contents.before, "restored": contents.after, "standard deviation": contents.std}
     columns = {name: density for name, density in densities.items() if density is not None}
     heights = [SIDE * pixels.shape[0] / pixels.shape[1] for pixels in _planes(contents.after).values()]
-    figure = Figure(figsize=((SIDE + LABELS) * len(columns), sum(heights) + 2.3), layout="compressed")
+    figure = PlainFigure(figsize=((SIDE + LABELS) * len(columns), sum(heights) + 2.3), layout="compressed")
     axes = figure.subplots(3, len(columns), height_ratios=heights, squeeze=False)
     for column, (name, density) in zip(axes.T, columns.items(), strict=True):
         colours, limits, label = "gray", _grey_range(contents), "density (grey values)"
@@ -101,7 +102,7 @@ def spectra(contents: Contents) -> Figure:
     """log10 power in the k_z-k_x plane before and after restoration, on one scale, with the edges of the measured part."""
     densities = {"input": contents.before, "restored": contents.after}
     shown = {name: density for name, density in densities.items() if density is not None}
-    figure = Figure(figsize=(4.6 * len(shown) + 1, 4.6), layout="constrained")
+    figure = PlainFigure(figsize=(4.6 * len(shown) + 1, 4.6), layout="constrained")
     draw_spectra(figure, figure.subplots(1, len(shown), squeeze=False)[0], shown, contents.tilts)
     return figure
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from cryovae.errors import InputError
-from cryovae.models.precision import checked
+from cryovae.models.precision import PRECISIONS
 from cryovae.posterior.search import SearchConfig
+from cryovae.ranges import MAX_SEED, OneOf, Range
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,18 @@ class RestoreConfig(SearchConfig):
         candidates: for each reweighted sample.
         chain: steps of a Langevin chain.
         orientations: in which tiles are searched.
+        other_scale: restore by a model that was trained at another voxel size, too.
     """
 
-    samples: int = 8
-    samples_out: int = 0
-    batch: int = 2
+    samples: Annotated[int, Range(2, 100000)] = 8
+    samples_out: Annotated[int, Range(0, 100000)] = 0
+    batch: Annotated[int, Range(1, 4096, what="tiles")] = 2
     raw: bool = False
     halves: bool = True
     calibrate: bool = True
-    seed: int = 0
-    precision: str = "auto"
+    seed: Annotated[int, Range(0, MAX_SEED)] = 0
+    precision: Annotated[str, OneOf(PRECISIONS)] = "auto"
+    other_scale: bool = False
 
     @property
     def search(self) -> SearchConfig:
@@ -46,8 +50,7 @@ class RestoreConfig(SearchConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        checked(self.precision)
-        if self.samples < 2 or self.samples % 2:
+        if self.samples % 2:
             raise InputError(f"{self.samples} samples found, expected an even number from 2: they are drawn in opposite pairs")
         if not 0 <= self.samples_out <= self.samples:
             raise InputError(f"--samples-out {self.samples_out} found, expected 0 to the number of samples, {self.samples}")

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from cryovae import fourier
 from cryovae.data.measurement import Orientations
-from cryovae.data.prepare import PreparedTomogram, patches_inside
+from cryovae.data.prepare import PreparedTomogram
+from cryovae.data.region import region_of
 from cryovae.data.validation_split import held_out_patches
 from cryovae.io.journal import Journal
 from cryovae.io.stored import Stored, released
@@ -66,10 +67,10 @@ class FileStorage(Storage):
         tilts = with_transfer(tomogram)
         noise = NoiseSpectrum(torch.tensor(record["noise"]), record["method"], tilts.transfer)
         density = cast(Tensor, self.volume("data"))
-        inside = None if tomogram.mask is None else patches_inside(tomogram.mask, patch)
-        places, orientations = held_out_patches(density, patch, inside), Orientations(tilts, noise, patch)
+        region = region_of(tomogram)
+        places, orientations = held_out_patches(density, patch, region), Orientations(tilts, noise, patch)
         mean, scale = record["mean"], record["scale"]
-        return PreparedTomogram(tomogram.name, tilts, density, density, mean, scale, noise, orientations, places)
+        return PreparedTomogram(tomogram.name, tilts, density, density, mean, scale, noise, orientations, places, region)
 
     def volume(self, name: str) -> Stored:
         return self._open(f"{name}.f32", self.shape, np.float32)

@@ -90,18 +90,28 @@ def restore_by_network(network: UNet, tomogram: Tomogram, patch: int, objective:
         return predict_volume(network, density, tilts, patch, device, twice=objective in TWICE)
 
     if data.single:
-        mean = restored(data.prepared.density) * scale + shift
+        mean = _kept(restored(data.prepared.density) * scale + shift, tomogram, 0)
         return NetworkRestoration(mean, mean, None)
     halves = restored(data.halves[0]), restored(data.halves[1])
     mean = (halves[0] + halves[1]) / 2
-    weight = data_weight(halves, data.halves, volume_mask(mean.shape, tilts))
+    region = data.prepared.region
+    window = None if region is None else region.window()
+    weight = data_weight(halves, data.halves, volume_mask(mean.shape, tilts), window)
     consistent = mean + fourier.filtered(data.prepared.density - mean, weight)
+    grey, consistent, first, second = (volume * scale + shift for volume in (mean, consistent, *halves))
     return NetworkRestoration(
-        mean * scale + shift, consistent * scale + shift, (halves[0] * scale + shift, halves[1] * scale + shift)
+        _kept(grey, tomogram, 0), _kept(consistent, tomogram, 0), (_kept(first, tomogram, 1), _kept(second, tomogram, 2))
     )
 
 
-def data_weight(restored: tuple[Tensor, Tensor], halves: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+def _kept(restored: Tensor, tomogram: Tomogram, source: int) -> Tensor:
+    """A restored volume with the fill of the tomogram as it was."""
+    return restored if tomogram.fill is None else torch.from_numpy(tomogram.fill.kept(restored.numpy(), source))
+
+
+def data_weight(
+    restored: tuple[Tensor, Tensor], halves: tuple[Tensor, Tensor], mask: Tensor, window: Tensor | None = None
+) -> Tensor:
     """The weight w with which w y + (1 - w) x has the least error, by shell, from what one half says of the other.
 
     With x0 = f(y0), v = < Re (y1 - x0) conj(y0 - x0) > / < |y0 - x0|^2 > is the best weight of y0, whose noise has twice the
@@ -111,6 +121,7 @@ def data_weight(restored: tuple[Tensor, Tensor], halves: tuple[Tensor, Tensor], 
         restored: densities restored from the halves, (z, y, x).
         halves: the halves, (z, y, x).
         mask: 1 where something was measured, (z, y, x // 2 + 1).
+        window: (z, y, x) through which all of them are seen, or None for all voxels.
 
     Returns:
         w, (z, y, x // 2 + 1), 0 to 1.
@@ -120,8 +131,8 @@ def data_weight(restored: tuple[Tensor, Tensor], halves: tuple[Tensor, Tensor], 
     sums = torch.zeros(2, int(shell.max()) + 1, dtype=torch.float64)
     measured = (mask == 1) * fourier.multiplicity(shape)
     for own, other in ((0, 1), (1, 0)):
-        own_residual = fourier.transform(halves[own] - restored[own])
-        cross_residual = fourier.transform(halves[other] - restored[own])
+        residuals = halves[own] - restored[own], halves[other] - restored[own]
+        own_residual, cross_residual = (fourier.transform(r if window is None else r * window) for r in residuals)
         terms = torch.stack(((cross_residual * own_residual.conj()).real, own_residual.abs().square())) * measured
         fourier.add_shell_sums(sums, terms, shell)
     v = (sums[0] / sums[1].clamp_min(1e-30)).clamp(0, 1).float()

@@ -6,7 +6,7 @@ Mean and samples of the model become data-consistent: x_dc = F^-1[ w F y + (1 - 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -78,7 +78,7 @@ class Steps:
     def __init__(self, predictor: TilePredictor, patch: int, config: RestoreConfig, tomogram: Tomogram, storage: Storage) -> None:
         self.predictor, self.patch, self.config = predictor, patch, config
         self.storage, self.shape = storage, tomogram.shape
-        self.has_halves = tomogram.halves is not None
+        self.has_halves, self.fill = tomogram.halves is not None, tomogram.fill
         self.halves = ("half1", "half2") if self.has_halves and self.config.halves else ()
         self.prepared = storage.prepare(tomogram, self.patch, self.config.seed)
         self.tilts = self.prepared.tilts
@@ -219,14 +219,23 @@ class Steps:
 
     def _spectrum_stats(self) -> dict[str, Any]:
         storage, calibration = self.storage, self.calibration
-        power = sum(float(part.square().sum(dtype=torch.float64)) for part in self._deviation())
+        power = sum(float(part.square().sum(dtype=torch.float64)) for part in self._seen(self._deviation()))
         stats = None
         if calibration is not None or not self.config.raw:
             sums = SpectrumStatsSums(calibration, self.tilts.transfer is not None, storage.sum_dtype, storage.device)
-            for rows, (raw, data, deviation) in storage.spectra(storage.read("raw"), storage.read("data"), self._deviation()):
+            volumes = (storage.read("raw"), storage.read("data"), self._deviation())
+            for rows, (raw, data, deviation) in storage.spectra(*map(self._seen, volumes)):
                 sums.add(self._bins(rows), raw, data, deviation)
             stats = sums.stats()
         return {"deviation": power / math.prod(self.shape), "stats": to_plain(stats)}
+
+    def _seen(self, slabs: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The slabs of a volume through the window of the region, so that powers are those of a volume without fill."""
+        region = self.prepared.region
+        if region is None:
+            return iter(slabs)
+        windowed = zip(self.storage.slabs, slabs, strict=True)
+        return (part * region.window(slab).to(part.device) for slab, part in windowed)
 
     def _deviation(self) -> Iterator[Tensor]:
         """A difference from the mean with the variance of a sample, from the first pair."""
@@ -280,23 +289,26 @@ class Steps:
 
     # Results, on the grey scale of the input.
 
-    def _grey(self, standardised: Tensor) -> Tensor:
-        return standardised.cpu() * self.prepared.scale + self.prepared.mean
+    def _grey(self, slabs: Iterable[Tensor], source: int = 0) -> Iterator[Tensor]:
+        """Standardised slabs on the grey scale of the input; fill is that of the density, or of a half (1, 2)."""
+        for slab, standardised in zip(self.storage.slabs, slabs, strict=True):
+            grey = standardised.cpu() * self.prepared.scale + self.prepared.mean
+            yield grey if self.fill is None else torch.from_numpy(self.fill.kept(grey.numpy(), source, slab))
 
     def _mean(self) -> dict[str, float]:
         """Write the mean; returns the power in its wedge."""
         storage = self.storage
         storage.write("consistent", self._data_consistent("raw", "data"))
         storage.discard("fitted")
-        storage.write("mean", map(self._grey, storage.read("consistent")))
+        storage.write("mean", self._grey(storage.read("consistent")))
         tilts, power = replace(self.tilts, transfer=None), WedgePower(fourier.multiplicity(self.shape, storage.device))
-        for rows, (restored, data) in storage.spectra(storage.read("consistent"), storage.read("data")):
+        for rows, (restored, data) in storage.spectra(*map(self._seen, (storage.read("consistent"), storage.read("data")))):
             k = fourier.frequencies(self.shape, storage.device, rows)
             power.add(k, wedge_mask(k, tilts, volume_edge(self.shape, tilts, 1e-6)), restored, data)
         return power.figures()
 
     def _half_mean(self, half: str) -> bool:
-        self.storage.write(f"mean_{half}", map(self._grey, self._data_consistent("plus", half)))
+        self.storage.write(f"mean_{half}", self._grey(self._data_consistent("plus", half), 1 if half == "half1" else 2))
         self.storage.discard("fitted")
         return True
 
@@ -308,6 +320,8 @@ class Steps:
             near = [other for other in storage.slabs if other.start < high and other.stop > low]
             parts = [storage.moments(p).variance()[max(low - p.start, 0) : high - p.start] for p in near]
             std = smoothed_std(torch.cat(parts))[slab.start - low : slab.stop - low]
+            if self.fill is not None:
+                std[torch.from_numpy(self.fill[slab])] = 0.0
             storage.put("std", slab, std * self.prepared.scale)
         return True
 
@@ -315,6 +329,7 @@ class Steps:
         """Write a kept sample, moved to the data-consistent mean."""
         storage = self.storage
         parts = zip(storage.slabs, storage.read(f"kept_{number}"), storage.read("consistent"), strict=True)
-        for slab, sample, mean in parts:
-            storage.put(f"sample_{number}", slab, self._grey(sample + (mean - storage.moments(slab).mean())))
+        storage.write(
+            f"sample_{number}", self._grey(sample + (mean - storage.moments(slab).mean()) for slab, sample, mean in parts)
+        )
         return True

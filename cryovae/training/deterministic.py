@@ -22,7 +22,7 @@ from cryovae.objectives.deterministic import FROM_HALVES, loss_of
 from cryovae.objectives.regression import FREE, REFILLED, TWICE, HalfPair, draw_halves
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.objectives.validation import ValidationScores, validation_scores_of
-from cryovae.training.trainer import Method, TrainingConfig, timed
+from cryovae.training.trainer import Method, TrainingConfig, refilled_like, timed
 
 REFILLS = 4
 RATE = 3.0
@@ -130,4 +130,7 @@ class Deterministic(Method[UNet, HalfPair]):
             self.loss.resume(state["adversary"])
         for tomogram in self.tomograms:
             filled = state["filled"].get(tomogram.prepared.name)
-            tomogram.filled = tomogram.halves if filled is None else (filled[0], filled[1])
+            if filled is None:
+                tomogram.filled = tomogram.halves
+            else:
+                tomogram.filled = (refilled_like(tomogram.halves[0], filled[0]), refilled_like(tomogram.halves[1], filled[1]))

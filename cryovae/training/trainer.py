@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,11 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from cryovae import distributed
 from cryovae.data.prefetch import Prefetcher
 from cryovae.errors import InputError
-from cryovae.models.precision import checked, halved
+from cryovae.models.precision import PRECISIONS, halved
 from cryovae.objectives.elbo import numbers
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.objectives.validation import ValidationScores
+from cryovae.ranges import MAX_SEED, OneOf, Range, check_fields
 
 Network = TypeVar("Network", bound=nn.Module)
 Batch = TypeVar("Batch")
@@ -41,6 +42,8 @@ MIN_NORMS, MAX_NORMS = 50, 100
 RELAPSE = 0.6
 # A best gain below this, in nats per scored coefficient, is too small to relapse from.
 MIN_BEST_GAIN = 0.01
+# Voxels of a batch at most, 8 GB; the largest preset has 4 million.
+MOST_VOXELS = 2**31
 
 
 @dataclass(frozen=True)
@@ -63,24 +66,27 @@ class TrainingConfig:
         seed: seed of all random numbers.
     """
 
-    patch: int = 64
-    batch: int = 4
-    steps: int = 20000
-    learning_rate: float = 3e-4
-    ema: float = 0.995
-    clip: float = 0.5
-    wild: float = 1000.0
-    validate_every: int = 200
-    patience: int = 20
-    checkpoint_minutes: float = 10.0
-    binnings: int = 3
-    precision: str = "auto"
-    seed: int = 0
+    patch: Annotated[int, Range(2, 1024, what="voxels")] = 64
+    batch: Annotated[int, Range(1, 4096, what="patches")] = 4
+    steps: Annotated[int, Range(1, 10**9)] = 20000
+    learning_rate: Annotated[float, Range(0, 10, above=True)] = 3e-4
+    ema: Annotated[float, Range(0, 1, below=True)] = 0.995
+    clip: Annotated[float, Range(0, 1e30, above=True)] = 0.5
+    wild: Annotated[float, Range(1, 1e30, above=True)] = 1000.0
+    validate_every: Annotated[int, Range(1, 10**9, what="steps")] = 200
+    patience: Annotated[int, Range(1, 10**9, what="validations")] = 20
+    checkpoint_minutes: Annotated[float, Range(0, 1e6, what="minutes")] = 10.0
+    binnings: Annotated[int, Range(1, 16)] = 3
+    precision: Annotated[str, OneOf(PRECISIONS)] = "auto"
+    seed: Annotated[int, Range(0, MAX_SEED)] = 0
 
     def __post_init__(self) -> None:
-        checked(self.precision)
-        if self.batch < 1 or self.steps < 1:
-            raise InputError(f"batch {self.batch} and steps {self.steps} found, expected 1 or more")
+        check_fields(self)
+        if self.batch * self.patch**3 > MOST_VOXELS:
+            raise InputError(
+                f"batch {self.batch} of patch {self.patch} found, {self.batch * self.patch**3:.1e} voxels, expected at most "
+                f"{MOST_VOXELS:.1e}: take a smaller batch or patch"
+            )
 
 
 @dataclass(frozen=True)
@@ -366,6 +372,13 @@ class Trainer(Generic[Network, Batch]):
         self.stale, self.best_gain = state.get("stale", 0), state.get("best_gain", -math.inf)
         self.norms, self.skipped, self.pace = state.get("norms", []), state.get("skipped", 0), state.get("pace", 1.0)
         self.method.resume(state)
+
+
+def refilled_like(density: Tensor, filled: Any) -> Tensor:
+    """A refilled volume of a saved state. ValueError if it is not one of the shape of ``density``."""
+    if not isinstance(filled, Tensor) or filled.shape != density.shape or not bool(torch.isfinite(filled).all()):
+        raise ValueError(f"a refilled volume is not one of {tuple(density.shape)} finite voxels")
+    return filled
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.elbo import ObjectiveConfig, completion, one_encoder_bound, two_encoder_bound
 from cryovae.objectives.schedules import beta_at, learning_rate_at, refill_steps
 from cryovae.objectives.validation import ValidationScores, validation_scores
-from cryovae.training.trainer import Method, TrainingConfig, timed
+from cryovae.training.trainer import Method, TrainingConfig, refilled_like, timed
 
 
 class Variational(Method[Ladder, Measurement]):
@@ -149,4 +149,7 @@ class Variational(Method[Ladder, Measurement]):
 
     def resume(self, state: dict[str, Any]) -> None:
         """Take the refilled densities from a saved state."""
-        self.prepared_tomograms = [replace(p, filled=state["filled"].get(p.name, p.density)) for p in self.prepared_tomograms]
+        filled = [state["filled"].get(p.name, p.density) for p in self.prepared_tomograms]
+        self.prepared_tomograms = [
+            replace(p, filled=refilled_like(p.density, f)) for p, f in zip(self.prepared_tomograms, filled, strict=True)
+        ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,13 +13,15 @@ from cryovae.workflows.options import option
 if TYPE_CHECKING:
     import torch
 
+DEVICES = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
+
 
 @dataclass(frozen=True)
 class ComputeOptions:
     """The device, the number of CPU threads, and the memory that the run may use."""
 
     panel: ClassVar[str] = "Computing"
-    device: str = option("auto, cpu, cuda or cuda:N.", default="auto")
+    device: str = option("auto, cpu, cuda, cuda:N or mps.", default="auto")
     threads: int | None = option("CPU threads; without it OMP_NUM_THREADS, or the CPUs of the job.")
     memory: str | None = option(
         "Memory that the run may use, e.g. 4GB; larger tomograms are restored out of core. Without it 80 % of what is free."
@@ -26,6 +29,9 @@ class ComputeOptions:
 
     def open_device(self) -> torch.device:
         """The device, or the best that there is; sets the number of CPU threads. InputError if there is no such device."""
+        if self.device == "mps":
+            # What torch cannot do there yet it does on the CPU, if it is told so before it is imported.
+            os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
         import torch
 
         if self.threads is not None:
@@ -38,11 +44,18 @@ class ComputeOptions:
         return device_of(self.device, "--device")
 
 
+def checked_device(name: str, label: str = "device") -> str:
+    """The name of a device, which another machine may have. InputError if it is none that cryovae runs on."""
+    if not DEVICES.fullmatch(name):
+        raise InputError(f"{label} {name} found, expected auto, cpu, cuda, cuda:N or mps")
+    return name
+
+
 def device_of(name: str, label: str = "device") -> torch.device:
     """The device of a name, the GPU of 'auto' if there is one.
 
     Args:
-        name: auto, cpu, cuda or cuda:N.
+        name: auto, cpu, cuda, cuda:N or mps, the GPU of an Apple computer.
         label: name of the setting, for errors.
 
     Raises:
@@ -50,19 +63,20 @@ def device_of(name: str, label: str = "device") -> torch.device:
     """
     import torch
 
+    checked_device(name, label)
     if name in ("auto", "cuda") and torch.cuda.is_available():
         # Each of several processes on one machine uses the GPU that was assigned to it.
         assigned = "MASTER_ADDR" in os.environ and torch.distributed.is_initialized()
         return torch.device("cuda", torch.cuda.current_device()) if assigned else torch.device("cuda")
     if name == "auto":
         return torch.device("cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"{label} {name} found, expected auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
+    if name.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"{label} {name} found, but torch sees no CUDA device here: use {label} cpu")
-    return device
+    if name.startswith("cuda:") and int(name.removeprefix("cuda:")) >= (count := torch.cuda.device_count()):
+        raise InputError(f"{label} {name} found, but torch sees {count} CUDA devices here, counted from 0: use {label} cuda:0")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise InputError(f"{label} mps found, but torch sees no GPU of Apple here: use {label} cpu")
+    return torch.device(name)
 
 
 def cpus() -> int:

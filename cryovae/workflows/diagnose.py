@@ -20,6 +20,7 @@ from cryovae.evaluation.diagnosis.patches import PatchSelection, measurement_of,
 from cryovae.evaluation.diagnosis.place import rate_in_plane
 from cryovae.evaluation.diagnosis.verdicts import information_words, verdicts
 from cryovae.io.atomic import write_text
+from cryovae.io.outputs import check_folder
 from cryovae.models.ladder import Q, R
 from cryovae.posterior.codes import fast_convolutions
 from cryovae.report.diagnosis_figures import diagnosis_picture
@@ -39,13 +40,15 @@ def diagnose_run(
     voxel_size: float | None,
     device: torch.device,
     overwrite: bool,
+    force: bool = False,
 ) -> Path:
     """Diagnose the model of a run, print and write the results; returns the path of the picture."""
     where = output or run
+    check_folder(where)
     for name in (JSON, PICTURE):
         if (where / name).exists() and not overwrite:
             raise InputError(f"{where / name} is there already: pass --overwrite, or another folder with -o")
-    opened = diagnosed_run(run, voxel_size, device)
+    opened = diagnosed_run(run, voxel_size, device, force)
     ladder, side = opened.checkpoint.ladder, opened.checkpoint.patch
     selection = select_patches(opened.prepared, side, patches, config.seed)
     m = measurement_of(opened.prepared, selection, side, ladder if opened.fills else None).to(device)

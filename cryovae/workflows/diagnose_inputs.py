@@ -11,7 +11,8 @@ from cryovae.checkpoint import MODEL, Checkpoint
 from cryovae.config import RunConfig, merged
 from cryovae.data.prepare import PreparedTomogram, prepare
 from cryovae.errors import InputError
-from cryovae.workflows.run_inputs import record_of, tomogram_of, variational_model_of
+from cryovae.workflows.model_match import tell_match
+from cryovae.workflows.run_inputs import checked_tomogram_of, record_of, variational_model_of
 from cryovae.workflows.train import MOST_HELD_OUT
 
 
@@ -38,11 +39,12 @@ class Diagnosed:
     fills: bool
 
 
-def diagnosed_run(run: Path, voxel_size: float | None, device: torch.device) -> Diagnosed:
+def diagnosed_run(run: Path, voxel_size: float | None, device: torch.device, force: bool = False) -> Diagnosed:
     """Open a run folder. InputError if it has no model with latents, no tomogram, or a record of unknown settings."""
     checkpoint = variational_model_of(run)
     config = training_config_of(run)
-    tomogram = tomogram_of(run, voxel_size)
+    tomogram = checked_tomogram_of(run, voxel_size, force)
+    tell_match(checkpoint.trained_on, tomogram)
     parts = f"{tomogram.name} part "
     foreign = bool(checkpoint.noise) and not any(n == tomogram.name or n.startswith(parts) for n in checkpoint.noise)
     prepared = prepare(tomogram, checkpoint.patch, config.training.seed, not foreign, config.masking)

@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from cryovae.data.region import Region
 from cryovae.errors import InputError
 from cryovae.evaluation.assessment import as_plain, as_tensor, assess
 from cryovae.io.atomic import write_text
 from cryovae.io.files import read_volume
+from cryovae.io.fill import find_fill
 from cryovae.io.orientation import upright
+from cryovae.io.outputs import check_file
 from cryovae.io.tilts import read_tilts
 from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.report.contents import Contents
@@ -114,12 +117,18 @@ class RestoredFiles:
 
 
 def find(restored: Path) -> RestoredFiles:
-    """A restored tomogram, and the run.json beside it that has its name. InputError if it is no volume."""
-    volume = read_volume(restored)
+    """A restored tomogram, and the run.json beside it that has its name. InputError if one of them is damaged."""
+    volume, damaged = read_volume(restored), list[InputError]()
     for path in (restored.parent / "run.json", *sorted(restored.parent.glob("*_run.json"))):
-        record = read_record(path)
+        try:
+            record = read_record(path)
+        except InputError as error:
+            damaged.append(error)
+            continue
         if record.get("name") and restored.name.startswith(f"{record['name']}_"):
             return RestoredFiles(restored, volume, record["name"], record, path, bool(record.get("unrotated")))
+    if damaged:
+        raise damaged[0]
     return RestoredFiles(restored, volume, re.sub("_mean$", "", restored.stem))
 
 
@@ -154,6 +163,8 @@ def evaluate_volume(
     files = find(restored)
     if unrotated is not None:
         files = replace(files, unrotated=unrotated)
+    for path in (report or files.report, *([json_path] if json_path is not None else [])):
+        check_file(path)
     contents = _contents(files, truth, tilts or files.tilts, inputs or files.inputs, band, voxel_size)
     if contents.before is None:
         print(f"no baselines: the input of {restored} is not in a run.json beside it, or is gone: pass --input", file=sys.stderr)
@@ -174,9 +185,13 @@ def _contents(
 ) -> Contents:
     densities = [_density(path, files) for path in inputs]
     before = sum(densities[1:], densities[0]) / len(densities) if densities else None
-    std = files.beside("std")
+    std, restored = files.beside("std"), as_tensor(files.density)
+    fill = find_fill(restored.numpy())
+    region = None if fill is None else Region(fill.shape, fill, None)
+    if region is not None:
+        print(f"{files.name}: constant regions, {100 * (1 - region.share):.0f} % of the voxels, are left out", file=sys.stderr)
     assessment = assess(
-        as_tensor(files.density),
+        restored,
         tilts,
         truth=None if truth is None else _density(truth, files),
         input_density=before,
@@ -185,11 +200,14 @@ def _contents(
         halves=files.halves,
         input_halves=(densities[0], densities[1]) if len(densities) == 2 else None,
         limits=band,
+        region=region,
     )
+    if region is not None:
+        restored, before = region.neutral(restored), None if before is None else region.neutral(before)
     return Contents(
         name=files.name,
         before=None if before is None else before.numpy(),
-        after=np.asarray(files.density, dtype=np.float32),
+        after=restored.numpy(),
         std=None if std is None else std.numpy(),
         voxel_size=voxel_size_of(files.volume, voxel_size),
         tilts=tilts,

@@ -95,6 +95,16 @@ class GeometryOptions:
         seconds = [read_tilts(path) for path in one_each(self.tilts2, count, "--tilts2")]
         return [self.adjustment.with_second(tilts, second) for tilts, second in zip(geometries, seconds, strict=True)]
 
+    def pixel_sizes(self, count: int) -> list[float | None]:
+        """The pixel size in angstrom of the raw images of each of ``count`` tomograms, None where no file of tilts has it."""
+        from cryovae.io.tilts import read_tilt_series
+
+        return (
+            [read_tilt_series(path).pixel_size for path in one_each(self.tilts, count, "--tilts")]
+            if self.tilts
+            else [None] * count
+        )
+
     def geometry(self) -> TiltGeometry | None:
         """The tilt geometry of a single tomogram, or None without tilts."""
         return self.geometries(1)[0] if self.tilts or self.tilt_range else None

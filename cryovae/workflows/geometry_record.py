@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from cryovae.tomogram import TiltGeometry
+from cryovae.tomogram import TiltGeometry, Tomogram
 
 FIELDS = ("axis_angle", "x_tilt", "weights", "thickness", "conical")
 
@@ -28,3 +29,13 @@ def geometry_of(record: dict[str, Any]) -> TiltGeometry:
         known["weights"] = tuple(known["weights"])
     second = record.get("second")
     return TiltGeometry(angles, second=None if second is None else geometry_of(second), **known)
+
+
+def described(tomogram: Tomogram) -> dict[str, Any]:
+    """Tilts, voxel size in angstrom, orientation and optics of a tomogram, as run.json keeps them."""
+    return {
+        "tilts": recorded(tomogram.tilts),
+        "voxel_size": tomogram.voxel_size,
+        "unrotated": tomogram.unrotated,
+        "optics": None if tomogram.optics is None else asdict(tomogram.optics),
+    }

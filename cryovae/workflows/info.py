@@ -9,8 +9,12 @@ import numpy as np
 from cryovae.evaluation.wedge_comparison import ASYMMETRY, beam_axis, described, disagreements
 from cryovae.evaluation.wedge_detection import DetectedWedge, detect_wedge
 from cryovae.io.files import read_volume
+from cryovae.io.names import in_one_line, stem
 from cryovae.io.orientation import middle_is_thin, upright
-from cryovae.tomogram import TiltGeometry
+from cryovae.io.voxel_sizes import doubts_of
+from cryovae.tomogram import TiltGeometry, Tomogram
+from cryovae.workflows.geometry_check import CHECK
+from cryovae.workflows.preflight import check_tomogram
 
 
 def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float | None, unrotated: bool | None = None) -> None:
@@ -27,7 +31,7 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
     nz, ny, nx = density.shape
     size = volume.voxel_size
     finite = density[np.isfinite(density)]
-    print(f"file          {path}")
+    print(f"file          {in_one_line(str(path))}")
     print(f"shape         {nz} x {ny} x {nx} (z, y, x)")
     print(f"stored as     {volume.stored}")
     print(
@@ -42,7 +46,7 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
     for note in volume.notes:
         print(f"note          {note.removeprefix(f'{path}: ')}")
     for number, label in enumerate(volume.labels):
-        print(f"label {number}       {label}")
+        print(f"label {number}       {in_one_line(label)}")
     if finite.min() == finite.max():
         return
     seen = detect_wedge(density) if not unrotated else None
@@ -51,8 +55,24 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
             "lies          unrotated, the beam along the middle axis: rotated by -90 degrees about x on reading, back on writing"
         )
         seen = detect_wedge(upright(density))
+        density, unrotated = upright(density), True
     if seen is not None:
         _print_wedge(seen, tilts)
+    if tilts is not None:
+        used = voxel_size or size[0] or 1.0
+        doubts = doubts_of(volume, voxel_size)
+        tomogram = Tomogram(stem(path), density, used, tilts, source=str(path), unrotated=bool(unrotated), findings=doubts)
+        _print_findings(tomogram, seen)
+
+
+def _print_findings(tomogram: Tomogram, seen: DetectedWedge | None) -> None:
+    """Print what the checks before work find, and differences of the wedge that are too unclear for them."""
+    findings = check_tomogram(tomogram)
+    for finding in findings:
+        print(f"{finding.severity:<14}{finding.words}")
+    if seen is not None and not any(finding.check == CHECK for finding in findings):
+        for line in disagreements(seen, tomogram.tilts):
+            print(f"unclear       {line}")
 
 
 def _print_wedge(seen: DetectedWedge, tilts: TiltGeometry | None) -> None:
@@ -65,5 +85,5 @@ def _print_wedge(seen: DetectedWedge, tilts: TiltGeometry | None) -> None:
         print("handedness    cannot be seen: the range is its own mirror image")
     for axis in tilts.axes if tilts else ():
         print(f"wedge given   {axis.words}")
-    for line in disagreements(seen, tilts):
+    for line in disagreements(seen, None) if tilts is None else ():
         print(f"warning       {line}")

@@ -49,9 +49,11 @@ def write_mask(
     from cryovae.data.masking import specimen_mask
     from cryovae.io.files import read_volume, write_volume
     from cryovae.io.orientation import as_stored, upright
+    from cryovae.io.outputs import check_file
     from cryovae.io.volume import voxel_size_of
     from cryovae.workflows.orientation import is_unrotated
 
+    check_file(target)
     if target.exists() and not overwrite:
         raise InputError(f"{target} is there already: pass --overwrite, or another name with -o")
     volume = read_volume(tomogram)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from cryovae.errors import InputError
 from cryovae.tomogram import Optics
+from cryovae.units import defocus_option
 from cryovae.workflows.geometry import one_each
 from cryovae.workflows.options import option
 
@@ -41,9 +42,7 @@ class OpticsOptions:
         if self.ctf and self.defocus is not None:
             raise InputError("--ctf and --defocus were both given, expected one of them")
         if self.defocus is not None:
-            if not 0 < abs(self.defocus) < 100:
-                raise InputError(f"--defocus {self.defocus:g} found, expected micrometres, e.g. 2.5")
-            return [Optics((1e4 * self.defocus,), **microscope)] * count
+            return [Optics((defocus_option(self.defocus),), **microscope)] * count
         if self.ctf:
             return [_read_optics(path, microscope) for path in one_each(self.ctf, count, "--ctf")]
         if microscope:
@@ -64,7 +63,11 @@ class OpticsOptions:
 def _read_optics(path: Path, microscope: dict[str, Any]) -> Optics:
     from cryovae.io.tilts import read_tilt_series
 
-    optics = read_tilt_series(path).optics()
+    series = read_tilt_series(path)
+    try:
+        optics = series.optics(**microscope)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     if optics is None:
         raise InputError(f"{path} has no defocus: give a file that has one, or --defocus in micrometres")
-    return replace(optics, **microscope)
+    return optics

@@ -33,8 +33,8 @@ class Watch:
         self._from: tuple[float, int] | None = None
 
     def __enter__(self) -> Watch:
-        if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
+        if sys.stderr is not None and sys.stderr.isatty():
+            columns = (_text("{task.description}"), BarColumn(), MofNCompleteColumn(), _text("{task.fields[note]}"))
             self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn())
             self._task = self._bar.add_task(self.title, total=self.total, completed=self.first, note="")
             self._bar.start()
@@ -59,6 +59,11 @@ class Watch:
             if self._bar is None:
                 print(f"{datetime.now():%H:%M:%S} {line}", file=sys.stderr, flush=True)
             self._said = now
+
+
+def _text(format_: str) -> TextColumn:
+    """A column that reads no markup into names."""
+    return TextColumn(format_, markup=False)
 
 
 def clock(seconds: float) -> str:

@@ -9,19 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import torch
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 
 from cryovae.errors import InputError
 from cryovae.evaluation.diagnosis.diagnose import DiagnosisConfig, Split, bound_on
 from cryovae.evaluation.diagnosis.patches import measurement_of, select_patches
 from cryovae.evaluation.diagnosis.rate_distortion import Continuation, continuation_config, trained_on
 from cryovae.io.atomic import whole_file, write_text
+from cryovae.io.outputs import check_folder
 from cryovae.models.ladder import Q, R
+from cryovae.report.figure import PlainFigure
 from cryovae.workflows.diagnose_inputs import Diagnosed, diagnosed_run
 from cryovae.workflows.progress import Watch
 
@@ -40,13 +37,15 @@ def rate_distortion_run(
     voxel_size: float | None,
     device: torch.device,
     overwrite: bool,
+    force: bool = False,
 ) -> Path:
     """Train the model of a run on at each beta and measure rate and distortion; one that is in the file already is passed over.
 
     Returns the picture's path. InputError if the file is of other settings.
     """
     where = output or run
-    opened = diagnosed_run(run, voxel_size, device)
+    check_folder(where)
+    opened = diagnosed_run(run, voxel_size, device, force)
     steps = steps or max(1, round((1 - opened.config.objective.completion_fraction) * opened.config.training.steps))
     settings: dict[str, Any] = {"steps": steps, "patches": patches, "draws": draws, "seed": seed, "model": opened.checkpoint.step}
     record = _begun(where / JSON, settings, overwrite)
@@ -115,7 +114,8 @@ def _print(points: dict[float, dict[str, Any]]) -> None:
 
 
 def _picture(path: Path, points: dict[float, dict[str, Any]], title: str) -> None:
-    figure, (axis, levels) = plt.subplots(1, 2, figsize=(14, 6), constrained_layout=True)
+    figure = PlainFigure(figsize=(14, 6), layout="constrained")
+    axis, levels = figure.subplots(1, 2)
     betas = sorted(points)
     rate, distortion = ([points[b][key] for b in betas] for key in ("rate", "distortion"))
     errors = ([points[b][f"{key}_error"] for b in betas] for key in ("distortion", "rate"))
@@ -135,4 +135,3 @@ def _picture(path: Path, points: dict[float, dict[str, Any]], title: str) -> Non
     figure.suptitle(title)
     with whole_file(path) as beside:
         figure.savefig(beside, dpi=80)
-    plt.close(figure)

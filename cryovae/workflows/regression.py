@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 
-import numpy as np
 import torch
 
 from cryovae import distributed
 from cryovae.checkpoint import NetworkCheckpoint
 from cryovae.config import RunConfig
-from cryovae.evaluation.assessment import as_tensor, assess
+from cryovae.evaluation.assessment import as_tensor, assess_region, in_neutral
 from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
 from cryovae.report.contents import Contents
@@ -50,16 +49,23 @@ def regress_in(
         write_volume(folder.result(kind), stored, tomogram.source, tomogram.voxel_size, note)
         log.info("wrote %s", folder.result(kind))
     before = as_tensor(tomogram.density)
-    preview(folder.path("preview.png"), before.numpy(), mean.numpy(), None, tomogram.voxel_size, f"{tomogram.name}: {note}")
+    preview(
+        folder.path("preview.png"),
+        before.numpy(),
+        in_neutral(tomogram, mean).numpy(),
+        None,
+        tomogram.voxel_size,
+        f"{tomogram.name}: {note}",
+    )
     halves = None if tomogram.halves is None else (as_tensor(tomogram.halves[0]), as_tensor(tomogram.halves[1]))
     contents = Contents(
         name=tomogram.name,
         before=before.numpy(),
-        after=np.asarray(mean.numpy()),
+        after=in_neutral(tomogram, mean).numpy(),
         std=None,
         voxel_size=tomogram.voxel_size,
         tilts=tomogram.tilts,
-        assessment=assess(mean, tomogram.tilts, input_density=before, halves=restored.halves, input_halves=halves),
+        assessment=assess_region(tomogram, mean, before, restored.halves, halves),
         record=folder.record,
         metrics=metrics_of(folder.record, folder.path("metrics.csv")),
     )

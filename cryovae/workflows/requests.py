@@ -22,6 +22,7 @@ class OutputOptions:
     live: bool = option("During training, write the restored middle of the tomogram to live.mrc.", "--live", default=False)
     resume: bool = option("Continue a run that was stopped, if there is one.", "--resume", default=False)
     overwrite: bool = option("Replace results that are there already.", "--overwrite", default=False)
+    force: bool = option("Go on although a check of the input refuses it; the record says so.", "--force", default=False)
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class TrainRequest:
     optics: OpticsOptions = field(default_factory=OpticsOptions)
     settings: TrainingSettings = field(default_factory=TrainingSettings)
     compute: ComputeOptions = field(default_factory=ComputeOptions)
-    results: Annotated[OutputOptions, only("resume", "overwrite")] = field(default_factory=OutputOptions)
+    results: Annotated[OutputOptions, only("resume", "overwrite", "force")] = field(default_factory=OutputOptions)
 
 
 @dataclass(frozen=True)

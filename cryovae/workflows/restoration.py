@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,12 +15,15 @@ from cryovae.config import RunConfig, as_plain, override, save_config
 from cryovae.io.star.loading import Tomograms
 from cryovae.io.star.tomograms import Entry
 from cryovae.tomogram import Tomogram
-from cryovae.workflows.geometry_record import recorded
+from cryovae.workflows.geometry_record import described
+from cryovae.workflows.model_match import checked_match
+from cryovae.workflows.preflight import preflight, preflight_all
 from cryovae.workflows.regression import regress_in
-from cryovae.workflows.restore import check_room, restore_in
-from cryovae.workflows.run_folder import RunFolder, checksum, noted
+from cryovae.workflows.restore import check_room, restore_in, results_of
+from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, say_finished
+from cryovae.workflows.run_folder import RunFolder, checksum, noted, summed
 from cryovae.workflows.streaming import is_streamed
-from cryovae.workflows.train import train_in
+from cryovae.workflows.train import check_state, train_in
 from cryovae.workflows.train_crops import within
 
 Network: TypeAlias = Checkpoint | NetworkCheckpoint
@@ -40,6 +43,7 @@ class Job:
         live: whether to write live.mrc during training.
         voxel_size: in angstrom, over headers and tables, or None.
         suffix: of the volumes that are written, .mrc or .zarr.
+        force: whether refusals of the checks of the input pass.
     """
 
     config: RunConfig
@@ -51,6 +55,7 @@ class Job:
     live: bool = False
     voxel_size: float | None = None
     suffix: str = ".mrc"
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,30 @@ def train_on(
     config: RunConfig,
     device: torch.device,
     resume: bool,
+    force: bool = False,
 ) -> None:
-    """Train one model on tomograms in ``folder``, with its record."""
-    folder.begin("train", inputs, as_plain(config), config.training.seed)
-    save_config(folder.path("config.toml"), config)
-    with noted(folder):
-        train_in(folder, tomograms, config, device, resume)
+    """Train one model on tomograms in ``folder``, with its record.
+
+    Raises:
+        InputError: a check refuses a tomogram and ``force`` is False, another run writes into the folder, or a run that is
+            resumed began with other settings or data.
+    """
+    with folder.claimed():
+        checked = preflight_all(tomograms, force)
+        sums = summed(inputs)
+        geometry = {"geometry": checked.geometry}
+        if resume:
+            finished = check_resumed(folder, "train", sums, config, geometry, TRAINING)
+            if finished and folder.saved(MODEL).exists():
+                say_finished(f"the model in {folder.folder}")
+                return
+            check_state(folder, config)
+        folder.begin("train", sums, as_plain(config), config.training.seed)
+        folder.keep_findings(checked.findings, force)
+        folder.save(**geometry)
+        save_config(folder.path("config.toml"), config)
+        with noted(folder):
+            train_in(folder, checked.tomograms, config, device, resume)
 
 
 def stays_on_disk(entry: Entry, network: Network | None, job: Job) -> bool:
@@ -112,16 +135,46 @@ def restore_tomogram(
         streamed: whether to restore out of core.
         replace_results: whether results that are there already are replaced.
         inputs: further input files by their role, for the record.
+
+    Raises:
+        InputError: a check refuses the tomogram and the job is not forced, results are there already, another run writes into
+            the folder, or a run that is resumed began with other settings or data.
     """
+    with folder.claimed():
+        _restore_claimed(folder, entry, tomogram, model, job, streamed, replace_results, inputs or {})
+
+
+def _restore_claimed(
+    folder: RunFolder,
+    entry: Entry,
+    tomogram: Tomogram,
+    model: TrainedModel | None,
+    job: Job,
+    streamed: bool,
+    replace_results: bool,
+    inputs: dict[str, Path],
+) -> None:
     config, device = job.config, job.device
+    checked = preflight(tomogram, job.force)
+    tomogram = checked.tomograms[0]
+    lines = [] if model is None else checked_match(model.network.trained_on, tomogram, config)
     check_room(folder, tomogram, config, replace_results)
+    sums, geometry = summed(inputs_of_entry(entry) | inputs), described(tomogram)
+    if job.resume and not job.overwrite:
+        sections = (*(TRAINING if model is None else ()), *RESTORATION)
+        sha256 = None if model is None else model.sha256
+        finished = check_resumed(folder, "restore", sums, config, geometry, sections, sha256)
+        if finished and all(folder.result(kind).exists() for kind in results_of(tomogram.halves is not None, config)):
+            say_finished(f"{tomogram.name} in {folder.folder}")
+            return
+        if model is None:
+            check_state(folder, config)
     seed = config.training.seed if model is None else config.restoration.seed
-    folder.begin("restore", inputs_of_entry(entry) | (inputs or {}), as_plain(config), seed)
-    folder.tell(tomogram.notes)
+    folder.begin("restore", sums, as_plain(config), seed)
+    folder.tell([*tomogram.notes, *lines])
+    folder.keep_findings(checked.findings, job.force)
     folder.save(
-        tilts=recorded(tomogram.tilts),
-        unrotated=tomogram.unrotated,
-        optics=None if tomogram.optics is None else asdict(tomogram.optics),
+        **geometry,
         model=None if model is None else str(model.path),
         model_sha256=None if model is None else model.sha256,
     )
@@ -141,8 +194,9 @@ def restore_tomogram(
 
 
 def inputs_of_entry(entry: Entry) -> dict[str, Path]:
-    """The volumes of a tomogram by their role, for the record."""
-    return {f"half{i + 1}" if entry.halves else "tomogram": file for i, file in enumerate(entry.files)}
+    """The volumes of a tomogram by their role, its mask last, for the record."""
+    volumes = {f"half{i + 1}" if entry.halves else "tomogram": file for i, file in enumerate(entry.files)}
+    return volumes | ({} if entry.mask is None else {"mask": entry.mask})
 
 
 def _training_data(entry: Entry, tomogram: Tomogram, job: Job, streamed: bool) -> Sequence[Tomogram]:

@@ -6,6 +6,7 @@ import errno
 import shutil
 import time
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ import torch
 from cryovae import distributed
 from cryovae.checkpoint import Checkpoint
 from cryovae.config import RunConfig
-from cryovae.errors import InputError
-from cryovae.evaluation.assessment import as_tensor, assess
+from cryovae.errors import BrokenResult, InputError
+from cryovae.evaluation.assessment import as_tensor, assess_region, in_neutral
 from cryovae.evaluation.region import SMALLEST, Box, cut_out
 from cryovae.io.files import write_volume, write_volume_by_slabs
 from cryovae.io.orientation import UnrotatedSections, as_stored
@@ -26,7 +27,7 @@ from cryovae.report.pictures import preview
 from cryovae.report.sampler_sentences import posterior_name, sampler_sentences
 from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
-from cryovae.tomogram import Tomogram
+from cryovae.tomogram import Fill, Tomogram
 from cryovae.workflows import memory
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_folder import RunFolder, log, metrics_of
@@ -34,6 +35,8 @@ from cryovae.workflows.streaming import WORK, open_storage, region_within
 
 # Free space on the disk over the size of the results.
 DISK_RESERVE = 1.05
+# Largest spread of a restored section over that of its input, and largest change of its mean.
+MAX_SCALE = 20.0
 
 
 def results_of(has_halves: bool, config: RunConfig) -> list[str]:
@@ -132,11 +135,11 @@ def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -
     """Write report.html, with all that is known without a truth."""
     before = as_tensor(tomogram.density)
     halves = None if tomogram.halves is None else (torch.from_numpy(tomogram.halves[0]), torch.from_numpy(tomogram.halves[1]))
-    assessment = assess(restoration.mean, tomogram.tilts, input_density=before, halves=restoration.halves, input_halves=halves)
+    assessment = assess_region(tomogram, restoration.mean, before, restoration.halves, halves)
     contents = Contents(
         name=tomogram.name,
         before=before.numpy(),
-        after=restoration.mean.numpy(),
+        after=in_neutral(tomogram, restoration.mean).numpy(),
         std=restoration.std.numpy(),
         voxel_size=tomogram.voxel_size,
         tilts=tomogram.tilts,
@@ -176,7 +179,9 @@ def _cut_out(tomogram: Tomogram, restoration: Restoration, region: Box) -> tuple
         sizes = (" x ".join(map(str, shape)) for shape in (region.shape, tomogram.shape))
         name = "{}, its middle {} of {} voxels".format(name, *sizes)
     halves = None if tomogram.halves is None else (cut_out(tomogram.halves[0], region), cut_out(tomogram.halves[1], region))
-    part = replace(tomogram, name=name, density=cut_out(tomogram.density, region), halves=halves, mask=None)
+    mask = None if tomogram.mask is None else tomogram.mask[region.slices]
+    fill = None if tomogram.fill is None else Fill.of(tomogram.fill[region.slices])
+    part = replace(tomogram, name=name, density=cut_out(tomogram.density, region), halves=halves, mask=mask, fill=fill)
     released(tomogram.density)
 
     def tensor(volume: Any) -> torch.Tensor:
@@ -199,12 +204,33 @@ def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoratio
         volumes |= {"mean_half1": restoration.halves[0], "mean_half2": restoration.halves[1]}
     volumes |= {f"sample_{i}": sample for i, sample in enumerate(restoration.samples)}
     for kind, volume in volumes.items():
+        check_result(folder.result(kind), tomogram, kind, volume)
+    for kind, volume in volumes.items():
         path, about = folder.result(kind), (tomogram.source, tomogram.voxel_size, note_of(kind, config))
         if isinstance(volume, Stored):
             write_volume_by_slabs(path, UnrotatedSections(volume) if tomogram.unrotated else volume, *about)
         else:
             write_volume(path, as_stored(volume.numpy()) if tomogram.unrotated else volume.numpy(), *about)
         log.info("wrote %s", path)
+
+
+def check_result(path: Path, tomogram: Tomogram, kind: str, volume: Any) -> None:
+    """BrokenResult if a restored volume (z, y, x) has another shape than its tomogram, or is on another scale.
+
+    Voxels that are not finite are met where volumes are written.
+    """
+    if tuple(volume.shape) != tomogram.shape:
+        raise BrokenResult(f"{path.name} would have shape {tuple(volume.shape)}, expected {tomogram.shape}: report this to us")
+    if kind == "std":
+        return
+    middle = slice(tomogram.shape[0] // 2, tomogram.shape[0] // 2 + 1)
+    restored, before = (np.asarray(v[middle], dtype=np.float64) for v in (volume, tomogram.density))
+    mean, std, spread = float(restored.mean()), float(restored.std()), float(before.std())
+    if abs(mean - float(before.mean())) + std > MAX_SCALE * spread > 0:
+        raise BrokenResult(
+            f"{path.name} would have mean {mean:.3g} and standard deviation {std:.3g} in its middle section, expected about "
+            f"{before.mean():.3g} and at most {spread:.3g}: it was not written; check the model"
+        )
 
 
 def note_of(kind: str, config: RunConfig) -> str:
@@ -221,7 +247,7 @@ def picture(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, con
     preview(
         folder.path("preview.png"),
         np.asarray(tomogram.density, dtype=np.float32),
-        restoration.mean.numpy(),
+        in_neutral(tomogram, restoration.mean).numpy(),
         restoration.std.numpy(),
         tomogram.voxel_size,
         f"{tomogram.name}: {posterior_name(asdict(settings))} mean and standard deviation of {settings.samples} samples, {how}",

@@ -9,7 +9,8 @@ from pathlib import Path
 from cryovae.checkpoint import MODEL
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume, suffix_of
-from cryovae.io.names import common_name, stem
+from cryovae.io.names import checked_name, common_name, stem
+from cryovae.io.outputs import check_folder
 from cryovae.io.star.loading import Tomograms, load_entry, tomograms_of
 from cryovae.io.star.particles import is_particle_table, read_particles
 from cryovae.io.star.tomograms import Entry
@@ -18,9 +19,10 @@ from cryovae.workflows.geometry import TiltAdjustment
 from cryovae.workflows.memory import budget_of
 from cryovae.workflows.orientation import LOOKED_AT, is_unrotated
 from cryovae.workflows.particles import tomograms_of_particles
+from cryovae.workflows.preflight import read_and_mended
 from cryovae.workflows.requests import RestoreRequest, TrainRequest
 from cryovae.workflows.restoration import Job, open_model, restore_tomogram, stays_on_disk, train_on
-from cryovae.workflows.run_folder import RunFolder
+from cryovae.workflows.run_folder import RunFolder, folder_name
 from cryovae.workflows.table import inputs_of_table, open_table, restore_table
 from cryovae.workflows.train_crops import within
 
@@ -41,6 +43,7 @@ def restore(request: RestoreRequest) -> Path:
         raise InputError("one half found, expected both: pass --half1 and --half2, or one tomogram")
     if request.tomogram is not None and request.half1 is not None:
         raise InputError("a tomogram and halves were given, expected one or the other: their mean is used when halves are given")
+    check_folder(request.output)
     if request.tomogram is not None and _is_table(request.tomogram):
         job = _job_of(request)
         table = open_table(request.tomogram, request.geometry, request.optics)
@@ -65,6 +68,7 @@ def train(request: TrainRequest) -> Path:
         raise InputError("a table and other tomograms were given, expected one .star alone: put all of them into the table")
     if request.half2 and len(request.half2) != len(request.tomograms):
         raise InputError(f"{len(request.half2)} second halves found for {len(request.tomograms)} first halves, expected as many")
+    check_folder(request.output)
     job = _job_of(request)
     if listed and is_particle_table(first):
         tomograms, files, inputs = _particles(request), [], {"table": first}
@@ -76,12 +80,14 @@ def train(request: TrainRequest) -> Path:
         tomograms, files = _named(request), request.tomograms
         inputs = {f"tomogram{i}": path for i, path in enumerate(files)}
         inputs |= {f"half2_{i}": path for i, path in enumerate(request.half2 or [])}
+        masks = request.geometry.masks(len(files))
+        inputs |= {f"mask{i}": path for i, path in enumerate(masks) if path is not None}
     if files:
-        tomograms = within(tomograms, files, job.config, job.device, job.budget)
-    folder = RunFolder(request.output, request.output.name)
+        tomograms = within(read_and_mended(tomograms), files, job.config, job.device, job.budget)
+    folder = RunFolder(request.output, folder_name(request.output))
     if folder.path(MODEL).exists() and not (request.results.overwrite or request.results.resume):
         raise InputError(f"{folder.path(MODEL)} is there already: pass --overwrite, or another folder with -o")
-    train_on(folder, tomograms, inputs, job.config, job.device, request.results.resume)
+    train_on(folder, tomograms, inputs, job.config, job.device, request.results.resume, job.force)
     return folder.path(MODEL)
 
 
@@ -108,13 +114,14 @@ def _entry_of(request: RestoreRequest) -> Entry:
     tilts = geometry.geometries(1)[0]
     if request.half1 is not None and request.half2 is not None:
         halves, full = (request.half1, request.half2), None
-        name = common_name(halves)
+        name = checked_name(common_name(halves), str(halves[0]))
     elif request.tomogram is not None:
         halves, full = None, request.tomogram
-        name = stem(full)
+        name = checked_name(stem(full), str(full))
     else:
         raise InputError("no tomogram given: name an MRC file or a folder of OME-Zarr, or --half1 and --half2")
-    return Entry(name, 1, full, halves, tilts, None, geometry.masks(1)[0], request.optics.for_files(1)[0])
+    optics, mask = request.optics.for_files(1)[0], geometry.masks(1)[0]
+    return Entry(name, 1, full, halves, tilts, None, mask, optics, pixel_size=geometry.pixel_sizes(1)[0])
 
 
 def _job_of(request: TrainRequest | RestoreRequest) -> Job:
@@ -130,6 +137,7 @@ def _job_of(request: TrainRequest | RestoreRequest) -> Job:
         resume=request.results.resume,
         overwrite=request.results.overwrite,
         voxel_size=request.geometry.voxel_size,
+        force=request.results.force,
     )
     if isinstance(request, RestoreRequest):
         return replace(job, live=request.results.live, suffix=suffix_of(request.results.output_format))
@@ -152,16 +160,22 @@ def _named(request: TrainRequest) -> Tomograms:
     """The tomograms of the files that are named. Each is read when it is used; a file that cannot be opened is an error now."""
     firsts, seconds, options = request.tomograms, request.half2 or [], request.geometry
     geometries, masks = options.geometries(len(firsts)), options.masks(len(firsts))
-    optics = request.optics.for_files(len(firsts))
+    optics, pixels = request.optics.for_files(len(firsts)), options.pixel_sizes(len(firsts))
+    pairs = list(zip(firsts, seconds, strict=True)) if seconds else []
+    names = [common_name(pair) for pair in pairs] or [stem(first) for first in firsts]
+    for name, path in zip(names, firsts, strict=True):
+        checked_name(name, str(path))
     for path in (*firsts, *seconds):
         for note in read_volume(path).notes:
             print(note, file=sys.stderr)
 
     def load(index: int, mapped: bool) -> Tomogram:
         first = firsts[index]
-        halves = (first, seconds[index]) if seconds else None
-        name = common_name(halves) if halves else stem(first)
-        entry = Entry(name, index + 1, None if halves else first, halves, geometries[index], None, masks[index], optics[index])
-        return load_entry(replace(entry, unrotated=is_unrotated(first, options.unrotated)), options.voxel_size, mapped)
+        halves = pairs[index] if pairs else None
+        entry = Entry(
+            names[index], index + 1, None if halves else first, halves, geometries[index], None, masks[index], optics[index]
+        )
+        entry = replace(entry, unrotated=is_unrotated(first, options.unrotated), pixel_size=pixels[index])
+        return load_entry(entry, options.voxel_size, mapped)
 
     return Tomograms([str(path) for path in firsts], load)

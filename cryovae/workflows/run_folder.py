@@ -11,18 +11,23 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from cryovae import __version__, distributed
-from cryovae.aliases import current_columns, current_record
+from cryovae.aliases import current_columns
 from cryovae.errors import InputError
+from cryovae.findings import Finding
 from cryovae.io.atomic import whole_file, write_text
+from cryovae.io.names import checked_name, in_one_line
+from cryovae.workflows.claim import HeldByOther, claimed
+from cryovae.workflows.record_file import checked_record, read_json
 
 log = logging.getLogger("cryovae")
+CLAIM = ".run.claim"
 JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CPUS_PER_TASK", "SLURM_RESTART_COUNT", "CUDA_VISIBLE_DEVICES")
 
 
@@ -40,19 +45,55 @@ class RunFolder:
     """
 
     def __init__(self, folder: Path, name: str, suffix: str = ".mrc") -> None:
-        self.folder, self.name, self.suffix = folder, name, suffix
+        self.folder, self.name, self.suffix = folder, checked_name(name, f"a tomogram for {folder}"), suffix
         self._shared = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder} cannot be made ({error.strerror}): give another folder with -o") from error
-        first = folder / "run.json"
-        self.prefix = distributed.broadcast("" if not first.exists() or _name_of(first) == name else f"{name}_")
+        self.prefix = distributed.broadcast(self._prefix())
         if distributed.rank():
             self._own = TemporaryDirectory(prefix="cryovae_")
             self.folder = Path(self._own.name)
         self.record: dict[str, Any] = {}
         self._began = time.time()
+
+    def _prefix(self) -> str:
+        first = self._shared / "run.json"
+        return "" if not first.exists() or _name_of(first) == self.name else f"{self.name}_"
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keep other runs from writing the same files until the block ends; it decides ``prefix`` anew.
+
+        Raises:
+            InputError: another run writes them already.
+        """
+        refusal = ""
+        with ExitStack() as stack:
+            if not distributed.rank():
+                try:
+                    self.prefix = stack.enter_context(self._claim())
+                except InputError as error:
+                    refusal = str(error)
+            self.prefix, refusal = distributed.broadcast((self.prefix, refusal))
+            if refusal:
+                raise InputError(refusal)
+            yield
+
+    @contextmanager
+    def _claim(self) -> Iterator[str]:
+        """Claim the files of the record, and yield their prefix. Two tomograms may begin in one folder at the same moment."""
+        try:
+            with claimed(self._shared / CLAIM, self.name):
+                if not self._prefix():
+                    yield ""
+                    return
+        except HeldByOther:
+            pass
+        prefix = f"{self.name}_"
+        with claimed(self._shared / f".{prefix}run.claim", self.name):
+            yield prefix
 
     def path(self, name: str) -> Path:
         """The path of a file of the record."""
@@ -66,9 +107,9 @@ class RunFolder:
         """The path of a restored volume, e.g. ts_01_mean.mrc or ts_01_mean.zarr."""
         return self.folder / f"{self.name}_{kind}{self.suffix}"
 
-    def begin(self, command: str, inputs: dict[str, Path], config: dict[str, Any], seed: int) -> None:
-        """Write run.json with status 'running', and start the log."""
-        handler = logging.FileHandler(self.path("run.log"))
+    def begin(self, command: str, inputs: Mapping[str, Any], config: dict[str, Any], seed: int) -> None:
+        """Write run.json with status 'running', and start the log; inputs: what ``summed`` says of them."""
+        handler = logging.FileHandler(self.path("run.log"), encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)
@@ -82,7 +123,7 @@ class RunFolder:
             "versions": _versions(),
             "process": process(),
             "seed": seed,
-            "inputs": {role: {"path": str(path), "sha256": checksum(path), **stamp(path)} for role, path in inputs.items()},
+            "inputs": dict(inputs),
             "config": config,
         }
         self.save()
@@ -94,11 +135,19 @@ class RunFolder:
 
     def tell(self, notes: Sequence[str]) -> None:
         """Report what was decided on reading the inputs: on stderr, in the log, and in the record."""
-        for note in notes:
+        for note in map(in_one_line, notes):
             print(note, file=sys.stderr)
             log.info("%s", note)
         if notes:
             self.save(notes=list(notes))
+
+    def keep_findings(self, findings: Sequence[Finding], force: bool) -> None:
+        """Report what the checks of the input found: on stderr, in the log, and in the record."""
+        for finding in findings:
+            if not distributed.rank():
+                print(finding.line, file=sys.stderr)
+            log.info("%s", finding.line)
+        self.save(findings=[finding.as_plain() for finding in findings], force=force)
 
     def end(self, status: str, **figures: Any) -> None:
         """Record how the run ended, and how long it took."""
@@ -109,13 +158,18 @@ class RunFolder:
                 log.removeHandler(handler)
 
 
+def folder_name(folder: Path) -> str:
+    """The name of a folder, as the name of the run in it; also of ``.``, which has none of its own."""
+    return folder.resolve().name or "run"
+
+
 @contextmanager
 def noted(folder: RunFolder) -> Iterator[None]:
     """Record in run.json how the run ended, also if it failed."""
     try:
         yield
     except BaseException as error:
-        stopped = ("Interrupted", "Terminated", "StoppedMidStep", "KeyboardInterrupt")
+        stopped = ("Interrupted", "Terminated", "StoppedMidStep", "KeyboardInterrupt", "BrokenPipeError")
         folder.end("stopped" if type(error).__name__ in stopped else "failed", error=str(error) or type(error).__name__)
         raise
     folder.end("done")
@@ -162,6 +216,11 @@ def metrics_of(record: Mapping[str, Any], own: Path) -> list[dict[str, str]]:
     return read_metrics((model if model.is_dir() else model.parent) / "metrics.csv")
 
 
+def summed(inputs: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Path, checksum, size and time of the input files by their role."""
+    return {role: {"path": str(path), "sha256": checksum(path), **stamp(path)} for role, path in inputs.items()}
+
+
 def checksum(path: Path) -> str:
     """SHA-256 of a file; of a folder, that of the sorted names and checksums of its files."""
     if path.is_dir():
@@ -192,12 +251,9 @@ def _same(about: Mapping[str, Any]) -> bool:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """A run.json of any version by the names of today; empty if there is none, or it cannot be read."""
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return current_record(record) if isinstance(record, dict) else {}
+    """A run.json of any version by the names of today; empty if there is none. InputError if it is damaged."""
+    content = read_json(path)
+    return {} if content is None else checked_record(path, content)
 
 
 def process() -> dict[str, Any]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from cryovae.checkpoint import MODEL, Checkpoint, load_model, objective_of
 from cryovae.errors import InputError
+from cryovae.findings import Severity
 from cryovae.io.files import read_volume
 from cryovae.io.load import load_tomogram
-from cryovae.io.volume import MAX_VOXEL, voxel_size_of
+from cryovae.io.volume import voxel_size_of
 from cryovae.tomogram import Optics, Tomogram
+from cryovae.units import check_voxel_size
 from cryovae.workflows.geometry_record import geometry_of
+from cryovae.workflows.preflight import preflight
 from cryovae.workflows.run_folder import read_record
 
 
@@ -23,8 +27,6 @@ def record_of(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{folder} has no run.json: give the folder of a run, as cryovae restore and train write it")
     record = read_record(path)
-    if not record:
-        raise InputError(f"{path} cannot be read: give the folder of another run")
     directory = Path(record.get("directory", ""))
     for about in record.get("inputs", {}).values():
         about["path"] = str(directory / about["path"])
@@ -74,16 +76,36 @@ def tomogram_of(folder: Path, voxel_size: float | None = None) -> Tomogram:
     for path in halves or ([full] if full else []):
         if not path.exists():
             raise InputError(f"{path}, from which {folder} was made, is not there: go to the folder where that was run")
-    tomogram = load_tomogram(full, halves, geometry_of(record["tilts"]), voxel_size, bool(record.get("unrotated")))
+    mask = files.get("mask")
+    mask = mask if mask is not None and mask.exists() else None
+    tomogram = load_tomogram(full, halves, geometry_of(record["tilts"]), voxel_size, bool(record.get("unrotated")), mask)
     optics = record.get("optics")
     return tomogram if not optics else replace(tomogram, optics=_optics(optics))
+
+
+def checked_tomogram_of(folder: Path, voxel_size: float | None = None, force: bool = False) -> Tomogram:
+    """The tomogram that a run restored, after the checks of the input; warnings go to stderr.
+
+    Args:
+        folder: of the run.
+        voxel_size: in angstrom, over the header.
+        force: whether refusals pass, as they do if the run itself was forced.
+
+    Raises:
+        InputError: as for ``tomogram_of``, or a check refuses the tomogram.
+    """
+    forced = force or bool(record_of(folder).get("force"))
+    checked = preflight(tomogram_of(folder, voxel_size), forced)
+    for finding in checked.findings:
+        if finding.severity is not Severity.NOTE:
+            print(finding.line, file=sys.stderr)
+    return checked.tomograms[0]
 
 
 def voxel_size_in(folder: Path, override: float | None = None) -> float:
     """Voxel size in angstrom of the tomograms of a run, by its first input that still exists; InputError if none does."""
     if override is not None:
-        if not 0 < override < MAX_VOXEL:
-            raise InputError(f"--voxel-size {override:g} found, expected angstrom above 0, e.g. 10.0")
+        check_voxel_size(override, "--voxel-size")
         return override
     for path in inputs_in(record_of(folder)).values():
         if path.exists() and path.suffix not in (".tlt", ".star", ".rawtlt", ".mdoc", ".aln", ".xf", ".xml"):
@@ -99,4 +121,5 @@ def place_upright(place: Sequence[float], tomogram: Tomogram) -> tuple[float, fl
 
 def _optics(record: dict[str, Any]) -> Optics:
     lists: dict[str, Any] = {name: tuple(record[name]) for name in ("defocus", "angles") if name in record}
-    return Optics(**(record | lists))
+    known = {f.name: record[f.name] for f in fields(Optics) if f.name in record}
+    return Optics(**(known | lists))

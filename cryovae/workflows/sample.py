@@ -15,13 +15,21 @@ from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
 from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
+from cryovae.io.outputs import check_folder
 from cryovae.posterior.codes import Code, between, decoded, prior_code
 from cryovae.posterior.latent_map import LatentMap, Patches, mapped
 from cryovae.posterior.tiles import side_of
 from cryovae.report.pictures import contact_sheet
 from cryovae.tomogram import Tomogram
+from cryovae.workflows.model_match import tell_match
 from cryovae.workflows.progress import Watch
-from cryovae.workflows.run_inputs import place_upright, record_of, tomogram_of, variational_model_of, voxel_size_in
+from cryovae.workflows.run_inputs import (
+    checked_tomogram_of,
+    place_upright,
+    record_of,
+    variational_model_of,
+    voxel_size_in,
+)
 
 PRIOR, PATCHES = "prior", "patches"
 # Patches decoded at once; a file for each is written before the next are decoded.
@@ -38,6 +46,7 @@ def sample_run(
     voxel_size: float | None,
     device: torch.device,
     overwrite: bool,
+    force: bool = False,
 ) -> Path:
     """Draw patches from the prior, or from the Gaussian of the run's own patches; returns the sheet.
 
@@ -60,8 +69,9 @@ def sample_run(
                 file=sys.stderr,
             )
     else:
-        tomogram = tomogram_of(run, voxel_size)
+        tomogram = checked_tomogram_of(run, voxel_size, force)
         size, unrotated = tomogram.voxel_size, tomogram.unrotated
+        tell_match(checkpoint.trained_on, tomogram)
         patches, plane = _map(checkpoint, tomogram, device)
         code = plane.drawn(count, temperature, seed)
         densities = [patches.decoded([part[i : i + BATCH] for part in code]) for i in range(0, count, BATCH)]
@@ -79,10 +89,12 @@ def walk_run(
     voxel_size: float | None,
     device: torch.device,
     overwrite: bool,
+    force: bool = False,
 ) -> Path:
     """Decode ``steps`` patches on the way between those about two places (z, y, x) of the run's tomogram; returns the sheet."""
     checkpoint = variational_model_of(run)
-    tomogram = tomogram_of(run, voxel_size)
+    tomogram = checked_tomogram_of(run, voxel_size, force)
+    tell_match(checkpoint.trained_on, tomogram)
     name = f"{tomogram.name}_walk"
     sheet = _free(output, name, steps, overwrite)
     patches = Patches(checkpoint.ladder, checkpoint.patch, prepare(tomogram, checkpoint.patch, held_out=False), device)
@@ -128,6 +140,7 @@ def _path(output: Path, name: str, number: int) -> Path:
 
 def _free(output: Path, name: str, count: int, overwrite: bool) -> Path:
     """The path of the sheet. InputError, before any work is done, if there is a result already."""
+    check_folder(output)
     paths = [output / f"{name}.png", *(_path(output, name, number) for number in range(count))]
     there = [path for path in paths if path.exists()]
     if there and not overwrite:

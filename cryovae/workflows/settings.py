@@ -61,6 +61,11 @@ class RestorationSettings(TrainingSettings):
     )
     samples_out: int | None = option("How many samples to write.", keys=("restoration.samples_out",))
     raw: bool | None = option("Write the model's output without the data-consistent step.", "--raw", keys=("restoration.raw",))
+    other_scale: bool | None = option(
+        "Restore even if --model was trained at a voxel size that differs by more than 5 %: structures are of another size then.",
+        "--other-scale",
+        keys=("restoration.other_scale",),
+    )
     refine: int | None = option(
         "Steps of optimisation on the posterior of each tile, e.g. 20; stopped early where held-out measured bins are predicted "
         "worse. Each costs about as much as three samples.",

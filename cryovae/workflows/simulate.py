@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
+from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +17,8 @@ from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.io.files import write_volume
 from cryovae.io.molecules import Molecule, read_molecule
+from cryovae.io.names import checked_name
+from cryovae.io.outputs import check_file, check_folder
 from cryovae.io.positions import write_positions
 from cryovae.io.tilts import read_tilts
 from cryovae.simulation.scene import Scene, SceneConfig, build_scene
@@ -34,6 +37,7 @@ def simulate_request(request: SimulateRequest) -> None:
     """Simulate what is asked for, and print the paths of its files. InputError if an option is impossible."""
     if request.acquisition not in ("tilt-series", "ideal"):
         raise InputError(f"--acquisition {request.acquisition} found, expected tilt-series or ideal")
+    checked_name(request.name, "--name")
     scene, series = request.scene, request.series
     request.compute.open_device()
     options = {f.name: getattr(group, f.name) for group in (scene, series) for f in fields(group)} | {"seed": request.seed}
@@ -75,7 +79,7 @@ def write_ideal(folder: Path, name: str, config: SimulationConfig, overwrite: bo
     """Write NAME_truth.mrc, NAME_half1.mrc, NAME_half2.mrc and NAME.tlt, and print their paths."""
     paths = {kind: folder / f"{name}_{kind}.mrc" for kind in ("truth", "half1", "half2")}
     tilts = folder / f"{name}.tlt"
-    _check_free([*paths.values(), tilts], overwrite)
+    _check_free([*paths.values(), tilts], overwrite, config.shape)
     made = simulate(config)
     note = f"simulate, snr {config.snr:g}, seed {config.seed}"
     for kind, density in (("truth", made.truth), ("half1", made.half1), ("half2", made.half2)):
@@ -102,7 +106,7 @@ def write_tilt_series(
     """
     paths = {kind: folder / f"{name}_{kind}.mrc" for kind in (*VOLUMES, "tilts")}
     tilts, star = folder / f"{name}.tlt", folder / f"{name}_molecules.star"
-    _check_free([*paths.values(), tilts, star], overwrite)
+    _check_free([*paths.values(), tilts, star], overwrite, scene.shape)
     read = _unique_names([read_molecule(path, scene.voxel_size) for path in molecules])
     with ExitStack() as stack:
         stages = _Stages(stack)
@@ -140,7 +144,12 @@ def _write_molecules(path: Path, name: str, config: SceneConfig, scene: Scene) -
     write_positions(path, name, [p.name for p in placements], positions, rotations, config.shape, config.voxel_size)
 
 
-def _check_free(paths: Sequence[Path], overwrite: bool) -> None:
+def _check_free(paths: Sequence[Path], overwrite: bool, shape: Sequence[int]) -> None:
+    """InputError if a file cannot be written or is there already; OSError without room for so many volumes of 32 bits."""
+    for path in paths:
+        check_file(path)
+    volumes = sum(path.suffix == ".mrc" for path in paths)
+    check_folder(paths[0].parent, 4 * volumes * prod(shape))
     existing = [path for path in paths if path.exists()]
     if existing and not overwrite:
         raise InputError(f"{existing[0]} is there already: pass --overwrite, or another folder with -o")

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import shutil
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,7 @@ def _journal(
         log.info("what was left in %s is of other inputs, model, settings or another version: begun anew", place)
     for kind in ("mean", "std", "mean_half1", "mean_half2", *(f"sample_{i}" for i in range(config.restoration.samples_out))):
         path = folder.result(kind)
-        for left in path.parent.glob(f".{path.name}.*.part{path.suffix}"):
+        for left in path.parent.glob(f".{escape(path.name)}.*.part{path.suffix}"):
             left.unlink()
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)

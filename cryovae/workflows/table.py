@@ -18,12 +18,14 @@ from cryovae import distributed
 from cryovae.checkpoint import MODEL
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
+from cryovae.io.names import in_one_line
 from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tomograms_of
 from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms, results_columns, write_results
 from cryovae.workflows.geometry import GeometryOptions
 from cryovae.workflows.geometry_record import recorded
 from cryovae.workflows.memory import budget_of
 from cryovae.workflows.optics import OpticsOptions
+from cryovae.workflows.preflight import read_and_mended
 from cryovae.workflows.restoration import Job, Network, TrainedModel, open_model, restore_tomogram, stays_on_disk, train_on
 from cryovae.workflows.restore import results_of
 from cryovae.workflows.run_folder import RunFolder, log, read_record, unchanged
@@ -58,7 +60,8 @@ def open_table(path: Path, geometry: GeometryOptions, optics: OpticsOptions) -> 
 def inputs_of_table(table: TomogramTable) -> dict[str, Path]:
     """The table and its volumes by their role, for the record."""
     files = {f"{entry.name}_{i}": file for entry in table.entries for i, file in enumerate(entry.files)}
-    return {"table": table.path} | files
+    masks = {f"{entry.name}_mask": entry.mask for entry in table.entries if entry.mask is not None}
+    return {"table": table.path} | files | masks
 
 
 def restore_table(table: TomogramTable, output: Path, model: Path | None, job: Job) -> Path:
@@ -82,6 +85,9 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     target = output / table.path.name
     if target.exists() and target.samefile(table.path):
         raise InputError(f"{target} is the table that was read, expected another folder: pass it with -o")
+    for entry in table.entries:
+        if entry.name.casefold() in (MODEL_FOLDER, target.name.casefold()):
+            raise InputError(f"{table.path} row {entry.row} is called {entry.name}, as a file of ours is: rename it")
     trained, config = open_model(model or _train_model(output / MODEL_FOLDER, table, job), job.config)
     suffix, count = job.suffix, len(table.entries)
     done = (
@@ -100,9 +106,11 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
             print(f"{entry.name}: restoring ({number + 1}/{count})")
             network, path, mark = trained.network, trained.path, trained.sha256
             try:
-                restore_row(folder, entry, network, path, mark, config, job.device, job.overwrite, job.voxel_size, budget)
+                restore_row(
+                    folder, entry, network, path, mark, config, job.device, job.overwrite, job.voxel_size, budget, job.force
+                )
             except InputError as error:
-                print(f"cryovae: {entry.name}: {error}", file=sys.stderr)
+                print(in_one_line(f"cryovae: {entry.name}: {error}"), file=sys.stderr)
                 failed.append(entry.name)
         results[number] = {kind: folder.result(kind) for kind in results_columns(table) if folder.result(kind).exists()}
         if not distributed.rank():
@@ -118,9 +126,9 @@ def _train_model(where: Path, table: TomogramTable, job: Job) -> Path:
         print(f"{where / MODEL} is there, so nothing is trained")
         return where
     budget = job.budget if job.budget_asked else budget_of(None)
-    tomograms = tomograms_of(table, job.voxel_size)
+    tomograms = read_and_mended(tomograms_of(table, job.voxel_size))
     tomograms = within(tomograms, [entry.files[0] for entry in table.entries], job.config, job.device, budget)
-    train_on(RunFolder(where, MODEL_FOLDER), tomograms, inputs_of_table(table), job.config, job.device, job.resume)
+    train_on(RunFolder(where, MODEL_FOLDER), tomograms, inputs_of_table(table), job.config, job.device, job.resume, job.force)
     return where
 
 
@@ -135,6 +143,7 @@ def restore_row(
     overwrite: bool,
     voxel_size: float | None,
     budget: int | None = None,
+    force: bool = False,
 ) -> None:
     """Restore one row of a table by a loaded model, with its record.
 
@@ -150,6 +159,7 @@ def restore_row(
         voxel_size: in angstrom, over the table and the headers, or None.
         budget: bytes of memory that may be used, or None for a share of what is free; a row that needs more is restored out of
             core, and is resumed if it was stopped.
+        force: whether refusals of the checks of the input pass.
 
     Raises:
         InputError: the input of the row cannot be used.
@@ -163,6 +173,7 @@ def restore_row(
         overwrite=overwrite,
         voxel_size=voxel_size,
         suffix=folder.suffix,
+        force=force,
     )
     streamed = stays_on_disk(entry, network, job)
     tomogram = load_entry(entry, voxel_size, streamed)
@@ -185,7 +196,8 @@ def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: s
     record = read_record(where / "run.json")
     if record.get("status") != "done" or record.get("command") != "restore":
         return "missing"
-    same = record.get("model_sha256") == mark and record.get("config", {}).get("restoration") == _plain(config)
+    settings = {"other_scale": config.restoration.other_scale} | record.get("config", {}).get("restoration", {})
+    same = record.get("model_sha256") == mark and settings == _plain(config)
     if not same or not unchanged(record.get("inputs", {})) or _tilts_differ(record, entry):
         return "stale"
     complete = all((where / f"{entry.name}_{kind}{suffix}").exists() for kind in results_of(entry.halves is not None, config))

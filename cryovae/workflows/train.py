@@ -19,6 +19,7 @@ from cryovae.checkpoint import (
     STATE,
     Checkpoint,
     NetworkCheckpoint,
+    TrainedOn,
     load_model,
     load_network,
     load_state,
@@ -36,14 +37,17 @@ from cryovae.io.stored import released
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
 from cryovae.posterior.activity import active_units
+from cryovae.ranges import shown
 from cryovae.report.pictures import loss_plot
 from cryovae.restoration.networks import fill_halves
 from cryovae.restoration.restorer import refilled
+from cryovae.saved_state import ANEW, check_fits
 from cryovae.tomogram import Tomogram
 from cryovae.training.deterministic import Deterministic
 from cryovae.training.trainer import Interrupted, Report, Trainer
 from cryovae.training.variational import Variational
 from cryovae.workflows.live import Live
+from cryovae.workflows.model_match import trained_on
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_folder import Metrics, RunFolder, log, read_metrics
 from cryovae.workflows.signals import StoppedMidStep, Terminated, interruptible, stoppable
@@ -107,7 +111,8 @@ def _train_variational(
     live: bool,
     place: Path,
 ) -> Checkpoint:
-    prepared_tomograms = _prepared_tomograms(tomograms, config, place)
+    origins: list[TrainedOn] = []
+    prepared_tomograms = _prepared_tomograms(tomograms, config, place, origins)
     store = _Store(place if len(prepared_tomograms) > 1 else None)
 
     def fill_wedge(ladder: Ladder, prepared: PreparedTomogram, seed: int) -> Tensor:
@@ -131,7 +136,7 @@ def _train_variational(
         }
     )
     noise = {p.name: p.noise.table for p in prepared_tomograms if not p.binned}
-    checkpoint = Checkpoint(trained, config.training.patch, trainer.step, config.objective.encoders, noise)
+    checkpoint = Checkpoint(trained, config.training.patch, trainer.step, config.objective.encoders, noise, tuple(origins))
     save_model(folder.path(MODEL), checkpoint)
     return checkpoint
 
@@ -140,7 +145,8 @@ def _train_deterministic(
     folder: RunFolder, tomograms: Sequence[Tomogram], config: RunConfig, device: torch.device, resume: bool, place: Path
 ) -> NetworkCheckpoint:
     network = UNet(config.ladder)
-    halves = _prepared_halves(tomograms, config, place)
+    origins: list[TrainedOn] = []
+    halves = _prepared_halves(tomograms, config, place, origins)
     store, patch, name = _Store(place if len(halves) > 1 else None), config.training.patch, config.objective.name
 
     def fill_wedge(network: UNet, data: PreparedHalves, seed: int) -> tuple[Tensor, Tensor]:
@@ -156,7 +162,7 @@ def _train_deterministic(
         log.warning("%s: no halves, so the noise of the target stands in the input too, and can be copied", ", ".join(single))
     trained = _run(folder, trainer, config)
     folder.save(training=folder.record["training"] | {"objective": name})
-    checkpoint = NetworkCheckpoint(trained, patch, trainer.step, name)
+    checkpoint = NetworkCheckpoint(trained, patch, trainer.step, name, tuple(origins))
     save_network(folder.path(MODEL), checkpoint)
     return checkpoint
 
@@ -171,12 +177,16 @@ def _each(tomograms: Sequence[Tomogram]) -> Iterator[tuple[int, Tomogram, int]]:
         yield number, tomogram, MOST_HELD_OUT // len(tomograms) + (number < MOST_HELD_OUT % len(tomograms))
 
 
-def _prepared_tomograms(tomograms: Sequence[Tomogram], config: RunConfig, place: Path) -> list[PreparedTomogram]:
-    """The tomograms made ready, one after the other; of several, only what is in use stays in memory."""
+def _prepared_tomograms(
+    tomograms: Sequence[Tomogram], config: RunConfig, place: Path, origins: list[TrainedOn]
+) -> list[PreparedTomogram]:
+    """The tomograms made ready, one after the other; of several, only what is in use stays in memory. ``origins`` is added to."""
     prepared_tomograms: list[PreparedTomogram] = []
     t = config.training
     for number, tomogram, held_out in _each(tomograms):
         for size, prepared in enumerate(binned(tomogram, t.patch, t.binnings, t.seed, config.masking)):
+            if not prepared.binned:
+                origins.append(trained_on(tomogram, prepared.noise))
             if len(tomograms) > 1:
                 prepared = offloaded(prepared.validated_by(held_out), place / f"{number}_{size}")
             prepared_tomograms.append(prepared)
@@ -186,11 +196,14 @@ def _prepared_tomograms(tomograms: Sequence[Tomogram], config: RunConfig, place:
     return prepared_tomograms
 
 
-def _prepared_halves(tomograms: Sequence[Tomogram], config: RunConfig, place: Path) -> list[PreparedHalves]:
+def _prepared_halves(
+    tomograms: Sequence[Tomogram], config: RunConfig, place: Path, origins: list[TrainedOn]
+) -> list[PreparedHalves]:
     """The same for a deterministic network, which knows neither binnings nor settings of masking."""
     halves = []
     for number, tomogram, held_out in _each(tomograms):
         data = prepare_halves(tomogram, prepare(tomogram, config.training.patch, config.training.seed))
+        origins.append(trained_on(tomogram, data.prepared.noise))
         if len(tomograms) > 1:
             data = offloaded_halves(replace(data, prepared=data.prepared.validated_by(held_out)), place / str(number))
         _describe(data.prepared, config.training.patch)
@@ -255,6 +268,8 @@ def begun(folder: RunFolder) -> bool:
 def matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     """The saved state of a run. InputError if it was saved with other settings."""
     state = load_state(folder.saved(STATE))
+    if "config" not in state:
+        raise InputError(f"{folder.saved(STATE)} has no settings, expected those of its run: {ANEW}")
     for section in ("ladder", "masking", "objective", "training"):
         now, then = as_plain(config)[section], state["config"].get(section, {})
         default = type(getattr(config, section))()
@@ -268,9 +283,20 @@ def matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     return state
 
 
+def check_state(folder: RunFolder, config: RunConfig) -> None:
+    """InputError if there is a state to resume from that was saved with other settings, or cannot be read."""
+    if begun(folder) and not folder.saved(MODEL).exists():
+        matching_state(folder, config)
+
+
 def _resume(trainer: Trainer[Any, Any], folder: RunFolder, config: RunConfig, resume: bool) -> None:
     if resume and begun(folder):
-        trainer.resume(matching_state(folder, config))
+        state = matching_state(folder, config)
+        check_fits(folder.saved(STATE), state, trainer.network, trainer.optimiser)
+        try:
+            trainer.resume(state)
+        except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+            raise InputError(f"{folder.saved(STATE)} does not fit this run, {shown(str(error))} found: {ANEW}") from error
         log.info("resumed at step %d", trainer.step)
 
 

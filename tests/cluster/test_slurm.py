@@ -20,7 +20,9 @@ RESTORED = ("TS_1", "TS_2", "TS_4")
 
 @pytest.fixture(scope="module")
 def tomograms(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("set")
+    # No part of a folder's name may be read as anything but a name.
+    folder = tmp_path_factory.mktemp("set") / "run #2: $HOME {x}"
+    folder.mkdir()
     (folder / "site.toml").write_text(SITE)
     return make_set(folder)
 

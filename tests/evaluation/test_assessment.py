@@ -3,12 +3,14 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.evaluation.assessment import compare
+from cryovae.data.region import Region
+from cryovae.evaluation.assessment import assess, compare
 from cryovae.evaluation.baselines import best_clipping
 from cryovae.evaluation.calibration import calibration
 from cryovae.evaluation.fsc import correlation, regions, resolution_at, score
 from cryovae.evaluation.wedge_detection import detect_wedge
 from cryovae.physics.wedge import volume_mask
+from cryovae.tomogram import Fill
 
 SHAPE = (40, 56, 48)
 
@@ -82,3 +84,26 @@ def test_resolution_where_the_curve_falls():
 def test_the_wedge_of_a_simulation_is_seen(simulation):
     seen = detect_wedge(simulation.half1.numpy())
     assert (seen.lowest, seen.highest) == (pytest.approx(-60, abs=4), pytest.approx(60, abs=4))
+
+
+def test_voxels_of_fill_change_no_score(tilts):
+    """Fill that is the same in a restoration and its truth would raise every correlation, and lower the error over the std."""
+    rng = torch.Generator().manual_seed(0)
+    shape = (24, 40, 36)
+    truth = torch.randn(shape, generator=rng)
+    restored, std = truth + 0.5 * torch.randn(shape, generator=rng), torch.full(shape, 0.5)
+    fill = np.zeros((24, 40, 72), bool)
+    fill[..., 36:] = True
+
+    def padded(volume, value):
+        return torch.nn.functional.pad(volume, (0, 36), value=value)
+
+    region = Region((24, 40, 72), Fill.of(fill), None)
+    plain = assess(restored, tilts, truth=truth, std=std)
+    left_out = assess(padded(restored, 50.0), tilts, truth=padded(truth, 50.0), std=padded(std, 0.0), region=region)
+    blind = assess(padded(restored, 50.0), tilts, truth=padded(truth, 50.0), std=padded(std, 0.0))
+    expected = plain.rows[0].score.measured.band
+    assert left_out.rows[0].score.measured.band == pytest.approx(expected, abs=0.02)
+    assert abs(blind.rows[0].score.measured.band - expected) > 0.05
+    assert left_out.calibration["volume"].error_ratio == pytest.approx(plain.calibration["volume"].error_ratio, rel=1e-3)
+    assert left_out.calibration["volume"].coverage == pytest.approx(plain.calibration["volume"].coverage, abs=1e-3)

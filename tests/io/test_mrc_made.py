@@ -48,7 +48,7 @@ REFUSED = {
     "is 1000 bytes long, expected an MRC header of 1024": mrc_bytes(VALUES.astype("f4"))[:1000],
     "is 0 bytes long": b"",
     "no MRC file": b"just some text, " * 200,
-    "lacks 576": mrc_bytes(VALUES.astype("f4"), nsymbt=1056),
+    "lacks 676": mrc_bytes(VALUES.astype("f4"), nsymbt=1056)[:-100],
     "extended header of -4 bytes": mrc_bytes(VALUES.astype("f4"), nsymbt=-4),
     "a size of 5 x -6 x 4": mrc_bytes(VALUES.astype("f4"), ny=-6),
     "a size of 5 x 6 x 0": mrc_bytes(VALUES.astype("f4"), nz=0),

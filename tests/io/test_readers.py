@@ -1,4 +1,11 @@
-"""Every MRC file of the shared readers: what it holds, or why it is refused. Values are those of the manifest."""
+"""MRC files as other programs write them: what each holds, or why it is refused.
+
+The first half makes files with the peculiarities of the shared readers, so that it runs without them; the second half reads
+these themselves, whose values are those of the manifest.
+"""
+
+import bz2
+import gzip
 
 import numpy as np
 import pytest
@@ -6,6 +13,7 @@ import pytest
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume
 from cryovae.io.volume import voxel_size_of
+from tests.io.made import mrc_bytes
 
 CUBES, NO_SIZE, NOT_CUBES = None, "no voxel size", "expected cubes"
 # name: shape (z, y, x), voxel size (x, y, z), least, greatest, mean, what its voxel size is refused for, words of its notes
@@ -53,6 +61,81 @@ REFUSED = {
     "tardis_mrc2D.mrc": "an image of 32 x 64 x 1",
     "etspy_SerialEM_SERI_test_000.mdoc": "no MRC file",
 }
+
+
+WHOLE = np.arange(4 * 6 * 5).reshape(4, 6, 5) - 20
+SIGNED = (np.arange(4 * 6 * 8) % 256 - 128).astype("i1").reshape(4, 6, 8)
+# Grey levels around 150, which read as signed bytes fall into two heaps.
+UNSIGNED = np.clip(np.random.default_rng(3).normal(150, 12, (5, 6, 40)), 0, 255).astype("u1")
+NO_STAMP = {"map": b"", "machst": (0, 0, 0, 0)}
+AXES = {"mapc": 3, "mapr": 1, "maps": 2, "mx": 4, "my": 5, "mz": 6}
+ANGLE = {"cellb": (90.0, 90.0, 110.0)}
+# name: bytes, density (z, y, x), voxel size (x, y, z), what its voxel size is refused for, words of its notes
+MADE = {
+    "IMOD, big-endian": (mrc_bytes(WHOLE.astype("i2"), ">", b"\1" * 80), WHOLE, (10, 10, 10), CUBES, ()),
+    "signed bytes": (mrc_bytes(SIGNED, dmin=-128, dmax=127), SIGNED, (10, 10, 10), CUBES, ()),
+    "signed bytes, no stamp": (mrc_bytes(SIGNED, **NO_STAMP, dmin=-128, dmax=127), SIGNED, (10, 10, 10), CUBES, ()),
+    "unsigned bytes": (mrc_bytes(UNSIGNED.view("i1")), UNSIGNED, (10, 10, 10), CUBES, ("as unsigned bytes",)),
+    "integers without MAP": (mrc_bytes(WHOLE.astype("i2"), **NO_STAMP), WHOLE, (10, 10, 10), CUBES, ()),
+    "half precision": (mrc_bytes(WHOLE.astype("f2")), WHOLE, (10, 10, 10), CUBES, ()),
+    "not cubes": (mrc_bytes(WHOLE.astype("f4"), cella=(5.0, 12.0, 12.0)), WHOLE, (1, 2, 3), NOT_CUBES, ()),
+    "tilted cell": (mrc_bytes(WHOLE.astype("f4"), **ANGLE), WHOLE, (10, 10, 10), CUBES, ("cell angles",)),
+    "columns along z": (
+        mrc_bytes(WHOLE.astype("f4"), **AXES, cella=(40.0, 50.0, 60.0)), WHOLE.transpose(2, 0, 1), (10, 10, 10), CUBES,
+        ("axes (3, 1, 2)",),
+    ),
+    "negative size": (
+        mrc_bytes(WHOLE.astype("f4"), cella=(-50.0, 60.0, 40.0)), WHOLE, (10, 10, 10), CUBES, ("negative voxel size",),
+    ),
+    "no size along z": (mrc_bytes(WHOLE.astype("f4"), cella=(50.0, 60.0, 0.0)), WHOLE, (10, 10, 0), NO_SIZE, ()),
+    "gzip": (gzip.compress(mrc_bytes(WHOLE.astype("f4"))), WHOLE, (10, 10, 10), CUBES, ()),
+    "bzip2": (bz2.compress(mrc_bytes(WHOLE.astype("i2"))), WHOLE, (10, 10, 10), CUBES, ()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MADE)
+def test_values_of_made_files_are_those_written(tmp_path, kind):
+    content, density, size, trouble, notes = MADE[kind]
+    path = tmp_path / "a.mrc"
+    path.write_bytes(content)
+    volume = read_volume(path)
+    assert volume.density.shape == density.shape
+    assert np.array_equal(volume.density, density)
+    assert volume.voxel_size == pytest.approx(size)
+    assert len(volume.notes) == len(notes), volume.notes
+    assert all(words in note for words, note in zip(notes, volume.notes, strict=True))
+    if trouble is None:
+        assert voxel_size_of(volume, None) == pytest.approx(size[0])
+    else:
+        with pytest.raises(InputError, match=trouble):
+            voxel_size_of(volume, None)
+    assert voxel_size_of(volume, 7.5) == 7.5
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (mrc_bytes(WHOLE[:1].astype("f4")), "an image of 5 x 6 x 1"),
+        (b"[ZValue = 0]\nTiltAngle = 3\n" * 60, "no MRC file"),
+        (mrc_bytes(WHOLE.astype("f4"))[:-8], "480 bytes of data expected"),
+    ],
+)
+def test_made_files_that_are_no_volumes_are_refused(tmp_path, content, words):
+    (tmp_path / "a.mrc").write_bytes(content)
+    with pytest.raises(InputError, match=words) as refusal:
+        read_volume(tmp_path / "a.mrc")
+    assert "\n" not in str(refusal.value)
+    assert str(refusal.value).startswith(str(tmp_path / "a.mrc"))
+
+
+def test_a_plain_file_stays_on_disk_and_equals_the_compressed_one(tmp_path):
+    content = mrc_bytes(WHOLE.astype("f4"))
+    for name, data in (("a.mrc", content), ("a.mrc.gz", gzip.compress(content)), ("a.mrc.bz2", bz2.compress(content))):
+        (tmp_path / name).write_bytes(data)
+    plain, packed, zipped = (read_volume(path) for path in sorted(tmp_path.iterdir()))
+    assert isinstance(plain.density, np.memmap)
+    assert np.array_equal(plain.density, packed.density)
+    assert np.array_equal(plain.density, zipped.density)
 
 
 def test_no_file_of_the_readers_is_left_out(shared):

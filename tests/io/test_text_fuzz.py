@@ -21,6 +21,8 @@ from tests.io.fuzz import TEXT, limited, mangled, survive
 
 RANGE = TiltGeometry.from_range(-60, 60)
 TLT = b"-60.0\n-30.0\n0.0\n30.0\n60.0\n"
+COLUMNS = b"index, angle, dose\n1, -60.0, 12.4\n2, -30.0, 6.2\n3, 0.0, 0\n4, 30.0, 3.1\n5, 60.0, 9.3\n"
+SEMICOLONS = b"1;-60,0\n2;-30,5\n3;0,0\n4;30,0\n"
 XF = b"".join(b" 0.98 -0.19 0.19 0.98 %d.5 -0.8\n" % i for i in range(5))
 XML = WARP.format(use="True\nTrue\nFalse\nTrue", level_x="1.5", level_y="0").encode()
 ALN = b"""# AreTomo Alignment / Priims bprmMn
@@ -35,6 +37,7 @@ ALN = b"""# AreTomo Alignment / Priims bprmMn
 # Local Alignment
    0   0  -558.42   -802.00   -100.07     24.43   1.0
 """
+ALN2 = ALN.replace(b"# AlphaOffset =     0.00\n# BetaOffset =     0.00\n", b"")
 MDOC = b"""PixelSpacing = 5.4
 Voltage = 300
 ImageSize = 924 958
@@ -66,6 +69,13 @@ _rlnTomoProjZ #8
 a.mrc 0.1 9.02 85.2 39424.7 38845.8 [0.08,-0.99,0.01,3618] [-0.15,0,0.98,-1167]
 b.mrc 3.1 12.02 85.2 39158.5 38873.5 [0.08,-0.99,0.01,3618] [-0.20,0,0.97,-1167]
 """
+QUOTED = b"""data_
+loop_
+_rlnMicrographName #1
+_rlnTomoYTilt #2 # degrees
+"it's #1.mrc" -40.5 # a comment
+'2 "b".mrc' "30"
+"""
 TABLE = b"""data_global
 
 loop_
@@ -81,13 +91,13 @@ TS_01 one.mrc 10.0 -60 60 30000 None
 """
 MATRICES = SERIES.replace(b"_rlnTomoYTilt", b"_other").replace(b"_rlnTomoNominalStageTiltAngle", b"_another")
 SEEDS = {
-    "tlt": [TLT],
+    "tlt": [TLT, COLUMNS, SEMICOLONS, TLT.decode().encode("utf-16")],
     "xf": [XF],
     "xml": [XML],
-    "aln": [ALN],
-    "mdoc": [MDOC],
-    "star": [SERIES, MATRICES],
-    "txt": [TLT, XML, ALN, SERIES],
+    "aln": [ALN, ALN2],
+    "mdoc": [MDOC, MDOC.decode().encode("utf-16-le")],
+    "star": [SERIES, MATRICES, QUOTED],
+    "txt": [TLT, XML, ALN, SERIES, COLUMNS],
 }
 WORDS = [
     *TEXT,
@@ -98,6 +108,11 @@ WORDS = [
     b"[" * 300,
     b"\nloop_\n",
     b"\ndata_\n",
+    b",",
+    b";",
+    b"\x80",
+    b"\xfe\xff",
+    b"encoding='utf-16'",
 ]
 
 

@@ -150,7 +150,7 @@ def test_the_charge_grows_with_the_distance(small):
 
 
 def test_settings_of_the_wae_are_checked():
-    with pytest.raises(InputError, match="divergence 'kl' with divergence_weight 10 found, expected mmd or sliced"):
+    with pytest.raises(InputError, match="divergence 'kl' found, expected mmd, sliced or sinkhorn"):
         override(preset("quick"), {"objective.divergence": "kl"})
     with pytest.raises(InputError, match="free_bits or balance found with objective wae"):
         override(preset("quick"), {"objective.name": "wae", "objective.free_bits": 0.5})

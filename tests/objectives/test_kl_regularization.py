@@ -126,8 +126,12 @@ def test_the_weight_of_the_kl_rises_in_cycles_and_ends_at_its_height():
 
 
 def test_settings_that_cannot_be_are_refused():
-    for settings in ({"cycles": 0}, {"free_bits": -1.0}, {"free_group": 0}):
-        with pytest.raises(InputError, match="expected cycles and free_group from 1"):
+    for settings, words in (
+        ({"cycles": 0}, "cycles 0"),
+        ({"free_bits": -1.0}, "free_bits -1"),
+        ({"free_group": 0}, "free_group 0"),
+    ):
+        with pytest.raises(InputError, match=f"{words} found, expected .* from [01]"):
             RunConfig(objective=ObjectiveConfig(**settings))
     with pytest.raises(InputError, match="each cycle has to reach beta"):
         RunConfig(objective=ObjectiveConfig(cycles=4, completion_fraction=0.5, warmup=0.6))

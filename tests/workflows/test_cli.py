@@ -262,7 +262,7 @@ def test_simulate_and_info(tmp_path):
     assert shown.returncode == 0, shown.stderr
     assert "48 x 64 x 56" in shown.stdout
     rotated = cryovae("info", tmp_path / "simulated_half1.mrc", "--tilt-range", "-62", "50")
-    assert "mirror image of the one given: pass --handedness -1" in rotated.stdout
+    assert "mirror image of the range given, expected -62 to 50, as given: pass --handedness -1" in rotated.stdout
     assert "warning" not in shown.stdout
     refused(cryovae("simulate", "-o", tmp_path), "is there already")
 

@@ -26,7 +26,7 @@ def test_one_defocus_holds_for_all_tomograms_in_micrometres():
         (None, 0.0, {}, "expected micrometres"),
         (None, None, {"voltage": 300.0}, "without a defocus"),
         ([Path("a.star")] * 3, None, {}, "one for each, or one for all"),
-        (None, 2.5, {"amplitude_contrast": 7.0}, "expected values like"),
+        (None, 2.5, {"amplitude_contrast": 7.0}, "did you mean 0.07"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(ctf, defocus, microscope, words):

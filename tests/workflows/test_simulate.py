@@ -87,7 +87,7 @@ def test_same_seed_same_files(folder, tmp_path, molecules):
     [
         ("--molecule none.mrc", "does not exist"),
         ("--shape 8 64 64", "expected three sizes"),
-        ("--shape 64 64", "Invalid value|requires 3"),
+        ("--shape 64 64", "--shape 64 64 found, expected 3 values"),
         ("--acquisition magic", "expected tilt-series or ideal"),
         ("--acquisition ideal --lamella 300", "tilt-series only"),
         ("--noise pink", "expected gaussian or poisson"),

@@ -12,12 +12,15 @@ import numpy as np
 
 from cryovae.errors import InputError
 from cryovae.io.mrc.grey_levels import is_unsigned
-from cryovae.io.mrc.header import KINDS, LENGTH, MODES, Header, read_header
+from cryovae.io.mrc.header import LENGTH, MODES, Header, read_header
+from cryovae.io.mrc.layout import Layout, cut_short, layout_of, number_type
 from cryovae.io.mrc.stream import compression_of, opened, skip, take
 from cryovae.io.volume import Provenance, Volume
 
 # A deflate stream expands at most 1032-fold.
 MAX_EXPANSION = 1100
+# Bytes beyond those that the header announces, which are read of a compressed file.
+MOST_EXTRA = 1 << 24
 
 
 def read_mrc(path: Path, number: int | None = None) -> Volume:
@@ -34,7 +37,7 @@ def read_mrc(path: Path, number: int | None = None) -> Volume:
     if min(header.size) < 2:
         x, y, z = header.size
         raise InputError(f"{path} is an image of {x} x {y} x {z} (x, y, z), expected a volume: give a tomogram")
-    data = _data(header)
+    data, layout = _data(header)
     unsigned, note = is_unsigned(header, data) if header.mode == 0 else (header.mode == 101, None)
     if unsigned:
         data = data.view(np.uint8)
@@ -47,7 +50,7 @@ def read_mrc(path: Path, number: int | None = None) -> Volume:
         voxel_size=(abs(size[0]), abs(size[1]), abs(size[2])),
         origin=header.origin,
         labels=header.labels,
-        notes=(*header.notes, *([note] if note else []), *_ambiguities(header)),
+        notes=(*header.notes, *([layout.note] if layout.note else []), *([note] if note else []), *_ambiguities(header)),
         mode=header.mode,
     )
 
@@ -58,6 +61,8 @@ def provenance_of_mrc(path: Path) -> Provenance:
     with opened(path) as stream:
         skip(stream, LENGTH)
         extended = bytes(take(stream, header.extended))
+    layout = _layout(header) if compression_of(path) is None else _decompressed(header)[1]
+    extended = extended if layout.extended == header.extended else b""
     return Provenance(
         origin=header.origin,
         start=header.start,
@@ -69,40 +74,44 @@ def provenance_of_mrc(path: Path) -> Provenance:
     )
 
 
-def _data(header: Header) -> np.ndarray:
-    """Voxels (sections, rows, columns) in the order of the file. InputError if the file is shorter than its header says."""
-    dtype = np.dtype(KINDS[header.mode]).newbyteorder(header.order)
+def _data(header: Header) -> tuple[np.ndarray, Layout]:
+    """Voxels (sections, rows, columns) in the order of the file, and where they lie. InputError if they are not all there."""
+    dtype = number_type(header)
     columns, rows, sections = header.size
     stored = (sections, rows, header.row_bytes // dtype.itemsize)
     if compression_of(header.path) is None:
-        _check_length(header, os.stat(header.path).st_size - LENGTH - header.extended)
-        data: np.ndarray = np.memmap(header.path, dtype, "r", LENGTH + header.extended, stored)
+        layout = _layout(header)
+        data: np.ndarray = np.memmap(header.path, dtype, "r", layout.offset, stored)
     else:
-        data = np.frombuffer(_decompressed(header), dtype).reshape(stored)
-    return data if header.mode != 101 else _unpacked(data, columns)
+        body, layout = _decompressed(header)
+        data = np.frombuffer(body, dtype, sections * rows * stored[2], layout.offset - LENGTH).reshape(stored)
+    return (data if header.mode != 101 else _unpacked(data, columns)), layout
 
 
-def _decompressed(header: Header) -> bytearray:
+def _layout(header: Header) -> Layout:
+    """Where the voxels of a plain file begin."""
+
+    def read(first: int, count: int) -> np.ndarray:
+        size = number_type(header).itemsize
+        return np.fromfile(header.path, number_type(header), count // size, offset=first)
+
+    return layout_of(header, os.stat(header.path).st_size, read)
+
+
+def _decompressed(header: Header) -> tuple[bytearray, Layout]:
+    """All bytes behind the header of a compressed file, and where its voxels begin."""
     path, needed = header.path, header.data_bytes
     if compression_of(path) == "gz" and needed > MAX_EXPANSION * os.stat(path).st_size:
-        _check_length(header, 0, "not so many")
+        raise cut_short(header, 0, "not so many")
     with opened(path) as stream:
-        skip(stream, LENGTH + header.extended)
-        voxels = take(stream, needed)
-    _check_length(header, len(voxels))
-    return voxels
+        skip(stream, LENGTH)
+        body = take(stream, min(header.extended, MOST_EXTRA) + needed + MOST_EXTRA)
 
+    def read(first: int, count: int) -> np.ndarray:
+        size = number_type(header).itemsize
+        return np.frombuffer(body, number_type(header), count // size, first - LENGTH)
 
-def _check_length(header: Header, length: int, words: str | None = None) -> None:
-    """InputError if ``length`` bytes of data are too few; ``length`` is negative if the extended header is truncated."""
-    if length >= header.data_bytes:
-        return
-    x, y, z = header.size
-    present = f"{length}" if length > 0 else "none" if length == 0 else f"an extended header that lacks {-length}, and none"
-    raise InputError(
-        f"{header.path} is cut short: {header.data_bytes} bytes of data expected for {x} x {y} x {z} voxels of "
-        f"{MODES[header.mode]}, {words or present} found: copy it again"
-    )
+    return body, layout_of(header, LENGTH + len(body), read)
 
 
 def _unpacked(data: np.ndarray, columns: int) -> np.ndarray:

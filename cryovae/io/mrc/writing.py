@@ -9,7 +9,7 @@ import mrcfile
 import numpy as np
 
 from cryovae import __version__
-from cryovae.io.atomic import whole_file
+from cryovae.io.atomic import check_finite, whole_file
 from cryovae.io.mrc.header import IMOD_STAMP, IMOD_STAMP_AT
 from cryovae.io.volume import Provenance
 
@@ -45,6 +45,7 @@ def write_mrc(path: Path, density: np.ndarray, carried: Provenance, voxel_size: 
         voxel_size: voxel size in angstrom.
         note: text of the label that is added; of ten labels the oldest by cryovae is dropped, or the last if there is none.
     """
+    check_finite(path, sum(float(np.sum(section, dtype=np.float64)) for section in density))
     with whole_file(path) as beside:
         _write_held(beside, density, carried, voxel_size, note)
 
@@ -60,6 +61,7 @@ def write_mrc_by_slabs(path: Path, volume: Sections, carried: Provenance, voxel_
         lowest, highest = min(lowest, float(values.min())), max(highest, float(values.max()))
         total += sum(float(np.sum(section, dtype=np.float64)) for section in values)
     mean = total / (sections * rows * columns)
+    check_finite(path, mean)
     for slab in slabs:
         squares += sum(float(np.sum(np.square(np.asarray(section, dtype=np.float64) - mean))) for section in volume[slab])
     with whole_file(path) as beside:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cryovae import __version__
-from cryovae.io.atomic import whole_folder
+from cryovae.io.atomic import check_finite, whole_folder
 from cryovae.io.ome_zarr.library import AXES, KEY, library
 from cryovae.io.volume import Provenance
 
@@ -34,6 +34,7 @@ def write_zarr(path: Path, density: np.ndarray, carried: Provenance, voxel_size:
     """
     zarr = library(path)
     level, number = np.asarray(density, dtype=np.float32), 0
+    check_finite(path, float(np.sum(level, dtype=np.float64)))
     with whole_folder(path) as beside:
         group = zarr.open_group(beside, mode="w", zarr_format=3)
         datasets: list[dict[str, Any]] = []

@@ -11,6 +11,7 @@ from cryovae.io.files import read_volume
 from cryovae.io.load import load_tomogram
 from cryovae.io.star.tomograms import Entry, TomogramTable
 from cryovae.io.volume import voxel_size_of
+from cryovae.io.voxel_sizes import disagreements_of
 from cryovae.tomogram import Tomogram
 
 
@@ -62,7 +63,9 @@ def load_entry(entry: Entry, voxel_size: float | None = None, mapped: bool = Fal
     assert entry.tilts is not None
     size = voxel_size or entry.voxel_size
     tomogram = load_tomogram(entry.full, entry.halves, entry.tilts, size, entry.unrotated, entry.mask, mapped)
-    return replace(tomogram, name=entry.name, optics=entry.optics)
+    header = read_volume(entry.files[0]).voxel_size[0]
+    sources = disagreements_of(entry.name, header, entry.voxel_size, voxel_size, entry.pixel_size)
+    return replace(tomogram, name=entry.name, optics=entry.optics, findings=(*tomogram.findings, *sources))
 
 
 def checked_sizes(table: TomogramTable, voxel_size: float | None = None) -> dict[str, float]:

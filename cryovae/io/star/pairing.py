@@ -1,25 +1,21 @@
-"""Creates a table of tomograms from folders. Halves and tilt files are matched by name, never by order."""
+"""Creates a table of tomograms from folders. Halves are matched by name, never by order."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from cryovae.errors import InputError
-from cryovae.io.names import is_volume, stem, without_half
+from cryovae.io.names import files_in, half_of, is_volume, stem, without_half
+from cryovae.io.star.parsing import check_portable
 from cryovae.io.star.table import Block
 from cryovae.io.star.tomograms import HALVES, TILTS, relative_path
 from cryovae.io.tilts import read_tilts
 from cryovae.tomogram import TiltGeometry
 
-# Suffixes of tilt files in order of preference: aligned angles before stage angles.
-SUFFIXES = (".tlt", ".aln", ".xml", ".star", ".rawtlt", ".mdoc")
-SEPARATORS = tuple("_-. ")
-
 
 def paired_halves(even: Path, odd: Path) -> dict[str, tuple[Path, Path]]:
-    """Match the half tomograms of two folders by name.
+    """Match the half tomograms of two folders by name; in one folder for both, halves are known by EVN and ODD, half1 and half2.
 
     Args:
         even: folder of the first halves.
@@ -29,9 +25,11 @@ def paired_halves(even: Path, odd: Path) -> dict[str, tuple[Path, Path]]:
         The files (first half, second half) by their common name, sorted by name.
 
     Raises:
-        InputError: a half has no other half, two files of a folder have the same name, or a folder has no tomograms.
+        InputError: a half has no other half or is paired with itself, two files of a folder have the same name, or a folder has
+            no tomograms.
     """
-    evens, odds = _by_name(even), _by_name(odd)
+    one_folder = os.path.realpath(even) == os.path.realpath(odd)
+    evens, odds = _by_name(even, 1 if one_folder else None), _by_name(odd, 2 if one_folder else None)
     alone = [(name, odd) for name in evens if name not in odds] + [(name, even) for name in odds if name not in evens]
     if alone:
         name, folder = alone[0]
@@ -40,14 +38,20 @@ def paired_halves(even: Path, odd: Path) -> dict[str, tuple[Path, Path]]:
         raise InputError(
             f"{file} has no other half in {folder}, expected a name of {name} there{more}: rename it, or take it out"
         )
+    for name in evens:
+        half = half_of(stem(evens[name]))
+        if half is not None and half == half_of(stem(odds[name])):
+            raise InputError(
+                f"{evens[name]} and {odds[name]} are both half {half}, expected different halves: correct the folders"
+            )
     return {name: (evens[name], odds[name]) for name in sorted(evens)}
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    """The volumes of a folder by name, without the marker of the half."""
+def _by_name(folder: Path, half: int | None) -> dict[str, Path]:
+    """The volumes of a folder by name, without the marker of the half; only those of one half, if it is not None."""
     volumes: dict[str, Path] = {}
-    for file in _files(folder):
-        if not is_volume(file.name):
+    for file in files_in(folder):
+        if not is_volume(file.name) or (half is not None and half_of(stem(file)) != half):
             continue
         name = without_half(stem(file))
         if name in volumes:
@@ -56,49 +60,6 @@ def _by_name(folder: Path) -> dict[str, Path]:
     if not volumes:
         raise InputError(f"{folder} holds no tomograms, expected files like TS_01_EVN.mrc: check the folder")
     return volumes
-
-
-def _files(folder: Path) -> list[Path]:
-    if not os.path.isdir(folder):
-        raise InputError(f"{folder} is no folder, expected one: check the path")
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-
-
-def tilts_of(names: Sequence[str], folder: Path) -> dict[str, Path]:
-    """Find the tilt file of each tomogram, e.g. TS_01.tlt for TS_01 or TS_01_10.00Apx.
-
-    Args:
-        names: names of the tomograms.
-        folder: folder of the tilt files.
-
-    Returns:
-        The tilt file by name of the tomogram.
-
-    Raises:
-        InputError: no file or several files match a name.
-    """
-    files: dict[str, dict[str, Path]] = {}
-    for file in _files(folder):
-        if file.suffix.lower() in SUFFIXES:
-            # TS_01.mrc.mdoc and TS_01.st.aln also belong to TS_01.
-            name = file.with_suffix("").name
-            files.setdefault(stem(name) if is_volume(name) else name, {})[file.suffix.lower()] = file
-    return {name: _best(files, name, folder) for name in names}
-
-
-def _best(files: dict[str, dict[str, Path]], name: str, folder: Path) -> Path:
-    """The preferred tilt file of a tomogram; ``files`` are indexed by name and suffix."""
-    exact = [name] if name in files else []
-    near = exact or [other for other in files if _begins(name, other) or _begins(other, name)]
-    if len(near) != 1:
-        seen = f"both {near[0]} and {near[1]} may be it" if near else "none is there"
-        raise InputError(f"{folder}: no file of tilts for {name} ({seen}), expected one of that name, e.g. {name}.tlt: rename it")
-    kinds = files[near[0]]
-    return kinds[next(suffix for suffix in SUFFIXES if suffix in kinds)]
-
-
-def _begins(longer: str, shorter: str) -> bool:
-    return longer.startswith(shorter) and longer[len(shorter) :].startswith(SEPARATORS)
 
 
 def tomogram_rows(
@@ -111,12 +72,16 @@ def tomogram_rows(
         tilts: tilt file by name, or one geometry for all tomograms.
         sizes: voxel size in angstrom by name.
         table: path of the table; paths in it are relative to its folder.
+
+    Raises:
+        InputError: tilts cannot be read, or a name or path would be read differently by other programs.
     """
     columns: dict[str, list[str]] = {}
     for index, (name, pair) in enumerate(halves.items(), 1):
         own = tilts[name] if isinstance(tilts, dict) else None
         geometry = read_tilts(own) if own is not None else tilts
         assert isinstance(geometry, TiltGeometry)
+        check_portable(name, "the tomogram")
         row = {
             "rlnIndex": str(index),
             "rlnTomoName": name,
@@ -128,6 +93,8 @@ def tomogram_rows(
             "rlnTiltMax": f"{geometry.highest:g}",
             TILTS: "None" if own is None else relative_path(own, table),
         }
+        for path in (row[HALVES[0]], row[HALVES[1]], *([row[TILTS]] if own is not None else ())):
+            check_portable(path, "the path")
         for column, value in row.items():
             columns.setdefault(column, []).append(value)
     return Block(columns)

@@ -12,7 +12,7 @@ from cryovae.errors import InputError
 from cryovae.io.star.table import Block, read_blocks
 from cryovae.io.star.tomograms import SERIES, named_file
 from cryovae.io.tilts import TiltSeries, read_tilt_series
-from cryovae.io.tilts.tables import projections_of
+from cryovae.io.tilts.tables import one_of, projections_of
 from cryovae.tomogram import TiltGeometry
 
 IMAGE, VISIBLE = "rlnImageName", "rlnTomoVisibleFrames"
@@ -62,11 +62,13 @@ def read_particles(path: Path, tilts: TiltGeometry | None = None) -> tuple[Parti
     listed, tomograms = _named(blocks, "rlnTomoParticlesFile"), _named(blocks, "rlnTomoTomogramsFile")
     table = path if listed is None else named_file(path, listed)
     blocks = blocks if listed is None else read_blocks(table)
-    beside = [table.with_name(f"{table.stem}_tomograms.star"), table.with_name("tomograms.star")]
+    tables = dict.fromkeys([Path(os.path.realpath(table)), table])
+    beside = [file.with_name(name) for file in tables for name in (f"{file.stem}_tomograms.star", "tomograms.star")]
     where = named_file(path, tomograms) if tomograms is not None else next((p for p in beside if os.path.isfile(p)), None)
-    rows = next((block for block in blocks.values() if IMAGE in block and block.loop and len(block)), None)
-    if rows is None:
+    listings = [name for name, block in blocks.items() if IMAGE in block and block.loop and len(block)]
+    if not listings:
         raise InputError(f"{table} has no particles, expected a table with {IMAGE}: give a table of particles")
+    rows = blocks[one_of(listings, table, "particles")]
     known = {} if where is None else _tilts_by_tomogram(where, {_tomogram(rows, row) for row in range(len(rows))})
     files = [_file(rows, row, table) for row in range(len(rows))]
     missing = [(row, file) for row, file in enumerate(files) if not os.path.isfile(file)]
@@ -106,6 +108,8 @@ def _tilts_by_tomogram(table: Path, wanted: set[str]) -> dict[str, TiltSeries]:
         file = listing.text(SERIES, row)
         if name not in wanted:
             continue
+        if name in series:
+            raise InputError(f"{table} has two rows of {name}, expected one for each tomogram: take one out")
         if file is not None:
             series[name] = read_tilt_series(named_file(table, file))
         elif name in blocks and "rlnTomoProjX" in blocks[name]:
@@ -117,6 +121,8 @@ def _optics(blocks: Mapping[str, Block], rows: Block, table: Path) -> tuple[list
     """Voxel size of each row and whether it is a 2D stack, from its optics group, columns or file name."""
     groups = next((b for n, b in blocks.items() if n == "optics" and "rlnOpticsGroup" in b), Block({}))
     group = {groups.text("rlnOpticsGroup", i): i for i in range(len(groups))}
+    if len(group) < len(groups):
+        raise InputError(f"{table} has two optics groups of one number, expected different rlnOpticsGroup: renumber them")
     general = _named(blocks, "rlnTomoSubTomosAre2DStacks") == "1"
     sizes: list[float | None] = []
     flat = []
@@ -154,7 +160,10 @@ def _particle(
     if series is not None and rows.text(VISIBLE, row) is not None:
         series = _visible(series, rows, row, where)
     name = f"{Path(tomogram).name.removesuffix('.tomostar') or 'particle'}_{row + 1:06d}"
-    geometry = series.geometry() if series is not None else tilts
+    try:
+        geometry = series.geometry() if series is not None else tilts
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
     assert geometry is not None
     return Particle(name, row + 1, file, stacked, geometry, series, size)
 

@@ -1,4 +1,4 @@
-"""Reads and writes STAR files as blocks of text columns, with starfile.
+"""Reads and writes STAR files as blocks of text columns.
 
 All values are kept as text: a name such as 001 stays 001, and a number is written as it was read.
 """
@@ -14,9 +14,9 @@ from typing import Any
 
 from cryovae.errors import InputError
 from cryovae.io.atomic import whole_file
+from cryovae.io.star.parsing import MISSING, parse, star_text
+from cryovae.io.text import read_text
 
-# Texts that denote a missing value in tables of IsoNet and other programs.
-MISSING = ("", "None", "none", "nan", "NaN", "<NA>", "null")
 MAX_BYTES = 512 * 2**20
 
 
@@ -83,54 +83,14 @@ def read_blocks(path: Path | str) -> dict[str, Block]:
     """Read the blocks of a STAR file by name, in the order of the file.
 
     Raises:
-        InputError: the file is missing, too large, not text, not a STAR file, or has no block.
+        InputError: the file is missing, too large, not text, not a STAR file, has no block, or two of one name.
     """
     path = Path(path)
-    if not os.path.isfile(path):
-        raise InputError(f"{path} does not exist: check the path")
-    if path.stat().st_size > MAX_BYTES:
-        raise InputError(
-            f"{path} is {path.stat().st_size / 2**20:.0f} MB, expected a STAR file of {MAX_BYTES / 2**20:.0f} at most"
-        )
-    _check_text(path)
-    blocks = _parsed(path)
+    text = read_text(path, MAX_BYTES, "check the path", "a STAR file")
+    blocks = {name: Block(columns, loop) for name, columns, loop in parse(path, text)}
     if not blocks:
         raise InputError(f"{path} has no data block, expected a STAR file: a line that begins with data_")
     return blocks
-
-
-def _check_text(path: Path) -> None:
-    head = path.read_bytes()
-    try:
-        text = head.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text file, expected a STAR file") from error
-    if "\0" in text:
-        raise InputError(f"{path} is no text file, expected a STAR file")
-
-
-def _parsed(path: Path) -> dict[str, Block]:
-    import starfile
-
-    try:
-        names = {name: list(block) for name, block in starfile.read(path, always_dict=True).items()}
-        columns = sorted({column for each in names.values() for column in each})
-        raw = starfile.read(path, always_dict=True, parse_as_string=columns)
-        return {name: _block(block) for name, block in raw.items()}
-    # starfile and pandas raise errors of many kinds: KeyError, ParserError, TypeError for a block that ends too early.
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0][:120] or type(error).__name__
-        raise InputError(f"{path} cannot be read as STAR ({reason}): write it again, or correct it") from error
-
-
-def _block(parsed: object) -> Block:
-    """Convert a dictionary of values or a table, as starfile returns them, to a block."""
-    if isinstance(parsed, dict):
-        return Block({key: (str(value),) for key, value in parsed.items()}, loop=False)
-    names = list(parsed.columns)  # type: ignore[attr-defined]
-    if len(set(names)) < len(names):
-        raise ValueError("a column appears twice")
-    return Block({str(name): tuple("nan" if v != v else str(v) for v in parsed[name]) for name in names})  # type: ignore[index]
 
 
 def write_blocks(path: Path | str, blocks: Mapping[str, Block], source: Path | str | None = None) -> None:
@@ -142,30 +102,25 @@ def write_blocks(path: Path | str, blocks: Mapping[str, Block], source: Path | s
         source: file from which the blocks were read, or None.
 
     Raises:
-        InputError: ``path`` is ``source``.
+        InputError: ``path`` is ``source``, or a value cannot be written.
     """
-    import pandas
-
     path = Path(path)
     if source is not None and os.path.exists(path) and path.samefile(source):
         raise InputError(f"{path} is the table that was read, expected another name: it is never written in place")
-    data = {
-        name: pandas.DataFrame({k: list(v) for k, v in block.columns.items()}, dtype=str)
-        if block.loop
-        else {k: v[0] for k, v in block.columns.items()}
-        for name, block in blocks.items()
-    }
+    text = star_text({name: (block.columns, block.loop) for name, block in blocks.items() if block.columns})
     with whole_file(path) as beside:
-        write_star(data, beside)
+        beside.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_star(data: Mapping[str, Any], path: Path) -> None:
-    """Write tables and dictionaries by block name with starfile.
+    """Write tables by block name; fractions have six decimals, and equal data give equal files.
 
-    Its time stamp is removed, so that equal data give equal files.
+    Args:
+        data: tables of pandas by block name.
+        path: the file.
     """
-    import starfile
-
-    starfile.write(dict(data), path, overwrite=True)
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join(line for line in lines if not line.startswith("#")).lstrip())
+    columns = {
+        name: {str(column): [f"{v:.6f}" if isinstance(v, float) else str(v) for v in table[column]] for column in table}
+        for name, table in data.items()
+    }
+    path.write_text(star_text({name: (values, True) for name, values in columns.items()}), encoding="utf-8", newline="\n")

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from cryovae.errors import InputError
-from cryovae.io.names import common_name, is_volume, stem
+from cryovae.io.names import checked_name, common_name, is_volume, stem
 from cryovae.io.star.table import Block, read_blocks, write_blocks
 from cryovae.io.tilts import TiltSeries, read_tilt_series
-from cryovae.io.tilts.tables import PARTICLES, projections_of
+from cryovae.io.tilts.tables import KINDS, PARTICLES, one_of, projections_of
 from cryovae.tomogram import Optics, TiltGeometry
+from cryovae.units import check_voxel_size
 
 HALVES = ("rlnTomoReconstructedTomogramHalf1", "rlnTomoReconstructedTomogramHalf2")
 # Columns of a single volume in order of preference; rlnTomoName is a name in tables of RELION and a path in those of IsoNet2.
@@ -24,6 +26,8 @@ FULL = ("rlnTomoReconstructedTomogram", "rlnMicrographName", "rlnTomoName")
 TILTS, SERIES = "crvTilts", "rlnTomoTiltSeriesStarFile"
 # Number of parent folders that are searched as RELION's project folder; Tomograms/job006/tomograms.star is two deep.
 PARENT_FOLDERS = 4
+# Row, from 1, to the name, empty where it is unknown or cannot be used, and why the row cannot be used.
+Problems: TypeAlias = dict[int, tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Entry:
         mask: file of a 0/1 volume, or None.
         optics: parameters of the contrast transfer function, or None.
         unrotated: whether the beam is along the middle axis of the volumes.
+        pixel_size: of the raw images of the tilts in angstrom, or None.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Entry:
     mask: Path | None = None
     optics: Optics | None = None
     unrotated: bool = False
+    pixel_size: float | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -80,13 +86,13 @@ class TomogramTable:
         return self.blocks[self.listing]
 
 
-def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None, problems: dict[str, str] | None = None) -> TomogramTable:
+def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None, problems: Problems | None = None) -> TomogramTable:
     """Read a table of tomograms and check that all its files exist.
 
     Args:
         path: a table, or an optimisation set of RELION that names one.
         tilts: geometry of the rows that have none, or None.
-        problems: receives one line per unusable row, by name, and the row is skipped; if None, an unusable row raises an error.
+        problems: receives name and reason of each unusable row, by its number; if None, an unusable row raises an error.
 
     Raises:
         InputError: the file is not a table of tomograms, a row has no volume or a missing file, or a name appears twice.
@@ -105,17 +111,21 @@ def read_tomograms(path: Path | str, tilts: TiltGeometry | None = None, problems
     else:
         usable = [_entry_or_problem(rows, row, path, blocks, tilts, problems) for row in range(len(rows))]
         entries = tuple(entry for entry in usable if entry is not None)
-    _check_names(entries, path)
+    entries = _check_names(entries, path, problems)
     return TomogramTable(path, blocks, listing, entries)
 
 
 def _listing(blocks: Mapping[str, Block], path: Path) -> str:
     """Name of the block that lists tomograms. InputError, which describes the file, if there is none."""
     volumes = {*HALVES, *FULL[:2]}
+    names = []
     for name, block in blocks.items():
         columns = set(block.columns)
         if not columns & PARTICLES and len(block) and (columns & volumes or _has_paths(block)) and "rlnCtfImage" not in columns:
-            return name
+            names.append(name)
+    if names:
+        # Blocks of tilts may name images, which look like volumes.
+        return one_of([n for n in names if KINDS.keys().isdisjoint(blocks[n].columns)] or names, path, "tomograms")
     columns = {column for block in blocks.values() for column in block.columns}
     if columns & PARTICLES:
         raise InputError(f"{path} is a table of particles, expected one of tomograms: give the tomograms.star that goes with it")
@@ -134,9 +144,9 @@ def _has_paths(block: Block) -> bool:
 def named_file(table: Path, text: str) -> Path:
     """Path of a file that is named in a table.
 
-    Relative paths are searched in the folder of the table and its parents. If the file does not exist, the path is in the
-    folder of the table. os.path.exists is False for names that no file can have (too long, with a zero byte), where pathlib
-    raises OSError.
+    Relative paths are searched in the folder of the table and its parents; of a table that is a link, first in the folder of
+    the table that it links to. If the file does not exist, the path is in the folder of the table. os.path.exists is False for
+    names that no file can have (too long, with a zero byte), where pathlib raises OSError.
 
     Args:
         table: path of the table.
@@ -145,8 +155,11 @@ def named_file(table: Path, text: str) -> Path:
     file = Path(text)
     if file.is_absolute():
         return file
-    folder = table.absolute().parent
-    roots = [folder, *list(folder.parents)[:PARENT_FOLDERS]]
+    # The parents of a folder that is a link are not those of its target: RELION's project folder may be above either.
+    folders = [table.absolute().parent, Path(os.path.realpath(table)).parent]
+    if os.path.islink(table):
+        folders.reverse()
+    roots = [root for folder in dict.fromkeys(folders) for root in [folder, *list(folder.parents)[:PARENT_FOLDERS]]]
     return next((root / file for root in roots if os.path.exists(root / file)), table.parent / file)
 
 
@@ -166,16 +179,16 @@ def _volumes(rows: Block, row: int, table: Path) -> tuple[Path | None, tuple[Pat
 
 
 def _entry_or_problem(
-    rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilts: TiltGeometry | None, problems: dict[str, str]
+    rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilts: TiltGeometry | None, problems: Problems
 ) -> Entry | None:
     """The entry of a row; for an unusable row None, and a line is added to ``problems``."""
-    name = f"row_{row + 1}"
+    name = ""
     try:
         name = _name(rows, row, table)
         _check_files(rows, table, [row])
         return _entry(rows, row, table, blocks, tilts)
     except InputError as error:
-        problems[name] = str(error)
+        problems[row + 1] = (name, str(error))
         return None
 
 
@@ -208,16 +221,19 @@ def _entry(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], tilt
         voxel_size=_voxel_size(rows, row, table),
         mask=None if mask is None else named_file(table, mask),
         optics=_optics(rows, row, table, series),
+        pixel_size=None if series is None else series.pixel_size,
     )
 
 
 def _name(rows: Block, row: int, table: Path) -> str:
-    """Name of the tomogram in a row, from its name column or else from its files."""
+    """Name of the tomogram in a row, from its name column or else from its files. InputError if no file may have it."""
     name = rows.text("rlnTomoName", row)
     if name is not None and "/" not in name and not is_volume(name):
-        return name.removesuffix(".tomostar")
-    full, halves = _volumes(rows, row, table)
-    return common_name(halves) if halves is not None else stem(full or "")
+        name = name.removesuffix(".tomostar")
+    else:
+        full, halves = _volumes(rows, row, table)
+        name = common_name(halves) if halves is not None else stem(full or "")
+    return checked_name(name, f"{table} row {row + 1}")
 
 
 def _series(rows: Block, row: int, table: Path, blocks: Mapping[str, Block], name: str | None) -> TiltSeries | None:
@@ -251,8 +267,8 @@ def _voxel_size(rows: Block, row: int, table: Path) -> float | None:
     if size is None:
         pixel, binning = rows.number("rlnTomoTiltSeriesPixelSize", row, table), rows.number("rlnTomoTomogramBinning", row, table)
         size = None if pixel is None or binning is None else pixel * binning
-    if size is not None and not 0 < size < 1e4:
-        raise InputError(f"{table} row {row + 1} has voxels of {size:g} angstrom, expected more than 0: correct rlnPixelSize")
+    if size is not None:
+        check_voxel_size(size, f"{table} row {row + 1}: voxel size")
     return size
 
 
@@ -265,25 +281,27 @@ def _optics(rows: Block, row: int, table: Path, series: TiltSeries | None) -> Op
         "phase_shift": "rlnPhaseShift",
     }
     known = {name: value for name, column in columns.items() if (value := rows.number(column, row, table)) is not None}
-    optics = None if series is None else series.optics()
-    if optics is None:
-        defocus = rows.number("rlnDefocus", row, table)
-        # IsoNet writes 0 for an unknown defocus.
-        optics = Optics((defocus,)) if defocus else None
+    defocus = rows.number("rlnDefocus", row, table)
     try:
-        return None if optics is None else replace(optics, **known)  # type: ignore[arg-type]
+        optics = None if series is None else series.optics(**known)
+        # IsoNet writes 0 for an unknown defocus.
+        return Optics((defocus,), **known) if optics is None and defocus else optics  # type: ignore[arg-type]
     except InputError as error:
         raise InputError(f"{table} row {row + 1}: {error}") from error
 
 
-def _check_names(entries: Sequence[Entry], table: Path) -> None:
-    seen: dict[str, int] = {}
+def _check_names(entries: Sequence[Entry], table: Path, problems: Problems | None) -> tuple[Entry, ...]:
+    """The entries with a name of their own. InputError for another one, or its row is added to ``problems``."""
+    seen: dict[str, Entry] = {}
     for entry in entries:
-        if not entry.name or entry.name in (".", "..") or "/" in entry.name:
-            raise InputError(f"{table} row {entry.row} has the name '{entry.name}', expected one that a folder may have")
-        if entry.name in seen:
-            raise InputError(f"{table} rows {seen[entry.name]} and {entry.row} are both {entry.name}, expected different names")
-        seen[entry.name] = entry.row
+        first = seen.setdefault(entry.name, entry)
+        if first is entry:
+            continue
+        why = f"{table} rows {first.row} and {entry.row} are both {entry.name}, expected different names: rename one"
+        if problems is None:
+            raise InputError(why)
+        problems[entry.row] = ("", why)
+    return tuple(seen.values())
 
 
 def results_columns(table: TomogramTable) -> dict[str, str]:
@@ -321,8 +339,8 @@ def write_results(path: Path, table: TomogramTable, results: Sequence[Mapping[st
 
 
 def relative_path(file: Path, table: Path) -> str:
-    """Path of a file relative to the folder of a table."""
-    return os.path.relpath(file.absolute(), table.absolute().parent)
+    """Path of a file relative to the folder of a table; links of folders are followed, because ``..`` is above their target."""
+    return os.path.relpath(os.path.join(os.path.realpath(file.parent), file.name), os.path.realpath(table.parent))
 
 
 def _moved(old: Path, new: Path, text: str | None) -> str:

@@ -9,29 +9,21 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from cryovae.errors import InputError
+from cryovae.io.text import read_text
+from cryovae.io.tilts.columns import angle_column
 from cryovae.io.tilts.series import TiltSeries
 
 SUFFIXES = (".tlt", ".rawtlt")
 
 
 def angles_in(path: Path, text: str) -> TiltSeries:
-    """Read one angle in degrees per line; empty lines and lines that begin with # are skipped."""
-    angles = []
-    for number, line in enumerate(text.splitlines(), 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
-            continue
-        try:
-            angles.append(float(words[0]))
-        except ValueError:
-            words = []
-        # Up to two more columns, e.g. a dose, are ignored; a wider table is of another kind.
-        if not 1 <= len(words) <= 3:
-            raise InputError(f"{path} line {number} is '{line.strip()[:40]}', expected one angle in degrees a line")
-    return TiltSeries(tuple(angles), (False,) * len(angles))
+    """Read one angle in degrees per line; of several columns, the only one that can be angles."""
+    angles = angle_column(path, text)
+    return TiltSeries(angles, (False,) * len(angles))
 
 
 def transforms_in(path: Path, text: str) -> TiltSeries:
@@ -49,7 +41,7 @@ def transforms_in(path: Path, text: str) -> TiltSeries:
         rows.append(values)
     if not rows:
         raise InputError(f"{path} is empty, expected a transform a line: A11 A12 A21 A22 DX DY")
-    series = angles_beside(path, (path.stem,), len(rows))
+    series = angles_beside(path, lambda stem: (stem,), len(rows))
     axis_angles = [math.degrees(-math.atan2(a21, a11)) for a11, _, a21, *_ in rows]
     # Angles near 180 and -180 degrees are neighbours and must not cancel.
     first = axis_angles[0]
@@ -57,20 +49,19 @@ def transforms_in(path: Path, text: str) -> TiltSeries:
     return TiltSeries(series.angles, series.excluded, axis_angle=mean)
 
 
-def angles_beside(path: Path, stems: tuple[str, ...], count: int) -> TiltSeries:
+def angles_beside(path: Path, stems: Callable[[str], tuple[str, ...]], count: int) -> TiltSeries:
     """Read the angles for a file that contains none, from a .tlt or .rawtlt file in the same folder.
 
     Args:
-        path: the file without angles.
-        stems: names of the angle file without suffix, in order of preference.
+        path: the file without angles; if it is a link, the folder of its target is searched first.
+        stems: function from the name of the file to those of the angle file, without suffix, in order of preference.
         count: expected number of tilts.
 
     Raises:
         InputError: there is no angle file, or its number of angles is not ``count``.
     """
-    for stem in stems:
-        for suffix in SUFFIXES:
-            beside = path.with_name(stem + suffix)
+    for file in dict.fromkeys([Path(os.path.realpath(path)), path]):
+        for beside in [file.with_name(stem + suffix) for stem in stems(file.stem) for suffix in SUFFIXES]:
             if os.path.isfile(beside):
                 series = angles_in(beside, text_of(beside))
                 if len(series.angles) != count:
@@ -78,19 +69,12 @@ def angles_beside(path: Path, stems: tuple[str, ...], count: int) -> TiltSeries:
                         f"{path} has {count} tilts and {beside} {len(series.angles)}, expected as many: give files of one series"
                     )
                 return series
-    raise InputError(f"{path} holds no tilt angles, and {path.with_name(stems[-1] + '.tlt')} is not there: put it there")
+    missing = path.with_name(stems(path.stem)[-1] + ".tlt")
+    raise InputError(f"{path} holds no tilt angles, and {missing} is not there: put it there")
 
 
-def text_of(path: Path, most: int = 64 * 2**20) -> str:
-    """Read a small text file. InputError if it is missing, larger than ``most`` bytes, or not text."""
-    if not os.path.isfile(path):
-        raise InputError(f"{path} does not exist: give a file of tilts, or --tilt-range -60 60")
-    if path.stat().st_size > most:
-        raise InputError(f"{path} is {path.stat().st_size / 2**20:.0f} MB, expected a file of tilts: check its name")
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no text file: give a file of tilts, e.g. a .tlt, one angle a line") from error
-    if "\0" in text:
-        raise InputError(f"{path} is no text file: give a file of tilts, e.g. a .tlt, one angle a line")
-    return text
+def text_of(path: Path) -> str:
+    """Read a file of tilts in any encoding. InputError if it is missing, too large, or not text."""
+    return read_text(
+        path, 64 * 2**20, "give a file of tilts, or --tilt-range -60 60", "a file of tilts, e.g. a .tlt, one angle a line,"
+    )

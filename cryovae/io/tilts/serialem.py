@@ -30,8 +30,10 @@ def sections_in(path: Path, text: str) -> TiltSeries:
         raise InputError(f"{path} cannot be read as .mdoc ({reason}): give another file of tilts, e.g. .tlt") from error
     sections = document.section_data
     angles = [s.TiltAngle for s in sections]
-    if not angles or None in angles:
-        missing = next((i for i, angle in enumerate(angles) if angle is None), 0)
+    if not angles:
+        raise InputError(f"{path} has no section [ZValue = 0], expected one a tilt: give another file of tilts, e.g. .tlt")
+    if None in angles:
+        missing = angles.index(None)
         raise InputError(f"{path} has no TiltAngle in section {missing}, expected one in each: give a .tlt file")
     axis = next((float(match[1]) for title in document.titles if (match := AXIS.search(title))), None)
     return TiltSeries(

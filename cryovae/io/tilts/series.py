@@ -63,8 +63,15 @@ class TiltSeries:
         """Tilt geometry of the tomogram from the used tilts. InputError if they are fewer than two or out of range."""
         return TiltGeometry(self.used.angles, x_tilt=self.x_tilt)
 
-    def optics(self) -> Optics | None:
-        """Parameters of the contrast transfer function of the used tilts, or None if no defocus is known."""
+    def optics(self, **given: Any) -> Optics | None:
+        """Parameters of the contrast transfer function of the used tilts, or None if no defocus is known.
+
+        Args:
+            given: fields of ``Optics`` that replace those of the series.
+
+        Raises:
+            InputError: a value is plainly in another unit.
+        """
         series = self.used
         if not series.defocus_u:
             return None
@@ -76,4 +83,4 @@ class TiltSeries:
             "amplitude_contrast": self.amplitude_contrast,
             "phase_shift": self.phase_shift,
         }
-        return Optics(mean, series.angles, **{name: value for name, value in known.items() if value is not None})
+        return Optics(mean, series.angles, **{name: value for name, value in known.items() if value is not None} | given)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,28 @@ PARTICLES = {"rlnImageName", "rlnCoordinateX", "rlnCenteredCoordinateXAngst"}
 
 
 def star_tilts_in(path: Path) -> TiltSeries:
-    """Read the tilts from the first block of a STAR file that contains tilts. InputError if there is none."""
+    """Read the tilts from the block of a STAR file that contains tilts. InputError if there is none, or more than one."""
     blocks = read_blocks(path)
-    for block in blocks.values():
-        for column, read in KINDS.items():
-            if column in block and block.loop and len(block) and not PARTICLES & set(block.columns):
-                return read(block, path)
+    readers = {
+        name: next(read for column, read in KINDS.items() if column in block)
+        for name, block in blocks.items()
+        if block.loop and len(block) and not PARTICLES & set(block.columns) and not KINDS.keys().isdisjoint(block.columns)
+    }
+    if readers:
+        name = one_of(list(readers), path, "tilts")
+        return readers[name](blocks[name], path)
     if any("rlnTomoName" in block or "rlnTomoReconstructedTomogramHalf1" in block for block in blocks.values()):
         raise InputError(f"{path} is a table of tomograms, expected the tilts of one: pass it in place of the tomogram")
     some = ", ".join([column for block in blocks.values() for column in block.columns][:3]) or "nothing"
     raise InputError(f"{path} has no tilts ({some} ...), expected e.g. {NOMINAL}: give the table of one tilt series")
+
+
+def one_of(names: Sequence[str], path: Path, what: str) -> str:
+    """The only one of the blocks that hold some kind of rows. InputError if there are several: none is chosen silently."""
+    if len(names) > 1:
+        listed = ", ".join(f"data_{name}" for name in names[:3]) + (" ..." if len(names) > 3 else "")
+        raise InputError(f"{path} has {what} in {len(names)} blocks ({listed}), expected one block: give a file with one of them")
+    return names[0]
 
 
 def tilt_series_of(block: Block, path: Path) -> TiltSeries:
@@ -78,9 +90,8 @@ def projections_of(block: Block, path: Path) -> TiltSeries:
 
 def gctf_of(block: Block, path: Path) -> TiltSeries:
     """Read defoci from Gctf, and angles from the .tlt file in the same folder."""
-    stem = path.stem
-    stems = tuple(dict.fromkeys([stem, *(stem.removesuffix(end) for end in ("_gctf", "_ctf", "_defocus"))]))
-    series = angles_beside(path, stems, len(block))
+    endings = ("_gctf", "_ctf", "_defocus")
+    series = angles_beside(path, lambda stem: tuple(dict.fromkeys([stem, *map(stem.removesuffix, endings)])), len(block))
     return TiltSeries(
         series.angles,
         series.excluded,

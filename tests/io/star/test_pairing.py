@@ -6,8 +6,8 @@ from typer.testing import CliRunner
 
 from cryovae.cli.app import app
 from cryovae.errors import InputError
-from cryovae.io.names import common_name, stem, without_half
-from cryovae.io.star.pairing import paired_halves, tilts_of
+from cryovae.io.names import common_name, half_of, stem, without_half
+from cryovae.io.star.pairing import paired_halves
 from cryovae.io.star.tomograms import read_tomograms
 from tests.conftest import write_mrc
 
@@ -30,6 +30,27 @@ def test_halves_are_paired_by_name_whatever_their_order(tmp_path):
     }
 
 
+def test_halves_in_one_folder_are_known_by_their_markers(tmp_path):
+    folder = made(
+        tmp_path / "out", "TS_1_EVN_Vol.mrc", "TS_1_ODD_Vol.mrc", "TS_1_Vol.mrc", "TS_1_2_ODD_Vol.mrc", "TS_1_2_EVN_Vol.mrc"
+    )
+    made(folder, "rec_TS_3_half1.mrc", "rec_TS_3_half2.mrc")
+    assert {name: (a.name, b.name) for name, (a, b) in paired_halves(folder, folder / "../out").items()} == {
+        "TS_1_Vol": ("TS_1_EVN_Vol.mrc", "TS_1_ODD_Vol.mrc"),
+        "TS_1_2_Vol": ("TS_1_2_EVN_Vol.mrc", "TS_1_2_ODD_Vol.mrc"),
+        "rec_TS_3": ("rec_TS_3_half1.mrc", "rec_TS_3_half2.mrc"),
+    }
+
+
+def test_one_half_is_never_paired_with_itself(tmp_path):
+    for names in (("TS_1_EVN.mrc", "TS_1_even.mrc"), ("TS_2_half2.rec", "TS_2_odd.rec"), ("h1_a.mrc", "a_half_1.mrc")):
+        even, odd = made(tmp_path / f"even{names[0]}", names[0]), made(tmp_path / f"odd{names[0]}", names[1])
+        with pytest.raises(InputError, match=r"are both half [12], expected different halves"):
+            paired_halves(even, odd)
+    even, odd = made(tmp_path / "even", "TS_1.mrc"), made(tmp_path / "odd", "TS_1.mrc")
+    assert list(paired_halves(even, odd)) == ["TS_1"]
+
+
 def test_what_has_no_partner_is_refused(tmp_path):
     even = made(tmp_path / "even", "TS_01_EVN.mrc", "TS_02_EVN.mrc")
     odd = made(tmp_path / "odd", "TS_01_ODD.mrc", "TS_03_ODD.mrc")
@@ -47,24 +68,27 @@ def test_what_has_no_partner_is_refused(tmp_path):
         paired_halves(tmp_path / "nowhere", odd)
 
 
-def test_tilts_match_by_name_and_aligned_ones_come_first(tmp_path):
-    folder = made(tmp_path / "tilts", "TS_1.rawtlt", "TS_1.tlt", "TS_10.mrc.mdoc", "TS_2.xml", "TS_2.tomostar")
-    matched = tilts_of(["TS_1_10.00Apx", "TS_10_10.00Apx", "TS_2"], folder)
-    assert {n: p.name for n, p in matched.items()} == {
-        "TS_1_10.00Apx": "TS_1.tlt", "TS_10_10.00Apx": "TS_10.mrc.mdoc", "TS_2": "TS_2.xml"
-    }  # fmt: skip
-    with pytest.raises(InputError, match=r"no file of tilts for TS_3 .none is there"):
-        tilts_of(["TS_3"], folder)
-    made(folder, "TS_4_a.tlt", "TS_4_b.tlt")
-    with pytest.raises(InputError, match="both TS_4_a and TS_4_b may be it"):
-        tilts_of(["TS_4"], folder)
-
-
 def test_names():
     assert stem("a/b/TS_01.mrc.gz") == "TS_01"
     assert [without_half(n) for n in ("TS_01_EVN", "even_TS", "TS_half1_bin", "Evenson_1", "TS.odd")] == [
         "TS_01", "TS", "TS_bin", "Evenson_1", "TS"
     ]  # fmt: skip
+    for name in ("TS_1_10.00Apx", "TS.01", "Position_1.2", "run.v2"):
+        assert [stem(name + ending) for ending in ("", ".mrc", ".MRC.gz", ".rec.bz2", ".ome.zarr", ".zarr")] == [name] * 6
+    assert stem(".mrc") == ".mrc"
+    marked = (
+        "TS_EVN",
+        "TS_half_1",
+        "TS-halfa",
+        "h1_TS",
+        "TS_ODD_Vol",
+        "TS.half2",
+        "TS_halfb",
+        "TS_half",
+        "TS_even_odd",
+        "Evenson",
+    )
+    assert [half_of(name) for name in marked] == [1, 1, 1, 1, 2, 2, 2, None, None, None]
     assert common_name(("e/TS_01_EVN.mrc", "o/TS_01_ODD.mrc")) == "TS_01"
     assert common_name(("even/TS_01.mrc", "odd/TS_01.mrc")) == "TS_01"
 

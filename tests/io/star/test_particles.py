@@ -84,6 +84,16 @@ def test_volumes_take_the_tilts_of_their_tomogram(tmp_path):
     assert read_particles(path, TiltGeometry.from_range(-40, 40))[0].geometry.highest == 40
 
 
+def test_a_linked_table_of_particles_has_its_tomograms_beside_its_target(tmp_path):
+    write_mrc(tmp_path / "1_data.mrc", np.zeros((12, 12, 12), dtype=np.float32), 1.0)
+    path = relion(tmp_path, ["a 1_data.mrc 1 0.0"], COLUMNS)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links/p.star").symlink_to(path)
+    (particle,) = read_particles(tmp_path / "links/p.star")
+    assert particle.geometry.highest == 60
+    assert particle.file.samefile(tmp_path / "1_data.mrc")
+
+
 def test_stacks_of_all_and_of_visible_tilts_are_the_same_particle(tmp_path):
     """Warp writes the images that are not visible too, RELION leaves them out."""
     stack = np.random.default_rng(0).normal(size=(12, 8, 8)).astype(np.float32)
@@ -109,14 +119,35 @@ def test_stacks_of_all_and_of_visible_tilts_are_the_same_particle(tmp_path):
         (["a 000001@1_data.mrc 1 0"], 2, True, "single particles have no tilts"),
         (["a 1_data.mrc 1 0"], 2, False, "tilts of a are not known.*optimisation set"),
         (["b 1_data.mrc 1 0"], 2, True, "tilts of b are not known"),
+        (["a 1_data.mrc 1 0 [" + "0," * 11 + "1]"], 2, True, "row 1: 1 tilt angle found"),
     ],
 )
 def test_what_cannot_be_used_is_named(tmp_path, rows, dimensions, tomograms, words):
     write_mrc(tmp_path / "1_data.mrc", np.zeros((12, 12, 12), dtype=np.float32))
     with pytest.raises(InputError, match=words) as caught:
-        read_particles(relion(tmp_path, rows, COLUMNS, dimensions, tomograms))
+        read_particles(relion(tmp_path, rows, (*COLUMNS, "rlnTomoVisibleFrames")[: len(rows[0].split())], dimensions, tomograms))
     assert "\n" not in str(caught.value)
     assert "particles.star" in str(caught.value)
+
+
+def test_what_is_there_twice_is_refused(tmp_path):
+    write_mrc(tmp_path / "1_data.mrc", np.zeros((12, 12, 12), dtype=np.float32))
+    path = relion(tmp_path, ["a 1_data.mrc 1 0"], COLUMNS)
+    optics, rows = path.read_text().split("data_particles")
+    tomograms = (tmp_path / "tomograms.star").read_text()
+    cases = [
+        (f"{optics}data_particles{rows}" * 2, tomograms, "two blocks of one name, data_optics"),
+        (f"{optics}data_particles{rows}\ndata_more{rows}", tomograms, "particles in 2 blocks .data_particles, data_more."),
+        (f"{optics.strip()}\n1 17 3\n\ndata_particles{rows}", tomograms, "two optics groups of one number"),
+        (f"{optics}data_particles{rows}", tomograms + "a b_series.star\n", "has two rows of a, expected one"),
+        (f"{optics}data_particles{rows}", tomograms + tomograms, "two blocks of one name, data_global"),
+    ]
+    for text, table, words in cases:
+        path.write_text(text)
+        (tmp_path / "tomograms.star").write_text(table)
+        with pytest.raises(InputError, match=words) as caught:
+            read_particles(path)
+        assert "\n" not in str(caught.value)
 
 
 def test_the_shared_tables_of_particles_name_what_is_missing(shared):

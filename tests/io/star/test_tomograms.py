@@ -163,7 +163,7 @@ def test_a_name_that_no_file_can_have_is_a_file_that_is_missing(tmp_path):
     [
         (["x.mrc 10 60 -60"], "row 1: tilt range 60 -60"),
         (["x.mrc ten -60 60"], "rlnPixelSize 'ten'"),
-        (["x.mrc -4 -60 60"], "voxels of -4"),
+        (["x.mrc -4 -60 60"], "voxel size -4"),
         (["None 10 -60 60"], "row 1 has no tomogram"),
         (["x.mrc 10 -60 60", "./x.mrc 10 -60 60"], "rows 1 and 2 are both x"),
         (["x.mrc 10 -60 260"], "within -90 to 90"),
@@ -174,6 +174,54 @@ def test_rows_that_cannot_be_used_are_named(tmp_path, rows, words):
     with pytest.raises(InputError, match=words) as caught:
         read_tomograms(isonet(tmp_path, *rows))
     assert "a.star" in str(caught.value)
+
+
+def test_paths_of_a_linked_table_are_beside_its_target(tmp_path):
+    for folder, size in (("data", 8.0), ("links", 5.0)):
+        volume(tmp_path / folder / "x.mrc", size)
+    table = isonet(tmp_path / "data", "x.mrc None -60 60")
+    link = tmp_path / "links/b.star"
+    link.symlink_to("../data/a.star")
+    read = read_tomograms(link)
+    assert read.entries[0].full.samefile(tmp_path / "data/x.mrc")
+    assert checked_sizes(read) == {"x": 8.0}
+    # Of a table in a store of files, which has no volumes beside it, they are beside the link.
+    (tmp_path / "store").mkdir()
+    table.rename(tmp_path / "store/1234")
+    link.unlink()
+    link.symlink_to(tmp_path / "store/1234")
+    assert checked_sizes(read_tomograms(link)) == {"x": 5.0}
+
+
+def test_parents_of_a_linked_folder_count_on_both_sides(tmp_path):
+    """RELION's project may link its folder of tomograms to another disk; the paths in the table are from the project."""
+    volume(tmp_path / "project/rec/x.mrc", 8.0)
+    (tmp_path / "disk/Tomograms/job006").mkdir(parents=True)
+    (tmp_path / "project/Tomograms").symlink_to(tmp_path / "disk/Tomograms")
+    isonet(tmp_path / "disk/Tomograms/job006", "rec/x.mrc None -60 60")
+    table = read_tomograms(tmp_path / "project/Tomograms/job006/a.star")
+    assert checked_sizes(table) == {"x": 8.0}
+    # A table that is written through the link is read from either side.
+    volume(tmp_path / "disk/out/m.mrc")
+    write_results(tmp_path / "project/Tomograms/b.star", table, [{"mean": tmp_path / "disk/out/m.mrc"}])
+    for side in ("project", "disk"):
+        (text,) = read_blocks(tmp_path / side / "Tomograms/b.star")[""].columns["rlnCorrectedTomoName"]
+        assert text == "../out/m.mrc"
+    assert checked_sizes(read_tomograms(tmp_path / "project/Tomograms/b.star")) == {"x": 8.0}
+
+
+def test_two_tables_in_one_file_are_refused(tmp_path):
+    volume(tmp_path / "x.mrc")
+    text = isonet(tmp_path, "x.mrc 10 -60 60").read_text()
+    for second, words in (
+        ("data_", "two blocks of one name, data_ on line 1 and data_ on line 9"),
+        ("data_b", "tomograms in 2 blocks .data_, data_b."),
+    ):
+        (tmp_path / "a.star").write_text(text + text.replace("data_", second))
+        with pytest.raises(InputError, match=words) as caught:
+            read_tomograms(tmp_path / "a.star")
+        assert "\n" not in str(caught.value)
+        assert "a.star" in str(caught.value)
 
 
 def test_headers_are_checked_before_any_work(tmp_path):

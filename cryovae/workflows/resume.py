@@ -1,0 +1,152 @@
+"""What a run may be resumed with: the settings, inputs and geometry that it began with. Compared before anything is written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from cryovae import distributed
+from cryovae.checkpoint import MODEL, STATE
+from cryovae.config import RunConfig, as_plain
+from cryovae.errors import InputError
+from cryovae.workflows.run_folder import RunFolder, read_record
+
+# Sections of the settings that decide what a training and a restoration compute.
+TRAINING = ("ladder", "masking", "objective", "training")
+RESTORATION = ("restoration",)
+# Settings that change how fast a run is, not its result.
+SPEED = {("restoration", "batch")}
+# Differences that are named in one line.
+NAMED = 4
+
+
+def check_resumed(
+    folder: RunFolder,
+    command: str,
+    inputs: Mapping[str, Any],
+    config: RunConfig,
+    geometry: Mapping[str, Any],
+    sections: Sequence[str],
+    model: str | None = None,
+) -> bool:
+    """Compare a run that is resumed with the record of the run that it continues.
+
+    Args:
+        folder: of both.
+        command: "train" or "restore".
+        inputs: checksums of the inputs by their role.
+        config: the settings.
+        geometry: what ``geometry_record.described`` says, by key of run.json.
+        sections: of the settings that are compared.
+        model: checksum of the model that restores, or None if the run trains its own.
+
+    Returns:
+        Whether the earlier run ended well, so that nothing is left to do but what is missing of its results.
+
+    Raises:
+        InputError: something differs; the message names it.
+    """
+    differences: list[str] = []
+    finished = False
+    if not distributed.rank():
+        record = read_record(folder.saved("run.json"))
+        if _has_begun(folder, record, command):
+            differences = _differences(record, command, inputs, config, geometry, sections, model)
+            finished = record.get("status") == "done" and not differences
+    differences, finished = distributed.broadcast((differences, finished))
+    if differences:
+        shown = "; ".join(differences[:NAMED]) + (f"; {len(differences) - NAMED} more" if len(differences) > NAMED else "")
+        raise InputError(
+            f"--resume found a run in {folder.folder} with {shown}: resume with what it began with, or begin anew with "
+            "--overwrite and without --resume, or with another -o"
+        )
+    return finished
+
+
+def _has_begun(folder: RunFolder, record: Mapping[str, Any], command: str) -> bool:
+    """Whether there is something to go on from: a model or a state of training, files of a restoration, or results."""
+    if not record or record.get("name") != folder.name:
+        return False
+    is_restored = command == "restore" and (record.get("status") == "done" or folder.saved("restoring").exists())
+    return is_restored or any(folder.saved(name).exists() for name in (MODEL, STATE))
+
+
+def _differences(
+    record: Mapping[str, Any],
+    command: str,
+    inputs: Mapping[str, Any],
+    config: RunConfig,
+    geometry: Mapping[str, Any],
+    sections: Sequence[str],
+    model: str | None,
+) -> list[str]:
+    """Each difference as "KEY OLD, now NEW"."""
+    old_command = record.get("command", command)
+    lines = [] if old_command == command else [f"command {old_command}, now {command}"]
+    lines += _differing_settings(record.get("config") or {}, config, sections)
+    lines += _differing_inputs(record.get("inputs") or {}, inputs)
+    if record.get("model_sha256") != model and "model_sha256" in record:
+        lines.append("another model")
+    # Records of earlier versions lack some keys.
+    plain = json.loads(json.dumps(geometry))
+    for key, now in plain.items():
+        if key in record and record[key] != now:
+            lines += _named(key, record[key], now)
+    return lines
+
+
+def _differing_settings(old: Mapping[str, Any], config: RunConfig, sections: Sequence[str]) -> list[str]:
+    lines = []
+    now = json.loads(json.dumps(as_plain(config)))
+    for section in sections:
+        if section not in old:
+            continue
+        default = {f.name: getattr(type(getattr(config, section))(), f.name) for f in fields(getattr(config, section))}
+        for key, value in now[section].items():
+            # A setting that came after the run began had its default then.
+            then = old[section].get(key, json.loads(json.dumps(default[key])))
+            if then != value and (section, key) not in SPEED:
+                lines.append(f"{section}.{key} {then}, now {value}")
+    return lines
+
+
+def _differing_inputs(old: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Inputs by their role whose content is another; tilts are compared as geometry."""
+    lines = []
+    for role in sorted({*old, *now} - {"tilts"}):
+        before, after = (side.get(role) for side in (old, now))
+        # Masks were no inputs in earlier versions.
+        if before is None and role.startswith("mask"):
+            continue
+        if before is None or after is None:
+            lines.append(f"{'no ' if before is None else ''}{role}, now {'none' if after is None else 'one'}")
+        elif before.get("sha256") != after.get("sha256"):
+            names = (Path(str(about.get("path"))).name for about in (before, after))
+            lines.append(f"another {role} ({', now '.join(names)})")
+    return lines
+
+
+def _named(key: str, old: Any, now: Any) -> list[str]:
+    """What differs in one entry of the geometry, key by key if both are dictionaries."""
+    if isinstance(old, dict) and isinstance(now, dict):
+        # Records of earlier versions hold the ends of the tilts alone.
+        keys = [k for k in {**old, **now} if old.get(k) != now.get(k) and (k != "angles" or k in old)]
+        return [line for k in keys for line in _named(f"{key}.{k}", old.get(k), now.get(k))]
+    return [f"{key} {_short(old)}, now {_short(now)}"]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list) and len(value) > 4:
+        ends = (f"{item:g}" if isinstance(item, float) else str(item) for item in (value[0], value[-1]))
+        return f"{len(value)} values from {' to '.join(ends)}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def say_finished(what: str) -> None:
+    """Tell the user that there is nothing left to do."""
+    if not distributed.rank():
+        print(f"{what} is already finished: nothing was done", file=sys.stderr)

@@ -1,0 +1,118 @@
+"""Of two runs that would write the same files the second is refused; a run that ended, however, holds nothing."""
+
+import json
+import multiprocessing
+import os
+import platform
+import threading
+import time
+
+import pytest
+
+from cryovae.errors import InputError
+from cryovae.workflows import claim
+from cryovae.workflows.run_folder import RunFolder
+
+FORK = multiprocessing.get_context("fork")
+
+
+def _hold(folder, name, ready):
+    with RunFolder(folder, name).claimed():
+        ready.set()
+        time.sleep(60)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """A process that holds the claim of ts_01."""
+    ready = FORK.Event()
+    process = FORK.Process(target=_hold, args=(tmp_path, "ts_01", ready))
+    process.start()
+    assert ready.wait(20)
+    yield process
+    process.kill()
+    process.join()
+
+
+def test_the_second_run_of_a_name_is_refused_and_told_of_the_first(tmp_path, holder):
+    with (
+        pytest.raises(InputError, match=f"process {holder.pid}, since .*pass another -o") as error,
+        RunFolder(tmp_path, "ts_01").claimed(),
+    ):
+        pass
+    assert platform.node() in str(error.value)
+
+
+def test_another_tomogram_may_be_restored_into_the_same_folder_at_once(tmp_path, holder):
+    folder = RunFolder(tmp_path, "ts_02")
+    assert folder.prefix == ""
+    with folder.claimed():
+        assert folder.prefix == "ts_02_"
+        with pytest.raises(InputError), RunFolder(tmp_path, "ts_02").claimed():
+            pass
+
+
+def test_a_killed_run_holds_nothing(tmp_path, holder):
+    holder.kill()
+    holder.join()
+    with RunFolder(tmp_path, "ts_01").claimed():
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_many_that_begin_at_once_one_holds_the_claim(tmp_path):
+    """Threads open the file anew, so the locks of the system tell them apart as they do processes."""
+    held, refused, most = [], [], []
+
+    def run():
+        try:
+            with claim.claimed(tmp_path / ".run.claim", "a"):
+                held.append(1)
+                most.append(len(held))
+                time.sleep(0.002)
+                held.pop()
+        except InputError:
+            refused.append(1)
+
+    for _ in range(5):
+        threads = [threading.Thread(target=run) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert max(most) == 1
+    assert refused
+    assert len(most) + len(refused) == 40
+
+
+@pytest.mark.parametrize(
+    ("holder_is", "held"),
+    [
+        ("this process", True),
+        ("a process that ended", False),
+        ("a process with the number of one that ended", False),
+        ("elsewhere", True),
+    ],
+)
+def test_without_locks_the_file_says_whether_the_holder_runs(tmp_path, monkeypatch, holder_is, held):
+    def no_locks(file, how):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(claim.fcntl, "flock", no_locks)
+    born, number = claim._born(os.getpid()), os.getpid()
+    content = {"name": "a", "host": platform.node(), "pid": number, "born": born}
+    content |= {
+        "this process": {},
+        "a process that ended": {"pid": 2**22 + 1},
+        "a process with the number of one that ended": {"born": "1"},
+        "elsewhere": {"host": "another"},
+    }[holder_is]
+    path = tmp_path / ".run.claim"
+    path.write_text(json.dumps(content))
+    if not held:
+        with claim.claimed(path, "a"):
+            pass
+        return
+    with pytest.raises(InputError, match=r"delete .*\.run\.claim"), claim.claimed(path, "a"):
+        pass
+    assert path.exists()

@@ -1,0 +1,97 @@
+"""What is resumed is the run that was begun: other settings, data or geometry are named, and nothing is written."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.conftest import write_mrc
+from tests.helpers.cli import RANGE, TINY, TINY_TRAIN, cryovae
+
+FILES = ("run.json", "config.toml", "metrics.csv", "model.safetensors", "run.log")
+
+
+def _contents(folder):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+
+
+@pytest.fixture
+def run(small_run, tmp_path):
+    shutil.copytree(small_run, tmp_path / "run")
+    record = tmp_path / "run/run/run.json"
+    record.write_text(record.read_text().replace(str(small_run), str(tmp_path / "run")))
+    return tmp_path / "run"
+
+
+def _resumed(run, *changes, tomogram="ts_01.mrc", tilts=RANGE, steps="4"):
+    return cryovae("restore", run / tomogram, *tilts, "-o", run / "run", "--steps", steps, *TINY, *changes, "--resume")
+
+
+def test_a_finished_run_is_said_to_be_finished_and_left_as_it_is(run):
+    before = _contents(run / "run")
+    result = _resumed(run)
+    assert result.returncode == 0
+    assert "already finished" in result.stderr
+    assert _contents(run / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tilts": ["--tilt-range", "-50", "60"]}, ["tilts.lowest -60, now -50"]),
+        ({"steps": "8"}, ["training.steps 4, now 8"]),
+        ({"changes": ["--seed", "3"]}, ["training.seed 0, now 3"]),
+        ({"changes": ["--voxel-size", "7"]}, ["voxel_size 10, now 7"]),
+        ({"changes": ["--samples", "4"]}, ["restoration.samples 2, now 4"]),
+        ({"tomogram": "other/ts_01.mrc"}, ["another tomogram (ts_01.mrc, now ts_01.mrc)"]),
+    ],
+)
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_differs_is_named_before_anything_is_written(run, small, change, words, killed):
+    (run / "other").mkdir()
+    write_mrc(run / "other/ts_01.mrc", np.flip(small.density, 2).copy())
+    if killed:
+        # As kill -9 leaves it: the record says running, no result is there.
+        record = json.loads((run / "run/run.json").read_text())
+        (run / "run/run.json").write_text(json.dumps(record | {"status": "running"}))
+        for result in (run / "run").glob("*.mrc"):
+            result.unlink()
+    before = _contents(run / "run")
+    change = dict(change)
+    result = _resumed(run, *change.pop("changes", []), **change)
+    assert result.returncode == 2
+    for word in [*words, "--overwrite"]:
+        assert word in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert _contents(run / "run") == before
+
+
+def test_a_moved_tomogram_with_the_same_voxels_is_the_same(run):
+    (run / "moved").mkdir()
+    shutil.move(run / "ts_01.mrc", run / "moved/ts_01.mrc")
+    result = _resumed(run, tomogram="moved/ts_01.mrc")
+    assert result.returncode == 0
+    assert "already finished" in result.stderr
+
+
+def test_missing_results_of_a_finished_model_are_restored(run):
+    mean = run / "run/ts_01_mean.mrc"
+    before = mean.read_bytes()
+    mean.unlink()
+    result = _resumed(run)
+    assert result.returncode == 0, result.stderr
+    assert mean.read_bytes()[1024:] == before[1024:]
+
+
+def test_training_compares_the_geometry_of_its_tomograms(small_files, tmp_path):
+    words = ["train", small_files["full"], "-o", tmp_path / "out", "--steps", "4", *TINY_TRAIN]
+    assert cryovae(*words, *RANGE).returncode == 0
+    before = _contents(tmp_path / "out")
+    again = cryovae(*words, *RANGE, "--resume")
+    assert again.returncode == 0
+    assert "already finished" in again.stderr
+    refused = cryovae(*words, "--tilt-range", "-60", "50", "--resume")
+    assert refused.returncode == 2
+    assert "highest 60, now 50" in refused.stderr
+    assert _contents(tmp_path / "out") == before
