@@ -26,4 +26,8 @@ def test_the_table_counts_what_survived():
     lines, share = _table({"physics": {"caught": ["a", "b", "c"], "survived": ["d"]}, "data": {"caught": ["e"], "survived": []}})
     assert share == pytest.approx(0.8)
     assert share < LEAST
-    assert [line.split() for line in lines[1:]] == [["data", "1", "1", "100%"], ["physics", "4", "3", "75%", "d"], ["all", "5", "4", "80.0%"]]
+    assert [line.split() for line in lines[1:]] == [
+        ["data", "1", "1", "100%"],
+        ["physics", "4", "3", "75%", "d"],
+        ["all", "5", "4", "80.0%"],
+    ]

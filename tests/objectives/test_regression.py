@@ -13,7 +13,16 @@ from cryovae.data.prepare import prepare, prepare_halves
 from cryovae.data.sampling import step_generator
 from cryovae.models.ladder import LadderConfig
 from cryovae.models.unet import UNet
-from cryovae.objectives.regression import OBJECTIVES, HalfPair, deepdewedge, draw_halves, icecream, isonet2, masked_power, standardised_like
+from cryovae.objectives.regression import (
+    OBJECTIVES,
+    HalfPair,
+    deepdewedge,
+    draw_halves,
+    icecream,
+    isonet2,
+    masked_power,
+    standardised_like,
+)
 from cryovae.physics.rotation import training_rotations
 from cryovae.physics.wedge import patch_mask
 from cryovae.tomogram import TiltGeometry, Tomogram
