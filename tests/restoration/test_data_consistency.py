@@ -59,3 +59,17 @@ def test_statistics_of_parts_are_those_of_the_whole_spectrum(tilts):
     assert np.allclose(one.sample_power.table, two.sample_power.table, atol=1e-6)
     assert torch.allclose(one.wedge_variance, two.wedge_variance, atol=1e-6)
     assert torch.allclose(one.shell_noise, two.shell_noise, atol=1e-6)
+
+
+def test_noise_that_the_mean_repeats_is_no_agreement():
+    """A mean of half the data, signal and noise of variance 1 each, fits the signal with an amplitude of 1."""
+    shape = (24, 32, 28)
+    data = 2**0.5 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    half = NoiseSpectrum(torch.full((24, 4, 4), 0.5), "flat")
+    calibration = VarianceCalibration(ONE, ONE, ONE, 0.0, ONE, ONE, ONE, half)
+    sums = SpectrumStatsSums(calibration, False, torch.float64, torch.device("cpu"))
+    bins = _bins(shape, torch.ones(24, 32, 15))
+    spectrum = fourier.transform(data)
+    sums.add(bins, 0.5 * spectrum, spectrum, spectrum)
+    inner = (bins.radius > 0.1) & (bins.radius < 0.45)
+    assert abs(float(sums.stats().amplitude(bins.frequency)[inner].mean()) - 1) < 0.05
