@@ -73,3 +73,12 @@ def test_noise_that_the_mean_repeats_is_no_agreement():
     sums.add(bins, 0.5 * spectrum, spectrum, spectrum)
     inner = (bins.radius > 0.1) & (bins.radius < 0.45)
     assert abs(float(sums.stats().amplitude(bins.frequency)[inner].mean()) - 1) < 0.05
+
+
+def test_samples_that_are_too_wide_are_narrowed_and_still_get_their_share_of_noise():
+    """A deviation of (1 - w)^2 v = 1/4 and noise of w^2 sigma^2 = 1/4 share an error of 0.1 in this proportion."""
+    calibration = VarianceCalibration(ONE, ONE, ONE, 0.0, ONE, 0.5 * ONE, 0.1 * ONE, FLAT)
+    tables = filters(_bins((6, 8, 10), torch.ones(6, 8, 6)), SpectrumStats(FLAT, FLAT, ONE), calibration, False)
+    half = torch.full_like(tables.spread, 0.05)
+    assert torch.allclose(tables.spread.square(), half, rtol=1e-4)
+    assert torch.allclose(tables.noise.square(), half, rtol=1e-4)
