@@ -4,9 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from scipy.stats import norm
 
-from cryovae.calibration.heldout import calibrate
-from cryovae.calibration.variance import SHELLS, VarianceCalibration
+from cryovae import fourier
+from cryovae.calibration.figures import PatchSums, held_out_figures
+from cryovae.calibration.heldout import _spectra, _target_sums, calibrate
+from cryovae.calibration.variance import BINS, CROSS, DATA, MISFIT, MODEL, SHELLS, VARIANCE, VarianceCalibration
+from cryovae.data.prepare import prepare
+from cryovae.data.sampling import held_out
 from cryovae.physics.noise import NoiseSpectrum
 from cryovae.tomogram import TiltGeometry
 from tests.helpers.calibration import NOISE, SIDE, SIGNAL, Shrinking, prepared_white, split_noise
@@ -84,3 +89,46 @@ def test_a_wedge_too_thin_for_target_bins_is_left_as_it_is():
     assert "correlation" not in result.figures
     assert torch.equal(result.variance.wedge_scale, torch.ones(SHELLS))
     assert torch.isfinite(result.variance.data_weight).all()
+
+
+def test_errors_are_judged_by_variances_fitted_to_other_patches():
+    """Of two patches with errors of 8 and 0.5, each is covered as the other's variance says: half, and almost all."""
+    count, patches = 4000, []
+    for number, error in enumerate((8.0, 0.5)):
+        sums = torch.zeros(6, SHELLS, dtype=torch.float64)
+        sums[BINS], sums[MISFIT], sums[VARIANCE] = count, count * (1 + error), count
+        sums[CROSS] = sums[MODEL] = 30 * count
+        bins = torch.zeros(6, count)
+        bins[:2] = ((1 + error) / 2) ** 0.5 * torch.randn(2, count, generator=torch.Generator().manual_seed(number))
+        bins[4], bins[5] = 1.0, 3.0
+        patches.append(PatchSums(sums, sums[..., None], bins))
+    power = torch.full((SHELLS,), 1e3, dtype=torch.float64)
+    coverage = held_out_figures(patches, (torch.ones(SHELLS), torch.ones(SHELLS)), power)["coverage"]["0.9"]
+    expected = [2 * norm.cdf(norm.ppf(0.95) * (one / other) ** 0.5) - 1 for one, other in ((1.5, 9.0), (9.0, 1.5))]
+    assert coverage == pytest.approx(sum(expected) / 2, abs=0.02)
+
+
+def test_the_variance_of_few_samples_is_unbiased_bin_by_bin():
+    """Of two pairs with independent means and half differences, of variances 1 and 2."""
+    rng = torch.Generator().manual_seed(0)
+    means, halves = torch.randn(2, 2, 1, 16, 18, 14, generator=rng)
+    ones = torch.ones(16, 18, 8)
+    x, variance = _spectra(means[0], means, 2**0.5 * halves, ones, torch.ones(16, 18, 14))
+    inner = slice(1, 7)
+    assert float(variance[..., inner].mean()) == pytest.approx(3, rel=0.05)
+    assert float(x[..., inner].abs().square().mean()) == pytest.approx(1, rel=0.06)
+
+
+def test_sums_of_a_prediction_that_is_a_share_of_the_data(tomogram, monkeypatch):
+    """Four fifths of the data in the measured bins correlate with them, and five quarters of them are the data."""
+    m = held_out(prepare(tomogram, 16), 16)[0]
+    predicted = fourier.filtered(0.8 * m.data, m.mask)
+    means = torch.stack((predicted, predicted))
+    monkeypatch.setattr("cryovae.calibration.heldout._samples", lambda patches, seen: (predicted, means, 0 * means))
+    sums = _target_sums(None, m).sums
+    total = sums.sum(-1)
+    # The window smears some of the measured bins into others.
+    assert float(total[CROSS] / (total[MODEL] * total[DATA]).sqrt()) > 0.9
+    assert float(total[CROSS] / total[MODEL]) == pytest.approx(1 / 0.8, rel=0.15)
+    assert float(total[MISFIT] - total[DATA] + 2 * total[CROSS] - total[MODEL]) == pytest.approx(0, abs=1e-2 * float(total[DATA]))
+    assert float(sums[VARIANCE].abs().max()) < 1e-3 * float(sums[DATA].max())

@@ -22,7 +22,6 @@ def _extra(model, tilts):
 def test_a_copy_loses_nothing_by_a_second_wedge(tilts):
     """It leaves a wedge empty, be it alone or one of two."""
     assert float(_extra(Shrinking(1.0, 0.0), tilts)[MIDDLE].max()) < 0.01
-    assert float(_extra(Shrinking(0.0, 0.0), tilts)[MIDDLE].max()) < 0.01
 
 
 def test_what_comes_from_the_other_wedge_is_lost_with_it(tilts):

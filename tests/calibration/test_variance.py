@@ -11,9 +11,16 @@ from cryovae.calibration.variance import (
     MODEL,
     SHELLS,
     VARIANCE,
+    VarianceCalibration,
+    at_noise,
+    error_power,
     fit_depth,
+    fit_measured,
     fit_wedge,
     noise_factor,
+    one_wedge_factor,
+    pooled,
+    power_limit,
 )
 
 ONE = torch.ones(SHELLS)
@@ -70,3 +77,68 @@ def test_the_spread_is_no_larger_than_the_specimen():
     nothing = _sums(bins, 0.0, torch.tensor(0.2))
     assert torch.allclose(fit_wedge(nothing, 100 * ONE)[0], ONE)
     assert torch.allclose(fit_wedge(nothing, 0.02 * ONE)[0], 0.1 * ONE, atol=1e-4)
+
+
+def test_the_error_of_a_scaled_mean_is_that_of_its_residual():
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randn(2, 500, SHELLS, generator=rng, dtype=torch.float64)
+    y = x + y
+    amplitude = torch.linspace(0.1, 1, SHELLS, dtype=torch.float64)
+    sums = torch.zeros(6, SHELLS, dtype=torch.float64)
+    sums[BINS], sums[CROSS], sums[MODEL], sums[MISFIT] = 500, (x * y).sum(0), (x * x).sum(0), ((y - x) ** 2).sum(0)
+    assert torch.allclose(error_power(sums, amplitude), ((y - amplitude * x) ** 2).sum(0) - 500)
+
+
+def test_a_second_wedge_takes_its_share_of_what_is_left_of_the_mean():
+    """Scaled by b, a mean loses b^2 of the power that it loses to a second wedge."""
+    bins = torch.full((SHELLS,), 4000.0, dtype=torch.float64)
+    sums = torch.zeros(6, SHELLS, dtype=torch.float64)
+    sums[BINS], sums[MODEL], sums[CROSS], sums[MISFIT] = bins, 4 * bins, 2 * bins, 4 * bins
+    factor = one_wedge_factor(sums, 0.5 * ONE, torch.ones(SHELLS, dtype=torch.float64))
+    # |y - x / 2|^2 - noise: 4 + 2 - 3 - 1 a bin, of which 1/4 is due to the second wedge.
+    assert torch.allclose(factor, ONE - 0.25 / 2)
+
+
+def test_shells_are_read_at_their_middles_and_pooled_with_both_neighbours():
+    middles = VarianceCalibration.frequency()
+    assert torch.allclose(middles[:3], torch.tensor([0.0125, 0.0375, 0.0625]))
+    radius = torch.tensor([0.02, 0.111, 0.37])
+    assert torch.allclose(VarianceCalibration.at(3 * middles, radius), 3 * radius, atol=1e-5)
+    values = torch.zeros(SHELLS)
+    values[4], values[7] = 2.0, 6.0
+    assert pooled(values)[3:9].tolist() == [1, 2, 1, 3, 6, 3]
+
+
+def test_weights_at_another_noise_are_of_the_same_power():
+    """P is 1, 3 and beyond any noise; at three times the noise P / (P + 3)."""
+    assert at_noise(torch.tensor([0.5, 0.75, 1.0]), torch.tensor(3.0)).tolist() == pytest.approx([0.25, 0.5, 1.0])
+
+
+def test_the_bound_of_the_power_allows_for_two_deviations_of_its_noise():
+    bins = torch.full((SHELLS,), 50.0)
+    inner = power_limit(1.5 * bins, bins)[1:-1]
+    assert torch.allclose(inner, torch.full_like(inner, 1.5 + 2 / 100**0.5))
+
+
+@pytest.mark.parametrize(("bins", "scale"), [(1e6, 1.0), (1e6, 2.0), (3.0, 2.0)])
+@pytest.mark.parametrize("seen", [False, True])
+def test_data_and_error_of_a_gaussian_are_carried_over_to_half_the_noise(bins, scale, seen):
+    """Signal of the power of the noise of a half: of the mean it has twice that of the noise, and its posterior 2/3.
+
+    A mean that has not seen the data leaves them the Wiener weight 2/3; one that is the posterior mean leaves them none.
+    """
+    if seen:
+        aa, ab, ax, bx, xx = 2.0, 1.0, 1.0, 0.5, 0.5
+        spread = 0.5
+    else:
+        known = 3.0
+        aa, ab, ax, bx, xx = known + 2, known + 1, known, known, known
+        spread = 1.0
+    rows = torch.tensor([aa, ab, aa, scale * ax, scale * bx, scale**2 * xx, scale**2 * spread, 1.0], dtype=torch.float64)
+    weight, error = fit_measured(bins * rows[:, None].expand(8, SHELLS))
+    if bins > 100:
+        assert torch.allclose(weight, (0.0 if seen else 2 / 3) * ONE, atol=1e-3)
+        assert torch.allclose(error, 2 / 3 * ONE, atol=1e-3)
+    elif not seen:
+        # Few bins: the weight that the spread of the samples gives, which is the same.
+        assert torch.allclose(weight, 2 / 3 * ONE, atol=1e-3)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.data.binning import LEAST, binned, halved, halved_density, long_waves
+from cryovae.data.binning import LEAST, _halved_box, binned, halved, halved_density, long_waves
 from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare
 from cryovae.data.sampling import draw, drawn_tomogram, step_generator
@@ -105,3 +105,7 @@ def test_what_is_held_out_is_scored_at_no_binning(tilts):
     for rotated in (0.0, 1.0):
         batch = draw([second], 12, 2, MaskingConfig(rotated_fraction=rotated), step_generator(0, 3))
         assert batch.support is not None
+
+
+def test_a_box_with_odd_ends_covers_all_its_voxels_at_half_the_size():
+    assert _halved_box(((1, 17), (4, 20), (7, 24))) == ((0, 9), (2, 10), (3, 12))

@@ -54,3 +54,12 @@ def test_top_and_bottom_are_cropped():
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(InputError, match="expected"):
         specimen_mask(np.zeros((8, 8, 8)), **wrong)
+
+
+def test_an_even_place_is_no_specimen_however_bright_it_is():
+    """By deviation alone, ice of another grey level than the rest is left out."""
+    density = np.random.default_rng(0).normal(0, 1, (24, 48, 36)).astype(np.float32)
+    density[:, :16] = 4 + 0.1 * density[:, :16]
+    mask = specimen_mask(density, density_percentage=100, std_percentage=50, patch_size=1)
+    assert mask[:, 26:].mean() > 0.6
+    assert mask[:, :10].mean() < 0.05

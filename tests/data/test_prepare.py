@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from cryovae.data.prepare import drawn_position, prepare
+from cryovae import fourier
+from cryovae.data.prepare import divided, drawn_position, prepare, prepare_halves
 from cryovae.errors import InputError
+from cryovae.physics.wedge import volume_mask
+from cryovae.tomogram import Optics
 
 SIDE = 16
 
@@ -48,3 +51,36 @@ def test_a_mask_without_room_is_refused(tomogram):
     mask[0, 0, 0] = True
     with pytest.raises(InputError, match="the mask leaves no patch"):
         prepare(replace(tomogram, mask=mask), SIDE)
+
+
+def test_halves_are_prepared_as_their_mean_is(tomogram):
+    prepared = prepare(tomogram, SIDE)
+    pair = prepare_halves(tomogram, prepared)
+    assert not pair.single
+    assert torch.allclose((pair.halves[0] + pair.halves[1]) / 2, prepared.density, atol=1e-4)
+    for mine, half in zip(pair.halves, tomogram.halves, strict=True):
+        assert torch.allclose(mine * prepared.scale + prepared.mean, torch.from_numpy(half), atol=1e-4)
+    assert prepare_halves(replace(tomogram, halves=None), prepared).single
+
+
+def test_patches_validated_elsewhere_are_not_drawn(tomogram):
+    prepared = replace(prepare(tomogram, SIDE), held_out=((0, 0, 0),), excluded_patches=((20, 30, 20),))
+    assert prepared.overlaps_held_out((SIDE - 1, 0, 0), SIDE)
+    assert not prepared.overlaps_held_out((0, SIDE, 0), SIDE)
+    assert prepared.overlaps_held_out((20 + SIDE - 1, 30, 20), SIDE)
+    boxes = [((a, a + SIDE), (b, b + SIDE), (c, c + SIDE)) for a, b, c in ((0, 0, 0), (20, 30, 20))]
+    assert list(prepared.boxes(SIDE)) == boxes
+
+
+def test_divided_data_keep_the_grey_scale_and_know_their_noise(tomogram):
+    """The contrast transfer is divided out of the density and the halves, whose difference has the noise that is stated."""
+    prepared = prepare(replace(tomogram, optics=Optics((20000.0,))), SIDE)
+    grey = divided(torch.from_numpy(tomogram.density) - prepared.mean, prepared.tilts)
+    assert torch.allclose(prepared.density * prepared.scale, grey, atol=1e-3)
+    assert float(prepared.density.std()) == pytest.approx(1, abs=1e-3)
+    assert abs(prepared.scale / float(tomogram.density.std()) - 1) > 0.1
+    one, two = (prepared.ready(half) for half in tomogram.halves)
+    k = fourier.frequencies(tomogram.shape)
+    inside = (volume_mask(tomogram.shape, prepared.tilts) == 1) & (fourier.radius(tomogram.shape) > 0.05)
+    power = fourier.transform((one - two) / 2).abs().square() / prepared.noise(k)
+    assert float(power[inside].mean()) == pytest.approx(1, abs=0.1)

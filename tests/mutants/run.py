@@ -202,7 +202,7 @@ def main() -> int:
         def tried(fault: Fault) -> str:
             root = copies.get()
             try:
-                return _caught(fault, root, _tests(fault, options.near, options.rest), bool(options.only))
+                return _caught(fault, root, _tests(fault, options.near, options.rest), len(options.only or ()) == 1)
             finally:
                 copies.put(root)
 

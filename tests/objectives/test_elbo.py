@@ -56,9 +56,12 @@ def test_the_bound_scores_all_measured_bins_of_a_draw_of_q(ladder, tomogram):
     m = cube_rotated(prepare(tomogram, SIDE, masking=MaskingConfig(tolerance=0.5)), [(2, 3, 4), (10, 20, 9)], [0, 7], SIDE, None)
     bound = two_encoder_bound(ladder, m, ladder.encode(m.input_masked, R), step_generator(0, 0))
     noise = _noise(ladder, m, step_generator(0, 0))
-    density = ladder.posterior(ladder.encode(m.input_full, Q), Q).sample(noise).density
-    expected = log_likelihood(density, m.data, m.mask, m.variance + m.model_variance).sum()
+    full, masked = (ladder.posterior(ladder.encode(x, Q), Q).sample(noise) for x in (m.input_full, m.input_masked))
+    expected = log_likelihood(full.density, m.data, m.mask, m.variance + m.model_variance).sum()
     assert bound.log_likelihood.item() == pytest.approx(expected.item(), rel=1e-5)
+    kl, other = (torch.stack([output.kl().sum() for output in each.levels]) for each in (full, masked))
+    assert not torch.allclose(kl, other, rtol=1e-4)
+    assert torch.allclose(torch.stack(bound.kl), kl, rtol=1e-6)
 
 
 def test_freely_rotated_densities_are_rotated_back_onto_the_data(ladder, tomogram):

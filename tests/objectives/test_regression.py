@@ -13,7 +13,16 @@ from cryovae.data.prepare import prepare, prepare_halves
 from cryovae.data.sampling import step_generator
 from cryovae.models.ladder import LadderConfig
 from cryovae.models.unet import UNet
-from cryovae.objectives.regression import OBJECTIVES, HalfPair, deepdewedge, draw_halves, icecream, isonet2, masked_power
+from cryovae.objectives.regression import (
+    OBJECTIVES,
+    HalfPair,
+    deepdewedge,
+    draw_halves,
+    icecream,
+    isonet2,
+    masked_power,
+    standardised_like,
+)
 from cryovae.physics.rotation import training_rotations
 from cryovae.physics.wedge import patch_mask
 from cryovae.tomogram import TiltGeometry, Tomogram
@@ -216,3 +225,25 @@ def test_a_short_training_lowers_it(small: Tomogram, name: str) -> None:
     assert trainer.step == 25
     # With mw_weight 20 most of it is noise in the targets, which nothing lowers.
     assert total() < 0.97 * before
+
+
+def test_a_soft_mask_weighs_amplitudes_and_a_scaled_input_has_its_model_s_level(scene: Scene) -> None:
+    x, model = torch.randn(2, *SHAPE), 3 * torch.randn(2, *SHAPE) + 7
+    half = torch.full((SIDE, SIDE, SIDE // 2 + 1), 0.5)
+    assert masked_power(x, half).item() == pytest.approx(0.25 * x.square().mean().item(), rel=1e-4)
+    scaled = standardised_like(x, model)
+    axes = (1, 2, 3)
+    assert torch.allclose(scaled.mean(axes), model.mean(axes), atol=1e-3)
+    assert torch.allclose(scaled.std(axes), model.std(axes), rtol=1e-3)
+
+
+def test_icecream_predicts_the_other_half_and_itself_after_a_rotation() -> None:
+    """Of a network that returns what it sees, against the sums of its paper."""
+    pair = Scene(TiltGeometry.from_range(-50, 60), noise=1.0).pair
+    halves, expected = (pair.first, pair.second), 0.0
+    for one, other in (halves, halves[::-1]):
+        expected += masked_power(one - other, pair.input_mask).item()
+        again = fourier.filtered(pair.rotated(one), pair.input_mask)
+        expected += 2 * masked_power(again - pair.rotated(other), pair.rotated_mask).item()
+    assert masked_power(pair.first - pair.second, pair.input_mask).item() > 0.5
+    assert icecream(lambda u: u, pair).item() == pytest.approx(expected, rel=1e-4)

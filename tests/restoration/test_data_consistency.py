@@ -59,3 +59,26 @@ def test_statistics_of_parts_are_those_of_the_whole_spectrum(tilts):
     assert np.allclose(one.sample_power.table, two.sample_power.table, atol=1e-6)
     assert torch.allclose(one.wedge_variance, two.wedge_variance, atol=1e-6)
     assert torch.allclose(one.shell_noise, two.shell_noise, atol=1e-6)
+
+
+def test_noise_that_the_mean_repeats_is_no_agreement():
+    """A mean of half the data, signal and noise of variance 1 each, fits the signal with an amplitude of 1."""
+    shape = (24, 32, 28)
+    data = 2**0.5 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    half = NoiseSpectrum(torch.full((24, 4, 4), 0.5), "flat")
+    calibration = VarianceCalibration(ONE, ONE, ONE, 0.0, ONE, ONE, ONE, half)
+    sums = SpectrumStatsSums(calibration, False, torch.float64, torch.device("cpu"))
+    bins = _bins(shape, torch.ones(24, 32, 15))
+    spectrum = fourier.transform(data)
+    sums.add(bins, 0.5 * spectrum, spectrum, spectrum)
+    inner = (bins.radius > 0.1) & (bins.radius < 0.45)
+    assert abs(float(sums.stats().amplitude(bins.frequency)[inner].mean()) - 1) < 0.05
+
+
+def test_samples_that_are_too_wide_are_narrowed_and_still_get_their_share_of_noise():
+    """A deviation of (1 - w)^2 v = 1/4 and noise of w^2 sigma^2 = 1/4 share an error of 0.1 in this proportion."""
+    calibration = VarianceCalibration(ONE, ONE, ONE, 0.0, ONE, 0.5 * ONE, 0.1 * ONE, FLAT)
+    tables = filters(_bins((6, 8, 10), torch.ones(6, 8, 6)), SpectrumStats(FLAT, FLAT, ONE), calibration, False)
+    half = torch.full_like(tables.spread, 0.05)
+    assert torch.allclose(tables.spread.square(), half, rtol=1e-4)
+    assert torch.allclose(tables.noise.square(), half, rtol=1e-4)

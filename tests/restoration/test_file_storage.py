@@ -65,7 +65,9 @@ def test_streamed_agrees_with_memory(small, ladder, tmp_path, kind):
     for memory, stored in zip(one.samples, two.samples, strict=True):
         assert float((memory - torch.from_numpy(stored[:])).abs().max()) < 3e-5 * scale
     assert two.figures == pytest.approx(one.figures, rel=1e-4)
-    if one.held_out is not None:
+    assert (one.held_out is None, two.held_out is None) == (kind == "raw",) * 2
+    if kind != "raw":
+        assert one.held_out["correlation"] is not None
         assert two.held_out["correlation"] == pytest.approx(one.held_out["correlation"], abs=1e-4)
 
 

@@ -40,3 +40,11 @@ def test_the_power_of_the_input_is_its_variance(tomogram, tilts):
     power = WedgePower(fourier.multiplicity(data.shape))
     power.add(fourier.frequencies(data.shape), volume_mask(data.shape, tilts), fourier.transform(data), fourier.transform(data))
     assert abs(power.data / float((data - data.mean()).square().sum()) - 1) < 1e-4
+
+
+def test_few_pairs_that_are_not_opposite_have_an_unbiased_variance_too():
+    """Pairs 1, 3 and 5, 9: half differences 1 and 2, and means 2 and 7, whose variance is 12.5."""
+    moments = SampleMoments.empty((1, 1, 2))
+    for one, two in ((1.0, 3.0), (5.0, 9.0)):
+        moments.add(torch.full((1, 1, 2), one), torch.full((1, 1, 2), two))
+    assert torch.allclose(moments.variance(), torch.full((1, 1, 2), 2.5 + 12.5))
