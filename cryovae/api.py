@@ -18,6 +18,8 @@ from torch import Tensor
 
 from cryovae.checkpoint import MODEL, Checkpoint
 from cryovae.checkpoint import load_model as read_checkpoint
+from cryovae.checks.model_match import checked_match
+from cryovae.checks.preflight import preflight
 from cryovae.config import RunConfig, override
 from cryovae.config import preset as settings_of_preset
 from cryovae.errors import InputError
@@ -25,6 +27,7 @@ from cryovae.evaluation.assessment import Assessment, as_tensor, assess
 from cryovae.evaluation.fsc import BAND
 from cryovae.findings import Severity
 from cryovae.io.files import read_volume, write_volume
+from cryovae.io.geometry_record import checksums_of
 from cryovae.io.load import load_tomogram
 from cryovae.io.names import checked_name
 from cryovae.io.orientation import as_stored, upright
@@ -36,10 +39,7 @@ from cryovae.simulation.simulate import SimulationConfig
 from cryovae.simulation.simulate import simulate as simulate_halves
 from cryovae.tomogram import TiltGeometry, Tomogram
 from cryovae.workflows.compute import device_of
-from cryovae.workflows.geometry_record import checksums_of
-from cryovae.workflows.model_match import checked_match
 from cryovae.workflows.orientation import is_unrotated
-from cryovae.workflows.preflight import preflight
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.restoration import train_on
 from cryovae.workflows.run_folder import RunFolder, folder_name

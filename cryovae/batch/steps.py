@@ -19,6 +19,7 @@ import torch
 
 from cryovae.batch.plan import Opened, evaluated, fits, model_state, state_of
 from cryovae.checkpoint import MODEL, STATE, load_model, load_network
+from cryovae.checks.preflight import preflight, read_and_mended
 from cryovae.errors import InputError
 from cryovae.io.claim import InUse
 from cryovae.io.star.loading import Tomograms, load_entry
@@ -26,7 +27,6 @@ from cryovae.io.star.tomograms import Entry
 from cryovae.workflows.evaluate import evaluate_volume
 from cryovae.workflows.mask import MaskOptions, write_mask
 from cryovae.workflows.memory import budget_of
-from cryovae.workflows.preflight import preflight, read_and_mended
 from cryovae.workflows.restoration import train_on
 from cryovae.workflows.run_folder import RunFolder, log, process, read_record
 from cryovae.workflows.table import MODEL_FOLDER, inputs_of_table, restore_row

@@ -19,13 +19,13 @@ from cryovae.evaluation.fsc import score
 from cryovae.evaluation.plane_power import log_power_xz
 from cryovae.evaluation.region import SMALLEST, Box, cut_out, faded
 from cryovae.io.files import read_volume
+from cryovae.io.geometry_record import geometry_of
 from cryovae.io.orientation import upright
 from cryovae.napari_plugin.layers import about, of_role, run_of
 from cryovae.napari_plugin.lazy import LazyArray
 from cryovae.napari_plugin.regions import box_within, sides
 from cryovae.napari_plugin.temporary_layers import is_temporary
 from cryovae.tomogram import TiltGeometry
-from cryovae.workflows.geometry_record import geometry_of
 from cryovae.workflows.run_inputs import inputs_in, record_of
 
 # Voxels along a side of a region, at most: its spectra then take seconds.

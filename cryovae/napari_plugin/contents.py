@@ -12,12 +12,12 @@ import numpy as np
 
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume
+from cryovae.io.geometry_record import geometry_of
 from cryovae.io.orientation import upright
 from cryovae.io.tilts import read_tilts
 from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.napari_plugin.layers import KEY, LayerTuple, contrast_limits, layer_for
 from cryovae.report.sampler_sentences import tempered_name
-from cryovae.workflows.geometry_record import geometry_of
 from cryovae.workflows.run_inputs import record_of, tomogram_of
 
 TILT_SUFFIXES = (".tlt", ".rawtlt")

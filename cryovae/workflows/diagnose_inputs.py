@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 
 from cryovae.checkpoint import MODEL, Checkpoint
+from cryovae.checks.model_match import tell_match
 from cryovae.config import RunConfig, merged
 from cryovae.data.prepare import PreparedTomogram, prepare
 from cryovae.errors import InputError
-from cryovae.workflows.model_match import tell_match
 from cryovae.workflows.run_inputs import checked_tomogram_of, record_of, variational_model_of
 from cryovae.workflows.train import MOST_HELD_OUT
 

@@ -20,6 +20,7 @@ from cryovae.evaluation.assessment import as_plain, as_tensor, assess
 from cryovae.io.atomic import write_text
 from cryovae.io.files import read_volume
 from cryovae.io.fill import find_fill
+from cryovae.io.geometry_record import geometry_of
 from cryovae.io.orientation import upright
 from cryovae.io.outputs import check_file
 from cryovae.io.tilts import read_tilts
@@ -28,7 +29,6 @@ from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
 from cryovae.report.score_tables import print_tables
 from cryovae.tomogram import TiltGeometry
-from cryovae.workflows.geometry_record import geometry_of
 from cryovae.workflows.run_folder import metrics_of, read_record
 
 

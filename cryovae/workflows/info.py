@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cryovae.checks.geometry import CHECK
+from cryovae.checks.preflight import check_tomogram
 from cryovae.evaluation.wedge_comparison import ASYMMETRY, beam_axis, described, disagreements
 from cryovae.evaluation.wedge_detection import DetectedWedge, detect_wedge
 from cryovae.io.files import read_volume
@@ -13,8 +15,6 @@ from cryovae.io.names import in_one_line, stem
 from cryovae.io.orientation import middle_is_thin, upright
 from cryovae.io.voxel_sizes import doubts_of
 from cryovae.tomogram import TiltGeometry, Tomogram
-from cryovae.workflows.geometry_check import CHECK
-from cryovae.workflows.preflight import check_tomogram
 
 
 def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float | None, unrotated: bool | None = None) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from cryovae.workflows.geometry_record import geometry_of
+from cryovae.io.geometry_record import geometry_of
 
 # Letters of a path or name, tilts of a series, entries of a list.
 MOST_PATH, MOST_NAME, MOST_TILTS, MOST_ENTRIES = 4096, 200, 2000, 10**6

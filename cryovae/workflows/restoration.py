@@ -11,13 +11,13 @@ from typing import Any, TypeAlias
 import torch
 
 from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, load_model, load_network, objective_of
+from cryovae.checks.model_match import checked_match
+from cryovae.checks.preflight import preflight, preflight_all
 from cryovae.config import RunConfig, as_plain, override, save_config
+from cryovae.io.geometry_record import described
 from cryovae.io.star.loading import Tomograms
 from cryovae.io.star.tomograms import Entry
 from cryovae.tomogram import Tomogram
-from cryovae.workflows.geometry_record import described
-from cryovae.workflows.model_match import checked_match
-from cryovae.workflows.preflight import preflight, preflight_all
 from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cryovae.checkpoint import MODEL
+from cryovae.checks.preflight import read_and_mended
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume, suffix_of
 from cryovae.io.names import checked_name, common_name, stem
@@ -19,7 +20,6 @@ from cryovae.workflows.geometry import TiltAdjustment
 from cryovae.workflows.memory import budget_of
 from cryovae.workflows.orientation import LOOKED_AT, is_unrotated
 from cryovae.workflows.particles import tomograms_of_particles
-from cryovae.workflows.preflight import read_and_mended
 from cryovae.workflows.requests import RestoreRequest, TrainRequest
 from cryovae.workflows.restoration import Job, open_model, restore_tomogram, stays_on_disk, train_on
 from cryovae.workflows.run_folder import RunFolder, folder_name

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from cryovae.checkpoint import MODEL, Checkpoint, load_model, objective_of
+from cryovae.checks.preflight import preflight
 from cryovae.errors import InputError
 from cryovae.findings import Severity
 from cryovae.io.files import read_volume
+from cryovae.io.geometry_record import geometry_of
 from cryovae.io.load import load_tomogram
 from cryovae.io.volume import voxel_size_of
 from cryovae.tomogram import Optics, Tomogram
 from cryovae.units import check_voxel_size
-from cryovae.workflows.geometry_record import geometry_of
-from cryovae.workflows.preflight import preflight
 from cryovae.workflows.run_folder import read_record
 
 

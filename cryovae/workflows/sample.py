@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cryovae.checkpoint import Checkpoint
+from cryovae.checks.model_match import tell_match
 from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
 from cryovae.io.files import write_volume
@@ -21,7 +22,6 @@ from cryovae.posterior.latent_map import LatentMap, Patches, mapped
 from cryovae.posterior.tiles import side_of
 from cryovae.report.pictures import contact_sheet
 from cryovae.tomogram import Tomogram
-from cryovae.workflows.model_match import tell_match
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_inputs import (
     checked_tomogram_of,

@@ -16,17 +16,17 @@ import torch
 
 from cryovae import distributed
 from cryovae.checkpoint import MODEL
+from cryovae.checks.preflight import read_and_mended
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
 from cryovae.io.claim import InUse
+from cryovae.io.geometry_record import recorded
 from cryovae.io.names import in_one_line
 from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tomograms_of
 from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms, results_columns, write_results
 from cryovae.workflows.geometry import GeometryOptions
-from cryovae.workflows.geometry_record import recorded
 from cryovae.workflows.memory import budget_of
 from cryovae.workflows.optics import OpticsOptions
-from cryovae.workflows.preflight import read_and_mended
 from cryovae.workflows.restoration import (
     Job,
     Network,

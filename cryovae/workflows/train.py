@@ -27,6 +27,7 @@ from cryovae.checkpoint import (
     save_network,
     save_state,
 )
+from cryovae.checks.model_match import trained_on
 from cryovae.config import RunConfig, as_plain
 from cryovae.data.binning import binned
 from cryovae.data.memmap import offload_folder, offloaded, offloaded_halves, to_memmap
@@ -47,7 +48,6 @@ from cryovae.training.deterministic import Deterministic
 from cryovae.training.trainer import Interrupted, Report, Trainer
 from cryovae.training.variational import Variational
 from cryovae.workflows.live import Live
-from cryovae.workflows.model_match import trained_on
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_folder import Metrics, RunFolder, log, read_metrics
 from cryovae.workflows.signals import StoppedMidStep, Terminated, interruptible, stoppable

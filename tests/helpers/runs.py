@@ -3,7 +3,7 @@
 import json
 
 from cryovae.checkpoint import MODEL, Checkpoint, save_model
-from cryovae.workflows.geometry_record import recorded
+from cryovae.io.geometry_record import recorded
 from tests.conftest import write_mrc
 
 

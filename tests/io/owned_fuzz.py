@@ -82,8 +82,8 @@ def read_model(path: Path) -> object:
 def read_run(path: Path) -> object:
     """What the readers of a run folder make of its record."""
     from cryovae.evaluation.held_out import HeldOut
+    from cryovae.io.geometry_record import geometry_of
     from cryovae.report import tables
-    from cryovae.workflows.geometry_record import geometry_of
 
     record = record_of(path.parent)
     tilts = geometry_of(record["tilts"]) if record.get("tilts") else None

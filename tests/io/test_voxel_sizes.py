@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cryovae.checks.preflight import preflight
 from cryovae.errors import InputError
 from cryovae.findings import Severity
 from cryovae.io.files import write_volume
@@ -15,7 +16,6 @@ from cryovae.io.star.loading import load_entry
 from cryovae.io.star.tomograms import Entry, read_tomograms
 from cryovae.io.voxel_sizes import disagreements_of
 from cryovae.tomogram import Optics, TiltGeometry
-from cryovae.workflows.preflight import preflight
 from tests.helpers.cli import RANGE, TINY, cryovae, refused
 
 TILTS = TiltGeometry.from_range(-60, 60)

@@ -8,6 +8,7 @@ import pytest
 
 from cryovae.errors import InputError
 from cryovae.evaluation.region import Box
+from cryovae.io.geometry_record import recorded
 from cryovae.napari_plugin.compare_model import (
     CutDensity,
     box_in_view,
@@ -19,7 +20,6 @@ from cryovae.napari_plugin.compare_model import (
 from cryovae.napari_plugin.layers import grey_range, layer_for
 from cryovae.napari_plugin.regions import box_within
 from cryovae.tomogram import TiltGeometry
-from cryovae.workflows.geometry_record import recorded
 from tests.conftest import write_mrc
 
 SHAPE = (20, 28, 24)

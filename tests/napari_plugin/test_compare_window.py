@@ -8,11 +8,11 @@ from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
+from cryovae.io.geometry_record import recorded
 from cryovae.napari_plugin.layers import layer_for
 from cryovae.napari_plugin.swipe_line import canvas_of
 from cryovae.napari_plugin.temporary_layers import camera_of, grid_of
 from cryovae.tomogram import TiltGeometry
-from cryovae.workflows.geometry_record import recorded
 
 SHAPE = (20, 40, 36)
 

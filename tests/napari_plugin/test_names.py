@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from cryovae.evaluation.region import Box
+from cryovae.io.geometry_record import recorded
 from cryovae.io.names import fault_of
 from cryovae.napari_plugin.compare_model import halves_of
 from cryovae.napari_plugin.contents import layers_of_run
 from cryovae.napari_plugin.restore_model import Request, arguments_of
 from cryovae.tomogram import TiltGeometry
-from cryovae.workflows.geometry_record import recorded
 from tests.conftest import write_mrc
 from tests.napari_plugin.test_restore_model import SHAPE, layer
 

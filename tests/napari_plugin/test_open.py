@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from cryovae.errors import InputError
+from cryovae.io.geometry_record import recorded
 from cryovae.napari_plugin import samples
 from cryovae.napari_plugin.contents import layer_of_file, layers_of_run, role_of
 from cryovae.napari_plugin.reading import NOTHING, run_reader, volume_reader
 from cryovae.napari_plugin.writing import voxel_size, write_image
 from cryovae.tomogram import TiltGeometry
-from cryovae.workflows.geometry_record import recorded
 from tests.conftest import write_mrc
 
 SHAPE = (6, 10, 8)

@@ -8,12 +8,12 @@ import pytest
 
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume
+from cryovae.io.geometry_record import geometry_of, recorded
 from cryovae.io.orientation import as_stored
 from cryovae.io.star.loading import load_entry
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.evaluate import find
 from cryovae.workflows.geometry import GeometryOptions, TiltAdjustment
-from cryovae.workflows.geometry_record import geometry_of, recorded
 from cryovae.workflows.optics import OpticsOptions
 from cryovae.workflows.table import open_table
 from tests.conftest import write_mrc

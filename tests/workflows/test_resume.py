@@ -10,8 +10,8 @@ import pytest
 from cryovae.checkpoint import MODEL, STATE, save_state
 from cryovae.config import as_plain, override, preset, read_config
 from cryovae.errors import InputError
+from cryovae.io.geometry_record import checksums_of, recorded
 from cryovae.tomogram import TiltGeometry
-from cryovae.workflows.geometry_record import checksums_of, recorded
 from cryovae.workflows.resume import check_model, forget
 from cryovae.workflows.run_folder import RunFolder, summed
 from tests.conftest import write_mrc

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import cryovae as package
+from cryovae.checks import preflight
 from cryovae.errors import InputError
 from cryovae.findings import Finding, Severity
 from cryovae.io.files import write_volume
-from cryovae.workflows import preflight
 from tests.helpers.cli import RANGE, TINY, TINY_TRAIN, cryovae, refused
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from cryovae.checkpoint import TrainedOn
+from cryovae.checks.model_match import checked_match, differences, tell_match
 from cryovae.config import override, preset
 from cryovae.errors import InputError
 from cryovae.tomogram import TiltGeometry, Tomogram
-from cryovae.workflows.model_match import checked_match, differences, tell_match
 
 TRAINED = TrainedOn("old", 10.0, 0.8, -60.0, 60.0, 60.0)
 

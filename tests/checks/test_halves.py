@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import cryovae
+from cryovae.checks.halves import check_halves, to_one_scale
 from cryovae.findings import Severity
 from cryovae.io.files import write_volume
 from cryovae.io.load import load_tomogram
 from cryovae.tomogram import TiltGeometry, Tomogram
-from cryovae.workflows.halves_check import check_halves, to_one_scale
 from tests.helpers.cli import RANGE, TINY
 from tests.helpers.cli import cryovae as command
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from cryovae.checks.geometry import check_geometry
+from cryovae.checks.halves import check_halves, to_one_scale
+from cryovae.checks.voxel_size import check_voxel_size
 from cryovae.findings import Finding, settle
+from cryovae.io.geometry_record import described
 from cryovae.io.star.loading import Tomograms
 from cryovae.tomogram import Tomogram
-from cryovae.workflows.geometry_check import check_geometry
-from cryovae.workflows.geometry_record import described
-from cryovae.workflows.halves_check import check_halves, to_one_scale
-from cryovae.workflows.voxel_size_check import check_voxel_size
 
 Check: TypeAlias = Callable[[Tomogram], list[Finding]]
 CHECKS: tuple[Check, ...] = (check_voxel_size, check_halves, check_geometry)
