@@ -45,12 +45,12 @@ def test_tiles_that_guess_are_better_for_being_blended(tilts):
 def test_tiles_that_agree_gain_nothing(tilts):
     """Tiles shrink what they see by as much, up to what their faces smear into the wedge; those that guess do not agree."""
     prepared, _, _ = prepared_white(tilts)
-    apart = []
+    disagreements = []
     for model, noise in ((Shrinking(0.6, 0.0), 1.0), (Shrinking(0.6, 0.0), 2.0), (Guessing(0.6, 0.0), 1.0)):
         predictor = TilePredictor(model, SIDE, 2, 0, torch.device("cpu"), lambda tiles: None)
         both = tile_disagreement(predictor, prepared, prepared.density, (20, 40, 40), noise)
-        apart.append([float(part[MIDDLE].mean()) for part in both])
-    agreeing, against_more_noise, guessing = apart
+        disagreements.append([float(part[MIDDLE].mean()) for part in both])
+    agreeing, against_more_noise, guessing = disagreements
     assert all(0 < one < 0.1 * other for one, other in zip(agreeing, guessing, strict=True))
     assert against_more_noise == pytest.approx([one / 2 for one in agreeing], rel=1e-4)
 

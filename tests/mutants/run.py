@@ -186,10 +186,10 @@ def main() -> int:
     parser.add_argument("--near", action="store_true", help="run only the tests that a fault names")
     parser.add_argument("--rest", action="store_true", help="run the rest of the fast suite for what survives the nearest tests")
     options = parser.parse_args()
-    chosen = [f for f in faults() if not f.equivalent]
-    chosen = [f for f in chosen if not options.module or f.module in options.module]
-    chosen = [f for f in chosen if not options.only or f.id in options.only]
-    for fault in chosen:
+    selected = [f for f in faults() if not f.equivalent]
+    selected = [f for f in selected if not options.module or f.module in options.module]
+    selected = [f for f in selected if not options.only or f.id in options.only]
+    for fault in selected:
         fault.applied()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     multiprocessing.get_context("forkserver").set_forkserver_preload(LOADED)
@@ -206,12 +206,12 @@ def main() -> int:
             finally:
                 copies.put(root)
 
-        for fault, result in zip(chosen, pool.map(tried, chosen), strict=True):
+        for fault, result in zip(selected, pool.map(tried, selected), strict=True):
             results[fault.module]["caught" if result else "survived"].append(fault.id)
             print(f"{fault.id}: {result or 'SURVIVED: ' + fault.breaks}", flush=True)
     lines, share = _table(results)
     print("\n".join(["", *lines]))
-    return 0 if chosen and share >= LEAST else 1
+    return 0 if selected and share >= LEAST else 1
 
 
 if __name__ == "__main__":

@@ -45,10 +45,10 @@ def test_completion_is_the_likelihood_of_the_target_bins(ladder, measurement):
 def test_losses_are_per_measured_coefficient_and_figures_per_hidden_one(ladder, measurement):
     completed = completion(ladder, measurement, ladder.encode(measurement.input_masked, R))
     shape = measurement.data.shape
-    measured, hidden = (float(scored_bins(mask, shape).sum()) for mask in (measurement.mask, measurement.target_mask))
-    assert hidden < 0.6 * measured
+    measured, target = (float(scored_bins(mask, shape).sum()) for mask in (measurement.mask, measurement.target_mask))
+    assert target < 0.6 * measured
     assert completed.loss().item() == pytest.approx(-completed.log_likelihood.item() / measured, rel=1e-5)
-    assert completed.figures()["completion"].item() == pytest.approx(completed.log_likelihood.item() / hidden, rel=1e-5)
+    assert completed.figures()["completion"].item() == pytest.approx(completed.log_likelihood.item() / target, rel=1e-5)
 
 
 def test_the_bound_scores_all_measured_bins_of_a_draw_of_q(ladder, tomogram):

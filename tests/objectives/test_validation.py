@@ -61,9 +61,9 @@ def test_scores_of_several_patches_are_those_of_all_their_bins(measurement):
     m = measurement
     parts = [m.rows(slice(0, 1)), m.rows(slice(1, 2))]
     assert all(float(p.target_mask.sum()) > 0 for p in parts)
-    whole, summed = (validation_scores_of(lambda seen: 0.5 * seen, each) for each in ([m], parts))
+    at_once, summed = (validation_scores_of(lambda seen: 0.5 * seen, each) for each in ([m], parts))
     shifted = (validation_scores_of(lambda seen: seen.roll(1, -1) * 3, each) for each in ([m], parts))
-    assert summed.chi2 == pytest.approx(whole.chi2, rel=1e-5)
+    assert summed.chi2 == pytest.approx(at_once.chi2, rel=1e-5)
     one, two = shifted
     assert one.gain == pytest.approx(two.gain, rel=1e-5)
 

@@ -95,7 +95,7 @@ def test_nyquist_planes_of_even_sizes_are_no_part_of_a_patch(tilts):
     assert min(float(odd[3].max()), float(odd[:, 4].max()), float(odd[..., 5].max())) == 1
 
 
-def test_the_edge_is_as_wide_as_a_bin_of_the_axes_that_the_tilts_turn_about(tilts):
+def test_the_edge_is_as_wide_as_a_bin_across_the_tilt_axis(tilts):
     shape = (40, 20, 30)
     assert volume_edge(shape, tilts) == pytest.approx(1 / 30)
     assert volume_edge(shape, tilts, 2.0) == pytest.approx(2 / 30)

@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from cryovae.data.prepare import prepare
-from cryovae.data.sampling import held_out
+from cryovae.data.sampling import cube_rotated, held_out
+from cryovae.models.distributions import Move
 from cryovae.models.ladder import Ladder, LadderConfig, R
-from cryovae.physics.likelihood import scored_bins
+from cryovae.physics.likelihood import log_likelihood, scored_bins
+from cryovae.posterior import early_stopping as guard
+from cryovae.posterior import refinement
 from cryovae.posterior.early_stopping import EarlyStopping, early_stopping, early_stopping_of
 from cryovae.posterior.posterior_tiles import frozen
 from cryovae.posterior.problem import drawn, problem_of
@@ -74,3 +77,42 @@ def test_without_a_wedge_there_is_no_early_stopping(toy, small):
     prepared = prepare(small, SIDE)
     full = replace(prepared, tilts=type(small.tilts).from_range(-90, 90))
     assert early_stopping(toy, full, SIDE, 2, 0, torch.device("cpu")) is None
+
+
+def test_the_best_check_is_kept_and_not_the_last_that_was_better_than_its_neighbour(monkeypatch):
+    """Bounds of 0 at the start, then 3, 1, 2: the moves of the first check, for each patch by itself."""
+
+    def moved(value):
+        return {0: Move(torch.full((2, 1, 1, 1, 1), value), torch.full((2, 1, 1, 1, 1), value))}
+
+    bounds = iter(torch.tensor([[0.0, 5.0], [3.0, 1.0], [1.0, 2.0], [2.0, 3.0]]))
+    monkeypatch.setattr(refinement, "_bound", lambda problem, moves, seed: next(bounds))
+    monkeypatch.setattr(refinement, "unmoved", lambda problem: moved(0.0))
+    monkeypatch.setattr(refinement, "refinement_steps", lambda *_: ((step, moved(float(step))) for step in (1, 2, 3)))
+    best = refinement.optimised(None, 3)
+    assert best[0].shift.flatten().tolist() == [1.0, 0.0]
+    assert best[0].widen.flatten().tolist() == [1.0, 0.0]
+
+
+def test_early_stopping_scores_target_bins_alone(ladder, small):
+    m = cube_rotated(prepare(small, 16), [(2, 3, 4)], [4], 16, None)
+    problem = problem_of(ladder, m, R, m.mask * m.input_mask)
+    scored = float(guard._scores(problem, m, 0, refinement.unmoved(problem))[0])
+    density = problem.posterior.mean().density
+    target, measured = (float(log_likelihood(density, m.data, mask, m.variance)) for mask in (m.target_mask, m.mask))
+    assert scored == pytest.approx(target, rel=1e-5)
+    assert scored != pytest.approx(measured, rel=0.01)
+
+
+def test_refinement_before_early_stopping_sees_the_bins_of_the_input_alone(ladder, small, monkeypatch):
+    m, masks = cube_rotated(prepare(small, 16), [(2, 3, 4)], [4], 16, None), []
+
+    def watched(model, measurement, role, mask):
+        masks.append(mask)
+        return problem_of(model, measurement, role, mask)
+
+    monkeypatch.setattr(guard, "problem_of", watched)
+    with frozen(ladder):
+        early_stopping_of(ladder, [m], 1, 0)
+    assert len(masks) == 1
+    assert torch.equal(masks[0], m.mask * m.input_mask)
