@@ -107,7 +107,7 @@ def test_a_model_that_is_not_finite_makes_no_result(small_run, broken, tmp_path,
     result = cryovae(*words)
     assert result.returncode == 1
     assert len(result.stderr.strip().splitlines()) == 1
-    assert "NaN or infinite" in result.stderr
+    assert "NaN or infinity" in result.stderr
     assert not list(tmp_path.glob("out/*.mrc"))
 
 

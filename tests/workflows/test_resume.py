@@ -3,11 +3,12 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from cryovae.checkpoint import MODEL, STATE, save_state
+from cryovae.checkpoint import MODEL, STATE, load_state, save_state
 from cryovae.config import as_plain, override, preset, read_config
 from cryovae.errors import InputError
 from cryovae.io.geometry_record import checksums_of, recorded
@@ -107,7 +108,7 @@ def test_training_compares_the_geometry_of_its_tomograms(small_files, tmp_path):
 
 def test_a_run_that_is_overwritten_leaves_no_state_of_another(run):
     """Killed before it has saved anything, it would be resumed from the model of other tilts."""
-    folder = RunFolder(run / "out", "ts_01")
+    folder = RunFolder(run / "run", "ts_01")
     save_state(folder.path(STATE), {"step": 2})
     forget(folder)
     assert not folder.path(STATE).exists()
@@ -117,21 +118,22 @@ def test_a_run_that_is_overwritten_leaves_no_state_of_another(run):
 def test_overwrite_begins_anew_although_it_is_asked_to_resume(run):
     result = _resumed(run, "--overwrite", tilts=["--tilt-range", "-50", "60"])
     assert result.returncode == 0, result.stderr
-    assert json.loads((run / "out/run.json").read_text())["tilts"]["lowest"] == -50
-    assert (run / "out/run.log").read_text().count("training ended") == 2
+    assert json.loads((run / "run/run.json").read_text())["tilts"]["lowest"] == -50
+    assert (run / "run/run.log").read_text().count("training ended") == 2
 
 
 @pytest.mark.parametrize("left", ["model.safetensors", "training.pt"])
 def test_a_model_or_state_without_its_record_is_not_resumed(run, left):
-    (run / "out/run.json").unlink()
+    (run / "run/run.json").unlink()
     if left == STATE:
-        (run / "out" / MODEL).unlink()
-        state = {"config": as_plain(read_config(run / "out/config.toml", preset("quick")))}
-        save_state(run / "out" / STATE, state)
+        (run / "run" / MODEL).unlink()
+        saved = load_state(Path(__file__).parents[1] / "version_0_1/interrupted" / STATE)
+        config = as_plain(read_config(run / "run/config.toml", preset("quick")))
+        save_state(run / "run" / STATE, saved | {"config": config})
     result = _resumed(run)
     assert result.returncode == 2
     assert "run.json" in result.stderr
-    assert not (run / "out/run.json").exists()
+    assert not (run / "run/run.json").exists()
 
 
 @pytest.mark.parametrize(
