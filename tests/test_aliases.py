@@ -97,6 +97,7 @@ def test_columns_of_metrics_have_their_new_names():
     assert current_columns(["step", "told"]) == ["step", "critic_accuracy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("run", "kinds"), [("finished", ("mean", "std")), ("network", ("mean",))])
 def test_an_old_model_with_its_old_settings_restores_the_same(run, kinds, tmp_path):
     halves = ["--half1", "old_half1.mrc", "--half2", "old_half2.mrc", "--tilt-range", -60, 60]
@@ -106,6 +107,7 @@ def test_an_old_model_with_its_old_settings_restores_the_same(run, kinds, tmp_pa
         np.testing.assert_allclose(now, before, rtol=0, atol=ROUNDING * float(before.std()))
 
 
+@pytest.mark.slow
 def test_an_old_interrupted_training_goes_on_to_its_end(tmp_path):
     run = tmp_path / "interrupted"
     shutil.copytree(OLD / "interrupted", run)

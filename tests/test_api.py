@@ -77,6 +77,7 @@ def test_the_example_of_each_function_runs(name, folder, capfd):
     assert results.failed == 0, "".join(lines)
 
 
+@pytest.mark.slow
 def test_functions_and_commands_give_the_same_restoration(folder):
     options = [
         "--half1",

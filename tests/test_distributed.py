@@ -126,6 +126,7 @@ def both(tmp_path_factory):
     return [torch.load(folder / f"{number}.pt", weights_only=False) for number in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("phase", "completion_fraction"), [("completion", 0.5), ("bound", 0.0)])
 def test_two_ranks_have_the_gradients_of_one_with_twice_the_batch(both, phase, completion_fraction):
     expected, figures = _gradients(BATCH, completion_fraction)

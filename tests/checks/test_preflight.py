@@ -43,6 +43,7 @@ def test_train_stops_before_work_at_a_refusal(refusing, volume, tmp_path):
     assert not list((tmp_path / "out").glob("*"))
 
 
+@pytest.mark.slow
 def test_what_was_forced_is_in_record_log_and_report(refusing, volume, tmp_path):
     out = tmp_path / "out"
     result = cryovae("restore", volume, "-o", out, *RANGE, *TINY, "--steps", 2, "--force")

@@ -115,8 +115,8 @@ def test_freely_rotated_patches_hide_what_the_rotated_input_lacks(prepared):
     in_input = torch.einsum("ij,j...->i...", rotation, fourier.frequencies((SIDE,) * 3))
     seen = wedge_mask(in_input, prepared.tilts, 1 / SIDE)
     # At the edge of a mask, rounding decides.
-    given, missing = m.target_mask[0][seen > 0.999], (m.target_mask[0] - m.mask[0])[seen < 1e-3]
-    assert float(given.abs().max()) < 1e-2
+    visible, missing = m.target_mask[0][seen > 0.999], (m.target_mask[0] - m.mask[0])[seen < 1e-3]
+    assert float(visible.abs().max()) < 1e-2
     assert float(missing.abs().max()) < 1e-2
     assert 0.05 < float(m.target_mask.sum() / m.mask.sum()) < 0.6
     assert float(m.support[0, 0, 0, 0]) == 0
@@ -131,9 +131,9 @@ def test_the_corners_of_freely_rotated_patches_are_filled_too(prepared):
 
 def test_held_out_patches_score_no_bin_of_which_the_input_has_a_trace(prepared):
     for m in held_out(prepared, SIDE):
-        given = (m.input_mask >= 0.01).expand_as(m.mask)
-        assert float(m.target_mask[given].max()) == 0
-        assert torch.equal(m.target_mask[~given], m.mask[~given])
+        visible = (m.input_mask >= 0.01).expand_as(m.mask)
+        assert float(m.target_mask[visible].max()) == 0
+        assert torch.equal(m.target_mask[~visible], m.mask[~visible])
         assert float(m.target_mask.sum()) > 100
 
 

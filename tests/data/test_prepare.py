@@ -84,3 +84,15 @@ def test_divided_data_keep_the_grey_scale_and_know_their_noise(tomogram):
     inside = (volume_mask(tomogram.shape, prepared.tilts) == 1) & (fourier.radius(tomogram.shape) > 0.05)
     power = fourier.transform((one - two) / 2).abs().square() / prepared.noise(k)
     assert float(power[inside].mean()) == pytest.approx(1, abs=0.1)
+
+
+def test_patches_to_score_are_held_out_ones_if_there_is_room(tomogram, small):
+    """Patches of the training are scored in a volume without room alone; they are no held-out patches then."""
+    prepared = prepare(tomogram, SIDE)
+    assert prepared.held_out
+    assert prepared.patches_to_score(SIDE) == prepared.held_out
+    of_another = prepare(tomogram, SIDE, held_out=False)
+    assert of_another.patches_to_score(SIDE) == prepared.held_out
+    tight = prepare(small, SIDE)
+    assert not tight.held_out
+    assert len(tight.patches_to_score(SIDE)) > 1

@@ -74,7 +74,7 @@ def test_windows_takes_fewer_names(monkeypatch):
         assert fault_of(name) is None
 
 
-@pytest.mark.parametrize("name", ["..", ".", "a\x7fb"])
+@pytest.mark.parametrize("name", ["..", ".", "a\u2028b"])
 def test_a_row_of_a_table_with_an_impossible_name_is_refused(name, tmp_path):
     table = table_of(tmp_path, name)
     with pytest.raises(InputError, match=r"row 1 has the name .* rename it"):

@@ -60,6 +60,7 @@ def drag(line, to):
     QApplication.sendEvent(line.grip, move)
 
 
+@pytest.mark.slow
 def test_swipe_and_cells_show_both_and_leave_nothing_behind(opened, qtbot):
     viewer, dock, widget = opened
     controls = widget.controls

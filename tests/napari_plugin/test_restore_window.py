@@ -49,6 +49,7 @@ def ended(widget):
     assert not widget.timer.isActive()
 
 
+@pytest.mark.slow
 def test_a_run_gives_what_a_shell_gives(restoring, qtbot, small_files, tmp_path, shown):
     viewer, widget = restoring
     c = widget.controls
@@ -137,6 +138,7 @@ def test_what_goes_wrong_is_one_notification(restoring, qtbot, tmp_path, shown):
     assert not list((tmp_path / "out").glob("*.mrc"))
 
 
+@pytest.mark.slow
 def test_a_closed_window_lets_the_run_save_and_leave(restoring, qtbot, tmp_path, shown):
     viewer, widget = restoring
     widget.controls.settings["training.steps"].setValue(400)

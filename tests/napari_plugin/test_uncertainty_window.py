@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 
 from cryovae.napari_plugin.layers import layer_for
 from cryovae.napari_plugin.uncertainty_model import NO_SAMPLES
@@ -46,6 +47,7 @@ def redness(pixels):
     return (pixels[..., 0] - pixels[..., 2]).mean()
 
 
+@pytest.mark.slow
 def test_uncertainty_is_coloured_faded_and_played(make_viewer, qtbot, tmp_path, shown):
     viewer = make_viewer(show=True)
     show_run(viewer, tmp_path / "a", ("input", "mean", "std", "samples"))

@@ -32,11 +32,11 @@ def _full(table, shape):
 def _expected(predicted, m, support):
     shape = m.data.shape[-3:]
     x, y = (np.fft.fftn((support * d).double().numpy(), axes=(1, 2, 3), norm="ortho") for d in (predicted, m.data))
-    hidden = _full(m.target_mask, shape)
-    weight = hidden / _full(m.variance + m.model_variance, shape)
+    scored_bins = _full(m.target_mask, shape)
+    weight = scored_bins / _full(m.variance + m.model_variance, shape)
     data, misfit, model = ((weight * np.abs(d) ** 2).sum() for d in (y, y - x, x))
     cross = (weight * (x * y.conj()).real).sum()
-    return 0.5 * (data - misfit) / hidden.sum(), cross / np.sqrt(model * data), misfit / hidden.sum()
+    return 0.5 * (data - misfit) / scored_bins.sum(), cross / np.sqrt(model * data), misfit / scored_bins.sum()
 
 
 @pytest.mark.parametrize("supported", [False, True])
@@ -90,9 +90,9 @@ def test_only_the_wedge_of_the_tilts_is_filled_with_prediction_and_noise(measure
     kept = (m.mask == 1) & (m.input_mask == 1) & inside
     assert int(kept.sum()) > 1000
     assert torch.allclose(filled[kept], before[kept], atol=1e-3)
-    hidden = (m.mask == 1) & (m.input_mask == 0) & inside
-    assert int(hidden.sum()) > 100
-    assert float(filled[hidden].abs().max()) < 1e-3
+    scored_bins = (m.mask == 1) & (m.input_mask == 0) & inside
+    assert int(scored_bins.sum()) > 100
+    assert float(filled[scored_bins].abs().max()) < 1e-3
     wedge = (m.mask == 0) & (m.input_mask == 1) & inside
     wedge[..., 0] = False
     power = (filled - predicted)[wedge].abs().square() / m.variance[wedge]

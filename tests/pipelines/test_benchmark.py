@@ -248,6 +248,7 @@ def test_what_is_spent_is_processor_time() -> None:
     assert busy.seconds == pytest.approx(0.2, abs=0.1)
 
 
+@pytest.mark.slow
 def test_rows_run_beside_each_other_once_and_none_begins_too_late(folder: Path, monkeypatch, capsys) -> None:
     words = [
         "run.py",

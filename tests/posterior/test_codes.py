@@ -71,6 +71,15 @@ def test_a_walk_joins_its_ends_and_keeps_its_length_on_the_way(ladder):
         assert torch.allclose(length, expected, rtol=1e-4)
 
 
+def test_a_walk_begins_at_the_first_end_and_is_nearer_to_it_before_the_middle():
+    generator = torch.Generator().manual_seed(2)
+    a, b = (torch.randn(1, 2, 4, 6, 8, generator=generator) for _ in range(2))
+    assert torch.allclose(between([a], [b], 0.0)[0], a, atol=1e-5)
+    assert torch.allclose(between([a], [b], 1.0)[0], b, atol=1e-5)
+    quarter = between([a], [b], 0.25)[0]
+    assert float((quarter - a).norm()) < 0.6 * float((quarter - b).norm())
+
+
 def test_a_walk_without_an_arc_is_straight():
     a = torch.randn(1, 2, 4, 6, 8)
     for other in (torch.zeros_like(a), 3 * a, -a):

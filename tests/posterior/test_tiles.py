@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+from cryovae import fourier
 from cryovae.data.prepare import prepare
 from cryovae.models.ladder import LadderConfig
 from cryovae.physics.rotation import symmetry_rotations
+from cryovae.physics.wedge import smeared_mask
+from cryovae.posterior.noise_field import NoiseField
 from cryovae.posterior.tiles import TilePredictor, side_of
 from cryovae.tiling.grid import cut
 
@@ -71,3 +74,46 @@ def test_a_tile_is_sampled_as_in_its_volume(ladder, prepared):
     both = predictor.sample_tiles(tiles, positions, prepared.tilts, 0)
     alone = predictor.sample_tiles(tiles[1:], positions[1:], prepared.tilts, 0)
     assert torch.allclose(both[:, 1:], alone, atol=1e-5)
+
+
+class Copying(torch.nn.Module):
+    """Stands in for a ladder: returns what it sees, and in a pair the finest noise added to it."""
+
+    def __init__(self):
+        super().__init__()
+        self.config = LadderConfig((4, 4), (1, 1), 1)
+
+    def latent_shapes(self, shape):
+        return [(1, *shape), (1, *(n // 2 for n in shape))]
+
+    def encode(self, density, role):
+        return [density]
+
+    def restore(self, features, noise):
+        return features[0]
+
+    def restore_pair(self, features, noise):
+        return torch.stack((features[0] + noise[0][:, 0], features[0] - noise[0][:, 0]))
+
+
+def test_tiles_are_rotated_back_and_have_lost_their_wedge_alone(prepared):
+    """A model that copies gives back the measured part of each tile, in every orientation."""
+    predictor = _predictor(Copying())
+    tile = cut(prepared.density, (4, 8, 8), SIDE)[None]
+    level = tile.mean((-3, -2, -1), keepdim=True)
+    expected = fourier.filtered(tile - level, smeared_mask((SIDE,) * 3, prepared.tilts)) + level
+    assert float((expected - tile).abs().max()) > 0.1
+    rotations = symmetry_rotations(prepared.tilts)
+    assert len(rotations) > 1
+    for restored in predictor.predict_tiles(tile, prepared.tilts, rotations):
+        assert torch.allclose(restored, expected, atol=1e-4)
+
+
+def test_the_noise_of_a_sample_lies_in_the_frame_of_the_tomogram_in_every_orientation(prepared):
+    """It is rotated with the tile and back, so that tiles of all orientations share it where they overlap."""
+    predictor, position = _predictor(Copying()), (4, 8, 8)
+    tile = cut(prepared.density, position, SIDE)[None]
+    for pair in range(len(symmetry_rotations(prepared.tilts))):
+        plus, minus = predictor.sample_tiles(tile, [position], prepared.tilts, pair)[:, 0]
+        noise = NoiseField(0, pair, CPU).tiles([position], (1, SIDE, SIDE, SIDE), 0)[0, 0]
+        assert torch.allclose((plus - minus) / 2, noise, atol=1e-4), pair

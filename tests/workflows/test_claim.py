@@ -35,7 +35,7 @@ def holder(tmp_path):
     process.join()
 
 
-def test_the_second_run_of_a_name_is_refused_and_told_of_the_first(tmp_path, holder):
+def test_the_second_run_of_a_name_is_refused_and_hears_of_the_first(tmp_path, holder):
     with (
         pytest.raises(InputError, match=f"process {holder.pid}, since .*pass another -o") as error,
         RunFolder(tmp_path, "ts_01").claimed(),

@@ -90,6 +90,7 @@ def test_help_is_there_within_a_second_and_without_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_restoration_is_whole_and_the_same_for_the_same_seed(files, tmp_path):
     """Once in a process of its own, with its pictures, and once in this one."""
     common = [
@@ -139,6 +140,7 @@ def test_a_restoration_is_whole_and_the_same_for_the_same_seed(files, tmp_path):
     assert all(row in evaluated.stdout for row in ("restored", "untouched input", "low-pass and clipping"))
 
 
+@pytest.mark.slow
 def test_one_model_for_several_tomograms_is_applied_to_another(small_files, tmp_path):
     second = write_mrc(tmp_path / "ts_02.mrc", mrcfile.read(small_files["full"])[:, ::-1].copy())
     run = tmp_path / "runs/base"

@@ -42,6 +42,7 @@ def test_restore_by_another_objective_writes_mean_and_halves_but_no_std(small_fi
         load_model(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--set", "objective.divergence=sliced"], ["--set", "objective.stochastic=false"]])
 def test_a_wae_restores_as_the_vae_does(small_files: dict[str, Path], tmp_path: Path, words: list[str]) -> None:
     """The same files, error bars among them; the folder says what was optimised, and its model is a ladder."""

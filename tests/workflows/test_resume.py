@@ -84,6 +84,7 @@ def test_a_moved_tomogram_with_the_same_voxels_is_the_same(run):
     assert "already finished" in result.stderr
 
 
+@pytest.mark.slow
 def test_missing_results_of_a_finished_model_are_restored(run):
     mean = run / "run/ts_01_mean.mrc"
     before = mean.read_bytes()
@@ -115,6 +116,7 @@ def test_a_run_that_is_overwritten_leaves_no_state_of_another(run):
     assert not folder.path(MODEL).exists()
 
 
+@pytest.mark.slow
 def test_overwrite_begins_anew_although_it_is_asked_to_resume(run):
     result = _resumed(run, "--overwrite", tilts=["--tilt-range", "-50", "60"])
     assert result.returncode == 0, result.stderr
