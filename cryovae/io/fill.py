@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 from scipy import ndimage
 
+from cryovae.errors import InputError
 from cryovae.findings import Finding, Severity
 from cryovae.io.stored import released
 from cryovae.io.views import NeutralOf
@@ -66,6 +67,12 @@ def with_fill(tomogram: Tomogram, mapped: bool = False) -> Tomogram:
     fill = replace(fill, sources=sources)
     findings = (*tomogram.findings, _finding(tomogram.name, fill))
     return replace(tomogram, density=neutral[0], halves=halves, fill=fill, findings=findings)
+
+
+def in_neutral(density: np.ndarray) -> np.ndarray:
+    """A density (z, y, x) with the mean of its data in place of its fill, e.g. for its spectrum."""
+    fill = find_fill(density)
+    return density if fill is None else np.asarray(_neutral(density, fill, None, False))
 
 
 def _finding(name: str, fill: Fill) -> Finding:
@@ -205,5 +212,7 @@ def _neutral(volume: Any, fill: Fill, mask: np.ndarray | None, mapped: bool) -> 
         part = np.asarray(volume[z : z + SECTIONS], dtype=np.float32)[used]
         released(volume)
         total, count = total + float(part.sum(dtype=np.float64)), count + part.size
-    view = NeutralOf(volume, fill, total / max(count, 1))
+    if not count:
+        raise InputError("constant regions take all voxels of the tomogram, or of its mask, expected data: check the files")
+    view = NeutralOf(volume, fill, total / count)
     return view if mapped else view[:]

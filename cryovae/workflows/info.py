@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,9 @@ from cryovae.checks.geometry import CHECK
 from cryovae.checks.preflight import check_tomogram
 from cryovae.evaluation.wedge_comparison import ASYMMETRY, beam_axis, described, disagreements
 from cryovae.evaluation.wedge_detection import DetectedWedge, detect_wedge
+from cryovae.findings import Finding
 from cryovae.io.files import read_volume
+from cryovae.io.fill import with_fill
 from cryovae.io.names import in_one_line, stem
 from cryovae.io.orientation import middle_is_thin, upright
 from cryovae.io.voxel_sizes import doubts_of
@@ -49,6 +53,10 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
         print(f"label {number}       {in_one_line(label)}")
     if finite.min() == finite.max():
         return
+    known = TiltGeometry.from_range(-90, 90) if tilts is None else tilts
+    used = voxel_size or size[0] or 1.0
+    tomogram = with_fill(Tomogram(stem(path), density, used, known, source=str(path), findings=doubts_of(volume, voxel_size)))
+    density = tomogram.density
     seen = detect_wedge(density) if not unrotated else None
     if unrotated or (unrotated is None and seen is not None and middle_is_thin(density.shape) and beam_axis(seen) == 1):
         print(
@@ -58,20 +66,16 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
         density, unrotated = upright(density), True
     if seen is not None:
         _print_wedge(seen, tilts)
-    if tilts is not None:
-        used = voxel_size or size[0] or 1.0
-        doubts = doubts_of(volume, voxel_size)
-        tomogram = Tomogram(stem(path), density, used, tilts, source=str(path), unrotated=bool(unrotated), findings=doubts)
-        _print_findings(tomogram, seen)
+    tomogram = replace(tomogram, density=density, unrotated=bool(unrotated), fill=None)
+    _print_findings(tomogram.findings if tilts is None else check_tomogram(tomogram), seen, tilts)
 
 
-def _print_findings(tomogram: Tomogram, seen: DetectedWedge | None) -> None:
+def _print_findings(findings: Sequence[Finding], seen: DetectedWedge | None, tilts: TiltGeometry | None) -> None:
     """Print what the checks before work find, and differences of the wedge that are too unclear for them."""
-    findings = check_tomogram(tomogram)
     for finding in findings:
         print(f"{finding.severity:<14}{finding.words}")
-    if seen is not None and not any(finding.check == CHECK for finding in findings):
-        for line in disagreements(seen, tomogram.tilts):
+    if seen is not None and tilts is not None and not any(finding.check == CHECK for finding in findings):
+        for line in disagreements(seen, tilts):
             print(f"unclear       {line}")
 
 

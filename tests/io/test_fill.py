@@ -4,6 +4,7 @@ import mrcfile
 import numpy as np
 import pytest
 
+from cryovae.errors import InputError
 from cryovae.io.fill import find_fill
 from cryovae.io.load import load_tomogram
 from cryovae.tomogram import TiltGeometry
@@ -111,3 +112,23 @@ def test_of_halves_all_is_fill_that_is_fill_in_either(tmp_path, noise):
     zeros = np.zeros(SHAPE, np.float32)
     assert np.array_equal(tomogram.fill.kept(zeros, 2)[:, :8], second[:, :8].astype(np.float32))
     assert np.all(tomogram.fill.kept(zeros + 1, 1)[:, :8] == 0)
+
+
+def test_info_and_restore_say_what_is_fill(tmp_path, noise, capsys):
+    from cryovae.workflows.info import print_information
+
+    noise[..., 39:] = 0.0
+    path = _file(tmp_path / "a.mrc", noise)
+    print_information(path, None, None)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "constant regions" in line)
+    assert line.startswith("note")
+    assert "take 25 % of the voxels" in line
+    assert [f.check for f in load_tomogram(path, None, TILTS).findings] == ["fill"]
+
+
+def test_a_mask_that_lies_in_fill_alone_is_refused(tmp_path, noise):
+    noise[..., 40:] = 0.0
+    mask = np.zeros(SHAPE)
+    mask[..., 42:] = 1
+    with pytest.raises(InputError, match="constant regions take all voxels"):
+        load_tomogram(_file(tmp_path / "a.mrc", noise), None, TILTS, mask=_file(tmp_path / "mask.mrc", mask))
