@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
+
+from cryovae.data.region import Region
 from cryovae.evaluation.wedge_detection import DetectedWedge, detect_wedge
 from cryovae.evaluation.wedge_judgement import CLEAR_ONE, judge
 from cryovae.findings import Finding
@@ -15,9 +19,17 @@ def check_geometry(tomogram: Tomogram) -> list[Finding]:
     """What of the spectrum of some blocks contradicts the tilts; nothing for a small volume, or an unclear spectrum."""
     if min(tomogram.shape) < CLEAR_ONE[0]:
         return []
-    seen = detect_wedge(tomogram.density)
+    seen = detect_wedge(_density(tomogram))
     released(tomogram.density)
     return findings_of(tomogram, seen)
+
+
+def _density(tomogram: Tomogram) -> np.ndarray:
+    """The density through a window that leaves fill out; one that stays on the disk has the mean of its data there."""
+    if tomogram.fill is None or not isinstance(tomogram.density, np.ndarray):
+        return tomogram.density
+    region = Region(tomogram.shape, tomogram.fill, None)
+    return region.seen(torch.from_numpy(np.array(tomogram.density, dtype=np.float32))).numpy()
 
 
 def findings_of(tomogram: Tomogram, seen: DetectedWedge) -> list[Finding]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from cryovae.errors import InputError
+from cryovae.io.fill import find_fill
 from cryovae.io.stored import released
 from cryovae.tiling.grid import Position
 from cryovae.tomogram import Fill, Tomogram
@@ -263,3 +264,11 @@ def region_of(tomogram: Tomogram) -> Region | None:
     if tomogram.fill is None and tomogram.mask is None:
         return None
     return Region(tomogram.shape, tomogram.fill, tomogram.mask)
+
+
+def without_fill(density: np.ndarray) -> np.ndarray:
+    """A density (z, y, x) through a window that leaves its fill out, for its spectrum; unchanged if it has none."""
+    fill = find_fill(density)
+    if fill is None:
+        return density
+    return Region(fill.shape, fill, None).seen(torch.from_numpy(np.array(density, dtype=np.float32))).numpy()

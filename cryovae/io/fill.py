@@ -69,12 +69,6 @@ def with_fill(tomogram: Tomogram, mapped: bool = False) -> Tomogram:
     return replace(tomogram, density=neutral[0], halves=halves, fill=fill, findings=findings)
 
 
-def in_neutral(density: np.ndarray) -> np.ndarray:
-    """A density (z, y, x) with the mean of its data in place of its fill, e.g. for its spectrum."""
-    fill = find_fill(density)
-    return density if fill is None else np.asarray(_neutral(density, fill, None, False))
-
-
 def _finding(name: str, fill: Fill) -> Finding:
     filled = sum(int(fill[z : z + SECTIONS].sum()) for z in range(0, fill.shape[0], SECTIONS)) / float(np.prod(fill.shape))
     return Finding(

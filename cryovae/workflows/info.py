@@ -10,6 +10,7 @@ import numpy as np
 
 from cryovae.checks.geometry import CHECK
 from cryovae.checks.preflight import check_tomogram
+from cryovae.data.region import without_fill
 from cryovae.evaluation.wedge_comparison import ASYMMETRY, beam_axis, described, disagreements
 from cryovae.evaluation.wedge_detection import DetectedWedge, detect_wedge
 from cryovae.findings import Finding
@@ -56,7 +57,7 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
     known = TiltGeometry.from_range(-90, 90) if tilts is None else tilts
     used = voxel_size or size[0] or 1.0
     tomogram = with_fill(Tomogram(stem(path), density, used, known, source=str(path), findings=doubts_of(volume, voxel_size)))
-    density = tomogram.density
+    density = without_fill(density)
     seen = detect_wedge(density) if not unrotated else None
     if unrotated or (unrotated is None and seen is not None and middle_is_thin(density.shape) and beam_axis(seen) == 1):
         print(

@@ -27,14 +27,14 @@ def is_unrotated(path: Path, said: bool | None, most: int | None = None) -> bool
     density = read_volume(path).density
     if not middle_is_thin(density.shape):
         return False
+    from cryovae.data.region import without_fill
     from cryovae.evaluation.wedge_comparison import beam_axis
     from cryovae.evaluation.wedge_detection import detect_wedge
-    from cryovae.io.fill import in_neutral
 
     if most is not None:
         starts = [max((size - most) // 2, 0) for size in density.shape]
         z, y, x = (slice(start, start + most) for start in starts)
         middle = np.array(density[z, y, x])
         released(density)
-        return beam_axis(detect_wedge(in_neutral(middle))) == 1
-    return beam_axis(detect_wedge(in_neutral(np.asarray(density)))) == 1
+        return beam_axis(detect_wedge(without_fill(middle))) == 1
+    return beam_axis(detect_wedge(without_fill(np.asarray(density)))) == 1
