@@ -21,11 +21,12 @@ from cryovae.errors import BrokenModel, InputError
 from cryovae.models.ladder import LadderConfig
 from cryovae.objectives.deterministic import NAMES
 from cryovae.ranges import OneOf, Range, check_fields, shown
+from cryovae.units import MOST_VOXEL
 
 MODEL, VARIATIONAL = "model.safetensors", "vae"
 WEIGHTS, NOISE = "weights.", "noise."
-# Entries of a noise spectrum at most, and angstrom of a voxel.
-MOST_NOISE, MOST_ANGSTROM = 10**6, 1e4
+# Largest number of entries of a noise spectrum.
+MOST_NOISE = 10**6
 OTHER = "give a model that cryovae wrote, or train anew"
 
 
@@ -43,7 +44,7 @@ class TrainedOn:
     """
 
     name: str
-    voxel_size: Annotated[float, Range(0, MOST_ANGSTROM, above=True, what="angstrom")]
+    voxel_size: Annotated[float, Range(0, MOST_VOXEL, above=True, what="angstrom")]
     noise: Annotated[float, Range(0, 1e6)]
     lowest: Annotated[float, Range(-90, 90, what="degrees")]
     highest: Annotated[float, Range(-90, 90, what="degrees")]
@@ -166,9 +167,14 @@ def check_tensors(path: Path, network: nn.Module, shapes: Mapping[str, tuple[str
             raise InputError(f"{path} has a noise spectrum {shown(name)} of shape {_by(shape)}, expected three sides: {OTHER}")
 
 
-def check_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """BrokenModel if a tensor holds NaN or infinity."""
-    bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """The names of the tensors that hold NaN or infinity."""
+    return [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+
+
+def check_weights(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """BrokenModel if a tensor of a file holds NaN or infinity."""
+    bad = not_finite(tensors)
     if bad:
         raise BrokenModel(
             f"{path} holds NaN or infinity in {len(bad)} of {len(tensors)} tensors, e.g. {shown(bad[0])}, expected finite "
