@@ -1,7 +1,7 @@
-"""What a model file must hold, by its header alone: checked before a single weight is read.
+"""The header of a model file, and the checks of the file before its weights are read.
 
-The sizes in the metadata are checked first, and that the file holds as many numbers as they ask for. Only then is the network
-built, so that it takes little more memory than the file has bytes, and its names and shapes are compared with those of the file.
+The sizes in the metadata are checked first, then whether the file holds as many numbers as they need. Only then is the network
+built, so that it takes little more memory than the file has bytes. Its names and shapes are compared with those of the file.
 """
 
 from __future__ import annotations
@@ -124,9 +124,9 @@ def _made(kind: Callable[..., Any], values: Any, where: str) -> Any:
 
 
 def check_size(path: Path, header: Header, shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-    """InputError if a file holds fewer numbers than its sizes ask for at least; ``shapes`` as for ``check_tensors``."""
+    """InputError if a file holds fewer numbers than its sizes need at least; ``shapes`` as for ``check_tensors``."""
     sizes, held = header.sizes, sum(math.prod(shape) for _, shape in shapes.values())
-    # Encoder and decoder have two convolutions of 27 taps in each block; each of two heads ends in one of the latents.
+    # Encoder and decoder have two convolutions of 27 taps in each block. Each level has two heads, which end in its latents.
     least = sum(108 * sizes.blocks * width**2 for width in sizes.widths)
     if header.objective == VARIATIONAL:
         pairs = list(zip(sizes.widths, sizes.latents, strict=True))
