@@ -1,7 +1,8 @@
 """STAR text to blocks of text columns and back.
 
 A line is one row. A value with spaces is between quotes, and a quote closes only before a space or the end of the line, as in
-CIF; # begins a comment only at the beginning of a word. Values with # are written between quotes, because some programs cut them.
+CIF. A # begins a comment only at the beginning of a word. Values with # are written between quotes, because some programs cut off
+what follows it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-# What must not stand without quotes: nothing at all, spaces, #, a quote, name or key word at the beginning.
+# Values that need quotes: empty ones, those with spaces or #, those that begin with a quote, _, ; or a key word.
 UNSAFE = re.compile(r"^$|\s|\#|^[\"'_;]|^(?:data_|loop_|save_|stop_|global_)", re.IGNORECASE)
+# Control characters and surrogates, which cannot be written at all.
 UNWRITABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
