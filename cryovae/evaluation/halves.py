@@ -8,6 +8,7 @@ threshold on the correlation itself. Bins near the axes of the grid are left out
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,7 +103,7 @@ def _by_shell(values: Tensor, weight: Tensor, shell: Tensor) -> Tensor:
 
 def _best_shift(phase: Tensor, bins: float, shape: Sequence[int]) -> tuple[tuple[int, int, int], float]:
     """The shift with the largest absolute phase correlation, and its significance."""
-    correlation = torch.fft.irfftn(phase, s=tuple(shape), norm="forward") / 2
+    correlation = fourier.inverse(phase, shape) * math.prod(shape) ** 0.5 / 2
     at = int(correlation.abs().argmax())
     z, y, x = (int(i) for i in np.unravel_index(at, tuple(shape)))
     places = [i if i <= n // 2 else i - n for i, n in zip((z, y, x), shape, strict=True)]
