@@ -57,11 +57,11 @@ def preflight_all(tomograms: Sequence[Tomogram], force: bool = False) -> Checked
     tomograms = all_mended(tomograms)
     count = len(tomograms)
     spread = sorted({round(i * (count - 1) / max(MOST_CHECKED - 1, 1)) for i in range(MOST_CHECKED)})
-    chosen = range(count) if count <= MOST_CHECKED else spread
+    indices = range(count) if count <= MOST_CHECKED else spread
     geometry = {}
     # Parts of one tomogram share the findings of its readers.
     distinct: dict[Finding, None] = {}
-    for index in chosen:
+    for index in indices:
         tomogram = tomograms[index]
         distinct |= dict.fromkeys(check_tomogram(tomogram))
         geometry[tomogram.name] = described(tomogram)

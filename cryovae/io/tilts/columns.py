@@ -49,7 +49,7 @@ def angle_column(path: Path, text: str) -> tuple[float, ...]:
     if len(columns) == 1:
         return columns[0]
     named = [i for i, word in enumerate(header or ()) if word in ANGLES] if len(header or ()) == len(columns) else []
-    return columns[_chosen(path, columns, named[0] if len(named) == 1 else None)]
+    return columns[_index_of_angles(path, columns, named[0] if len(named) == 1 else None)]
 
 
 def _without_comment(line: str) -> str:
@@ -99,7 +99,7 @@ def _separator(path: Path, lines: Sequence[str], headed: bool) -> Callable[[str]
     raise InputError(f"{path} has commas that may be decimal signs or separate columns, {ONE_ANGLE}: write points for decimals")
 
 
-def _chosen(path: Path, columns: Sequence[tuple[float, ...]], named: int | None) -> int:
+def _index_of_angles(path: Path, columns: Sequence[tuple[float, ...]], named: int | None) -> int:
     """The index of the only column that can be angles, or of the one that the header names unless its values contradict."""
     can = [i for i, column in enumerate(columns) if _can_be_angles(column)]
     possible = [i for i in can if not _is_count(columns[i], 1.0)]
