@@ -174,9 +174,14 @@ def check_portable(value: str, what: str) -> None:
         value: the value.
         what: what it names, for the error message.
     """
-    quotes = "'" in value or '"' in value
-    if quotes or value in MISSING or value != value.strip() or UNWRITABLE.search(value):
-        why = "a quote in it" if quotes else "the name of a missing value" if value in MISSING else "spaces or signs not of text"
-        raise InputError(
-            f"{what} {value[:120]!r} has {why}, expected a name that all programs read alike from a STAR file: rename it"
-        )
+    if "'" in value or '"' in value:
+        fault = "a quote in it"
+    elif value in MISSING:
+        fault = "the name of a missing value"
+    elif value != value.strip() or UNWRITABLE.search(value):
+        fault = "spaces at an end, or control characters"
+    else:
+        return
+    raise InputError(
+        f"{what} {value[:120]!r} has {fault}, expected a name that all programs read alike from a STAR file: rename it"
+    )
