@@ -29,10 +29,11 @@ from cryovae.model_header import (
     WEIGHTS,
     Header,
     TrainedOn,
-    check_finite,
     check_size,
     check_tensors,
+    check_weights,
     header_of,
+    not_finite,
 )
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
@@ -96,15 +97,14 @@ def save_model(path: Path, checkpoint: Checkpoint) -> None:
 
 def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
     """Write a model whole or not at all. BrokenResult if a tensor is not finite."""
-    _check_finite(path, tensors, "train it anew, with a smaller --learning-rate")
+    broken = not_finite(tensors)
+    if broken:
+        raise BrokenResult(
+            f"{path} has numbers that are NaN or infinite in {broken[0]}, expected weights: train it anew, with a smaller "
+            "--learning-rate"
+        )
     with whole_file(path) as beside:
         save_file(tensors, beside, metadata={"cryovae": json.dumps(about)})
-
-
-def _check_finite(path: Path, tensors: dict[str, Tensor], action: str) -> None:
-    broken = [name for name, tensor in tensors.items() if tensor.is_floating_point() and not bool(tensor.isfinite().all())]
-    if broken:
-        raise BrokenResult(f"{path} has numbers that are NaN or infinite in {broken[0]}, expected weights: {action}")
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _filled(path: Path, file: Any, header: Header, build: Callable[[], Network])
     network = build()
     check_tensors(path, network, shapes)
     tensors = {name: file.get_tensor(name) for name in pieces}
-    check_finite(path, tensors)
+    check_weights(path, tensors)
     weights = {n.removeprefix(WEIGHTS): t for n, t in tensors.items() if n.startswith(WEIGHTS)}
     network.load_state_dict(current_weights(weights))
     return network, {n.removeprefix(NOISE): t for n, t in tensors.items() if n.startswith(NOISE)}

@@ -22,7 +22,7 @@ from cryovae.restoration.config import RestoreConfig
 from cryovae.training.trainer import TrainingConfig
 
 T = TypeVar("T")
-# No file of settings is larger.
+# Largest size of a file of settings.
 MOST_BYTES = 2**20
 
 
@@ -148,7 +148,7 @@ def _typed(kind: Any, value: Any, where: str) -> Any:
     if get_origin(kind) is tuple and isinstance(value, list):
         return tuple(_typed(get_args(kind)[0], item, where) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        # One that no float holds is out of every range.
+        # An integer too large for a float becomes infinity, which is outside all ranges.
         return float(value) if abs(value) < 10**300 else math.inf
     if get_origin(kind) is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class InputError(ValueError):
-    """An input of the user cannot be used. Its text is one line that says what to do; the command line exits with 2.
+    """An input of the user that cannot be used. Its text is one line that says what to do; the command line exits with 2.
 
     Attributes:
         lines: the text line by line if several things are wrong, else empty.
@@ -16,8 +16,8 @@ class InputError(ValueError):
 
 
 class BrokenModel(InputError):
-    """A model whose weights are not finite, from which no result can come. The command line prints it and exits with 1."""
+    """A model whose weights are not finite, so it cannot give a result. The command line prints the error and exits with 1."""
 
 
 class BrokenResult(RuntimeError):
-    """A result is not what it must be, e.g. not finite, and is not written. The command line prints it and exits with 1."""
+    """A result that is wrong, e.g. not finite, and is not written. The command line prints the error and exits with 1."""

@@ -1,4 +1,4 @@
-"""Findings of the checks that look at an input before work: what was seen, what was expected, what to do."""
+"""Findings of the checks of an input: what was seen, what was expected, what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FORCED = "; --force goes on all the same"
 
 
 class Severity(StrEnum):
-    """How grave a finding is: a note informs, a warning may spoil the result, a refusal stops the run unless it is forced."""
+    """How grave a finding is: a note informs, a warning tells of a risk for the result, a refusal stops a run."""
 
     NOTE = "note"
     WARNING = "warning"
@@ -27,7 +27,7 @@ class Finding:
     Attributes:
         check: name of the check, e.g. "halves".
         severity: how grave it is.
-        seen: what is there, with the name of the tomogram or file.
+        seen: what was seen, with the name of the tomogram or file.
         expected: what should be there; empty if nothing in particular.
         action: what to do, or what was done.
         forced: whether it was a refusal that the user let pass.

@@ -1,7 +1,7 @@
-"""What a model file must hold, by its header alone: checked before a single weight is read.
+"""The header of a model file, and the checks of the file before its weights are read.
 
-The sizes in the metadata are checked first, and that the file holds as many numbers as they ask for. Only then is the network
-built, so that it takes little more memory than the file has bytes, and its names and shapes are compared with those of the file.
+The sizes in the metadata are checked first, then whether the file holds as many numbers as they need. Only then is the network
+built, so that it takes little more memory than the file has bytes. Its names and shapes are compared with those of the file.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from cryovae.errors import BrokenModel, InputError
 from cryovae.models.ladder import LadderConfig
 from cryovae.objectives.deterministic import NAMES
 from cryovae.ranges import OneOf, Range, check_fields, shown
+from cryovae.units import MOST_VOXEL
 
 MODEL, VARIATIONAL = "model.safetensors", "vae"
 WEIGHTS, NOISE = "weights.", "noise."
-# Entries of a noise spectrum at most, and angstrom of a voxel.
-MOST_NOISE, MOST_ANGSTROM = 10**6, 1e4
+# Largest number of entries of a noise spectrum.
+MOST_NOISE = 10**6
 OTHER = "give a model that cryovae wrote, or train anew"
 
 
@@ -43,7 +44,7 @@ class TrainedOn:
     """
 
     name: str
-    voxel_size: Annotated[float, Range(0, MOST_ANGSTROM, above=True, what="angstrom")]
+    voxel_size: Annotated[float, Range(0, MOST_VOXEL, above=True, what="angstrom")]
     noise: Annotated[float, Range(0, 1e6)]
     lowest: Annotated[float, Range(-90, 90, what="degrees")]
     highest: Annotated[float, Range(-90, 90, what="degrees")]
@@ -123,9 +124,9 @@ def _made(kind: Callable[..., Any], values: Any, where: str) -> Any:
 
 
 def check_size(path: Path, header: Header, shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
-    """InputError if a file holds fewer numbers than its sizes ask for at least; ``shapes`` as for ``check_tensors``."""
+    """InputError if a file holds fewer numbers than its sizes need at least; ``shapes`` as for ``check_tensors``."""
     sizes, held = header.sizes, sum(math.prod(shape) for _, shape in shapes.values())
-    # Encoder and decoder have two convolutions of 27 taps in each block; each of two heads ends in one of the latents.
+    # Encoder and decoder have two convolutions of 27 taps in each block. Each level has two heads, which end in its latents.
     least = sum(108 * sizes.blocks * width**2 for width in sizes.widths)
     if header.objective == VARIATIONAL:
         pairs = list(zip(sizes.widths, sizes.latents, strict=True))
@@ -166,9 +167,14 @@ def check_tensors(path: Path, network: nn.Module, shapes: Mapping[str, tuple[str
             raise InputError(f"{path} has a noise spectrum {shown(name)} of shape {_by(shape)}, expected three sides: {OTHER}")
 
 
-def check_finite(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """BrokenModel if a tensor holds NaN or infinity."""
-    bad = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """The names of the tensors that hold NaN or infinity."""
+    return [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
+
+
+def check_weights(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """BrokenModel if a tensor of a file holds NaN or infinity."""
+    bad = not_finite(tensors)
     if bad:
         raise BrokenModel(
             f"{path} holds NaN or infinity in {len(bad)} of {len(tensors)} tensors, e.g. {shown(bad[0])}, expected finite "

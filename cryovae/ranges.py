@@ -1,4 +1,4 @@
-"""Ranges of settings, declared beside the fields that have them: ``batch: Annotated[int, Range(1, 4096)] = 4``.
+"""Ranges of settings, declared at the fields themselves: ``batch: Annotated[int, Range(1, 4096)] = 4``.
 
 ``check_fields`` is called by ``__post_init__`` of each dataclass of settings. It checks the type and the range of every field.
 """
@@ -51,17 +51,17 @@ class Range:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Words of a list."""
+    """One of several words."""
 
     names: tuple[str, ...]
 
     def holds(self, value: Any) -> bool:
-        """Whether a word is in the list."""
+        """Whether a word is one of them."""
         return value in self.names
 
     @property
     def words(self) -> str:
-        """The list in words."""
+        """The words as one phrase."""
         return f"{', '.join(self.names[:-1])} or {self.names[-1]}" if len(self.names) > 1 else self.names[0]
 
 

@@ -26,14 +26,14 @@ NUMBERS: dict[str, tuple[type, Range]] = {
     "skipped": (int, Range(0, 10**12)),
     "pace": (float, Range(0, 1)),
 }
-# Dictionaries in dictionaries, at most.
+# Largest depth of dictionaries in dictionaries.
 MOST_DEPTH = 8
-# What an optimiser does not change in a run.
+# Settings of an optimiser that stay the same in a run.
 CONSTANTS = ("betas", "eps", "weight_decay", "amsgrad", "maximize")
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """A training state by the names of today, its tensors mapped from the file. InputError if it is damaged or runs code."""
+    """A training state by the names of today, its tensors mapped from the file. InputError if it is damaged or holds code."""
     _check_archive(path)
     try:
         with warnings.catch_warnings():
@@ -54,7 +54,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """InputError for what is no archive of torch, or would take more memory than it has bytes."""
+    """InputError if a file is no archive of torch, or would take more memory than it has bytes."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -66,7 +66,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _problem(value: Any, where: str = "it", depth: int = 0) -> str | None:
-    """What is wrong with the kinds of the values, before names are looked at."""
+    """What is wrong with the types of the values; None if nothing is. ``_missing`` checks the names."""
     if depth == 0 and not isinstance(value, dict):
         return f"{shown(type(value).__name__)} found, expected a dictionary"
     if depth > MOST_DEPTH:
@@ -91,7 +91,7 @@ def _problem(value: Any, where: str = "it", depth: int = 0) -> str | None:
 
 
 def _missing(state: Mapping[str, Any]) -> str | None:
-    """What is missing of a state, or is of the wrong kind."""
+    """Which entry of a state is missing, or is of the wrong type; None if all are right."""
     for name in (*WEIGHTS, "optimiser", "step"):
         if name not in state:
             return f"no '{name}' found, expected one"
@@ -118,6 +118,7 @@ def _missing(state: Mapping[str, Any]) -> str | None:
 
 
 def _is_optimiser(value: Any) -> bool:
+    """Whether a value has the structure of the state of an optimiser."""
     groups, states = (value.get(name) for name in ("param_groups", "state")) if isinstance(value, dict) else (None, None)
     if not isinstance(groups, list) or not isinstance(states, dict):
         return False
@@ -132,8 +133,8 @@ def check_fits(path: Path, state: Mapping[str, Any], network: nn.Module, optimis
     Args:
         path: of the state.
         state: as ``read_state`` gives it.
-        network: the network that goes on.
-        optimiser: its optimiser.
+        network: the network whose training is resumed.
+        optimiser: of the network.
     """
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
     good = state.get("good") or {}
@@ -158,6 +159,7 @@ def check_fits(path: Path, state: Mapping[str, Any], network: nn.Module, optimis
 
 
 def _fits_optimiser(saved: Mapping[str, Any], weights: list[Tensor], optimiser: torch.optim.Optimizer) -> bool:
+    """Whether the saved state of an optimiser is of these weights, with the same settings, and finite."""
     counts = [len(group["params"]) for group in optimiser.param_groups]
     if [len(group["params"]) for group in saved["param_groups"]] != counts:
         return False

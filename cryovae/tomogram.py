@@ -195,9 +195,9 @@ def _few(values: tuple[float, ...]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Fill:
-    """Voxels of a tomogram that hold a constant instead of data, as alignment and reconstruction leave them around it.
+    """Voxels of a tomogram that hold a constant instead of data, e.g. borders that alignment and reconstruction left empty.
 
-    The mask is packed, eight voxels a byte, because it is held in memory where the tomogram is not.
+    The mask is packed, eight voxels in a byte, because it is in memory even when the tomogram is not.
 
     Attributes:
         shape: voxels along z, y, x.
@@ -221,7 +221,7 @@ class Fill:
         return np.unpackbits(self.bits[z, y], axis=-1, count=self.shape[2]).astype(bool)[..., x]
 
     def kept(self, values: np.ndarray, source: int = 0, z: slice = slice(None)) -> np.ndarray:
-        """Restored sections with the voxels of the fill as they were.
+        """Restored sections with the original values in the fill.
 
         Args:
             values: (z, y, x), of all sections or of those of ``z``.
@@ -248,10 +248,10 @@ class Tomogram:
         notes: one line for each ambiguity of its files and how it was resolved.
         unrotated: the files have the beam along their middle axis, as IMOD's tilt writes them; so will the restored volumes.
         mask: (z, y, x) boolean, True where the specimen is and training patches come from; None for everywhere.
-        fill: voxels that hold a constant and no data, or None; ``density`` and ``halves`` have the mean of the others there.
+        fill: voxels that hold a constant and no data, or None; in ``density`` and ``halves`` they have the mean of the others.
         grey: mean and standard deviation that standardise it, those of the full tomogram if this is a crop; None for its own.
         validation_patches: corners of the held-out patches of the full tomogram if this is a crop; None to choose its own.
-        findings: what was found on reading its files and is to be said, or refused, before work.
+        findings: what the readers of its files found, to be reported or refused before it is used.
     """
 
     name: str

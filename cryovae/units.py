@@ -7,33 +7,34 @@ from math import degrees, isfinite, log
 
 from cryovae.errors import InputError
 
-# Smallest defocus in angstrom that is none in micrometres, and largest of all; largest of a phase plate that may be overfocus.
+# Smaller values of defocus are probably in micrometres, larger ones are impossible; overfocus that is usual with a phase plate.
+# All in angstrom.
 LEAST_DEFOCUS, MOST_DEFOCUS, OVERFOCUS = 50.0, 1e6, 5000.0
-# A phase shift in degrees of this size is no phase plate, but one in radians.
+# Phase shifts that are probably in radians; smallest phase shift in degrees that is a phase plate.
 RADIANS, PHASE_PLATE = (0.2, 3.2), 10.0
-# Voxel sizes in angstrom.
+# Smallest and largest voxel size in angstrom.
 LEAST_VOXEL, MOST_VOXEL = 0.1, 1e4
 
 
 def nearest(
     value: float, factors: Sequence[tuple[float, str]], low: float, high: float, usual: float
 ) -> tuple[float, str] | None:
-    """The value in the unit that is expected, and the unit that it is probably in.
+    """The value in the expected unit, and the unit in which it was probably given.
 
     Args:
         value: as it was given, above 0.
-        factors: units by the factor that converts them to the one expected.
+        factors: other units, each after the factor that converts it to the expected unit.
         low: lowest plausible value.
         high: highest plausible value.
-        usual: a usual value; the conversion that comes nearest is taken.
+        usual: a usual value; of several plausible conversions, the nearest to it is taken.
 
     Returns:
         None if no conversion gives a plausible value.
     """
     if not isfinite(value) or value <= 0:
         return None
-    meant = [(value * factor, unit) for factor, unit in factors if low <= value * factor <= high]
-    return min(meant, key=lambda pair: abs(log(pair[0] / usual)), default=None)
+    plausible = [(value * factor, unit) for factor, unit in factors if low <= value * factor <= high]
+    return min(plausible, key=lambda pair: abs(log(pair[0] / usual)), default=None)
 
 
 def meant(
@@ -86,20 +87,20 @@ def check_b_factor(value: float) -> None:
 def check_defocus(values: Sequence[float], phase_shift: float) -> None:
     """InputError if defoci are not in angstrom, or have the sign of overfocus.
 
-    The middle one is judged, because some tilts of a series may be fitted wrongly. A phase plate may be used close to focus.
+    The median is checked, because some tilts of a series may be fitted wrongly. A phase plate may be used close to focus.
     """
-    middle = sorted(values)[len(values) // 2]
+    median = sorted(values)[len(values) // 2]
     units = ((1e4, "micrometres"), (10.0, "nanometres"), (1e10, "metres"))
     expected = "angstrom, underfocus positive, e.g. 30000"
-    if 0 < abs(middle) < LEAST_DEFOCUS:
-        hint = meant(abs(middle), units, 1000, 2e5, 3e4)
-        raise InputError(f"defocus {middle:g} angstrom found, expected {expected}: {hint}")
-    if middle < 0 and not (abs(phase_shift) >= PHASE_PLATE and middle >= -OVERFOCUS):
-        hint = f"did you mean {-middle:g}? Programs with underfocus negative have the other sign"
-        raise InputError(f"defocus {middle:g} angstrom found, expected {expected}: {hint}")
-    if abs(middle) > MOST_DEFOCUS:
-        hint = meant(abs(middle), ((1e-2, "picometres"),), 1000, 2e5, 3e4)
-        raise InputError(f"defocus {middle:g} angstrom found, expected {expected}: {hint}")
+    if 0 < abs(median) < LEAST_DEFOCUS:
+        hint = meant(abs(median), units, 1000, 2e5, 3e4)
+        raise InputError(f"defocus {median:g} angstrom found, expected {expected}: {hint}")
+    if median < 0 and not (abs(phase_shift) >= PHASE_PLATE and median >= -OVERFOCUS):
+        hint = f"did you mean {-median:g}? Programs with underfocus negative have the other sign"
+        raise InputError(f"defocus {median:g} angstrom found, expected {expected}: {hint}")
+    if abs(median) > MOST_DEFOCUS:
+        hint = meant(abs(median), ((1e-2, "picometres"),), 1000, 2e5, 3e4)
+        raise InputError(f"defocus {median:g} angstrom found, expected {expected}: {hint}")
 
 
 def defocus_option(value: float) -> float:
@@ -115,8 +116,8 @@ def defocus_option(value: float) -> float:
 
 def voxel_size_hint(value: float) -> str:
     """The voxel size in angstrom that was probably meant; empty if nothing is plausible."""
-    guess = nearest(value, ((10.0, "nanometres"), (1e4, "micrometres"), (1e10, "metres"), (1e-2, "picometres")), 0.5, 200, 10)
-    return "" if guess is None else f"did you mean {guess[0]:.6g}? It seems to be in {guess[1]}"
+    factors = ((10.0, "nanometres"), (1e4, "micrometres"), (1e10, "metres"), (1e-2, "picometres"))
+    return meant(value, factors, 0.5, 200, 10, otherwise="")
 
 
 def check_voxel_size(value: float, where: str) -> None:

@@ -48,8 +48,8 @@ def executor_of(folder: Path) -> str:
     return named[-1] if named else "local"
 
 
-def check_folder(out: Path, executor: str) -> None:
-    """InputError if the jobs of a cluster would lose their way to a folder, into whose name Snakemake or Slurm read patterns."""
+def check_cluster_path(out: Path, executor: str) -> None:
+    """InputError if the path of a folder has characters that Snakemake or Slurm would replace in the jobs of a cluster."""
     odd = next((character for character in CLUSTER_CHARACTERS if character in str(out)), None)
     if executor != "local" and odd is not None:
         raise InputError(f"-o {out} found, expected a folder without {odd} in its path for jobs on a cluster: give another")

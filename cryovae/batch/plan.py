@@ -116,7 +116,7 @@ class Opened:
 
     @property
     def rows(self) -> dict[int, str]:
-        """Row, from 1, to its name; an unusable row without a name of its own has one of the kind row_3."""
+        """The names by row, from 1. An unusable row without a name of its own is called row_3, for example."""
         rows = {entry.row: entry.name for entry in self.table.entries} | {row: name for row, (name, _) in self.unusable.items()}
         return dict(sorted(rows.items()))
 
@@ -274,7 +274,7 @@ class Step:
     """A step of the workflow.
 
     Attributes:
-        kind: what is there after it: 'masked', 'trained', 'restored' or 'evaluated'.
+        kind: its state when it is done: 'masked', 'trained', 'restored' or 'evaluated'.
         row: of the table, from 1; None for the model.
         name: of the tomogram, or of the model's folder.
         done: whether it is done; it is not if one that it depends on is not.
@@ -287,7 +287,7 @@ class Step:
 
     @property
     def mark(self) -> str:
-        """The name of its mark. It has the number of the row: Snakemake reads more than text into a name with braces."""
+        """The file name of its mark. It has the number of the row, because Snakemake would read braces in a name as wildcards."""
         return f"{MODEL_FOLDER if self.row is None else self.row}.{self.kind}"
 
 

@@ -119,7 +119,7 @@ def figures_of(where: Path, record: dict[str, Any]) -> dict[str, float]:
     """The figures of a restoration: key of FIGURES to value. where: its run folder. record: its run.json."""
     held_out = (record.get("restoration") or {}).get("held_out") or {}
     figures = {"hidden_correlation": held_out.get("correlation"), "chi2": held_out.get("chi2_band")}
-    # A damaged evaluation costs its figures; the restoration is what it was.
+    # If the evaluation is damaged, only its figures are missing.
     with suppress(InputError, LookupError, TypeError, AttributeError):
         figures |= _scores(read_json(where / "evaluation.json") or {})
     return {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}

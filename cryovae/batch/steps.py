@@ -112,7 +112,7 @@ def failure_noted(folder: RunFolder) -> Iterator[None]:
     try:
         yield
     except InUse:
-        # The record is that of a run that goes on.
+        # The record belongs to the other run, which is still running.
         raise
     except (InputError, OSError) as error:
         if folder.record.get("status") != "failed":

@@ -1,1 +1,1 @@
-"""Checks of a tomogram, its files and its model before work; what they find, in one list for all commands."""
+"""Checks of a tomogram and of the model for it, before they are used. All commands share them."""

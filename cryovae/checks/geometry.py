@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from cryovae.data.region import Region
-from cryovae.evaluation.wedge_detection import DetectedWedge, detect_wedge
+from cryovae.evaluation.wedge_detection import detect_wedge
 from cryovae.evaluation.wedge_judgement import CLEAR_ONE, judge
 from cryovae.findings import Finding
 from cryovae.io.stored import released
@@ -16,12 +16,15 @@ CHECK = "geometry"
 
 
 def check_geometry(tomogram: Tomogram) -> list[Finding]:
-    """What of the spectrum of some blocks contradicts the tilts; nothing for a small volume, or an unclear spectrum."""
+    """Findings if the power spectrum of some blocks contradicts the tilts; none for a small volume or an unclear spectrum."""
     if min(tomogram.shape) < CLEAR_ONE[0]:
         return []
     seen = detect_wedge(_density(tomogram))
     released(tomogram.density)
-    return findings_of(tomogram, seen)
+    return [
+        Finding(CHECK, one.severity, f"{tomogram.name}: {one.seen}", one.expected, one.action)
+        for one in judge(seen, tomogram.tilts, tomogram.shape, tomogram.unrotated)
+    ]
 
 
 def _density(tomogram: Tomogram) -> np.ndarray:
@@ -30,11 +33,3 @@ def _density(tomogram: Tomogram) -> np.ndarray:
         return tomogram.density
     region = Region(tomogram.shape, tomogram.fill, None)
     return region.seen(torch.from_numpy(np.array(tomogram.density, dtype=np.float32))).numpy()
-
-
-def findings_of(tomogram: Tomogram, seen: DetectedWedge) -> list[Finding]:
-    """The same of a wedge that was detected before."""
-    return [
-        Finding(CHECK, one.severity, f"{tomogram.name}: {one.seen}", one.expected, one.action)
-        for one in judge(seen, tomogram.tilts, tomogram.shape, tomogram.unrotated)
-    ]

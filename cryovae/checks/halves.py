@@ -1,4 +1,4 @@
-"""The check that two halves are of one tomogram, in one place, with one sign, and on one scale."""
+"""The check that two halves show the same volume, unshifted, with the same sign; and a correction of different scales."""
 
 from __future__ import annotations
 
@@ -15,38 +15,42 @@ from cryovae.io.views import MeanOf, ScaledOf
 from cryovae.tomogram import Tomogram
 
 CHECK = "halves"
-# Smallest side in voxels, and fewest independent bins, of what is judged.
+# All significances are in standard deviations of chance.
+# Smallest side in voxels, and smallest number of independent bins, of halves that are checked.
 SMALLEST, FEWEST_BINS = 16, 200
-# Halves are unrelated if no band has this significance: (bins, largest significance) for volumes of so many bins or more.
+# Halves are unrelated if no band reaches this significance: (smallest number of bins, significance).
 UNRELATED = ((5000, 4.0), (2000, 2.5), (800, 2.0))
-# So small a volume is judged only if low frequencies have so much more power than high ones that its halves have to correlate.
+# With fewer bins, only if low frequencies have so much more power than high ones that the halves must correlate:
+# smallest number of bins, smallest ratio of the powers, significance.
 SMALL_BINS, SMALL_EXCESS, SMALL_UNRELATED = 450, 2.0, 2.0
-# A larger excess is that of volumes without noise, whose errors are those of the reconstruction: vacuum between streaks, say.
+# A larger ratio of these powers means a volume without noise. Its errors are those of the reconstruction, e.g. streaks in vacuum.
 SMOOTH = 80.0
-# Significance at any shift that chance does not reach: halves that do have it share something, such as streaks.
+# Significance, at any shift, that chance does not reach: such halves have something in common, e.g. streaks.
 STRUCTURED = 5.8
-# Significance of halves that are inverted or shifted; gain in significance by a shift, and as a share of it.
+# Smallest significance of inverted halves, and of shifted ones with many bins and with few; smallest gain in significance by the
+# shift, and the same as a share of the significance.
 INVERTED, SHIFTED, SHIFTED_SMALL, GAIN, GAIN_SHARE = 5.0, 7.0, 9.0, 4.0, 0.1
-# Halves differ in scale by more than this factor, or in their mean by more than this share of the standard deviation; means of
-# volumes with a side below OFFSET_SIDE vary more.
+# Scales differ if their ratio is above SCALE, or the means differ by more than OFFSET standard deviations. SMALL_OFFSET is for
+# volumes with a side below OFFSET_SIDE voxels, whose means vary more.
 SCALE, OFFSET, SMALL_OFFSET, OFFSET_SIDE = 1.5, 0.5, 1.0, 32
-# Significance from which the scale may be that of the shells that correlate, and the factor by which it has to differ from the
-# ratio of the standard deviations, which is more precise if the halves have equal noise.
+# From this significance on, the shells that correlate give a ratio of the scales. It is used if it differs by this factor from
+# the ratio of the standard deviations, which is more precise if the halves have equal noise.
 SCALE_BY_SHELLS, NOISE_DIFFERS = 6.0, 1.15
 
 
 def check_halves(tomogram: Tomogram) -> list[Finding]:
-    """What tells against the halves: no correlation, a negative one, or a higher one after a shift."""
+    """A refusal if the halves do not correlate, correlate negatively, or correlate much better after a shift."""
     if tomogram.halves is None or min(tomogram.shape) < SMALLEST:
         return []
     seen = compare_halves(*tomogram.halves)
     for half in tomogram.halves:
         released(half)
-    words = _refused(seen)
-    if words is None:
+    refused = _refused(seen)
+    if refused is None:
         return []
-    name = f"{tomogram.name}: its halves {words[0]}"
-    return [Finding(CHECK, Severity.REFUSAL, name, "two halves of one tomogram, from even and odd tilts or frames", words[1])]
+    fault, action = refused
+    expected = "two halves of one tomogram, from even and odd tilts or frames"
+    return [Finding(CHECK, Severity.REFUSAL, f"{tomogram.name}: its halves {fault}", expected, action)]
 
 
 def _refused(seen: HalfComparison) -> tuple[str, str] | None:
@@ -82,9 +86,10 @@ def _refused(seen: HalfComparison) -> tuple[str, str] | None:
 
 
 def to_one_scale(tomogram: Tomogram) -> Tomogram:
-    """The tomogram with its second half brought to the scale of the first, with a finding that says so.
+    """The tomogram with its second half on the scale of the first, with a finding that says so.
 
-    Equal scales, a crop of a tomogram that was brought to one before, and halves that do not correlate stay as they are.
+    Nothing changes if the scales are equal, if the halves do not correlate, or for a crop, whose tomogram was
+    brought to one scale before.
     """
     if tomogram.halves is None or tomogram.grey is not None or min(tomogram.shape) < SMALLEST:
         return tomogram
@@ -121,11 +126,12 @@ def to_one_scale(tomogram: Tomogram) -> Tomogram:
 
 
 def _moments(part: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation."""
     return float(part.mean(dtype=np.float64)), float(part.std(dtype=np.float64))
 
 
 def _scaled(tomogram: Tomogram, factor: float, offset: float, finding: Finding) -> Tomogram:
-    """The tomogram with half 2 times a factor plus an offset; what stays on the disk is scaled when it is read."""
+    """The tomogram with half 2 times a factor plus an offset; a half on disk is scaled when it is read."""
     assert tomogram.halves is not None
     first, second = tomogram.halves
     scaled: Any = ScaledOf(second, factor, offset)

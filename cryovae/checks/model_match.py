@@ -1,7 +1,7 @@
-"""Whether a trained model fits a tomogram: its voxel size, its tilts and its noise, against those that it was trained on.
+"""Whether a trained model fits a tomogram: the voxel size and the missing wedge are compared with those of its training.
 
-A network knows structures by their size in voxels. At another voxel size it takes one structure for another, and its standard
-deviation does not say so.
+A network recognises structures by their size in voxels. At another voxel size it takes one structure for another, and its
+standard deviation does not show it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from cryovae.errors import InputError
 from cryovae.physics.noise import NoiseSpectrum
 from cryovae.tomogram import Tomogram
 
-# Share by which voxel sizes may differ, and degrees by which missing wedges may.
+# Largest difference of voxel sizes, as a share, and of missing wedges, in degrees.
 MOST_SCALE, MOST_DEGREES = 0.05, 10.0
 # Side of the grid over which the noise is averaged.
 SIDE = 16
 
 
 def trained_on(tomogram: Tomogram, noise: NoiseSpectrum) -> TrainedOn:
-    """What a model file keeps of a training tomogram."""
+    """The record of a training tomogram in a model file."""
     variance = float(noise(fourier.frequencies((SIDE, SIDE, SIDE))).nanmean())
     level = min(max(variance, 0.0), 1e12) ** 0.5
     tilts = tomogram.tilts
@@ -66,18 +66,18 @@ def differences(origins: Sequence[TrainedOn], tomogram: Tomogram) -> list[str]:
 
 
 def checked_match(origins: Sequence[TrainedOn], tomogram: Tomogram, config: RunConfig) -> list[str]:
-    """The ``differences`` to tell before a restoration.
+    """Check, before a restoration, that a model fits a tomogram.
 
     Args:
         origins: what the model was trained on.
         tomogram: what is restored.
-        config: the settings; ``restoration.other_scale`` lets another voxel size pass.
+        config: the settings; ``restoration.other_scale`` allows another voxel size.
 
     Returns:
-        One line for each difference.
+        The lines of ``differences``.
 
     Raises:
-        InputError: the voxel size is another, and that was not allowed.
+        InputError: the voxel size differs, and the settings do not allow it.
     """
     scale = scale_difference(origins, tomogram.voxel_size)
     if scale is not None and not config.restoration.other_scale:

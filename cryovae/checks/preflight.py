@@ -1,7 +1,7 @@
 """The checks of a tomogram before work begins; every command that uses a tomogram calls them.
 
-A check is a function of a loaded tomogram, in memory or on the disk, that returns its findings. It reads at most a region of
-bounded size. ``CHECKS`` lists all; a new check is added there. What readers found on the way is in ``Tomogram.findings``.
+A check is a function that gets a tomogram, in memory or on disk, and returns its findings. It reads at most a region of bounded
+size. ``CHECKS`` lists all checks; a new one is added there. The findings of the readers of files are in ``Tomogram.findings``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cryovae.tomogram import Tomogram
 
 Check: TypeAlias = Callable[[Tomogram], list[Finding]]
 CHECKS: tuple[Check, ...] = (check_voxel_size, check_halves, check_geometry)
-# Of more tomograms than this, as subtomograms are, so many are looked at, evenly spread.
-MOST_LOOKED_AT = 32
+# Largest number of tomograms that are checked. Of more, such as subtomograms, so many are taken at equal distances.
+MOST_CHECKED = 32
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Checked:
     """A tomogram, or several, that passed the checks.
 
     Attributes:
-        tomograms: the tomograms, brought to what the checks expect where that is possible.
+        tomograms: the tomograms, corrected by ``mended``.
         findings: of all checks.
-        force: whether refusals were let pass.
-        geometry: what ``described`` says of each that was looked at, by name.
+        force: whether refusals became warnings.
+        geometry: the result of ``described`` for each tomogram that was checked, by name.
     """
 
     tomograms: Sequence[Tomogram]
@@ -47,21 +47,21 @@ def check_tomogram(tomogram: Tomogram) -> list[Finding]:
 
 
 def preflight(tomogram: Tomogram, force: bool = False) -> Checked:
-    """Check a tomogram before work. InputError if a check refuses it, unless ``force`` lets it pass."""
+    """Check a tomogram before it is used. InputError if a check refuses it and ``force`` is False."""
     tomogram = mended(tomogram)
     return Checked([tomogram], settle(check_tomogram(tomogram), force), force)
 
 
 def preflight_all(tomograms: Sequence[Tomogram], force: bool = False) -> Checked:
-    """Check tomograms before work, one at a time in memory; the refusals of all are in one InputError."""
+    """Check tomograms before they are used, one at a time in memory. One InputError has the refusals of all, unless ``force``."""
     tomograms = all_mended(tomograms)
     count = len(tomograms)
-    shown = sorted({round(i * (count - 1) / max(MOST_LOOKED_AT - 1, 1)) for i in range(MOST_LOOKED_AT)})
-    looked_at = range(count) if count <= MOST_LOOKED_AT else shown
+    spread = sorted({round(i * (count - 1) / max(MOST_CHECKED - 1, 1)) for i in range(MOST_CHECKED)})
+    indices = range(count) if count <= MOST_CHECKED else spread
     geometry = {}
-    # Parts of one tomogram share what its readers found.
+    # Parts of one tomogram share the findings of its readers.
     distinct: dict[Finding, None] = {}
-    for index in looked_at:
+    for index in indices:
         tomogram = tomograms[index]
         distinct |= dict.fromkeys(check_tomogram(tomogram))
         geometry[tomogram.name] = described(tomogram)
@@ -69,17 +69,17 @@ def preflight_all(tomograms: Sequence[Tomogram], force: bool = False) -> Checked
 
 
 def mended(tomogram: Tomogram) -> Tomogram:
-    """The tomogram, brought to what the checks expect where that is possible; what was done is among its findings."""
+    """The tomogram with its halves on one scale. A finding says what was changed."""
     return to_one_scale(tomogram)
 
 
 def all_mended(tomograms: Sequence[Tomogram]) -> Sequence[Tomogram]:
-    """The same of several; those that are read on access are mended then."""
+    """Several tomograms, each ``mended``; tomograms that are read on access are mended at that time."""
     if isinstance(tomograms, Tomograms):
         return read_and_mended(tomograms)
     return [mended(tomogram) for tomogram in tomograms]
 
 
 def read_and_mended(tomograms: Tomograms) -> Tomograms:
-    """Tomograms that are mended when they are read. Before parts are cut out of them, which do not show all."""
+    """Tomograms that are mended when they are read, before parts are cut out: a part may not show that the scales differ."""
     return Tomograms(tomograms.names, lambda index, mapped: mended(tomograms.load(index, mapped)))

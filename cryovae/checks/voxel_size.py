@@ -1,4 +1,4 @@
-"""The check that the voxel size is known where angstrom matter."""
+"""The check that the voxel size is known if the contrast transfer is corrected, which depends on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cryovae.tomogram import Tomogram
 
 
 def check_voxel_size(tomogram: Tomogram) -> list[Finding]:
-    """A refusal if the contrast transfer is to be divided out with a voxel size that is probably unknown."""
+    """A refusal if the contrast transfer will be corrected and the voxel size is probably unknown."""
     if tomogram.optics is None or not any(finding.check == UNKNOWN for finding in tomogram.findings):
         return []
     return [

@@ -93,7 +93,7 @@ class BatchRequest:
 
 def run(request: BatchRequest) -> None:
     """Restore every row of a table by one model, as jobs. A second run computes only what is missing, failed or stale."""
-    from cryovae.batch.engine import check_folder, executor_of, local_gpus, profile_folder, run_workflow
+    from cryovae.batch.engine import check_cluster_path, executor_of, local_gpus, profile_folder, run_workflow
     from cryovae.batch.plan import SUMMARY, open_batch, opened, refresh, write_batch
     from cryovae.batch.site import as_plain, read_site
     from cryovae.batch.summary import write_summary
@@ -104,7 +104,7 @@ def run(request: BatchRequest) -> None:
     gpus = [] if cluster or request.compute.device == "cpu" else local_gpus()
     config = request.settings.resolved("default" if gpus or (cluster and site.gpus) else "quick")
     plan, output = request.plan(), request.output.resolve()
-    check_folder(output, executor_of(profile))
+    check_cluster_path(output, executor_of(profile))
     batch = opened(output, plan, config)
     if not batch.entries:
         raise InputError("; ".join(batch.problems.values()))

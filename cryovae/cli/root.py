@@ -1,4 +1,4 @@
-"""What surrounds every command: help that shows texts as they are, errors of the parser in one line, and closed outputs."""
+"""The root of the command line: help texts without markup, errors of the parser in one line, and outputs that are closed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from cryovae.io.names import in_one_line
 
 # The class of all errors of the parser; typer brings a click of its own since 0.16.
 PARSER_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
-# What rich takes for markup, as in rich.markup.escape, which is slow to import.
+# What rich reads as markup. The pattern is that of rich.markup.escape, which is slow to import.
 MARKUP = re.compile(r"(\\*)(\[[a-zA-Z/@#].*?\])", re.DOTALL)
 
 
 class Root(TyperGroup):
-    """The application, with one way to end: an exit code, and at most one line."""
+    """The application. It ends with an exit code, and prints an error as one line."""
 
     def main(
         self,
@@ -42,7 +42,7 @@ class Root(TyperGroup):
             try:
                 code = super().main(args, prog_name, complete_var, False, windows_expand_args, **extra)
             except PARSER_ERROR as error:
-                code = _say(error, words, self)
+                code = _print_error(error, words, self)
             sys.stdout.flush()
         except SystemExit as stop:
             # rich has closed the output when it leaves for that reason.
@@ -50,7 +50,7 @@ class Root(TyperGroup):
                 raise
             code = CLOSED
         except OSError as error:
-            # What was printed could not be written: nobody reads it, or the disk is full.
+            # The output could not be written: its reader has closed it, or the disk is full.
             code = CLOSED if is_closed(error) else FAILED
             _discard_outputs()
             if code == FAILED:
@@ -61,7 +61,7 @@ class Root(TyperGroup):
 
 
 def open_outputs() -> None:
-    """Let what is printed have somewhere to go, and let no letter of a name be an error, whatever the terminal can show."""
+    """Replace missing outputs by the null device, and print characters that the terminal lacks as escapes."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -86,7 +86,7 @@ def escape(text: str) -> str:
     return MARKUP.sub(r"\1\1\\\2", text)
 
 
-def _say(error: Any, words: Sequence[str], root: Any) -> int:
+def _print_error(error: Any, words: Sequence[str], root: Any) -> int:
     """Print an error of the parser in one line: what was given, what is expected, and where to read on."""
     if type(error).__name__ == "NoArgsIsHelpError":
         error.show()
@@ -96,12 +96,12 @@ def _say(error: Any, words: Sequence[str], root: Any) -> int:
     named = next((word for word in words if option is not None and word.partition("=")[0] in option.opts), None)
     if option is not None and named is not None and not text.startswith("No such"):
         text = f"{_as_typed(words, named, option.nargs)} found, {_expected(option, text)}"
-    print(in_one_line(f"cryovae: {text}: see {_path(error, words, root)} --help"), file=sys.stderr)
+    print(in_one_line(f"cryovae: {text}: see {_command_path(error, words, root)} --help"), file=sys.stderr)
     return BAD_INPUT
 
 
-def _path(error: Any, words: Sequence[str], command: Any) -> str:
-    """The command that was called, in words."""
+def _command_path(error: Any, words: Sequence[str], command: Any) -> str:
+    """The command that was called, e.g. cryovae batch run."""
     path, context = ["cryovae"], getattr(error, "ctx", None)
     if context is not None:
         return f"cryovae{context.command_path.removeprefix(context.find_root().command_path)}"
@@ -114,7 +114,7 @@ def _path(error: Any, words: Sequence[str], command: Any) -> str:
 
 
 def _option_of(error: Any, command: Any) -> Any:
-    """The option that an error is about, in a command or in one below it; None if it is about none."""
+    """The option of a command or of its subcommands that an error is about; None if it is about none."""
     param = getattr(error, "param", None)
     if param is not None:
         return param if param.opts[0].startswith("-") else None
@@ -131,6 +131,7 @@ def _as_typed(words: Sequence[str], named: str, count: int) -> str:
 
 
 def _expected(option: Any, text: str) -> str:
+    """What an option expects, from the message of the parser."""
     if option.nargs > 1:
         values = option.metavar or " ".join(["VALUE"] * option.nargs)
         return f"expected {option.nargs} values with a space between them, {option.opts[0]} {values}"
@@ -143,7 +144,7 @@ def _expected(option: Any, text: str) -> str:
 
 
 def _discard_outputs() -> None:
-    """Send what is still to be printed nowhere, so that Python does not try it again at its end."""
+    """Send what is still to be printed to the null device, so that Python does not try to print it again when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:

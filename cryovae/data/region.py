@@ -1,8 +1,8 @@
-"""The voxels of a tomogram that count: no fill, and inside its mask. All that is measured on a tomogram is measured on these.
+"""The region of a tomogram: the voxels inside its mask that are no fill. All measurements are made on these voxels.
 
 mean, std      over the voxels of the region
-spectra        |F(w y)|^2 / < w^2 >, with a window w that falls to 0 within a few voxels of the fill, and fades at the mask
-patches        those without a voxel of fill; where there are too few, those with as little as possible
+spectra        |F(w (y - mean))|^2 / < w^2 >, with a window w that falls to 0 a few voxels before the fill, and fades at the mask
+patches        without fill; if there are too few of them, with as little fill as possible
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from cryovae.io.stored import released
 from cryovae.tiling.grid import Position
 from cryovae.tomogram import Fill, Tomogram
 
-# Side of the blocks in voxels on which fill is counted and windows are smoothed; sections that are read at a time.
+# Side in voxels of the blocks in which fill is counted and windows are smoothed; number of sections that are read at a time.
 BLOCK, SECTIONS = 4, 32
-# Largest share of fill in a patch: the first with enough positions is taken.
+# Largest share of fill in a patch: the first value that leaves enough positions is taken.
 MOST_FILL = (0.0, 0.1, 0.25, 0.5)
-# Fewest positions of patches on their grid.
+# Smallest number of positions of patches that is enough.
 FEWEST = 8
-# A window below this is too narrow for spectra; the region itself is taken then.
+# A window whose mean is below this, relative to the share of the region, is too narrow: the region without smoothing replaces it.
 LEAST_WINDOW = 0.05
 
 
@@ -78,7 +78,7 @@ class Region:
         return self.mask is None and round(self.share * float(np.prod(self.shape))) == voxels
 
     def statistics(self, density: Any) -> tuple[float, float]:
-        """Mean and standard deviation of a density (z, y, x) over the region, in double precision, read by sections."""
+        """Mean and standard deviation of a density (z, y, x) over the region, in double precision, some sections at a time."""
         count, total, squares, middle = 0, 0.0, 0.0, None
         for part in self._parts():
             values = np.asarray(density[part], dtype=np.float64)[self.valid(part)]
@@ -114,6 +114,7 @@ class Region:
 
     @cached_property
     def _window_blocks(self) -> Tensor | None:
+        """The window on blocks; None if it is too narrow."""
         window = np.ones([-(-n // BLOCK) for n in self.shape], np.float32)
         if self.fill is not None:
             # The straight edge of a smoothed step is one half.
@@ -123,12 +124,12 @@ class Region:
         return torch.from_numpy(window) if window.mean() >= LEAST_WINDOW * self.share else None
 
     def seen(self, density: Tensor) -> Tensor:
-        """A density (z, y, x) less its mean over the region, through the window, and the mean: what spectra are computed of."""
+        """The density from which spectra are computed: w (y - m) + m for a density y with mean m over the region."""
         mean, _ = self.statistics(density.numpy())
         return (density - mean) * self.window() + mean
 
     def neutral(self, density: Tensor) -> Tensor:
-        """A density (z, y, x) with its mean over the region in place of the fill, for pictures."""
+        """A density (z, y, x) with its fill replaced by its mean over the region, for pictures."""
         if self.fill is None:
             return density
         mean, _ = self.statistics(density.numpy())
@@ -138,7 +139,7 @@ class Region:
 
     @cached_property
     def _filled(self) -> np.ndarray:
-        """Sums of the fill of all blocks before a block, (blocks + 1) along each axis."""
+        """Cumulative sums of the fill over the blocks, (blocks + 1) along each axis."""
         counts = np.zeros([-(-n // BLOCK) for n in self.shape]) if self.fill is None else self._counts_of(self.fill)
         return np.pad(counts, [(1, 0)] * 3).cumsum(0).cumsum(1).cumsum(2).astype(np.int64)
 
@@ -156,7 +157,7 @@ class Region:
         return np.minimum(total / volume, 1.0)
 
     def allows(self, position: Sequence[int], side: int) -> bool:
-        """Whether a patch has no fill, or as little as most patches of this tomogram must have."""
+        """Whether a patch has no more fill than the ``limit``."""
         return self.fill is None or bool(self.filled_share(np.array(position), side)[0] <= self.limit(side))
 
     def only_allowed(self, positions: np.ndarray, side: int) -> np.ndarray:
@@ -183,6 +184,7 @@ class Region:
         return first, [max(s.stop - side, a) for s, a in zip(self.box, first, strict=True)]
 
     def _find_positions(self, side: int) -> np.ndarray:
+        """The ``positions``; sets the ``limit`` as well."""
         step = spacing(side)
         first, last = self.corners(side)
         z, y, x = (np.unique(np.append(np.arange(a, b + 1, step), b)) for a, b in zip(first, last, strict=True))
@@ -211,7 +213,7 @@ class Region:
     def random_positions(self, patch: Sequence[int], most: int, rng: np.random.Generator) -> set[tuple[int, ...]]:
         """Up to ``most`` random positions (z, y, x) of patches of these sides, without fill and inside the mask."""
         if self.is_box:
-            # The same draws as in a tomogram without fill around it.
+            # The random numbers are those of a tomogram without the fill around it.
             room = [max(s.stop - s.start - side, 0) for s, side in zip(self.box, patch, strict=True)]
             drawn = [[int(rng.integers(0, r + 1)) for r in room] for _ in range(most)]
             ends = [n - side for n, side in zip(self.shape, patch, strict=True)]

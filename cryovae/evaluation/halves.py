@@ -8,6 +8,7 @@ threshold on the correlation itself. Bins near the axes of the grid are left out
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,8 +38,8 @@ class HalfComparison:
         bins: Independent bins of the widest band.
         z: Significance of the correlation in each of BANDS, in standard deviations of chance.
         correlation: Correlation of the widest band.
-        shift: Shift (z, y, x) of the second half in voxels at which its correlation is largest in absolute value.
-        z_shifted: Significance of the correlation after that shift, in the widest band.
+        shift: Position (z, y, x) of the second half relative to the first in voxels, by the largest absolute correlation.
+        z_shifted: Significance of the correlation after the second half is moved back by it, in the widest band.
         scale: Standard deviation of the second half over that of the first, from the shells that correlate most.
         excess: Median power of low frequencies over that of high ones, of the half where it is smaller.
     """
@@ -94,15 +95,13 @@ def _off_axes(shape: Sequence[int]) -> Tensor:
 
 def _by_shell(values: Tensor, weight: Tensor, shell: Tensor) -> Tensor:
     """Weighted mean of values in each shell."""
-    sums = torch.zeros(2, int(shell.max()) + 1, dtype=torch.float64)
-    sums[0].index_add_(0, shell.flatten(), (values * weight).double().flatten())
-    sums[1].index_add_(0, shell.flatten(), weight.double().flatten())
+    sums = fourier.shell_sums(torch.stack((values * weight, weight)), shell, int(shell.max()) + 1)
     return (sums[0] / sums[1].clamp_min(1e-12)).float()
 
 
 def _best_shift(phase: Tensor, bins: float, shape: Sequence[int]) -> tuple[tuple[int, int, int], float]:
-    """The shift with the largest absolute phase correlation, and its significance."""
-    correlation = torch.fft.irfftn(phase, s=tuple(shape), norm="forward") / 2
+    """The position of the second half relative to the first with the largest absolute phase correlation; its significance."""
+    correlation = fourier.inverse(phase, shape) * math.prod(shape) ** 0.5 / 2
     at = int(correlation.abs().argmax())
     z, y, x = (int(i) for i in np.unravel_index(at, tuple(shape)))
     places = [i if i <= n // 2 else i - n for i, n in zip((z, y, x), shape, strict=True)]
@@ -112,6 +111,7 @@ def _best_shift(phase: Tensor, bins: float, shape: Sequence[int]) -> tuple[tuple
 
 
 def _excess(power: Tensor, radius: Tensor) -> float:
+    """Median power of low frequencies over that of high ones; 0 if either has no bins."""
     low, high = (power[(radius > a) & (radius < b)] for a, b in (LOW, HIGH))
     if not len(low) or not len(high):
         return 0.0
@@ -121,7 +121,7 @@ def _excess(power: Tensor, radius: Tensor) -> float:
 def _scale(power: tuple[Tensor, Tensor], cosine: Tensor, weight: Tensor, shell: Tensor) -> float:
     """Ratio of the standard deviations over the shells, weighted by their bins and the square of their correlation."""
     ratio = _by_shell(power[1], weight, shell).clamp_min(1e-30) / _by_shell(power[0], weight, shell).clamp_min(1e-30)
-    bins = torch.zeros(len(ratio), dtype=torch.float64).index_add_(0, shell.flatten(), weight.double().flatten())
+    bins = fourier.shell_sums(weight[None], shell, len(ratio))[0]
     trust = bins * _by_shell(cosine, weight, shell).double().square() * (bins > 0)
     total = float(trust.sum())
     return float(torch.exp((trust * ratio.double().log() / 2).sum() / total)) if total > 0 else 1.0

@@ -21,9 +21,10 @@ from cryovae.tomogram import TiltGeometry
 CLEAR_ONE, CLEAR_TWO = (24, 2.6, 0.68), (64, 2.2, 0.55)
 # Smallest side of a volume, in voxels, in which a wedge that is not seen is worth a line; largest step and share of none at all.
 SIDE_FOR_NONE, NONE_STEP, NONE_SHARE = 64, 0.9, 0.45
-# Largest accepted difference of an angle in degrees, at least: smaller volumes have fewer bins, and shows ends less sharply.
+# Largest accepted difference of an angle in degrees: TOLERANCE, or TOLERANCE_BY_SIDE over the side of a small volume, whose few
+# bins show the ends of the range less sharply.
 TOLERANCE, TOLERANCE_BY_SIDE = 8.0, 320.0
-# The middle of the range, in degrees, has this error in large volumes, and that in those of less than MIDDLE_SIDE voxels.
+# Error of the middle of the range in degrees: in large volumes, and in those with a side below MIDDLE_SIDE voxels.
 MIDDLE_ERROR, SMALL_MIDDLE_ERROR, MIDDLE_SIDE = 1.5, 3.5, 48
 
 
@@ -35,7 +36,7 @@ class Judgement:
         severity: Refusal if it is clear, else warning or note.
         seen: What the spectrum shows.
         expected: What the geometry says.
-        action: The option that mends it.
+        action: The option that corrects it.
     """
 
     severity: Severity
@@ -51,7 +52,7 @@ def is_clear(seen: DetectedWedge, shape: Sequence[int]) -> bool:
 
 
 def judge(seen: DetectedWedge, tilts: TiltGeometry, shape: Sequence[int], unrotated: bool = False) -> list[Judgement]:
-    """What of the spectrum contradicts a geometry.
+    """The contradictions between a spectrum and a geometry.
 
     Args:
         seen: Detected wedge of a volume with the beam along z.
@@ -82,6 +83,7 @@ def judge(seen: DetectedWedge, tilts: TiltGeometry, shape: Sequence[int], unrota
 
 
 def _unseen(seen: DetectedWedge, tilts: TiltGeometry, shape: Sequence[int]) -> list[Judgement]:
+    """A volume whose spectrum shows no wedge."""
     if min(shape) < SIDE_FOR_NONE or tilts.missing < 20:
         return []
     none = seen.step < NONE_STEP and seen.share < NONE_SHARE
@@ -135,6 +137,7 @@ def _about(tilts: TiltGeometry, seen: DetectedWedge, side: int, most: Severity) 
 def _of_range(
     tilts: TiltGeometry, near: DetectedAxis, along: bool, side: int, tolerance: float, most: Severity
 ) -> list[Judgement]:
+    """Contradictions of the range of tilts of one axis; ``along`` is whether the detected axis has the same direction."""
     low, high = (near.lowest, near.highest) if along else (-near.highest, -near.lowest)
     runs = tilts.ranges
     lowest, highest = runs[0][0], runs[-1][1]

@@ -81,7 +81,7 @@ def check_finite(path: Path, total: float) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` atomically, as UTF-8; bytes of a path that are none are written as Python shows them."""
+    """Write ``text`` to ``path`` atomically, as UTF-8; bytes of a path that are not UTF-8 are written as escapes."""
     with whole_file(path) as beside:
         beside.write_text(text, encoding="utf-8", errors="backslashreplace")
 

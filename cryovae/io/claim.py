@@ -1,7 +1,8 @@
 """A claim on the files of one run: of two runs that would write the same files, the second is refused before any work.
 
-The claim is a lock of the system on a hidden file; it ends with its process, however that ends. The file says who holds it. Some
-cluster file systems have no locks; there the file alone counts, and one whose process has ended on this host is taken over.
+The claim is a lock of the operating system on a hidden file. It ends when its process ends, even after a crash. The file says who
+holds it. Some file systems of clusters have no locks: there the file itself is the claim, and is taken over if its process ran on
+this host and has ended.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from typing import Any, NoReturn
 
 from cryovae.errors import InputError
 
-# Seconds in which a run that has just locked its claim says who it is.
+# Seconds to wait for a run that has just locked its claim to write who it is.
 PATIENCE = 2.0
 
 
 class InUse(InputError):
-    """Another run of the same name writes the files; its record must stay as it is."""
+    """Another run of the same name is writing the files; its record must not be changed."""
 
 
 class HeldByOther(Exception):
@@ -63,17 +64,18 @@ def _locked(path: Path, name: str) -> int:
         except BlockingIOError:
             _refuse(path, name, file)
         except OSError:
-            # No locks here.
+            # This file system has no locks.
             if _is_held(_holder(file)):
                 _refuse(path, name, file)
             return file
-        # Another run may have removed the file between its opening and its lock.
+        # Another run may have removed the file after it was opened here and before it was locked.
         if path.exists() and os.fstat(file).st_ino == path.stat().st_ino:
             return file
         os.close(file)
 
 
 def _holder(file: int) -> dict[str, Any]:
+    """What the holder of a claim wrote into its file; empty if it has not written it yet."""
     try:
         holder = json.loads(os.pread(file, 4096, 0))
     except (OSError, ValueError):
@@ -82,6 +84,7 @@ def _holder(file: int) -> dict[str, Any]:
 
 
 def _refuse(path: Path, name: str, file: int) -> NoReturn:
+    """Close the file of a claim that another run holds, and raise as ``claimed``."""
     end = time.monotonic() + PATIENCE
     while not (holder := _holder(file)) and time.monotonic() < end:
         time.sleep(0.02)

@@ -1,12 +1,12 @@
-"""Finds the voxels of a tomogram that hold a constant instead of data: borders, corners and slabs that software left empty.
+"""Finds the fill of a tomogram: voxels with a constant instead of data, in borders, corners and slabs that software left empty.
 
-A voxel is fill if it lies in a flat square of a section normal to z, y or x, and if enough such voxels hang together:
+A voxel is fill if it lies in a flat square normal to z, y or x, and if enough such voxels are connected. A square is flat if
 
     max - min over 5 x 5 voxels  <=  1e-3 of a usual step between neighbours
 
-A region has one value, or one in each section. Regions at the faces of the volume count if together they take one five-hundredth
-of its voxels. Regions inside it count from one hundredth on, unless they hold its lowest or highest value: gold and vacuum that
-were clipped are data.
+A region has one value, or one value in each section. Regions at the faces of the volume count if together they have at least
+0.2 % of its voxels. A region inside the volume counts if it has at least 1 %, unless its value is the lowest or highest of the
+volume: clipped gold and clipped vacuum are data.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from cryovae.io.stored import released
 from cryovae.io.views import NeutralOf
 from cryovae.tomogram import Fill, Tomogram
 
-# Side of the flat square in voxels, and the sections that are read at a time.
+# Side of the flat square in voxels; number of sections that are read at a time.
 FLAT, SECTIONS = 5, 16
-# Flat: a range of at most this share of a usual step between neighbours.
+# Largest range of a flat square, as a share of a usual step between neighbours.
 TOLERANCE = 1e-3
 # Regions are joined on blocks of this side in voxels.
 BLOCK = 4
-# Smallest share of the volume that a region takes: at a face, and inside.
+# Smallest share of the volume: of all regions at the faces together, each with a tenth of it at least; and of a region inside.
 AT_FACE, INSIDE = 2e-3, 1e-2
 # Smallest share of the voxels of a region that have its value.
 CONSTANT = 0.9
 # Share of the volume from which fill is worth a warning.
 MUCH_FILL = 0.6
-# Rows of the volume from which the usual step is taken.
-ROWS = 2000
+# Number of sections, and of rows in all of them, from which the usual step is taken.
+STEP_SECTIONS, ROWS = 40, 2000
 
 
 def with_fill(tomogram: Tomogram, mapped: bool = False) -> Tomogram:
-    """Find the fill of a tomogram, and put the mean of its other voxels there for all computations.
+    """Find the fill of a tomogram, and replace it by the mean of the other voxels for all computations.
 
     With halves, a voxel is fill if it is fill in either half.
 
     Args:
         tomogram: as it was read, with the beam along z.
-        mapped: whether the volumes stay on disk, and are computed box by box when they are read.
+        mapped: whether the volumes stay on disk, and their fill is replaced when a box is read.
 
     Returns:
         The same tomogram if it has no fill; else one with ``fill`` set.
@@ -80,7 +80,7 @@ def _finding(name: str, fill: Fill) -> Finding:
 
 
 def find_fill(density: Any) -> Fill | None:
-    """The fill of one volume, read in sections along z; None if it has none.
+    """The fill of one volume, which is read some sections at a time; None if it has none.
 
     Args:
         density: (z, y, x), an array or a view.
@@ -108,11 +108,11 @@ def find_fill(density: Any) -> Fill | None:
 
 
 def _usual_step(density: Any) -> tuple[float, float, float]:
-    """The 95th percentile of the steps between neighbours along x that are not 0, and the lowest and highest of some values."""
+    """The 95th percentile of the steps between neighbours along x that are not 0; the lowest and highest value that was seen."""
     nz, ny, _ = density.shape
     steps, lowest, highest = [], np.inf, -np.inf
-    for z in np.unique(np.linspace(0, nz - 1, min(nz, 40)).astype(int)):
-        rows = np.unique(np.linspace(0, ny - 1, min(ny, ROWS // 40)).astype(int))
+    for z in np.unique(np.linspace(0, nz - 1, min(nz, STEP_SECTIONS)).astype(int)):
+        rows = np.unique(np.linspace(0, ny - 1, min(ny, ROWS // STEP_SECTIONS)).astype(int))
         section = np.asarray(density[int(z) : int(z) + 1], dtype=np.float32)[0]
         lowest, highest = min(lowest, float(section.min())), max(highest, float(section.max()))
         step = np.abs(np.diff(section[rows], axis=-1))
@@ -123,7 +123,7 @@ def _usual_step(density: Any) -> tuple[float, float, float]:
 
 
 def _flat_sections(density: Any, tolerance: float) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """First section, mask (z, y, x) of voxels in flat squares, and values, some sections at a time."""
+    """Index of the first section, mask (z, y, x) of voxels in flat squares, and values, for some sections at a time."""
     reach, nz = FLAT - 1, density.shape[0]
     for start in range(0, nz, SECTIONS):
         low, high = max(start - reach, 0), min(start + SECTIONS + reach, nz)
@@ -140,13 +140,13 @@ def _in_flat_squares(values: np.ndarray, tolerance: float) -> np.ndarray:
         size = [1 if axis == normal else min(FLAT, n) for axis, n in enumerate(values.shape)]
         if sorted(size)[1] < FLAT:
             continue
-        middle = ndimage.maximum_filter(values, size, mode="nearest") - ndimage.minimum_filter(values, size, mode="nearest")
-        flat |= ndimage.maximum_filter(middle <= tolerance, size, mode="constant", cval=0)
+        extent = ndimage.maximum_filter(values, size, mode="nearest") - ndimage.minimum_filter(values, size, mode="nearest")
+        flat |= ndimage.maximum_filter(extent <= tolerance, size, mode="constant", cval=0)
     return flat
 
 
 def _count(flat: np.ndarray, section: np.ndarray, start: int, blocks: np.ndarray, values: np.ndarray) -> None:
-    """Add the flat voxels of some sections to their blocks, and keep a value of each block."""
+    """Add the flat voxels of some sections to the counts of their blocks, and keep a value of each block."""
     for offset, (mask, plane) in enumerate(zip(flat, section, strict=True)):
         if not mask.any():
             continue
@@ -198,7 +198,7 @@ def _is_constant(counts: np.ndarray, values: np.ndarray, tolerance: float) -> bo
 
 
 def _neutral(volume: Any, fill: Fill, mask: np.ndarray | None, mapped: bool) -> Any:
-    """A volume with the mean of its voxels inside the mask that are no fill, in place of the fill."""
+    """A volume with its fill replaced by the mean of its other voxels, of those inside the mask if there is one."""
     total, count = 0.0, 0
     for z in range(0, fill.shape[0], SECTIONS):
         used = ~fill[z : z + SECTIONS]

@@ -25,7 +25,7 @@ BLOCK = 32
 SAME_SIZE = 1.01
 
 
-def _check_finite(path: Path, density: np.ndarray) -> None:
+def _check_voxels(path: Path, density: np.ndarray) -> None:
     """InputError if a density contains NaN or infinity, or is constant; it is read in slabs."""
     bad, lowest, highest = 0, np.inf, -np.inf
     for start in range(0, density.shape[0], BLOCK):
@@ -124,7 +124,7 @@ def _loaded(
     if mapped:
         _check_mapped(volume)
     density = volume.density if mapped or isinstance(volume.density, np.ndarray) else np.asarray(volume.density)
-    _check_finite(volume.path, density)
+    _check_voxels(volume.path, density)
     return Tomogram(stem(full), density, size, tilts, None, str(full), notes=volume.notes, findings=findings)
 
 
@@ -161,7 +161,7 @@ def _from_halves(halves: tuple[Path, Path], tilts: TiltGeometry, voxel_size: flo
     else:
         even, odd = (np.array(volume.density, dtype=np.float32) for volume in (first, second))
     for volume, density in ((first, even), (second, odd)):
-        _check_finite(volume.path, density)
+        _check_voxels(volume.path, density)
     if _same_voxels(even, odd):
         raise InputError(f"{halves[0]} and {halves[1]} hold the same voxels, expected independent halves: check the names")
     if mapped:

@@ -1,4 +1,4 @@
-"""Names of tomograms from file names: TS_01 for the halves TS_01_EVN.mrc.gz and TS_01_ODD.mrc.gz; and which may be names."""
+"""Names of tomograms: from file names, e.g. TS_01 for the halves TS_01_EVN.mrc.gz and TS_01_ODD.mrc.gz; and which are allowed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ENDINGS = (*VOLUMES, ".mrcs", ".preali", ".em", ".vol", ".hdf", ".h5", ".tif", "
 # EVN, even, ODD, half1 ... between separators.
 HALF = re.compile(r"(?:^|[_\-. ])(?:evn|even|odd|half[_-]?[12ab]?|h[12])(?=$|[_\-. ])", re.IGNORECASE)
 
-# Bytes of a name: file systems take 255, of which the longest ending of ours and the mark of an unfinished file need some.
+# Largest number of bytes of a name. File systems allow 255; our longest ending and the mark of an unfinished file take some.
 MAX_BYTES = 150
-# Control characters, halves of characters (bytes that are no UTF-8), and separators of lines and paragraphs.
+# Unicode categories: control characters, surrogates (bytes that are not UTF-8), separators of lines and of paragraphs.
 UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 WINDOWS = os.name == "nt"
 WINDOWS_CHARACTERS = '<>:"|?*'
@@ -73,9 +73,9 @@ def common_name(halves: tuple[Path, Path]) -> str:
 
 
 def fault_of(name: str) -> str | None:
-    """Why a text cannot be the name of a tomogram, of a file or of a job, in a few words; None if it can.
+    """Why a text cannot be the name of a tomogram, a file or a job, in a few words; None if it can.
 
-    Any name that every file system takes is allowed: with spaces, quotes, brackets, braces, $, # and letters of any script.
+    Spaces, quotes, brackets, braces, $, # and letters of any script are allowed.
     """
     separators = {"/", os.sep, os.altsep or os.sep}
     if not name.strip():
@@ -94,7 +94,7 @@ def fault_of(name: str) -> str | None:
 
 
 def possible_name(text: str, default: str) -> str:
-    """A text, such as the name of a layer, as a name that a file may have: what cannot be in one becomes ``_``."""
+    """A text, such as the name of a layer, as the name of a file: each character that is not allowed becomes ``_``."""
     name = "".join("_" if fault_of(f"a{c}a") else c for c in text).strip()
     while len(name.encode()) > MAX_BYTES:
         name = name[:-1]
@@ -102,12 +102,12 @@ def possible_name(text: str, default: str) -> str:
 
 
 def in_one_line(text: str) -> str:
-    """A text with escapes, as Python writes them, for what would break the line, steer the terminal, or cannot be printed."""
+    """A text with escapes of Python for characters that would break the line, control the terminal, or cannot be printed."""
     return "".join(ascii(c)[1:-1] if unicodedata.category(c) in UNPRINTABLE else c for c in text)
 
 
 def checked_name(name: str, where: str) -> str:
-    """A name from which files will be made. InputError if it cannot be one; ``where`` says what has it, for the error."""
+    """A name from which names of files will be made. InputError if it is not allowed; ``where`` says what has this name."""
     fault = fault_of(name)
     if fault is not None:
         shown = in_one_line(name if len(name) <= 60 else f"{name[:60]}...")

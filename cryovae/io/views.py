@@ -1,4 +1,4 @@
-"""Volumes that are computed box by box on access: the mean of two halves, a scaled one, and a rotated unrotated volume.
+"""Volumes that are computed box by box on access: the mean of halves, a scaled, a rotated, and one with its fill replaced.
 
 They have the attributes of an array that streamed readers need: shape, ndim, size, dtype, and slices.
 """

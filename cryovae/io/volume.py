@@ -10,8 +10,8 @@ import numpy as np
 from cryovae.errors import InputError
 from cryovae.units import LEAST_VOXEL, MOST_VOXEL, check_voxel_size, voxel_size_hint
 
-# Range of voxel sizes in angstrom that are accepted from a header, and largest ratio of two sides of a voxel.
-MIN_VOXEL, MAX_VOXEL, MAX_ASPECT = LEAST_VOXEL, MOST_VOXEL, 1.01
+# Largest ratio of two sides of a voxel.
+MAX_ASPECT = 1.01
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def voxel_size_of(volume: Volume, override: float | None) -> float:
         check_voxel_size(override, "--voxel-size")
         return override
     x, y, z = volume.voxel_size
-    if not all(MIN_VOXEL <= size <= MAX_VOXEL for size in (x, y, z)):
+    if not all(LEAST_VOXEL <= size <= MOST_VOXEL for size in (x, y, z)):
         hint = voxel_size_hint(x) if x == y == z else ""
         raise InputError(
             f"{volume.path} has no voxel size in its header that can be used ({x:g}, {y:g}, {z:g}): "

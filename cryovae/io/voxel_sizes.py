@@ -1,4 +1,4 @@
-"""What the sources of a voxel size say, and whether they agree: the option, the table, the header, the images of the tilts."""
+"""Whether the sources of a voxel size agree: the option, the table, the header of the volume, and the file of the tilts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from cryovae.findings import Finding, Severity
 from cryovae.io.volume import Volume
 
 CHECK, UNKNOWN = "voxel size", "voxel size unknown"
-# Largest ratio of two sizes that agree.
+# Two sizes agree if their ratio is at most this.
 AGREE = 1.01
 # Programs that do not know the voxel size write exactly this into the header.
 DEFAULT = 1.0
@@ -30,13 +30,13 @@ def doubts_of(volume: Volume, override: float | None) -> tuple[Finding, ...]:
 def disagreements_of(
     name: str, header: float, table: float | None, option: float | None, pixel: float | None = None
 ) -> tuple[Finding, ...]:
-    """The sources of a voxel size that disagree, which one was taken, and how to choose another.
+    """Findings if sources of a voxel size disagree: which one was taken, and how to choose another.
 
     Args:
         name: of the tomogram.
         header: voxel size in angstrom in the header of the volume; 0 if it has none.
-        table: that of its row in a table, or None.
-        option: that of --voxel-size, or None.
+        table: voxel size of its row in a table, or None.
+        option: value of --voxel-size, or None.
         pixel: pixel size in angstrom of the raw images by the file of the tilts, or None; voxels are as large, or larger.
     """
     header_known = header > 0 and header != DEFAULT

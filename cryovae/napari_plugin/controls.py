@@ -77,7 +77,7 @@ def slider(value: int, steps: int, tip: str) -> QSlider:
 
 
 def note(text: str = "") -> QLabel:
-    """A text that breaks its lines; it is shown as it is, whatever names it has."""
+    """A text with line breaks, shown without markup."""
     label = plain_label(text)
     label.setWordWrap(True)
     return label

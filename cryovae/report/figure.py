@@ -11,7 +11,7 @@ from matplotlib.ticker import FixedFormatter, FuncFormatter
 
 
 class PlainFigure(Figure):
-    """A figure that reads no formula into titles, labels and legends, whatever they contain. Ticks keep their powers of ten."""
+    """A figure whose titles, labels and legends are plain text, even with $ in them. Ticks keep their powers of ten."""
 
     def draw(self, renderer: Any) -> None:
         """Draw the figure; matplotlib draws it before it saves or measures it."""
@@ -29,7 +29,7 @@ class PlainFigure(Figure):
         axes: list[Any] = [artist for artist in self.findobj() if hasattr(artist, "get_majorticklabels")]
         named, written = set(), set()
         for axis in axes:
-            # Ticks are made when they are asked for.
+            # These calls create the ticks.
             labels = {*axis.get_majorticklabels(), *axis.get_minorticklabels()}
             if isinstance(axis.get_major_formatter(), FixedFormatter | FuncFormatter):
                 named |= labels

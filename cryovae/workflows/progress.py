@@ -62,7 +62,7 @@ class Watch:
 
 
 def _text(format_: str) -> TextColumn:
-    """A column that reads no markup into names."""
+    """A column of plain text, without markup."""
     return TextColumn(format_, markup=False)
 
 

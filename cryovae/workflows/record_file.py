@@ -1,6 +1,6 @@
-"""Reading of run.json and of other JSON files that are ours; what they hold is checked by the schema of record_schema.py.
+"""Reads run.json and the other JSON files of cryovae. The schema in record_schema.py checks the content of a record.
 
-The schema is loaded when a record is checked, so that commands without one begin as fast as before.
+The schema is imported when a record is checked, because pydantic would delay the start of all other commands.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from cryovae.aliases import current_record
 from cryovae.errors import InputError
 from cryovae.ranges import shown
 
-# A record names each input with its checksum, 300 bytes.
+# Largest size of a record. It has about 300 bytes for each input.
 MOST_BYTES = 64 * 2**20
 ELSEWHERE = "move it away, or give the folder of another run"
 
@@ -38,7 +38,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def checked_record(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    """The record in a run.json by the names of today. InputError, naming the entry, if it is no record of a run."""
+    """The content of a run.json with the names of today. InputError, with the wrong entry, if it is no record of a run."""
     from pydantic import ValidationError
 
     from cryovae.workflows.record_schema import Record

@@ -1,4 +1,4 @@
-"""The schema of run.json: kinds, sizes and ranges of what its readers use. Whatever else it holds is kept as it is."""
+"""The schema of run.json: types, sizes and ranges of the entries that are read. Other entries are not checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cryovae.io.geometry_record import geometry_of
 
-# Letters of a path or name, tilts of a series, entries of a list.
+# Largest length of a path and of a name, and number of tilts of a series and of entries of a list.
 MOST_PATH, MOST_NAME, MOST_TILTS, MOST_ENTRIES = 4096, 200, 2000, 10**6
 
 
@@ -69,7 +69,7 @@ Angles = Annotated[list[Finite], Field(max_length=MOST_TILTS)]
 
 
 class Part(BaseModel):
-    """A section: no text becomes a number, and entries that no reader uses are let pass."""
+    """A section: text is not converted to numbers, and unknown entries are allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -127,7 +127,7 @@ class TrainingPart(Part):
 
 
 class OpticsPart(Part):
-    """The contrast transfer that was divided out."""
+    """The contrast transfer that was corrected."""
 
     defocus: Angles
     angles: Angles = []
@@ -155,7 +155,7 @@ class ObjectiveSettings(Part):
 
 
 class ConfigPart(Part):
-    """The settings; ``merged`` checks each of them where they are used."""
+    """The settings; ``merged`` checks each of them when they are used."""
 
     ladder: dict[str, Any] = {}
     masking: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What a run may be resumed with: the settings, inputs and geometry that it began with. Compared before anything is written."""
+"""Checks that a run is resumed with the settings, inputs and geometry that it began with, before anything is written."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
 from cryovae.workflows.run_folder import RunFolder, read_record, same_file
 
-# Sections of the settings that decide what a training and a restoration compute.
+# Sections of the settings that a training and a restoration depend on.
 TRAINING = ("ladder", "masking", "objective", "training")
 RESTORATION = ("restoration",)
-# Settings that change how fast a run is, not its result.
+# Settings that change the speed of a run, not its result.
 SPEED = {("restoration", "batch")}
-# Differences that are named in one line.
-NAMED = 4
+# Largest number of differences that a message lists.
+MOST_LISTED = 4
 
 
 def check_resumed(
@@ -40,12 +40,12 @@ def check_resumed(
         command: "train" or "restore".
         inputs: checksums of the inputs by their role.
         config: the settings.
-        geometry: what ``geometry_record.described`` says, by key of run.json.
+        geometry: of ``geometry_record.described``, by key of run.json.
         sections: of the settings that are compared.
         model: checksum of the model that restores, or None if the run trains its own.
 
     Returns:
-        Whether the earlier run ended well, so that nothing is left to do but what is missing of its results.
+        Whether the earlier run ended well, so that only missing results are left to do.
 
     Raises:
         InputError: something differs; the message names it.
@@ -69,9 +69,9 @@ def check_resumed(
 
 
 def forget(folder: RunFolder) -> None:
-    """Remove the model and the state of an earlier training, for one that begins anew.
+    """Remove the model and the state of an earlier training before a new one.
 
-    A run that is broken off before it has saved anything would else leave them with a record that is not theirs.
+    Otherwise a new run that stops before it has saved anything would leave them with its own record, which is not theirs.
     """
     if not distributed.rank():
         for name in (STATE, MODEL):
@@ -81,14 +81,14 @@ def forget(folder: RunFolder) -> None:
 def check_model(
     where: Path, record: Mapping[str, Any], config: RunConfig, inputs: Mapping[str, Path], geometry: Mapping[str, Any]
 ) -> None:
-    """Compare the finished model of a table with what it would be trained by now; rows that came or went since do not count.
+    """Compare the finished model of a table with the settings, files and tilts of now. Rows added or removed since do not count.
 
     Args:
         where: folder of the model.
         record: its run.json.
         config: the settings.
         inputs: input files by their role.
-        geometry: what is known of each row without reading it, by name and by key of ``geometry_record.described``.
+        geometry: what is known of each row without reading its volumes, by name and by key of ``geometry_record.described``.
 
     Raises:
         InputError: something differs; the message names it.
@@ -101,7 +101,9 @@ def check_model(
     before = record.get("geometry") or {}
     for name in sorted(before.keys() & geometry.keys()):
         now = json.loads(json.dumps(geometry[name]))
-        lines += [line for key in now if key in before[name] for line in _changed(f"{name} {key}", before[name][key], now[key])]
+        for key in now:
+            if key in before[name]:
+                lines += _differing_entries(f"{name} {key}", before[name][key], now[key])
     if lines:
         raise InputError(
             f"the model in {where} was trained with {_listed(lines)}: pass --overwrite to train anew, another -o, or --model "
@@ -110,15 +112,11 @@ def check_model(
 
 
 def _listed(lines: Sequence[str]) -> str:
-    return "; ".join(lines[:NAMED]) + (f"; {len(lines) - NAMED} more" if len(lines) > NAMED else "")
-
-
-def _changed(key: str, old: Any, now: Any) -> list[str]:
-    return [] if old == now else _named(key, old, now)
+    return "; ".join(lines[:MOST_LISTED]) + (f"; {len(lines) - MOST_LISTED} more" if len(lines) > MOST_LISTED else "")
 
 
 def _has_begun(folder: RunFolder, record: Mapping[str, Any], command: str) -> bool:
-    """Whether there is something to go on from: a model or a state of training, files of a restoration, or results."""
+    """Whether there is something to resume: a model or a state of training, files of a restoration, or results."""
     if not record or record.get("name") != folder.name:
         return False
     is_restored = command == "restore" and (record.get("status") == "done" or folder.saved("restoring").exists())
@@ -145,7 +143,7 @@ def _differences(
     plain = json.loads(json.dumps(geometry))
     for key, now in plain.items():
         if key in record:
-            lines += _changed(key, record[key], now)
+            lines += _differing_entries(key, record[key], now)
     return lines
 
 
@@ -157,7 +155,7 @@ def _differing_settings(old: Mapping[str, Any], config: RunConfig, sections: Seq
             continue
         default = {f.name: getattr(type(getattr(config, section))(), f.name) for f in fields(getattr(config, section))}
         for key, value in now[section].items():
-            # A setting that came after the run began had its default then.
+            # A setting that is newer than the run had its default in it.
             then = old[section].get(key, json.loads(json.dumps(default[key])))
             if then != value and (section, key) not in SPEED:
                 lines.append(f"{section}.{key} {then}, now {value}")
@@ -165,7 +163,7 @@ def _differing_settings(old: Mapping[str, Any], config: RunConfig, sections: Seq
 
 
 def _differing_inputs(old: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Inputs by their role whose content is another; tilts are compared as geometry."""
+    """Inputs whose content differs, by their role; tilts are compared as geometry."""
     lines = []
     for role in sorted({*old, *now} - {"tilts"}):
         before, after = (side.get(role) for side in (old, now))
@@ -180,12 +178,14 @@ def _differing_inputs(old: Mapping[str, Any], now: Mapping[str, Any]) -> list[st
     return lines
 
 
-def _named(key: str, old: Any, now: Any) -> list[str]:
+def _differing_entries(key: str, old: Any, now: Any) -> list[str]:
     """What differs in one entry of the geometry, key by key if both are dictionaries."""
+    if old == now:
+        return []
     if isinstance(old, dict) and isinstance(now, dict):
         # Records of earlier versions hold the ends of the tilts alone.
-        keys = [k for k in {**old, **now} if old.get(k) != now.get(k) and (k != "angles" or k in old)]
-        return [line for k in keys for line in _named(f"{key}.{k}", old.get(k), now.get(k))]
+        keys = [k for k in {**old, **now} if k != "angles" or k in old]
+        return [line for k in keys for line in _differing_entries(f"{key}.{k}", old.get(k), now.get(k))]
     return [f"{key} {_short(old)}, now {_short(now)}"]
 
 

@@ -59,6 +59,7 @@ class RunFolder:
         self._began = time.time()
 
     def _prefix(self) -> str:
+        """The beginning of the names of the files of the record: empty, or the name if run.json is of another tomogram."""
         first = self._shared / "run.json"
         if first.exists():
             return "" if _name_of(first) == self.name else f"{self.name}_"
@@ -68,7 +69,7 @@ class RunFolder:
 
     @contextmanager
     def claimed(self) -> Iterator[None]:
-        """Keep other runs from writing the same files until the block ends; it decides ``prefix`` anew.
+        """Keep other runs from writing the same files until the block ends. Sets ``prefix`` again.
 
         Raises:
             InUse: another run writes them already.
@@ -89,7 +90,7 @@ class RunFolder:
     def _claim(self) -> Iterator[str]:
         """Claim the files of the record, and yield their prefix. Two tomograms may begin in one folder at the same moment."""
         prefix = f"{self.name}_"
-        # The results have the name of the tomogram whatever the prefix of the record.
+        # The names of the results begin with the name of the tomogram, whatever the prefix of the record is.
         with claimed(self._shared / f".{prefix}run.claim", self.name), ExitStack() as stack:
             with suppress(HeldByOther):
                 stack.enter_context(claimed(self._shared / CLAIM, self.name))
@@ -111,7 +112,7 @@ class RunFolder:
         return self.folder / f"{self.name}_{kind}{self.suffix}"
 
     def begin(self, command: str, inputs: Mapping[str, Any], config: dict[str, Any], seed: int) -> None:
-        """Write run.json with status 'running', and start the log; inputs: what ``summed`` says of them."""
+        """Write run.json with status 'running', and start the log; ``inputs`` is the result of ``summed``."""
         handler = logging.FileHandler(self.path("run.log"), encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         log.addHandler(handler)

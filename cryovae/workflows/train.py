@@ -49,6 +49,7 @@ from cryovae.training.trainer import Interrupted, Report, Trainer
 from cryovae.training.variational import Variational
 from cryovae.workflows.live import Live
 from cryovae.workflows.progress import Watch
+from cryovae.workflows.resume import TRAINING
 from cryovae.workflows.run_folder import Metrics, RunFolder, log, read_metrics
 from cryovae.workflows.signals import StoppedMidStep, Terminated, interruptible, stoppable
 
@@ -270,7 +271,7 @@ def matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
     state = load_state(folder.saved(STATE))
     if "config" not in state:
         raise InputError(f"{folder.saved(STATE)} has no settings, expected those of its run: {ANEW}")
-    for section in ("ladder", "masking", "objective", "training"):
+    for section in TRAINING:
         now, then = as_plain(config)[section], state["config"].get(section, {})
         default = type(getattr(config, section))()
         for key, value in now.items():

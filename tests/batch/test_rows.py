@@ -140,9 +140,9 @@ def test_no_folder_is_a_setting_that_the_engine_parses(folder, tmp_path, monkeyp
 @pytest.mark.parametrize("folder", ["it's", "50%", "a\\b"])
 def test_a_folder_in_which_jobs_of_a_cluster_get_lost_is_refused(folder):
     with pytest.raises(InputError, match="expected a folder without"):
-        engine.check_folder(Path("/data") / folder, "slurm")
-    engine.check_folder(Path("/data") / folder, "local")
-    engine.check_folder(Path("/data/run #2: $HOME {x}"), "slurm")
+        engine.check_cluster_path(Path("/data") / folder, "slurm")
+    engine.check_cluster_path(Path("/data") / folder, "local")
+    engine.check_cluster_path(Path("/data/run #2: $HOME {x}"), "slurm")
 
 
 def test_a_step_of_a_row_and_a_number_is_refused(tmp_path):

@@ -1,8 +1,8 @@
-"""Where the voxels of an MRC file begin: the header says it, the length of the file proves it.
+"""Where the voxels of an MRC file begin, by its header and by the length of the file.
 
 Some programs announce an extended header and write none, or write one and do not announce it; others pad the file at its end.
-Bytes that are too many may thus lie before the voxels or behind them. The one place is taken where they cannot be voxels:
-they are constant, or outside the range in the header, or with them the mean is not that in the header.
+Extra bytes may thus lie before or behind the voxels. They lie where the bytes cannot be voxels: the bytes there are constant, or
+outside the range that the header gives, or the mean with them is not that of the header.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from cryovae.errors import InputError
 from cryovae.io.mrc.header import KINDS, LENGTH, MODES, Header
 
-# The header's mean is believed if it is that of one place within this share of the standard deviation, and this much nearer.
+# The mean of the header decides if one place has it within this share of the standard deviation, and is this many times nearer.
 MEAN_ERROR, NEARER = 1e-3, 20.0
-# Voxels at either end that are looked at, and voxels summed at a time.
+# Number of bytes that are read at either end, and number whose values are summed at a time.
 SHOWN, BLOCK = 1 << 20, 1 << 22
 
-# Reads bytes of the file as numbers: (first byte, count of bytes).
+# Reads bytes of the file as numbers: (first byte, number of bytes).
 Reader = Callable[[int, int], np.ndarray]
 
 
@@ -48,7 +48,7 @@ def layout_of(header: Header, length: int, read: Reader) -> Layout:
         read: reads bytes as numbers of the type of the voxels.
 
     Raises:
-        InputError: the file is too short, or too long with bytes that might be voxels at either end.
+        InputError: the file is too short, or too long and the extra bytes might be voxels at either end.
     """
     announced, data = header.extended, header.data_bytes
     if length == LENGTH + announced + data:
@@ -59,7 +59,7 @@ def layout_of(header: Header, length: int, read: Reader) -> Layout:
     extra = length - begin - data
     said = f"{header.path}: its header announces an extended header of {announced} bytes, the file"
     if extra == 0:
-        # The voxels fill the file, unless its end is missing and its beginning holds an extended header after all.
+        # The file has just enough bytes for its voxels: without an extended header, or with one and without its last voxels.
         if _cannot_be_voxels(read(begin, min(announced, data, SHOWN)), header):
             raise cut_short(header, length - LENGTH - announced)
         return Layout(begin, 0, f"{said} has none: read by its length")
@@ -70,7 +70,7 @@ def layout_of(header: Header, length: int, read: Reader) -> Layout:
             "may lie before or behind its voxels: write it again, e.g. with newstack or mrcfile"
         )
     if before:
-        # The bytes that are too many are an extended header, or the rest of one.
+        # The extra bytes are an extended header, or the rest of one.
         return Layout(begin + extra, begin + extra - LENGTH, f"{said} has one of {begin + extra - LENGTH}: read by its length")
     note = f"{said} has {begin - LENGTH}, and {extra} bytes behind its voxels, which are left out"
     return Layout(begin, begin - LENGTH, note)
@@ -87,7 +87,7 @@ def cut_short(header: Header, length: int, words: str | None = None) -> InputErr
 
 
 def _judged(header: Header, length: int, begin: int, extra: int, read: Reader) -> tuple[bool, bool]:
-    """Whether the bytes that are too many lie before the voxels, and whether behind them; equal if it cannot be told."""
+    """Whether the extra bytes lie before the voxels, and whether behind them; both True or both False if it is unknown."""
     shown = min(extra, SHOWN)
     head, tail = read(begin, shown), read(length - shown, shown)
     for judge in (_is_constant, lambda part: _cannot_be_voxels(part, header)):
@@ -103,7 +103,7 @@ def _is_constant(part: np.ndarray) -> bool:
 
 
 def _cannot_be_voxels(part: np.ndarray, header: Header) -> bool:
-    """Whether numbers are not finite, or not in the range that the header gives, for bytes of either sign."""
+    """Whether numbers are not finite, or outside the range of the header. Bytes may be signed or unsigned."""
     if len(part) == 0:
         return False
     if part.dtype.kind == "f" and not np.isfinite(part).all():
@@ -117,7 +117,7 @@ def _cannot_be_voxels(part: np.ndarray, header: Header) -> bool:
 
 
 def _by_mean(header: Header, length: int, begin: int, extra: int, read: Reader) -> bool | None:
-    """Whether the mean in the header is that with the extra bytes before the voxels; None if it tells nothing."""
+    """Whether the mean in the header is that of voxels behind the extra bytes; None if the mean cannot decide."""
     mean = float(header.fields.dmean)
     if header.mode in (0, 101) or not np.isfinite(mean):
         return None

@@ -15,7 +15,7 @@ from cryovae.tomogram import TiltGeometry
 
 
 def paired_halves(even: Path, odd: Path) -> dict[str, tuple[Path, Path]]:
-    """Match the half tomograms of two folders by name; in one folder for both, halves are known by EVN and ODD, half1 and half2.
+    """Match the half tomograms of two folders by name. In one folder, EVN and ODD or half1 and half2 tell the halves apart.
 
     Args:
         even: folder of the first halves.
@@ -48,7 +48,7 @@ def paired_halves(even: Path, odd: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def _by_name(folder: Path, half: int | None) -> dict[str, Path]:
-    """The volumes of a folder by name, without the marker of the half; only those of one half, if it is not None."""
+    """The volumes of a folder by their name without the marker of the half; only those of one half unless ``half`` is None."""
     volumes: dict[str, Path] = {}
     for file in files_in(folder):
         if not is_volume(file.name) or (half is not None and half_of(stem(file)) != half):

@@ -1,7 +1,8 @@
 """STAR text to blocks of text columns and back.
 
 A line is one row. A value with spaces is between quotes, and a quote closes only before a space or the end of the line, as in
-CIF; # begins a comment only at the beginning of a word. Values with # are written between quotes, because some programs cut them.
+CIF. A # begins a comment only at the beginning of a word. Values with # are written between quotes, because some programs cut off
+what follows it.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ TOKEN = re.compile(
     )""",
     re.VERBOSE,
 )
-# What must not stand without quotes: nothing at all, spaces, #, a quote, name or key word at the beginning.
+# Values that need quotes: empty ones, those with spaces or #, those that begin with a quote, _, ; or a key word.
 UNSAFE = re.compile(r"^$|\s|\#|^[\"'_;]|^(?:data_|loop_|save_|stop_|global_)", re.IGNORECASE)
+# Control characters and surrogates, which cannot be written at all.
 UNWRITABLE = re.compile("[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
@@ -172,9 +174,14 @@ def check_portable(value: str, what: str) -> None:
         value: the value.
         what: what it names, for the error message.
     """
-    quotes = "'" in value or '"' in value
-    if quotes or value in MISSING or value != value.strip() or UNWRITABLE.search(value):
-        why = "a quote in it" if quotes else "the name of a missing value" if value in MISSING else "spaces or signs not of text"
-        raise InputError(
-            f"{what} {value[:120]!r} has {why}, expected a name that all programs read alike from a STAR file: rename it"
-        )
+    if "'" in value or '"' in value:
+        fault = "a quote in it"
+    elif value in MISSING:
+        fault = "the name of a missing value"
+    elif value != value.strip() or UNWRITABLE.search(value):
+        fault = "spaces at an end, or control characters"
+    else:
+        return
+    raise InputError(
+        f"{what} {value[:120]!r} has {fault}, expected a name that all programs read alike from a STAR file: rename it"
+    )

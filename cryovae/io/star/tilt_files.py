@@ -1,7 +1,7 @@
-"""Finds the tilt file of each tomogram by its name. One file never serves two tomograms, and no name is matched by its beginning.
+"""Finds the tilt file of each tomogram by its name. One file never serves two tomograms, and names are compared as a whole.
 
-TS_1 is another series than TS_1_2 and TS_10. What programs add to the name of a series, and only that, is taken off both names
-before they are compared: AFFIXES is the whole list. The longest name that both have in common wins.
+TS_1 is another series than TS_1_2 and TS_10. Before two names are compared, affixes that programs add to the name of a series are
+removed from both; AFFIXES lists all of them. The longest name that both have in common decides.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ FOLDER = re.compile(r".[_\-. ]imod$", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class _File:
-    """A tilt file, its names from whole to bare, and the place of its format in the order of preference."""
+    """A tilt file, its names as of ``names_of``, and the place of its format in the order of preference."""
 
     path: Path
     names: tuple[str, ...]
     rank: int
 
 
-# A file, the place of its name that tomograms share among its names, and these tomograms.
+# A file, the index of the name that it shares with tomograms among its names, and these tomograms.
 _Owned = tuple[_File, int, list[str]]
 
 
 def names_of(name: str) -> tuple[str, ...]:
-    """A name, and what is left of it as one after another of the affixes is taken off.
+    """A name, and what remains of it after each affix that is removed.
 
     Args:
         name: name of a tomogram or tilt file without the ending of its format, e.g. rec_TS_01_bin4.
 
     Returns:
-        The names from whole to bare, e.g. rec_TS_01_bin4, rec_TS_01, TS_01.
+        The names from the longest to the shortest, e.g. rec_TS_01_bin4, rec_TS_01, TS_01.
     """
     names = [name]
     while True:
@@ -74,7 +74,7 @@ def tilts_of(names: Sequence[str], folder: Path) -> dict[str, Path]:
         The tilt file by name of the tomogram.
 
     Raises:
-        InputError: a tomogram, which is named, has no file, several, or one that another tomogram may have as well.
+        InputError: a tomogram has no file, or several, or one that may belong to another tomogram as well.
     """
     inside = files_in(folder)
     deeper = [file for path in inside if path.is_dir() and FOLDER.search(path.name) for file in files_in(path)]
@@ -94,7 +94,7 @@ def _as_tilts(path: Path) -> _File | None:
 
 
 def _owners(file: _File, known: dict[str, tuple[str, ...]]) -> tuple[int, list[str]]:
-    """The tomograms of a file: those that share its longest name, and of these the ones from which least was taken off."""
+    """The tomograms that share the longest name of a file, of these the ones with fewest affixes removed; and its index."""
     for at, name in enumerate(file.names):
         depths = {tomogram: names.index(name) for tomogram, names in known.items() if name in names}
         if depths:
@@ -103,11 +103,11 @@ def _owners(file: _File, known: dict[str, tuple[str, ...]]) -> tuple[int, list[s
 
 
 def _best(names: tuple[str, ...], own: Sequence[_Owned], files: Sequence[_File], folder: Path) -> Path:
-    """The tilt file of a tomogram: with the longest name in common, of the best format, and with the least taken off its name.
+    """The tilt file of a tomogram: the longest name in common, then the preferred format, then fewest affixes removed.
 
     Args:
-        names: names of the tomogram from whole to bare.
-        own: the files that may be its own.
+        names: names of the tomogram, as of ``names_of``.
+        own: the files that may belong to it.
         files: all tilt files.
         folder: their folder.
     """

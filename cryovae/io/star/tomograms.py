@@ -26,7 +26,7 @@ FULL = ("rlnTomoReconstructedTomogram", "rlnMicrographName", "rlnTomoName")
 TILTS, SERIES = "crvTilts", "rlnTomoTiltSeriesStarFile"
 # Number of parent folders that are searched as RELION's project folder; Tomograms/job006/tomograms.star is two deep.
 PARENT_FOLDERS = 4
-# Row, from 1, to the name, empty where it is unknown or cannot be used, and why the row cannot be used.
+# By row, from 1: the name of the tomogram, empty if it is unknown or cannot be used, and why the row cannot be used.
 Problems: TypeAlias = dict[int, tuple[str, str]]
 
 

@@ -1,8 +1,8 @@
 """Finds the column of tilt angles in a text file of numbers: one column can be angles, or the file is refused.
 
 A column can be angles if it lies within +-90 degrees, spans at least 10, and is not a count 0, 1, 2 ... or 1, 2, 3 ... in some
-order. A header that names one column as angles decides. Beside angles of both signs, multiples of one number from 0 or from that
-number on are a dose.
+order. A header that names one column as angles decides. If one column has angles of both signs, another one that is 0, s, 2 s ...
+or s, 2 s, 3 s ... for some s is a dose.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cryovae.errors import InputError
 MOST_COLUMNS = 12
 SMALLEST_SPAN = 10.0
 COMMENTS = ("#", "!", "%", "//")
-# Words of headers, without signs, units and numbers: those of the angles, and those of other columns.
+# Words in headers, reduced to their letters: of the column of angles, and of other columns.
 ANGLES = {"angle", "angles", "tilt", "tilts", "tiltangle", "tiltangles", "stageangle", "nominalangle", "alpha", "tlt", "angledeg"}
 OTHERS = {
     "index", "idx", "i", "n", "no", "nr", "number", "image", "section", "sec", "slice", "view", "z", "zvalue", "order", "frame",
@@ -36,7 +36,7 @@ def angle_column(path: Path, text: str) -> tuple[float, ...]:
         text: its text; empty lines, comments and one header line are skipped.
 
     Raises:
-        InputError: a line is not of numbers, lines differ in length, or none or several columns can be angles.
+        InputError: a line has something else than numbers, lines differ in length, or none or several columns can be angles.
     """
     lines = [(number, _without_comment(line)) for number, line in enumerate(text.split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line]
@@ -49,7 +49,7 @@ def angle_column(path: Path, text: str) -> tuple[float, ...]:
     if len(columns) == 1:
         return columns[0]
     named = [i for i, word in enumerate(header or ()) if word in ANGLES] if len(header or ()) == len(columns) else []
-    return columns[_judged(path, columns, named[0] if len(named) == 1 else None)]
+    return columns[_index_of_angles(path, columns, named[0] if len(named) == 1 else None)]
 
 
 def _without_comment(line: str) -> str:
@@ -59,7 +59,7 @@ def _without_comment(line: str) -> str:
 
 
 def _header(line: str) -> list[str] | None:
-    """The words of a header line in small letters, or None if the line is none: all are words, and one is known."""
+    """The words of a header line in small letters. None if the line is no header: it has numbers, or no known word."""
     if len(line) > 200:
         return None
     plain = re.sub(r"\(.*?\)|\[.*?\]", " ", line.lower()).strip(",; \t")
@@ -69,7 +69,7 @@ def _header(line: str) -> list[str] | None:
 
 
 def _rows(path: Path, lines: Sequence[tuple[int, str]], headed: bool) -> list[tuple[float, ...]]:
-    """The numbers of all lines, equally many of each."""
+    """The numbers of all lines, the same count in each."""
     split = _separator(path, [line for _, line in lines], headed)
     rows: list[tuple[float, ...]] = []
     for number, line in lines:
@@ -99,17 +99,17 @@ def _separator(path: Path, lines: Sequence[str], headed: bool) -> Callable[[str]
     raise InputError(f"{path} has commas that may be decimal signs or separate columns, {ONE_ANGLE}: write points for decimals")
 
 
-def _judged(path: Path, columns: Sequence[tuple[float, ...]], named: int | None) -> int:
-    """The index of the only column that can be angles, or of the one that the header names if nothing speaks against it."""
+def _index_of_angles(path: Path, columns: Sequence[tuple[float, ...]], named: int | None) -> int:
+    """The index of the only column that can be angles, or of the one that the header names unless its values contradict."""
     can = [i for i, column in enumerate(columns) if _can_be_angles(column)]
-    possible = [i for i in can if not _counts(columns[i], 1.0)]
+    possible = [i for i in can if not _is_count(columns[i], 1.0)]
     if named is not None and (named in possible or (named in can and not possible)):
         return named
     if len(possible) > 1:
-        likely = [i for i in possible if not _counts(columns[i], None)]
+        likely = [i for i in possible if not _is_count(columns[i], None)]
         both_signs = len(likely) == 1 and min(columns[likely[0]]) < 0 < max(columns[likely[0]])
         possible = likely if both_signs else possible
-    if len(possible) == 1 and named is None and _even(columns[possible[0]]):
+    if len(possible) == 1 and named is None and _is_even(columns[possible[0]]):
         return possible[0]
     doubtful = possible if len(possible) > 1 else can or range(len(columns))
     listed = " and ".join(f"column {i + 1} ({', '.join(f'{value:g}' for value in columns[i][:3])} ...)" for i in doubtful)
@@ -118,12 +118,13 @@ def _judged(path: Path, columns: Sequence[tuple[float, ...]], named: int | None)
 
 
 def _can_be_angles(column: Sequence[float]) -> bool:
+    """Whether the range of values is possible for angles."""
     within = all(math.isfinite(value) and -90 <= value <= 90 for value in column)
     return within and (len(column) < 2 or max(column) - min(column) >= SMALLEST_SPAN)
 
 
-def _counts(column: Sequence[float], step: float | None) -> bool:
-    """Whether the values in some order are 0, s, 2 s ... or s, 2 s, 3 s ..., of a step s that may be any if None."""
+def _is_count(column: Sequence[float], step: float | None) -> bool:
+    """Whether the values in some order are 0, s, 2 s ... or s, 2 s, 3 s ...; ``step`` is s, or None for any."""
     ordered = sorted(column)
     size = step if step is not None else (ordered[-1] - ordered[0]) / max(1, len(ordered) - 1)
     start = ordered[0]
@@ -131,8 +132,8 @@ def _counts(column: Sequence[float], step: float | None) -> bool:
     return size > 0 and all(abs(value - at - i * size) <= 0.02 * size for i, value in enumerate(ordered))
 
 
-def _even(column: Sequence[float]) -> bool:
-    """Whether the steps between ordered values are alike, as those of tilts are and those of shifts are not."""
+def _is_even(column: Sequence[float]) -> bool:
+    """Whether the steps between sorted values are similar, as for tilts and unlike shifts."""
     ordered = sorted(column)
     steps = sorted(high - low for low, high in pairwise(ordered))
     if len(steps) < 3:
