@@ -69,9 +69,17 @@ def _locked(path: Path, name: str) -> int:
                 _refuse(path, name, file)
             return file
         # Another run may have removed the file after it was opened here and before it was locked.
-        if path.exists() and os.fstat(file).st_ino == path.stat().st_ino:
+        if _is_file(path, file):
             return file
         os.close(file)
+
+
+def _is_file(path: Path, file: int) -> bool:
+    """Whether a path still names an open file."""
+    try:
+        return os.fstat(file).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _holder(file: int) -> dict[str, Any]:

@@ -72,11 +72,16 @@ def common_name(halves: tuple[Path, Path]) -> str:
     return (name.removesuffix("_half").removesuffix("half").rstrip("_-. ")) or first
 
 
-def fault_of(name: str) -> str | None:
+def fault_of(name: str, most: int | None = None) -> str | None:
     """Why a text cannot be the name of a tomogram, a file or a job, in a few words; None if it can.
 
     Spaces, quotes, brackets, braces, $, # and letters of any script are allowed.
+
+    Args:
+        name: the text.
+        most: largest number of bytes, or None for that of a new name.
     """
+    most = MAX_BYTES if most is None else most
     separators = {"/", os.sep, os.altsep or os.sep}
     if not name.strip():
         return "it is empty"
@@ -86,8 +91,8 @@ def fault_of(name: str) -> str | None:
         return "it has the separator of a path"
     if odd := next((c for c in name if unicodedata.category(c) in UNPRINTABLE), None):
         return f"it has the character U+{ord(odd):04X}, which cannot be printed"
-    if len(name.encode()) > MAX_BYTES:
-        return f"it is {len(name.encode())} bytes long, more than {MAX_BYTES}"
+    if len(name.encode()) > most:
+        return f"it is {len(name.encode())} bytes long, more than {most}"
     if WINDOWS and (set(WINDOWS_CHARACTERS) & set(name) or WINDOWS_DEVICES.fullmatch(name) or name[-1] in ". "):
         return "Windows takes no such file"
     return None

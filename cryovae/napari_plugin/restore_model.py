@@ -126,17 +126,17 @@ def checked(request: Request) -> Request:
         raise InputError(f"{request.tilts} does not exist, expected a file of tilt angles: choose one, or give the range")
     if not request.limits[0] < request.limits[1]:
         raise InputError(f"tilts from {request.limits[0]:g} to {request.limits[1]:g} degrees found, expected the lower one first")
+    config = config_of(request.preset, request.settings, request.more)
     if request.model is not None:
-        _check_model(request.model, voxel_size(request.volumes[0]))
-    config_of(request.preset, request.settings, request.more)
+        _check_model(request.model, voxel_size(request.volumes[0]), config.restoration.other_scale)
     return request
 
 
-def _check_model(model: Path, size: float) -> None:
+def _check_model(model: Path, size: float, other_scale: bool) -> None:
     if not model.exists():
         raise InputError(f"{model} does not exist, expected a model or the folder of a run: choose another, or train")
     folder = model if model.is_dir() else model.parent
-    if not (folder / "run.json").is_file():
+    if other_scale or not (folder / "run.json").is_file():
         return
     trained = voxel_size_in(folder)
     if abs(trained - size) > VOXEL_SIZE_TOLERANCE * max(trained, size):

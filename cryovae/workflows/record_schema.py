@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cryovae.io.geometry_record import geometry_of
+from cryovae.io.names import fault_of
 
 # Largest length of a path and of a name, and number of tilts of a series and of entries of a list.
 MOST_PATH, MOST_NAME, MOST_TILTS, MOST_ENTRIES = 4096, 200, 2000, 10**6
@@ -19,8 +20,10 @@ def _path(text: str) -> str:
 
 
 def _tomogram_name(text: str) -> str:
-    if not text.strip() or len(text) > MOST_NAME or text in (".", "..") or any(c in "/\\" or not c.isprintable() for c in text):
-        raise ValueError("expected a name without slashes, as a part of file names")
+    # Versions before 0.2 allowed longer names than today.
+    fault = "it is too long" if len(text) > MOST_NAME else fault_of(text, MOST_PATH)
+    if fault is not None:
+        raise ValueError(f"expected a name that a file may have ({fault})")
     return text
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cryovae.errors import InputError
+from cryovae.io.names import fault_of
 from cryovae.workflows.evaluate import find
 from cryovae.workflows.run_folder import RunFolder, read_record
 from cryovae.workflows.run_inputs import record_of
@@ -65,3 +66,11 @@ def test_a_damaged_record_of_another_tomogram_is_passed_by(tmp_path):
         find(tmp_path / "ts_mean.mrc")
     (tmp_path / "ts_run.json").write_text(json.dumps(GOOD))
     assert find(tmp_path / "ts_mean.mrc").record == GOOD
+
+
+@pytest.mark.parametrize("name", ["TS\u300001", "a\\b", "ts {x} 'y'", "é" * 60])
+def test_a_record_of_any_name_that_a_run_may_have_is_read(tmp_path, name):
+    assert fault_of(name) is None
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps({"name": name, "status": "done"}), encoding="utf-8")
+    assert read_record(path)["name"] == name
