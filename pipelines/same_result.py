@@ -75,7 +75,7 @@ def run_cases(checkout: Path, folder: Path, small: bool) -> None:
                 "--set", "restoration.halves=true", "--samples-out", 2, "--overwrite", "--threads", 1]  # fmt: skip
     halves = ["--half1", half1, "--half2", half2, *tilts]
     _cryovae(checkout, "restore", *halves, *settings, "-o", folder / "memory")
-    streamed = ["--model", folder / "memory", "--memory", "490MB" if small else "1GB"]
+    streamed = ["--model", folder / "memory", "--memory", "520MB" if small else "1GB"]
     _cryovae(checkout, "restore", *halves, *settings, *streamed, "-o", folder / "streamed")
     network = [*settings[: settings.index("--samples-out")], "--overwrite", "--threads", 1]
     steps = [] if small else ["--set", "training.steps=60"]
