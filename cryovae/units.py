@@ -105,7 +105,7 @@ def check_defocus(values: Sequence[float], phase_shift: float) -> None:
 
 def defocus_option(value: float) -> float:
     """A defocus in angstrom from one in micrometres. InputError if it is not in micrometres."""
-    if not 0 < abs(value) < 100:
+    if not LEAST_DEFOCUS / 1e4 <= abs(value) < 100:
         hint = meant(abs(value), ((1e-3, "nanometres"), (1e-4, "angstrom"), (1e6, "metres")), 0.1, 20, 3)
         raise InputError(f"--defocus {value:g} found, expected micrometres, underfocus positive, e.g. 2.5: {hint}")
     if value <= -OVERFOCUS / 1e4:

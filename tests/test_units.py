@@ -64,7 +64,7 @@ def test_the_option_defocus_is_in_micrometres():
     for value, meant in (
         (25000.0, "did you mean 2.5?"),
         (2500.0, "did you mean 2.5?"),
-        (2.5e-6, ""),
+        (2.5e-6, "did you mean 2.5?"),
         (-2.5, "did you mean 2.5?"),
     ):
         with pytest.raises(InputError) as error:

@@ -217,7 +217,7 @@ def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoratio
 def check_result(path: Path, tomogram: Tomogram, kind: str, volume: Any) -> None:
     """BrokenResult if a restored volume (z, y, x) has another shape than its tomogram, or is on another scale.
 
-    Voxels that are not finite are met where volumes are written.
+    Fill does not count: it stays as it is. Voxels that are not finite are met where volumes are written.
     """
     if tuple(volume.shape) != tomogram.shape:
         raise BrokenResult(f"{path.name} would have shape {tuple(volume.shape)}, expected {tomogram.shape}: report this to us")
@@ -225,6 +225,11 @@ def check_result(path: Path, tomogram: Tomogram, kind: str, volume: Any) -> None
         return
     middle = slice(tomogram.shape[0] // 2, tomogram.shape[0] // 2 + 1)
     restored, before = (np.asarray(v[middle], dtype=np.float64) for v in (volume, tomogram.density))
+    if tomogram.fill is not None:
+        data = ~tomogram.fill[middle]
+        restored, before = restored[data], before[data]
+    if not before.size:
+        return
     mean, std, spread = float(restored.mean()), float(restored.std()), float(before.std())
     if abs(mean - float(before.mean())) + std > MAX_SCALE * spread > 0:
         raise BrokenResult(

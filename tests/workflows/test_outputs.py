@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from cryovae.io.files import write_volume
 from cryovae.io.mrc.writing import write_mrc_by_slabs
 from cryovae.io.outputs import check_file, check_folder
 from cryovae.io.volume import Provenance
+from cryovae.tomogram import Fill
 from cryovae.workflows.restore import check_result
 from tests.helpers.cli import RANGE, TINY, TINY_TRAIN, cryovae, refused
 
@@ -149,3 +151,16 @@ def test_a_result_of_another_shape_or_scale_is_no_result(small, tmp_path):
     for scaled in (small.density * 1e3, small.density + 1e3 * small.density.std()):
         with pytest.raises(BrokenResult, match="standard deviation"):
             check_result(path, small, "mean", torch.from_numpy(scaled))
+
+
+def test_fill_far_from_the_data_is_no_broken_result(small, tmp_path):
+    """It is written as it was, whatever its value; the data beside it are still judged."""
+    mask = np.zeros(small.shape, bool)
+    mask[..., :5] = True
+    filled = replace(small, fill=Fill.of(mask))
+    restored = np.where(mask, small.density.mean() + 1000 * small.density.std(), small.density)
+    check_result(tmp_path / "a_mean.mrc", filled, "mean", torch.from_numpy(restored))
+    with pytest.raises(BrokenResult, match="standard deviation"):
+        check_result(tmp_path / "a_mean.mrc", filled, "mean", torch.from_numpy(np.where(mask, restored, small.density * 1e3)))
+    middle = replace(small, fill=Fill.of(np.ones(small.shape, bool)))
+    check_result(tmp_path / "a_mean.mrc", middle, "mean", torch.from_numpy(restored))

@@ -2,7 +2,8 @@
 
 A column can be angles if it lies within +-90 degrees, spans at least 10, and is not a count 0, 1, 2 ... or 1, 2, 3 ... in some
 order. A header that names one column as angles decides. If one column has angles of both signs, another one that is 0, s, 2 s ...
-or s, 2 s, 3 s ... for some s is a dose.
+or s, 2 s, 3 s ... for some s is a dose. A single column is taken, unless it counts 1, 2, 3 ... or is
+plainly in radians.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from cryovae.errors import InputError
 
 MOST_COLUMNS = 12
 SMALLEST_SPAN = 10.0
+# Tilts from which a file of one column is judged: so many in radians, or counted from 1, are no angles in degrees.
+FEWEST = 5
 COMMENTS = ("#", "!", "%", "//")
 # Words in headers, reduced to their letters: of the column of angles, and of other columns.
 ANGLES = {"angle", "angles", "tilt", "tilts", "tiltangle", "tiltangles", "stageangle", "nominalangle", "alpha", "tlt", "angledeg"}
@@ -47,9 +50,25 @@ def angle_column(path: Path, text: str) -> tuple[float, ...]:
         return ()
     columns = list(zip(*rows, strict=True))
     if len(columns) == 1:
-        return columns[0]
+        return _checked(path, columns[0])
     named = [i for i, word in enumerate(header or ()) if word in ANGLES] if len(header or ()) == len(columns) else []
     return columns[_index_of_angles(path, columns, named[0] if len(named) == 1 else None)]
+
+
+def _checked(path: Path, angles: tuple[float, ...]) -> tuple[float, ...]:
+    """The values of a file of one column. InputError if they are the numbers of images, or plainly angles in radians."""
+    if len(angles) >= FEWEST and angles == tuple(range(1, len(angles) + 1)):
+        raise InputError(
+            f"{path} has the numbers from 1 to {len(angles)} in order, {ONE_ANGLE}: these seem to be numbers of images; "
+            f"if they are angles, pass --tilt-range 1 {len(angles)}"
+        )
+    if len(angles) >= FEWEST and max(angles) - min(angles) <= math.pi and all(abs(angle) <= math.pi / 2 for angle in angles):
+        first, last = (math.degrees(end) for end in (angles[0], angles[-1]))
+        raise InputError(
+            f"{path} has values from {min(angles):.3g} to {max(angles):.3g}, {ONE_ANGLE}: they seem to be in radians, "
+            f"convert them to {first:.3g} ... {last:.3g}"
+        )
+    return angles
 
 
 def _without_comment(line: str) -> str:

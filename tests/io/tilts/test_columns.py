@@ -131,3 +131,13 @@ def test_lines_that_are_no_rows_are_named(tmp_path, text, words):
     with pytest.raises(InputError, match=words) as caught:
         read(tmp_path, text)
     assert "expected one angle in degrees a line" in str(caught.value)
+
+
+def test_one_column_of_counts_or_radians_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"numbers from 1 to 41 in order, .*: these seem to be numbers of images"):
+        read(tmp_path, text_of(INDEX))
+    with pytest.raises(InputError, match=r"seem to be in radians, convert them to -60 \.\.\. 60"):
+        read(tmp_path, text_of(np.radians(TILTS), form="{:.6f}"))
+    # One side in steps of 1, and few tilts, may be angles.
+    assert read(tmp_path, text_of(INDEX - 1)) == pytest.approx(INDEX - 1)
+    assert read(tmp_path, text_of([1, 2, 3])) == pytest.approx([1, 2, 3])
