@@ -36,6 +36,8 @@ SCALE, OFFSET, SMALL_OFFSET, OFFSET_SIDE = 1.5, 0.5, 1.0, 32
 # From this significance on, the shells that correlate give a ratio of the scales. It is used if it differs by this factor from
 # the ratio of the standard deviations, which is more precise if the halves have equal noise.
 SCALE_BY_SHELLS, NOISE_DIFFERS = 6.0, 1.15
+# Halves of the significance SURE are not looked at mirrored; mirrored halves have MIRRORED times that of the halves as they are.
+SURE, MIRRORED = 20.0, 2.0
 
 
 def check_halves(tomogram: Tomogram) -> list[Finding]:
@@ -45,12 +47,28 @@ def check_halves(tomogram: Tomogram) -> list[Finding]:
     seen = compare_halves(*tomogram.halves)
     for half in tomogram.halves:
         released(half)
-    refused = _refused(seen)
+    refused = _refused(seen) or _mirrored(tomogram.halves, seen)
     if refused is None:
         return []
     fault, action = refused
     expected = "two halves of one tomogram, from even and odd tilts or frames"
     return [Finding(CHECK, Severity.REFUSAL, f"{tomogram.name}: its halves {fault}", expected, action)]
+
+
+def _mirrored(halves: tuple[Any, Any], seen: HalfComparison) -> tuple[str, str] | None:
+    """The same as ``_refused`` for halves that correlate much better when the second is mirrored along an axis."""
+    if seen.bins < UNRELATED[-1][0] or seen.z[-1] >= SURE:
+        return None
+    first, second = (cut_out(half, middle_of(half.shape)) for half in halves)
+    for axis, name in enumerate("zyx"):
+        mirrored = compare_halves(first, np.flip(second, axis))
+        if abs(mirrored.z_shifted) >= max(SHIFTED, MIRRORED * max(seen.z[-1], abs(seen.z_shifted))):
+            fault = (
+                f"correlate best when the second is mirrored along {name}, {abs(mirrored.z_shifted):.0f} sigma instead of "
+                f"{seen.z[-1]:.0f}"
+            )
+            return fault, "reconstruct both with one handedness and one orientation"
+    return None
 
 
 def _refused(seen: HalfComparison) -> tuple[str, str] | None:

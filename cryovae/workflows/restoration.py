@@ -21,7 +21,7 @@ from cryovae.tomogram import Tomogram
 from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
-from cryovae.workflows.run_folder import RunFolder, checksum, noted, summed
+from cryovae.workflows.run_folder import RunFolder, checksum, noted, read_record, summed
 from cryovae.workflows.streaming import is_streamed
 from cryovae.workflows.train import check_state, train_in
 from cryovae.workflows.train_crops import within
@@ -187,7 +187,11 @@ def _restore_claimed(
     elif model is None:
         forget(folder)
     seed = config.training.seed if model is None else config.restoration.seed
+    # A model that is finished is not trained again, and the record keeps what its training was like.
+    before = read_record(folder.saved("run.json")) if job.resume and model is None and folder.saved(MODEL).exists() else {}
     folder.begin("restore", sums, as_plain(config), seed)
+    if "training" in before:
+        folder.save(training=before["training"])
     folder.tell([*tomogram.notes, *lines])
     folder.keep_findings(checked.findings, job.force)
     folder.save(

@@ -46,7 +46,7 @@ class RunFolder:
 
     def __init__(self, folder: Path, name: str, suffix: str = ".mrc") -> None:
         self.folder, self.name, self.suffix = folder, checked_name(name, f"a tomogram for {folder}"), suffix
-        self._shared = folder
+        self._shared, self._is_new = folder, not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -84,7 +84,14 @@ class RunFolder:
             self.prefix, refusal = distributed.broadcast((self.prefix, refusal))
             if refusal:
                 raise InUse(refusal)
-            yield
+            try:
+                yield
+            finally:
+                stack.close()
+                if self._is_new and not distributed.rank():
+                    # A run that was refused before it wrote anything leaves no empty folder.
+                    with suppress(OSError):
+                        self._shared.rmdir()
 
     @contextmanager
     def _claim(self) -> Iterator[str]:

@@ -119,3 +119,13 @@ def test_restore_refuses_halves_of_two_tomograms(true, other, tmp_path):
     done = command("restore", "--half1", files[0], "--half2", files[1], "-o", tmp_path / "out", *RANGE, *TINY)
     assert done.returncode == 2
     assert "do not correlate" in done.stderr
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_mirrored_half_is_refused_and_a_true_weak_one_is_not(axis):
+    """Along z it correlates near the plane of the mirror, so neither "none" nor a shift tells."""
+    tomogram = cryovae.simulate(shape=(40, 64, 56), snr=0.3, seed=5)[0]
+    words = _words(_with(tomogram, np.flip(tomogram.halves[1], axis).copy()))
+    assert "mirrored along" in words or "do not correlate" in words or "shifted" in words
+    weak = cryovae.simulate(shape=(40, 64, 56), snr=0.03, seed=6)[0]
+    assert check_halves(weak) == []

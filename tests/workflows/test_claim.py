@@ -132,3 +132,12 @@ def test_a_run_in_use_keeps_its_record_when_a_job_of_a_batch_meets_it(tmp_path, 
     with pytest.raises(claim.InUse), failure_noted(folder), folder.claimed():
         pass
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "running"
+
+
+def test_a_refused_run_leaves_no_empty_folder_of_its_own(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for name, is_left in (("new", False), ("mine", True)):
+        folder = RunFolder(tmp_path / name, "ts_01")
+        with pytest.raises(InputError, match="refused"), folder.claimed():
+            raise InputError("refused")
+        assert (tmp_path / name).exists() is is_left

@@ -87,11 +87,14 @@ def test_a_moved_tomogram_with_the_same_voxels_is_the_same(run):
 @pytest.mark.slow
 def test_missing_results_of_a_finished_model_are_restored(run):
     mean = run / "run/ts_01_mean.mrc"
-    before = mean.read_bytes()
+    before, training = mean.read_bytes(), json.loads((run / "run/run.json").read_text())["training"]
     mean.unlink()
     result = _resumed(run)
     assert result.returncode == 0, result.stderr
     assert mean.read_bytes()[1024:] == before[1024:]
+    record = json.loads((run / "run/run.json").read_text())
+    assert record["training"] == training
+    assert record["status"] == "done"
 
 
 def test_training_compares_the_geometry_of_its_tomograms(small_files, tmp_path):
