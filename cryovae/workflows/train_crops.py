@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from math import prod
 from pathlib import Path
@@ -13,6 +14,7 @@ from cryovae import distributed
 from cryovae.config import RunConfig
 from cryovae.data.crops import Parts, part_names, pieces_of
 from cryovae.errors import InputError
+from cryovae.findings import Finding, Severity
 from cryovae.io.star.loading import Tomograms
 from cryovae.posterior.posterior_tiles import HELD
 from cryovae.posterior.tile_memory import bytes_of_tile
@@ -68,12 +70,22 @@ def _loads(load: Callable[[bool], Tomogram], room: int, side: int, count: int) -
     @cache
     def parts() -> Parts:
         crops = Parts(load(True), room, side, count)
-        shape, size = (" x ".join(str(n) for n in sizes) for sizes in (crops.shape, crops.tomogram.shape))
-        described = f"the {shape}" if count == 1 else f"{count} parts of about {shape}"
-        log.info("%s: larger than memory, trained on %s of its %s voxels that show most", crops.tomogram.name, described, size)
+        log.info("%s", _described(crops))
         return crops
 
-    return [lambda mapped, number=number: parts()[number] for number in range(count)]  # type: ignore[misc]
+    def part(number: int) -> Tomogram:
+        # The checks may read a part before there is a log, which gets what they find.
+        finding = Finding("memory", Severity.NOTE, _described(parts()))
+        return replace(parts()[number], findings=(*parts().tomogram.findings, finding))
+
+    return [lambda mapped, number=number: part(number) for number in range(count)]  # type: ignore[misc]
+
+
+def _described(crops: Parts) -> str:
+    """What is trained on, in one line."""
+    shape, size = (" x ".join(str(n) for n in sizes) for sizes in (crops.shape, crops.tomogram.shape))
+    parts = f"the {shape}" if len(crops) == 1 else f"{len(crops)} parts of about {shape}"
+    return f"{crops.tomogram.name}: larger than memory, trained on {parts} of its {size} voxels that show most"
 
 
 def _check(name: str, room: int, config: RunConfig, device: torch.device, budget: int) -> None:
