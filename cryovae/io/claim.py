@@ -83,7 +83,7 @@ def _is_file(path: Path, file: int) -> bool:
 
 
 def _holder(file: int) -> dict[str, Any]:
-    """What the holder of a claim wrote into its file; empty if it has not written it yet."""
+    """The content of the file of a claim; empty if its holder has not written it yet."""
     try:
         holder = json.loads(os.pread(file, 4096, 0))
     except (OSError, ValueError):

@@ -42,7 +42,7 @@ class Contents:
 
     @cached_property
     def findings(self) -> list[Finding]:
-        """What the checks of the input found, by the record."""
+        """The findings of the checks of the input, from the record."""
         return [Finding.from_plain(plain) for plain in self.record.get("findings") or []]
 
     @cached_property

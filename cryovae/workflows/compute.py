@@ -30,7 +30,7 @@ class ComputeOptions:
     def open_device(self) -> torch.device:
         """The device, or the best that there is; sets the number of CPU threads. InputError if there is no such device."""
         if self.device == "mps":
-            # What torch cannot do there yet it does on the CPU, if it is told so before it is imported.
+            # torch runs operators that mps lacks on the CPU, if this is set before torch is imported.
             os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
         import torch
 

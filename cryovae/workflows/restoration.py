@@ -188,7 +188,7 @@ def _restore_claimed(
         forget(folder)
     seed = config.training.seed if model is None else config.restoration.seed
     # A model that is finished is not trained again, and the record keeps what its training was like.
-    before = read_record(folder.saved("run.json")) if job.resume and model is None and folder.saved(MODEL).exists() else {}
+    before = read_record(folder.saved("run.json")) if resume and model is None and folder.saved(MODEL).exists() else {}
     folder.begin("restore", sums, as_plain(config), seed)
     if "training" in before:
         folder.save(training=before["training"])

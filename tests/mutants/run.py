@@ -117,7 +117,7 @@ def _pytest(root: str, arguments: list[str], log: str) -> None:
     os.chdir(root)
     os.environ["PYTHONPATH"] = root
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    # Compiled files are told apart by seconds and size, and a fault may change neither.
+    # Compiled files are distinguished by seconds and size, and a fault may change neither.
     sys.dont_write_bytecode = True
     sys.path[:] = [root, *(p for p in sys.path if p not in (str(HERE), str(ROOT)))]
     import pytest
