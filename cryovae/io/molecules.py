@@ -99,7 +99,7 @@ def read_molecule(path: Path, voxel_size: float) -> Molecule:
     if not os.path.isfile(path):
         raise InputError(f"molecule {path} does not exist: check the path")
     if suffix in MODELS:
-        return _from_atoms(name, *_read_atoms(path), voxel_size)
+        return molecule_of_atoms(name, *_read_atoms(path), voxel_size)
     if suffix in MAPS:
         return _from_map(path, name, voxel_size)
     raise InputError(f"molecule {path} has the ending '{suffix}', expected one of {', '.join(MAPS + MODELS)}, plain or .gz")
@@ -131,7 +131,18 @@ def _read_atoms(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return table[:, :3], table[:, 3]
 
 
-def _from_atoms(name: str, places: np.ndarray, weights: np.ndarray, voxel_size: float) -> Molecule:
+def molecule_of_atoms(name: str, places: np.ndarray, weights: np.ndarray, voxel_size: float) -> Molecule:
+    """A molecule from its atoms, about their centre of mass.
+
+    Args:
+        name: of the molecule.
+        places: (atoms, 3), z, y, x in angstrom.
+        weights: (atoms,), scattering of each.
+        voxel_size: voxel size of the density in angstrom.
+
+    Raises:
+        InputError: the molecule is wider than 400 voxels.
+    """
     centred = (places - np.average(places, axis=0, weights=np.maximum(weights, 1e-3))) / voxel_size
     half = int(np.ceil(np.abs(centred).max() + 4 * BLUR)) + 2
     side = OVERSAMPLING * 2 * half + 1

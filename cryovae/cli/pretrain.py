@@ -1,0 +1,56 @@
+"""cryovae pretrain."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cryovae.errors import InputError
+from cryovae.workflows.compute import ComputeOptions
+from cryovae.workflows.options import only, without
+from cryovae.workflows.requests import OutputOptions
+
+
+def pretrain(
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the model, its saved states and its log.")] = Path(
+        "pretrained"
+    ),
+    latent: Annotated[str, typer.Option(help="base: for two cores in hours; large: for a GPU.")] = "base",
+    molecule: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file or folder of molecules (MRC maps, PDB, mmCIF) beside the procedural ones; may be repeated."),
+    ] = None,
+    vae_steps: Annotated[int | None, typer.Option(help="Steps of the VAE; without it those of the recipe.")] = None,
+    flow_steps: Annotated[int | None, typer.Option(help="Steps of the flow; without it those of the recipe.")] = None,
+    beta: Annotated[float, typer.Option(help="Weight of the KL of the VAE; 1 is the ELBO.")] = 1.0,
+    processes: Annotated[int, typer.Option(help="Processes that simulate scenes beside the training; 0 for none.")] = 1,
+    seed: Annotated[int, typer.Option(help="Random seed; the same gives the same model.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the saved states of the folder.")] = False,
+    compute: Annotated[ComputeOptions, without("memory")],
+    results: Annotated[OutputOptions, only("overwrite")],
+) -> None:
+    """Train a generative model of clean patches on simulated scenes: a VAE, and a flow that is its prior and its sampler."""
+    for name, value in (("--vae-steps", vae_steps), ("--flow-steps", flow_steps)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} {value} found, expected 1 or more")
+    if not 0 <= processes <= 256:
+        raise InputError(f"--processes {processes} found, expected 0 to 256")
+    device = compute.open_device()
+
+    from cryovae.workflows.pretrain import molecule_files, recipe_of
+    from cryovae.workflows.pretrain import pretrain as train
+
+    recipe = recipe_of(latent)
+    recipe = replace(
+        recipe,
+        patches=replace(recipe.patches, molecules=molecule_files(molecule or [])),
+        generative=replace(recipe.generative, beta=beta),
+        vae_steps=vae_steps or recipe.vae_steps,
+        flow_steps=flow_steps or recipe.flow_steps,
+        seed=seed,
+    )
+    print(f"trained: {train(output, recipe, device, processes, resume, results.overwrite)}")

@@ -1,0 +1,193 @@
+"""A learned distribution over latents: flow matching, with an optional condition on an observed patch.
+
+    z_t = (1 - t) z + t e,    e ~ N(0, I),    t in 0 to 1             loss  E | v(z_t, t, c) - (e - z) |^2,   z sampled
+    dz/dt = v(z, t, c)        from t = 1, noise, to t = 0, latents    c empty: the prior p(z);  c of a patch y: p(z | y)
+
+(Lipman et al. 2023, "Flow matching for generative modeling"; Liu et al. 2023, "Rectified flow".) The condition is a network's
+features of the patch, its linear estimate and what was measured of it. It is dropped in a share of the batch, so one network is
+both. All layers are convolutions or act on places alone, so latents of any size have the same law away from their borders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log, pi
+from typing import Annotated, cast
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+
+from cryovae.models.layers import convolution, zeroed
+from cryovae.models.patch_vae import folded
+from cryovae.ranges import Range, check_fields
+
+# Wave numbers of the embedding of t, and the largest of them.
+WAVES, FASTEST = 16, 200.0
+# Added to the mean square of the data of a patch before they are brought to one scale.
+DATA_FLOOR = 0.5
+
+
+@dataclass(frozen=True)
+class LatentFlowConfig:
+    """Sizes of a latent flow.
+
+    Attributes:
+        width: channels at the places of the latents.
+        coarse_width: channels at half as many places along each axis.
+        blocks: residual blocks before, at and after the coarse places.
+        condition_width: channels of the features of an observed patch.
+        condition_blocks: residual blocks that find them.
+        embedding: channels of the embedding of t and of what was measured.
+        entries: numbers that say what was measured.
+    """
+
+    width: Annotated[int, Range(8, 2048)] = 80
+    coarse_width: Annotated[int, Range(8, 2048)] = 128
+    blocks: Annotated[int, Range(1, 32)] = 2
+    condition_width: Annotated[int, Range(8, 1024)] = 64
+    condition_blocks: Annotated[int, Range(1, 32)] = 2
+    embedding: Annotated[int, Range(8, 4096)] = 128
+    entries: Annotated[int, Range(1, 10**5)] = 231
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the flow is told about observed patches; all 0 for patches that it is told nothing about.
+
+    Attributes:
+        features: (n, condition_width, z, y, x).
+        mean: predicted mean of the latents, (n, channels, z, y, x).
+        embedding: of what was measured, (n, embedding).
+    """
+
+    features: Tensor
+    mean: Tensor
+    embedding: Tensor
+
+    def rows(self, index: Tensor | slice) -> Context:
+        """Some of the patches."""
+        return Context(self.features[index], self.mean[index], self.embedding[index])
+
+    def repeated(self, count: int) -> Context:
+        """Each patch ``count`` times in a row."""
+        return Context(*(part.repeat_interleave(count, 0) for part in (self.features, self.mean, self.embedding)))
+
+    def kept(self, is_kept: Tensor) -> Context:
+        """Nothing is told about the patches where ``is_kept`` (n,) is 0."""
+        spatial = is_kept.view(-1, 1, 1, 1, 1)
+        return Context(self.features * spatial, self.mean * spatial, self.embedding * is_kept.view(-1, 1))
+
+
+def channel_normalised(x: Tensor) -> Tensor:
+    """Each place divided by the root mean square of its channels, (n, channels, z, y, x)."""
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + 1e-6)
+
+
+class ModulatedBlock(nn.Module):
+    """x + conv(silu(norm(conv(silu(norm(x) (1 + a) + b))))), with a and b from an embedding.
+
+    Args:
+        width: Channels.
+        embedding: Channels of the embedding.
+    """
+
+    def __init__(self, width: int, embedding: int) -> None:
+        super().__init__()
+        self.modulation = nn.Linear(embedding, 2 * width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+        self.first = convolution(width, width)
+        self.second = zeroed(convolution(width, width))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        scale, shift = self.modulation(embedding)[:, :, None, None, None].chunk(2, 1)
+        inner = self.first(nnf.silu(channel_normalised(x) * (1 + scale) + shift))
+        return x + self.second(nnf.silu(channel_normalised(inner)))
+
+
+class ModulatedBlocks(nn.ModuleList):
+    """Residual blocks that share an embedding."""
+
+    def __init__(self, width: int, count: int, embedding: int) -> None:
+        super().__init__(ModulatedBlock(width, embedding) for _ in range(count))
+
+    def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, embedding)
+        return x
+
+
+class LatentFlow(nn.Module):
+    """The velocity v(z_t, t, c), a U-Net of two scales, and the network of its condition.
+
+    Attributes:
+        config: Sizes.
+        channels: Latent channels.
+        stride: Voxels of the densities along each axis of one place of the latents, 2 or 4.
+    """
+
+    def __init__(self, config: LatentFlowConfig, channels: int, stride: int) -> None:
+        super().__init__()
+        self.config, self.channels, self.stride = config, channels, stride
+        width, coarse, told, size = config.width, config.coarse_width, config.condition_width, config.embedding
+        self.of_time = nn.Sequential(nn.Linear(2 * WAVES, size), nn.SiLU(), nn.Linear(size, size))
+        self.of_information = nn.Sequential(nn.Linear(config.entries, size), nn.SiLU(), nn.Linear(size, size))
+        self.observe = convolution(2 * stride**3, told)
+        self.observed = ModulatedBlocks(told, config.condition_blocks, size)
+        self.predicted = convolution(told, channels)
+        self.enter = convolution(2 * channels + told, width)
+        self.before = ModulatedBlocks(width, config.blocks, size)
+        self.down = nn.Conv3d(width, coarse, 2, stride=2)
+        self.middle = ModulatedBlocks(coarse, config.blocks, size)
+        self.up = convolution(coarse, width, 1)
+        self.merge = convolution(2 * width, width, 1)
+        self.after = ModulatedBlocks(width, config.blocks, size)
+        self.leave = zeroed(convolution(width, channels))
+        with torch.no_grad():
+            self.predicted.weight.mul_(0.1)
+
+    def context(self, data: Tensor, linear: Tensor, information: Tensor) -> Context:
+        """The condition of observed patches.
+
+        Args:
+            data: y, (n, z, y, x).
+            linear: its linear estimate, (n, z, y, x).
+            information: what was measured how well, (n, entries).
+        """
+        scale = torch.rsqrt(data.square().mean((1, 2, 3), keepdim=True) + DATA_FLOOR)
+        features = torch.stack((data * scale, linear), 1)
+        for _ in range(self.stride.bit_length() - 1):
+            features = folded(features)
+        embedding = self.of_information(information)
+        found = self.observed(self.observe(features), nnf.silu(embedding))
+        return Context(found, self.predicted(nnf.silu(channel_normalised(found))), embedding)
+
+    def no_context(self, shape: tuple[int, ...], like: Tensor) -> Context:
+        """The condition of the prior, for latents (n, channels, z, y, x) of ``shape``."""
+        n, _, *places = shape
+        return Context(
+            like.new_zeros(n, self.config.condition_width, *places),
+            like.new_zeros(n, self.channels, *places),
+            like.new_zeros(n, self.config.embedding),
+        )
+
+    def forward(self, latents: Tensor, time: Tensor, context: Context) -> Tensor:
+        """v, (n, channels, z, y, x), at latents z_t of that shape and times t (n,)."""
+        embedding = nnf.silu(self.of_time(waves(time)) + context.embedding)
+        state = self.enter(torch.cat((latents, context.mean.to(latents.dtype), context.features.to(latents.dtype)), 1))
+        fine = self.before(state, embedding)
+        coarse = self.middle(self.down(fine), embedding)
+        raised = nnf.interpolate(self.up(coarse), scale_factor=2.0, mode="nearest")
+        state = self.after(self.merge(torch.cat((fine, raised), 1)), embedding)
+        return cast(Tensor, self.leave(nnf.silu(channel_normalised(state))).float())
+
+
+def waves(time: Tensor) -> Tensor:
+    """Sines and cosines (n, 2 WAVES) of times (n,) in 0 to 1."""
+    rates = torch.exp(torch.linspace(0, log(FASTEST), WAVES, device=time.device))
+    phases = time[:, None] * rates * pi
+    return torch.cat((torch.sin(phases), torch.cos(phases)), 1)

@@ -1,0 +1,73 @@
+"""The losses of the generative model of clean patches: the ELBO of its VAE, flow matching, and the mean of the latents.
+
+    ELBO = E_q log N( x; G(z), v ) - beta KL( q(z | x) || N(0, I) )          sums over voxels and latents, in nats
+    flow matching:  E | v(z_t, t, c) - (e - z) |^2,   z_t = (1 - t) z + t e,   t = sigmoid of a normal number
+
+(Times in the middle are drawn more often, as by Esser et al. 2024, "Scaling rectified flow transformers".)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log, pi
+
+import torch
+from torch import Tensor
+
+from cryovae.models.distributions import DiagonalGaussian, kl_divergence
+from cryovae.models.latent_flow import Context, LatentFlow
+from cryovae.models.patch_vae import PatchVAE
+
+
+@dataclass(frozen=True)
+class PatchBound:
+    """The terms of the ELBO of patches, (n,) each, in nats.
+
+    Attributes:
+        log_likelihood: of the patches, at one draw of q.
+        kl: KL( q || N(0, I) ), in closed form.
+        squared_error: mean square of x - G(z).
+    """
+
+    log_likelihood: Tensor
+    kl: Tensor
+    squared_error: Tensor
+
+
+def patch_bound(vae: PatchVAE, density: Tensor, noise: Tensor) -> PatchBound:
+    """The terms for densities (n, z, y, x), with N(0, I) noise of the shape of the latents."""
+    q = vae.encode(density)
+    error = (density - vae.decode(q.sample(noise))).float().square().mean((1, 2, 3))
+    zero = torch.zeros_like(q.mean)
+    voxels, variance = density[0].numel(), vae.config.model_variance
+    log_likelihood = -0.5 * voxels * (error / variance + log(2 * pi * variance))
+    return PatchBound(log_likelihood, kl_divergence(q, DiagonalGaussian(zero, zero)), error)
+
+
+@dataclass(frozen=True)
+class FlowDraw:
+    """The random numbers of one step of flow matching.
+
+    Attributes:
+        noise: e, of the shape of the latents.
+        time: t, (n,).
+        is_told: (n,), 1 where the flow is told the condition.
+    """
+
+    noise: Tensor
+    time: Tensor
+    is_told: Tensor
+
+
+def draw_flow(shape: torch.Size, told: float, generator: torch.Generator) -> FlowDraw:
+    """Random numbers for latents of a shape; ``told`` is the share of patches with a condition."""
+    time = torch.sigmoid(torch.randn(shape[0], generator=generator))
+    is_told = (torch.rand(shape[0], generator=generator) < told).float()
+    return FlowDraw(torch.randn(shape, generator=generator), time, is_told)
+
+
+def flow_matching(flow: LatentFlow, latents: Tensor, context: Context, draw: FlowDraw) -> Tensor:
+    """Mean squared error of the velocity for each patch, (n,)."""
+    t = draw.time.view(-1, 1, 1, 1, 1)
+    velocity = flow((1 - t) * latents + t * draw.noise, draw.time, context.kept(draw.is_told))
+    return (velocity - (draw.noise - latents)).square().mean((1, 2, 3, 4))

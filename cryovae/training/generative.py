@@ -1,0 +1,146 @@
+"""Training of the generative model on simulated pairs: first the VAE by its ELBO, then the flow over its latents.
+
+The flow is trained on sampled latents. With the condition of the observed patch it becomes the sampler of the posterior, without it
+the prior; a head that predicts the mean of the latents makes the features of the condition useful from the first steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor, nn
+
+from cryovae.data.sampling import step_generator
+from cryovae.models.generator import Generator
+from cryovae.models.latent_flow import LatentFlow
+from cryovae.models.patch_vae import PatchVAE
+from cryovae.objectives.generative import draw_flow, flow_matching, patch_bound
+from cryovae.ranges import Range, check_fields
+from cryovae.simulation.patches import Pairs
+from cryovae.simulation.pool import PairPool
+from cryovae.training.trainer import Method, TrainingConfig, timed
+
+# Patches from which the principal components, and mean and scale of the latents, are computed.
+FIRST_PATCHES = 512
+
+
+@dataclass(frozen=True)
+class GenerativeConfig:
+    """Weights of the losses of the generative model.
+
+    Attributes:
+        beta: weight of the KL of the VAE; 1 is the ELBO.
+        told: share of the patches with which the flow is told the condition; the others train the prior.
+        mean_weight: weight of the prediction of the mean of the latents.
+    """
+
+    beta: Annotated[float, Range(0, 1000)] = 1.0
+    told: Annotated[float, Range(0, 1)] = 0.65
+    mean_weight: Annotated[float, Range(0, 100)] = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+class VAETraining(Method[PatchVAE, Pairs]):
+    """The VAE of clean patches, trained by its ELBO.
+
+    Args:
+        vae: the VAE to begin with; a copy is trained.
+        pool: of pairs.
+        config: training settings.
+        generative: weights of the losses.
+        device: where the VAE and its batches are.
+    """
+
+    def __init__(
+        self, vae: PatchVAE, pool: PairPool, config: TrainingConfig, generative: GenerativeConfig, device: torch.device
+    ) -> None:
+        super().__init__(vae, config, device)
+        self.pool, self.generative = pool, generative
+
+    def draw(self, step: int) -> Pairs:
+        """Pairs of the pool."""
+        return self.pool.batch(step, self.config.batch, step_generator(self.config.seed, 2 * step))
+
+    def backward(self, batch: Pairs, step: int, seconds: dict[str, float]) -> dict[str, Tensor]:
+        """Gradients of the negative ELBO, a mean over voxels, so that their size does not depend on the patch."""
+        density = batch.clean.to(self.device)
+        with timed(seconds, "forward"):
+            noise = torch.randn(
+                (len(density), *self.network.latent_shape(density[0].shape)),  # type: ignore[arg-type]
+                generator=step_generator(self.config.seed, 2 * step + 1),
+            ).to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+                bound = patch_bound(self.network, density, noise)
+            loss = (self.generative.beta * bound.kl - bound.log_likelihood).mean() / density[0].numel()
+        with timed(seconds, "backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
+        return {
+            "loss": loss,
+            "elbo": (bound.log_likelihood - bound.kl).mean() / density[0].numel(),
+            "kl": bound.kl.mean() / density[0].numel(),
+            "squared_error": bound.squared_error.mean(),
+        }
+
+
+class FlowTraining(Method[LatentFlow, Pairs]):
+    """The flow over the latents of a trained VAE.
+
+    Args:
+        generator: the model, with a trained VAE; a copy of its flow is trained.
+        pool: of pairs.
+        config: training settings.
+        generative: weights of the losses.
+        device: where the flow and its batches are.
+    """
+
+    def __init__(
+        self, generator: Generator, pool: PairPool, config: TrainingConfig, generative: GenerativeConfig, device: torch.device
+    ) -> None:
+        super().__init__(generator.flow, config, device)
+        self.pool, self.generative = pool, generative
+        self.generator = generator.to(device).requires_grad_(False)
+
+    def draw(self, step: int) -> Pairs:
+        """Pairs of the pool."""
+        return self.pool.batch(step, self.config.batch, step_generator(self.config.seed, 2 * step))
+
+    def backward(self, batch: Pairs, step: int, seconds: dict[str, float]) -> dict[str, Tensor]:
+        """Gradients of flow matching, and of the prediction of the latents."""
+        rng = step_generator(self.config.seed, 2 * step + 1)
+        observation = batch.observation.map(lambda part: part.to(self.device))
+        with timed(seconds, "forward"), torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+            latents = self._latents(batch.clean.to(self.device), rng)
+            drawn = draw_flow(latents.shape, self.generative.told, rng)
+            drawn = type(drawn)(*(part.to(self.device) for part in (drawn.noise, drawn.time, drawn.is_told)))
+            context = self.network.context(observation.data, observation.linear, observation.information)
+            error = flow_matching(self.network, latents, context, drawn)
+            of_mean = (context.mean.float() - latents).square().mean()
+        told = drawn.is_told
+        loss = error.mean() + self.generative.mean_weight * of_mean
+        with timed(seconds, "backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
+        return {
+            "loss": loss,
+            "prior": (error * (1 - told)).sum() / (1 - told).sum().clamp_min(1),
+            "posterior": (error * told).sum() / told.sum().clamp_min(1),
+            "mean": of_mean,
+        }
+
+    @torch.no_grad()
+    def _latents(self, density: Tensor, rng: torch.Generator) -> Tensor:
+        q = self.generator.vae.encode(density)
+        noise = torch.randn(q.mean.shape, generator=rng).to(self.device)
+        return self.generator.standardised(q.sample(noise)).float()
+
+    def parameter_groups(self) -> list[list[nn.Parameter]]:
+        """All weights of the flow."""
+        return [list(self.network.parameters())]
+
+
+def first_patches(pool: PairPool, seed: int) -> Tensor:
+    """Clean patches (n, z, y, x) by which a VAE begins and latents are measured."""
+    return pool.batch(0, FIRST_PATCHES, step_generator(seed, 2**40)).clean
