@@ -95,9 +95,7 @@ def _about(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
         raise InputError(f"{path} is no generative model, expected one of 'cryovae pretrain': give that")
     sizes, patch, recipe = about.get("sizes"), about.get("patch"), about.get("recipe", {})
     if not isinstance(sizes, dict) or not isinstance(recipe, dict) or not isinstance(patch, int) or not 8 <= patch <= 1024:
-        raise InputError(
-            f"{path} is a damaged model, patch {shown(patch)} found, expected 8 to 1024 voxels and sizes: train anew"
-        )
+        raise InputError(f"{path} is a damaged model, patch {shown(patch)} found, expected 8 to 1024 voxels: train it anew")
     return {"sizes": sizes, "patch": patch, "recipe": recipe}
 
 

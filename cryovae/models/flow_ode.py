@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from math import log, pi, sqrt
 
 import torch
@@ -34,7 +35,7 @@ def draw_latents(
     """Latents from N(0, I) noise of their shape; the same noise gives the same latents."""
     state = noise
     times = torch.linspace(1, 0, steps + 1, device=noise.device)
-    for index, (now, then) in enumerate(zip(times[:-1], times[1:], strict=True)):
+    for index, (now, then) in enumerate(pairwise(times)):
         state = _heun(lambda z, t: flow(z, t, context), state, now, then)
         watch(index + 1, steps)
     return state
@@ -67,7 +68,7 @@ def log_density(
     signs = [(torch.randint(0, 2, latents.shape, generator=generator) * 2 - 1).to(latents) for _ in range(probes)]
     traces = latents.new_zeros(probes, len(latents), dtype=torch.float64)
     times = torch.linspace(0, 1, steps + 1, device=latents.device)
-    for now, then in zip(times[:-1], times[1:], strict=True):
+    for now, then in pairwise(times):
         first, divergence = _with_divergence(flow, state, now, context, signs)
         ahead = state + (then - now) * first
         second, divergence_ahead = _with_divergence(flow, ahead, then, context, signs)

@@ -133,13 +133,13 @@ class LatentFlow(nn.Module):
     def __init__(self, config: LatentFlowConfig, channels: int, stride: int) -> None:
         super().__init__()
         self.config, self.channels, self.stride = config, channels, stride
-        width, coarse, told, size = config.width, config.coarse_width, config.condition_width, config.embedding
+        width, coarse, condition, size = config.width, config.coarse_width, config.condition_width, config.embedding
         self.of_time = nn.Sequential(nn.Linear(2 * WAVES, size), nn.SiLU(), nn.Linear(size, size))
         self.of_information = nn.Sequential(nn.Linear(config.entries, size), nn.SiLU(), nn.Linear(size, size))
-        self.observe = convolution(2 * stride**3, told)
-        self.observed = ModulatedBlocks(told, config.condition_blocks, size)
-        self.predicted = convolution(told, channels)
-        self.enter = convolution(2 * channels + told, width)
+        self.observe = convolution(2 * stride**3, condition)
+        self.observed = ModulatedBlocks(condition, config.condition_blocks, size)
+        self.predicted = convolution(condition, channels)
+        self.enter = convolution(2 * channels + condition, width)
         self.before = ModulatedBlocks(width, config.blocks, size)
         self.down = nn.Conv3d(width, coarse, 2, stride=2)
         self.middle = ModulatedBlocks(coarse, config.blocks, size)

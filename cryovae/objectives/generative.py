@@ -51,23 +51,23 @@ class FlowDraw:
     Attributes:
         noise: e, of the shape of the latents.
         time: t, (n,).
-        is_told: (n,), 1 where the flow is told the condition.
+        has_condition: (n,), 1 where the flow is told the condition.
     """
 
     noise: Tensor
     time: Tensor
-    is_told: Tensor
+    has_condition: Tensor
 
 
-def draw_flow(shape: torch.Size, told: float, generator: torch.Generator) -> FlowDraw:
-    """Random numbers for latents of a shape; ``told`` is the share of patches with a condition."""
+def draw_flow(shape: torch.Size, conditioned: float, generator: torch.Generator) -> FlowDraw:
+    """Random numbers for latents of a shape; ``conditioned`` is the share of patches with a condition."""
     time = torch.sigmoid(torch.randn(shape[0], generator=generator))
-    is_told = (torch.rand(shape[0], generator=generator) < told).float()
-    return FlowDraw(torch.randn(shape, generator=generator), time, is_told)
+    has_condition = (torch.rand(shape[0], generator=generator) < conditioned).float()
+    return FlowDraw(torch.randn(shape, generator=generator), time, has_condition)
 
 
 def flow_matching(flow: LatentFlow, latents: Tensor, context: Context, draw: FlowDraw) -> Tensor:
     """Mean squared error of the velocity for each patch, (n,)."""
     t = draw.time.view(-1, 1, 1, 1, 1)
-    velocity = flow((1 - t) * latents + t * draw.noise, draw.time, context.kept(draw.is_told))
+    velocity = flow((1 - t) * latents + t * draw.noise, draw.time, context.kept(draw.has_condition))
     return (velocity - (draw.noise - latents)).square().mean((1, 2, 3, 4))

@@ -3,9 +3,9 @@
     x = -(C s - mean) / scale            C contrast transfer of the specimen s, protein dark, scale that of the whole scene
     y = M (R x + n)                      R one of the 24 cube rotations, M the wedge, n noise of spectrum sigma^2(k)
 
-Voxel size, crowding, molecules, membranes, filaments, defocus, tilts and noise differ from scene to scene. Wedge and noise act on
-the whole scene before patches are cut, as in a tomogram. A scene depends on (seed, number) alone, so any number of processes gives
-the same patches in the same order. There are no gold beads.
+Voxel size, crowding, molecules, membranes, filaments, defocus, tilts and noise differ from scene to scene. Wedge and noise act
+on the whole scene before patches are cut, as in a tomogram. A scene depends on (seed, number) alone, so any number of processes
+gives the same patches in the same order. There are no gold beads.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A pool of pairs from the latest scenes, from which the batches of training are drawn.
 
-At step s the pool holds the scenes s / steps_per_scene to s / steps_per_scene + scenes - 1. A batch depends on (seed, step) alone.
+At step s the pool holds the scenes from s / steps_per_scene on, ``scenes`` of them. A batch depends on (seed, step) alone.
 """
 
 from __future__ import annotations

@@ -98,8 +98,8 @@ def _assembled(points: np.ndarray, weights: np.ndarray, rng: np.random.Generator
     place = _direction(rng)
     for _ in range(50):
         # Close to an axis of symmetry all copies would lie on top of each other.
-        apart = np.sort(np.linalg.norm(group.apply(place) - place, axis=1))[1]
-        if apart > 0.35:
+        separation = np.sort(np.linalg.norm(group.apply(place) - place, axis=1))[1]
+        if separation > 0.35:
             break
         place = _direction(rng)
     turned = Rotation.random(rng=rng).apply(points)

@@ -1,7 +1,7 @@
 """Training of the generative model on simulated pairs: first the VAE by its ELBO, then the flow over its latents.
 
-The flow is trained on sampled latents. With the condition of the observed patch it becomes the sampler of the posterior, without it
-the prior; a head that predicts the mean of the latents makes the features of the condition useful from the first steps.
+The flow is trained on sampled latents. With the condition of the observed patch it becomes the sampler of the posterior, without
+it the prior; a head that predicts the mean of the latents makes the features of the condition useful from the first steps.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class GenerativeConfig:
 
     Attributes:
         beta: weight of the KL of the VAE; 1 is the ELBO.
-        told: share of the patches with which the flow is told the condition; the others train the prior.
+        conditioned: share of the patches with which the flow is told the condition; the others train the prior.
         mean_weight: weight of the prediction of the mean of the latents.
     """
 
     beta: Annotated[float, Range(0, 1000)] = 1.0
-    told: Annotated[float, Range(0, 1)] = 0.65
+    conditioned: Annotated[float, Range(0, 1)] = 0.65
     mean_weight: Annotated[float, Range(0, 100)] = 0.5
 
     def __post_init__(self) -> None:
@@ -114,19 +114,19 @@ class FlowTraining(Method[LatentFlow, Pairs]):
         observation = batch.observation.map(lambda part: part.to(self.device))
         with timed(seconds, "forward"), torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             latents = self._latents(batch.clean.to(self.device), rng)
-            drawn = draw_flow(latents.shape, self.generative.told, rng)
-            drawn = type(drawn)(*(part.to(self.device) for part in (drawn.noise, drawn.time, drawn.is_told)))
+            drawn = draw_flow(latents.shape, self.generative.conditioned, rng)
+            drawn = type(drawn)(*(part.to(self.device) for part in (drawn.noise, drawn.time, drawn.has_condition)))
             context = self.network.context(observation.data, observation.linear, observation.information)
             error = flow_matching(self.network, latents, context, drawn)
             of_mean = (context.mean.float() - latents).square().mean()
-        told = drawn.is_told
+        with_condition = drawn.has_condition
         loss = error.mean() + self.generative.mean_weight * of_mean
         with timed(seconds, "backward"):
             loss.backward()  # type: ignore[no-untyped-call]
         return {
             "loss": loss,
-            "prior": (error * (1 - told)).sum() / (1 - told).sum().clamp_min(1),
-            "posterior": (error * told).sum() / told.sum().clamp_min(1),
+            "prior": (error * (1 - with_condition)).sum() / (1 - with_condition).sum().clamp_min(1),
+            "posterior": (error * with_condition).sum() / with_condition.sum().clamp_min(1),
             "mean": of_mean,
         }
 
