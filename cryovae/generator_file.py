@@ -1,4 +1,4 @@
-"""The generative model on disk: weights in half precision, sizes and recipe, in one safetensors file; and the base of the package."""
+"""The generative model on disk: weights in half precision, sizes and recipe in one safetensors file; the base of the package."""
 
 from __future__ import annotations
 

@@ -87,8 +87,8 @@ def _with_divergence(
     with torch.enable_grad():
         z = state.detach().requires_grad_()
         velocity = flow(z, time.expand(len(z)), context)
-        found = []
+        estimates = []
         for index, sign in enumerate(signs):
             (product,) = torch.autograd.grad((velocity * sign).sum(), z, retain_graph=index + 1 < len(signs))
-            found.append((product * sign).double().sum((1, 2, 3, 4)))
-    return velocity.detach(), torch.stack(found)
+            estimates.append((product * sign).double().sum((1, 2, 3, 4)))
+    return velocity.detach(), torch.stack(estimates)

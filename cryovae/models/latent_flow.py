@@ -163,8 +163,8 @@ class LatentFlow(nn.Module):
         for _ in range(self.stride.bit_length() - 1):
             features = folded(features)
         embedding = self.of_information(information)
-        found = self.observed(self.observe(features), nnf.silu(embedding))
-        return Context(found, self.predicted(nnf.silu(channel_normalised(found))), embedding)
+        features = self.observed(self.observe(features), nnf.silu(embedding))
+        return Context(features, self.predicted(nnf.silu(channel_normalised(features))), embedding)
 
     def no_context(self, shape: tuple[int, ...], like: Tensor) -> Context:
         """The condition of the prior, for latents (n, channels, z, y, x) of ``shape``."""

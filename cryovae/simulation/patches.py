@@ -224,11 +224,11 @@ def pair_stream(config: PatchConfig, processes: int = 0, start: int = 0) -> Iter
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _in_order(pool: ProcessPoolExecutor, config: PatchConfig, start: int, ahead: int) -> Generator[Pairs]:
+def _in_order(pool: ProcessPoolExecutor, config: PatchConfig, start: int, in_flight: int) -> Generator[Pairs]:
     waiting: deque[Future[Pairs]] = deque()
     for number in _numbers(start):
         waiting.append(pool.submit(scene_pairs, config, number))
-        if len(waiting) > ahead:
+        if len(waiting) > in_flight:
             yield waiting.popleft().result()
 
 

@@ -71,8 +71,8 @@ def _filled(half_axes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     counts = np.ceil(half_axes / SPACING).astype(int)
     grid = np.stack(np.meshgrid(*[np.arange(-n, n + 1) * SPACING for n in counts], indexing="ij"), -1).reshape(-1, 3)
     kept = grid[((grid / half_axes) ** 2).sum(1) <= 1]
-    turned: np.ndarray = Rotation.random(rng=rng).apply(kept + rng.normal(scale=JITTER, size=kept.shape))
-    return turned
+    rotated: np.ndarray = Rotation.random(rng=rng).apply(kept + rng.normal(scale=JITTER, size=kept.shape))
+    return rotated
 
 
 def _waves(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -102,8 +102,8 @@ def _assembled(points: np.ndarray, weights: np.ndarray, rng: np.random.Generator
         if separation > 0.35:
             break
         place = _direction(rng)
-    turned = Rotation.random(rng=rng).apply(points)
-    shifted = turned + _touching(turned, place, group) * place
+    rotated = Rotation.random(rng=rng).apply(points)
+    shifted = rotated + _touching(rotated, place, group) * place
     copies = np.concatenate([one.apply(shifted) for one in group])
     return _thinned(copies, np.tile(weights, len(group)))
 
