@@ -135,16 +135,16 @@ def scene_density(config: PatchConfig, number: int) -> Tensor:
 
 def _species(config: PatchConfig, voxel: float, specimen: SceneConfig, rng: np.random.Generator) -> list[Molecule]:
     """One to six molecules that fit into the scene."""
-    chosen = []
+    species = []
     for _ in range(int(rng.integers(1, 7))):
         if config.molecules and rng.random() < 0.5:
             one = read_molecule(Path(str(rng.choice(config.molecules))), voxel)
         else:
             one = procedural_molecule(config.first_kind + int(rng.integers(config.kinds)), voxel)
         if 2 * one.radius < min(specimen.shape[1:]):
-            chosen.append(one)
+            species.append(one)
     # A site without molecules would be given made-up ones.
-    return chosen or [procedural_molecule(config.first_kind, voxel)]
+    return species or [procedural_molecule(config.first_kind, voxel)]
 
 
 def _transferred(density: Tensor, voxel: float, rng: np.random.Generator) -> Tensor:
@@ -170,10 +170,10 @@ def scene_pairs(config: PatchConfig, number: int) -> Pairs:
     density = scene_density(config, number)
     rng = np.random.default_rng([config.seed, number, 1])
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-    turns = [cube_rotations()[i] for i in rng.permutation(24)[: config.rotations]]
+    rotations = [cube_rotations()[i] for i in rng.permutation(24)[: config.rotations]]
     parts = []
-    for turn in turns:
-        rotated = turn(density)
+    for rotation in rotations:
+        rotated = rotation(density)
         tilts = random_tilts(rng)
         noise = random_noise(rng, float(np.exp(rng.uniform(*np.log(config.snr)))))
         data = measured(rotated, tilts, noise(fourier.frequencies(rotated.shape)), generator)
