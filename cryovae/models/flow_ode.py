@@ -43,8 +43,8 @@ def draw_latents(
 
 def _heun(velocity: Velocity, state: Tensor, now: Tensor, then: Tensor) -> Tensor:
     first = velocity(state, now.expand(len(state)))
-    ahead = state + (then - now) * first
-    return state + (then - now) * 0.5 * (first + velocity(ahead, then.expand(len(state))))
+    euler = state + (then - now) * first
+    return state + (then - now) * 0.5 * (first + velocity(euler, then.expand(len(state))))
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def log_density(
     times = torch.linspace(0, 1, steps + 1, device=latents.device)
     for now, then in pairwise(times):
         first, divergence = _with_divergence(flow, state, now, context, signs)
-        ahead = state + (then - now) * first
-        second, divergence_ahead = _with_divergence(flow, ahead, then, context, signs)
+        euler = state + (then - now) * first
+        second, divergence_ahead = _with_divergence(flow, euler, then, context, signs)
         state = state + (then - now) * 0.5 * (first + second)
         traces += float(then - now) * 0.5 * (divergence + divergence_ahead)
     base = -0.5 * (state.double().square() + log(2 * pi)).sum((1, 2, 3, 4))
