@@ -13,9 +13,10 @@ W compares clouds of boxes of BOX^3 voxels from all places of a batch, at voxels
 and the wedge's streaks are wide. Along each of DIRECTIONS random unit vectors it is the squared 2-Wasserstein distance of the
 projections, over the variance of the real ones.
 
-The losses are reconstructions: of both methods only the openings of their pages were found (open-cryo.org, CryoGEN-I and II),
-and no paper or code. There the two differ as here, an energy given by a discriminator against transport without one; which
-distance, weights, noise and network are meant is not known. Both assume that specimens look alike from all sides, which membranes
+CryoGEN is published as "Cryogenic Electron Tomography Reconstruction via Generative Energy Nets" (ICLR 2025). The losses here
+are reconstructions: only the openings of the pages of both methods could be read (open-cryo.org, CryoGEN-I and II), and no code.
+There the two differ as here, an energy given by a discriminator against transport without one; which distance, weights, noise
+and network are meant is not known. Both assume that specimens look alike from all sides, which membranes
 that lie flat in a lamella do not. Boxes as a cloud: Elnekave and Weiss, ECCV 2022 (direct patch distribution matching).
 """
 

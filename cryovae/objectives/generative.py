@@ -3,8 +3,8 @@
     ELBO = E_q log N( x; G(z), v ) - beta KL( q(z | x) || N(0, I) )          sums over voxels and latents, in nats
     flow matching:  E | v(z_t, t, c) - (e - z) |^2,   z_t = (1 - t) z + t e,   t = sigmoid of a normal number
 
-Times in the middle are drawn more often, as by Esser et al. 2024, "Scaling rectified flow transformers"; but here q is narrow, 0.03
-to 0.16 standard deviations of the latents, and draws are noisy unless times as small as that are drawn often enough, too. Channels
+Times in the middle are drawn more often, as by Esser et al. 2024, "Scaling rectified flow transformers". But q is narrow here,
+0.03 to 0.16 standard deviations of the latents: draws are noisy unless times as small as that are drawn often enough. Channels
 count by the root of what they contribute to a density.
 """
 
