@@ -15,6 +15,19 @@ from cryovae.tomogram import TiltGeometry
 
 
 @dataclass(frozen=True)
+class PatchesBeside:
+    """Middle slices of patches and of draws, in standard deviations.
+
+    Attributes:
+        patches: Of the restored density, (n, y, x).
+        draws: Of the generative model, (n, y, x).
+    """
+
+    patches: np.ndarray
+    draws: np.ndarray
+
+
+@dataclass(frozen=True)
 class Contents:
     """The data behind one report.
 
@@ -28,6 +41,7 @@ class Contents:
         assessment: Statistics of the restoration.
         record: Content of run.json; empty if there is none.
         metrics: Rows of metrics.csv of the model, each by column.
+        beside: Draws of the generative model beside patches, or None.
     """
 
     name: str
@@ -39,6 +53,7 @@ class Contents:
     assessment: Assessment
     record: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, str]] = field(default_factory=list)
+    beside: PatchesBeside | None = None
 
     @cached_property
     def findings(self) -> list[Finding]:

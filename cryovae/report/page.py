@@ -45,6 +45,7 @@ def page(contents: Contents) -> str:
         correlations=_picture(curves.correlations(contents)),
         calibrations=_picture(curves.calibrations(contents)),
         training=_picture(curves.training(contents.metrics)),
+        beside=_picture(None if contents.beside is None else slices.beside(contents.beside)),
         cones=tables.cones(contents),
         baselines=tables.baselines(contents),
         calibration=tables.calibration(contents),

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cryovae.evaluation.plane_power import log_power_xz
-from cryovae.report.contents import Contents
+from cryovae.report.contents import Contents, PatchesBeside
 from cryovae.report.figure import PlainFigure
 from cryovae.report.plots import draw_power
 from cryovae.tomogram import TiltGeometry
@@ -114,3 +114,18 @@ def draw_spectra(figure: Figure, axes: Any, densities: Mapping[str, np.ndarray],
     for axis, (name, power) in zip(axes, powers.items(), strict=True):
         picture = draw_power(axis, power, high, f"power, {name}", tilts)
     figure.colorbar(picture, ax=list(axes), shrink=0.85, label="log10 power (grey values squared)")
+
+
+def beside(parts: PatchesBeside) -> Figure:
+    """Middle slices of patches of the restored density, and of draws of the generative model below, on one grey scale."""
+    columns = len(parts.patches)
+    figure = PlainFigure(figsize=(1.3 * columns, 3.0), layout="constrained")
+    low, high = np.percentile(parts.patches, (0.5, 99.5))
+    for row, (name, slices) in zip(
+        figure.subplots(2, columns), (("this restoration", parts.patches), ("draws", parts.draws)), strict=True
+    ):
+        for axis, pixels in zip(row, slices, strict=True):
+            axis.imshow(pixels, cmap="gray", vmin=low, vmax=high, origin="lower")
+            axis.set(xticks=[], yticks=[])
+        row[0].set_ylabel(name)
+    return figure

@@ -29,6 +29,7 @@ from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
 from cryovae.report.score_tables import print_tables
 from cryovae.tomogram import TiltGeometry
+from cryovae.workflows.prior_draws import patches_beside
 from cryovae.workflows.run_folder import metrics_of, read_record
 
 
@@ -214,6 +215,7 @@ def _contents(
         assessment=assessment,
         record=files.record,
         metrics=files.metrics,
+        beside=patches_beside(restored.numpy()),
     )
 
 

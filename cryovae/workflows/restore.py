@@ -29,6 +29,7 @@ from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
 from cryovae.tomogram import Fill, Tomogram
 from cryovae.workflows import memory
+from cryovae.workflows.prior_draws import patches_beside
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_folder import RunFolder, log, metrics_of
 from cryovae.workflows.streaming import WORK, open_storage, region_within
@@ -146,6 +147,7 @@ def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -
         assessment=assessment,
         record=folder.record,
         metrics=metrics_of(folder.record, folder.path("metrics.csv")),
+        beside=patches_beside(restoration.mean.numpy()),
     )
     write_report(folder.path("report.html"), contents)
     log.info("wrote %s", folder.path("report.html"))
