@@ -1,22 +1,27 @@
 """cryovae sample with a generative model: draws of its prior, and of the posterior of a patch of a tomogram that is no cube."""
 
+from functools import cache
+
 import mrcfile
 import numpy as np
 import pytest
 import torch
 
-from cryovae.generator_file import GeneratorFile, save_generator
+from cryovae.generator_file import GeneratorFile, load_generator, save_generator
 from cryovae.io.orientation import as_stored
 from cryovae.models.generator import Generator, GeneratorConfig
 from cryovae.models.latent_flow import LatentFlowConfig
 from cryovae.models.patch_vae import PatchVAEConfig
 from cryovae.posterior import patch_sampler
+from cryovae.workflows import draw_base
 from tests.conftest import write_mrc
 from tests.helpers.cli import RANGE, cryovae, refused
 from tests.helpers.runs import make_run
 
 SIDE = 16
 CPU = ("--device", "cpu", "--threads", "1")
+# Reading a model takes longer than drawing from it.
+loaded = cache(load_generator)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +42,7 @@ def model(tmp_path_factory):
 @pytest.fixture
 def sample(model, undrawn, monkeypatch):
     """The command with the small model, and two steps of the flow."""
+    monkeypatch.setattr(draw_base, "load_generator", loaded)
     monkeypatch.setattr(patch_sampler.PatchSampler.__init__, "__defaults__", (None, 2))
     return lambda *arguments: cryovae("sample", *arguments, "--model", model, *CPU)
 
