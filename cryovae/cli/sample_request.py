@@ -35,7 +35,7 @@ class SampleRequest:
     half2: Path | None = option("Second half tomogram.")
     output: Path | None = option("Folder for the patches; without it 'drawn', in the folder of a run.", "--output", "-o")
     source: str | None = option(
-        "base: the generative model of clean patches; of a run's own model, prior: that, patches: the Gaussian of all latents of "
+        "base: the generative model of clean patches. Of a run's own model: prior, or patches, the Gaussian of all latents of "
         "the tomogram's patches. Without it base, or prior for a run.",
         "--from",
     )

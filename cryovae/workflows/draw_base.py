@@ -98,7 +98,7 @@ def draw_prior(model: DrawModel, settings: DrawSettings, voxel_size: float, temp
     sampler = PatchSampler(model.generator, settings.device)
     with _watched() as watch:
         latents = sampler.prior(model.side, settings.count, settings.seed, temperature, watch)
-    note = f"drawn from the prior of model {model.name}, temperature {temperature:g}, seed {settings.seed}"
+    note = f"drawn from the prior, temperature {temperature:g}, seed {settings.seed}, model {model.name}"
     files.write_patches(sampler.decoded(latents), note, SIGNAL_UNIT)
     return files.sheet
 
@@ -111,9 +111,9 @@ def walk_prior(model: DrawModel, settings: DrawSettings, voxel_size: float, temp
     noise = temperature * sampler.noise(model.side, 2, settings.seed)
     with _watched() as watch:
         latents = sampler.prior_from(_arc(noise[:1], noise[1:], settings.shares), watch)
-    note = f"prior walk of model {model.name}, every step a draw, seed {settings.seed}"
+    note = f"walk of the prior, noise on an arc, seed {settings.seed}, model {model.name}"
     title = (
-        f"walk between two draws of the prior, temperature {temperature:g}, seed {settings.seed}: "
+        f"walk between two draws of the prior, temperature {temperature:g}, seed {settings.seed}:\n"
         "their noise on an arc, so that every step is a draw"
     )
     files.write_patches(sampler.decoded(latents), note, SIGNAL_UNIT, title)
@@ -171,10 +171,10 @@ def walk_between(
         first, second = sampler.posterior(patches.observation, 1, settings.seed, watch)
     densities = patches.grey(sampler.decoded(_arc(first, second, settings.shares)))
     words = " to ".join(",".join(f"{at:g}" for at in place) for place in places)
-    note = f"walk between posterior draws at {words} z,y,x, seed {settings.seed}"
+    note = f"walk {words} z,y,x, latents on an arc, seed {settings.seed}"
     title = (
-        f"walk between one draw of the posterior about each of {words} (z,y,x), seed {settings.seed}: "
-        "their latents on an arc, the ends are draws"
+        f"walk of model {model.name} between draws of the posterior about {words} (z,y,x), seed {settings.seed}:\n"
+        "their latents on an arc, so that the ends are draws"
     )
     files.write_patches(densities, note, "grey levels", title)
     return files.sheet

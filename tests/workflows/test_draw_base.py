@@ -85,6 +85,16 @@ def test_more_draws_begin_with_those_of_a_smaller_number(sample, tmp_path):
     assert not np.allclose(more, read(tmp_path / "three/tiny_1.mrc"), atol=0.1)
 
 
+def test_draws_in_several_batches_are_those_of_one_and_progress_counts_all_steps(model, monkeypatch):
+    sampler = patch_sampler.PatchSampler(loaded(model).generator, steps=2)
+    whole_batch, seen = sampler.prior(SIDE, 3, 7), []
+    monkeypatch.setattr(patch_sampler, "BATCH", 2)
+    parts = sampler.prior(SIDE, 3, 7, watch=lambda done, total: seen.append((done, total)))
+    assert torch.allclose(whole_batch, parts, atol=1e-5)
+    assert torch.allclose(sampler.decoded(whole_batch), sampler.decoded(parts), atol=1e-5)
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
 def test_side_voxel_size_and_temperature_of_draws_can_be_chosen(sample, tmp_path):
     sample("--count", 2, "--side", 24, "--voxel-size", 7.5, "-o", tmp_path / "warm")
     sample("--count", 2, "--side", 24, "--temperature", 0.1, "-o", tmp_path / "cold")
