@@ -23,16 +23,22 @@ from cryovae.physics.observation import Observation, observed
 from cryovae.physics.wedge import volume_mask
 from cryovae.tiling.grid import Position, cut
 
-# Patches of which latents are drawn at once.
-BATCH = 16
+# Patches of which latents are drawn at once, and places of their latents: 16 patches of 64 voxels at stride 4.
+BATCH, PLACES = 16, 2**16
 # Signal beside noise, as a share of the variance of a tomogram, below which there is nothing to scale by.
 LEAST_SIGNAL = 1e-4
 
+# Is told how many steps of how many are done.
 Watcher = Callable[[int, int], None]
 
 
 def _silent(done: int, total: int) -> None:
     pass
+
+
+def _at_once(latents: Tensor) -> int:
+    """How many of latents (n, channels, z, y, x) are drawn or decoded at once."""
+    return max(1, min(BATCH, PLACES // latents[0, 0].numel()))
 
 
 class PatchSampler:
@@ -64,7 +70,10 @@ class PatchSampler:
 
         temperature: standard deviation of the noise that the flow begins with; 1 is the prior itself.
         """
-        noise = temperature * self.noise(side, count, seed)
+        return self.prior_from(temperature * self.noise(side, count, seed), watch)
+
+    def prior_from(self, noise: Tensor, watch: Watcher = _silent) -> Tensor:
+        """Latents (count, channels, z, y, x) from the prior, from given noise of their shape; the same noise gives the same."""
         flow = self.generator.flow
         return self._drawn(noise, lambda part: flow.no_context(part.shape, part), watch)
 
@@ -106,7 +115,8 @@ class PatchSampler:
     def decoded(self, latents: Tensor) -> Tensor:
         """Densities (..., z, y, x) of latents (..., channels, z, y, x), in main memory."""
         flat = latents.flatten(0, -5)
-        parts = [self.generator.decode(flat[i : i + BATCH].to(self.device)).cpu() for i in range(0, len(flat), BATCH)]
+        size = _at_once(flat)
+        parts = [self.generator.decode(flat[i : i + size].to(self.device)).cpu() for i in range(0, len(flat), size)]
         densities = torch.cat(parts)
         return densities.unflatten(0, latents.shape[:-4])
 
@@ -114,11 +124,17 @@ class PatchSampler:
         return part.to(self.device)
 
     def _drawn(self, noise: Tensor, context_of: Callable[[Tensor], Context], watch: Watcher) -> Tensor:
-        drawn = []
-        for start in range(0, len(noise), BATCH):
-            part = noise[start : start + BATCH].to(self.device)
-            drawn.append(draw_latents(self.generator.flow, part, context_of(part), self.steps))
-            watch(min(start + BATCH, len(noise)), len(noise))
+        drawn: list[Tensor] = []
+        size = _at_once(noise)
+        total = -(-len(noise) // size) * self.steps
+        for start in range(0, len(noise), size):
+            part = noise[start : start + size].to(self.device)
+            before = len(drawn) * self.steps
+
+            def step(done: int, _: int, before: int = before) -> None:
+                watch(before + done, total)
+
+            drawn.append(draw_latents(self.generator.flow, part, context_of(part), self.steps, step))
         return torch.cat(drawn)
 
 

@@ -94,7 +94,7 @@ def train(request: TrainRequest) -> Path:
 
 def _restore_files(request: RestoreRequest) -> Path:
     """Restore the tomogram, or the two halves, that are named."""
-    entry = _entry_of(request)
+    entry = entry_of(request)
     job = _job_of(request)
     model = None
     if request.model is not None:
@@ -109,8 +109,8 @@ def _restore_files(request: RestoreRequest) -> Path:
     return folder.result("mean")
 
 
-def _entry_of(request: RestoreRequest) -> Entry:
-    """The named files as the row of a table would name them."""
+def entry_of(request: RestoreRequest) -> Entry:
+    """The named files as the row of a table would name them. InputError if there are none, or an option is impossible."""
     geometry = request.geometry
     tilts = geometry.geometries(1)[0]
     if request.half1 is not None and request.half2 is not None:

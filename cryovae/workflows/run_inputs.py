@@ -95,7 +95,12 @@ def checked_tomogram_of(folder: Path, voxel_size: float | None = None, force: bo
         InputError: as for ``tomogram_of``, or a check refuses the tomogram.
     """
     forced = force or bool(record_of(folder).get("force"))
-    checked = preflight(tomogram_of(folder, voxel_size), forced)
+    return checked_tomogram(tomogram_of(folder, voxel_size), forced)
+
+
+def checked_tomogram(tomogram: Tomogram, force: bool = False) -> Tomogram:
+    """A tomogram after the checks of the input; warnings go to stderr. InputError if one refuses it and ``force`` is False."""
+    checked = preflight(tomogram, force)
     for finding in checked.findings:
         if finding.severity is not Severity.NOTE:
             print(finding.line, file=sys.stderr)
@@ -117,6 +122,16 @@ def place_upright(place: Sequence[float], tomogram: Tomogram) -> tuple[float, fl
     """Convert a position (z, y, x) in the files of a tomogram, in voxels, to one with the beam along z."""
     first, middle, last = place
     return (tomogram.shape[0] - 1 - middle, first, last) if tomogram.unrotated else (first, middle, last)
+
+
+def place_inside(place: Sequence[float], tomogram: Tomogram) -> tuple[float, float, float]:
+    """A position as by ``place_upright``. InputError if it is outside the tomogram."""
+    upright = place_upright(place, tomogram)
+    if not all(0 <= at < size for at, size in zip(upright, tomogram.shape, strict=True)):
+        nz, ny, nx = tomogram.shape
+        stored = (ny, nz, nx) if tomogram.unrotated else tomogram.shape
+        raise InputError(f"place {','.join(f'{v:g}' for v in place)} found, expected z,y,x in voxels inside {stored}")
+    return upright
 
 
 def _optics(record: dict[str, Any]) -> Optics:

@@ -1,4 +1,4 @@
-"""New patches from the model of a run, as MRC files and one sheet: drawn, or on the way between two places."""
+"""New patches from the own model of a run, as MRC files and one sheet: drawn, or on the way between two places."""
 
 from __future__ import annotations
 
@@ -6,32 +6,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from cryovae.checkpoint import Checkpoint
 from cryovae.checks.model_match import tell_match
 from cryovae.data.prepare import prepare
-from cryovae.errors import InputError
-from cryovae.io.files import write_volume
-from cryovae.io.orientation import as_stored
-from cryovae.io.outputs import check_folder
 from cryovae.posterior.codes import Code, between, decoded, prior_code
 from cryovae.posterior.latent_map import LatentMap, Patches, mapped
 from cryovae.posterior.tiles import side_of
-from cryovae.report.pictures import contact_sheet
+from cryovae.report.drawn_files import DrawnFiles
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.progress import Watch
-from cryovae.workflows.run_inputs import (
-    checked_tomogram_of,
-    place_upright,
-    record_of,
-    variational_model_of,
-    voxel_size_in,
-)
+from cryovae.workflows.run_inputs import checked_tomogram_of, place_inside, record_of, variational_model_of, voxel_size_in
 
-PRIOR, PATCHES = "prior", "patches"
+BASE, PRIOR, PATCHES = "base", "prior", "patches"
 # Patches decoded at once; a file for each is written before the next are decoded.
 BATCH = 4
 
@@ -54,7 +43,7 @@ def sample_run(
     """
     checkpoint = variational_model_of(run)
     name = f"{record_of(run).get('name', run.name)}_{source}"
-    sheet = _free(output, name, count, overwrite)
+    DrawnFiles(output, name, 1.0).check_free(range(count), overwrite)
     if source == PRIOR:
         size = voxel_size_in(run, voxel_size)
         side = side_of(checkpoint.ladder.config, checkpoint.patch)
@@ -65,7 +54,7 @@ def sample_run(
         if checkpoint.encoders == 2:
             print(
                 "the prior of a model with two encoders is not trained to be like its patches, and draws from it are texture: "
-                f"--from {PATCHES} draws from the Gaussian of the tomogram's own",
+                f"--from {BASE} draws from the generative model, --from {PATCHES} from the Gaussian of the tomogram's own",
                 file=sys.stderr,
             )
     else:
@@ -77,8 +66,9 @@ def sample_run(
         densities = [patches.decoded([part[i : i + BATCH] for part in code]) for i in range(0, count, BATCH)]
         note = f"drawn from the Gaussian of {len(plane.positions)} patches, temperature {temperature:g}, seed {seed}"
         unit = "grey levels"
-    _write(output, name, torch.cat(densities), size, note, unit, unrotated)
-    return sheet
+    files = DrawnFiles(output, name, size, unrotated)
+    files.write_patches(torch.cat(densities), note, unit)
+    return files.sheet
 
 
 def walk_run(
@@ -95,29 +85,20 @@ def walk_run(
     checkpoint = variational_model_of(run)
     tomogram = checked_tomogram_of(run, voxel_size, force)
     tell_match(checkpoint.trained_on, tomogram)
-    name = f"{tomogram.name}_walk"
-    sheet = _free(output, name, steps, overwrite)
+    files = DrawnFiles(output, f"{tomogram.name}_walk", tomogram.voxel_size, tomogram.unrotated)
+    files.check_free(range(steps), overwrite)
     patches = Patches(checkpoint.ladder, checkpoint.patch, prepare(tomogram, checkpoint.patch, held_out=False), device)
-    upright = [_inside(place, tomogram) for place in ends]
+    upright = [place_inside(place, tomogram) for place in ends]
     (first, _, level), (second, _, other) = (patches.encoded([patches.around(place)]) for place in upright)
     densities = [_step(patches, (first, second), (level, other), i / (steps - 1)) for i in range(steps)]
     words = " to ".join(",".join(f"{v:g}" for v in place) for place in ends)
     note = f"on the way from the patch about {words} (z,y,x)"
-    _write(output, name, torch.cat(densities), tomogram.voxel_size, note, "grey levels", tomogram.unrotated)
-    return sheet
+    files.write_patches(torch.cat(densities), note, "grey levels")
+    return files.sheet
 
 
 def _step(patches: Patches, ends: tuple[Code, Code], level: tuple[Tensor, Tensor], share: float) -> Tensor:
     return patches.decoded(between(*ends, share), (1 - share) * level[0] + share * level[1])
-
-
-def _inside(place: Sequence[float], tomogram: Tomogram) -> tuple[float, float, float]:
-    upright = place_upright(place, tomogram)
-    if not all(0 <= at < size for at, size in zip(upright, tomogram.shape, strict=True)):
-        nz, ny, nx = tomogram.shape
-        stored = (ny, nz, nx) if tomogram.unrotated else tomogram.shape
-        raise InputError(f"place {','.join(f'{v:g}' for v in place)} found, expected z,y,x in voxels inside {stored}")
-    return upright
 
 
 def _map(checkpoint: Checkpoint, tomogram: Tomogram, device: torch.device) -> tuple[Patches, LatentMap]:
@@ -132,25 +113,3 @@ def _map(checkpoint: Checkpoint, tomogram: Tomogram, device: torch.device) -> tu
                 latent_map: LatentMap = end.value
                 return patches, latent_map
             progress.update(done, total=total)
-
-
-def _path(output: Path, name: str, number: int) -> Path:
-    return output / f"{name}_{number}.mrc"
-
-
-def _free(output: Path, name: str, count: int, overwrite: bool) -> Path:
-    """The path of the sheet. InputError, before any work is done, if there is a result already."""
-    check_folder(output)
-    paths = [output / f"{name}.png", *(_path(output, name, number) for number in range(count))]
-    there = [path for path in paths if path.exists()]
-    if there and not overwrite:
-        raise InputError(f"{there[0]} is there already: pass --overwrite, or another folder with -o")
-    return paths[0]
-
-
-def _write(output: Path, name: str, densities: Tensor, voxel_size: float, note: str, unit: str, unrotated: bool) -> None:
-    """One MRC file for each (z, y, x) density, and a sheet of their slices."""
-    for number, density in enumerate(densities.numpy()):
-        stored = as_stored(density) if unrotated else density
-        write_volume(_path(output, name, number), np.ascontiguousarray(stored), None, voxel_size, note)
-    contact_sheet(output / f"{name}.png", densities.numpy(), voxel_size, f"{name}: {note}", unit)
