@@ -11,9 +11,11 @@ from typing import Annotated, Any
 
 import torch
 
+from cryovae import __version__
 from cryovae.checkpoint import load_state, save_state
 from cryovae.errors import InputError
 from cryovae.generator_file import FILE, GeneratorFile, save_generator
+from cryovae.io.atomic import write_text
 from cryovae.io.claim import HeldByOther, claimed
 from cryovae.io.molecules import MAPS, MODELS, read_molecule
 from cryovae.io.outputs import check_folder
@@ -21,6 +23,7 @@ from cryovae.models.generator import Generator, GeneratorConfig
 from cryovae.models.latent_flow import LatentFlowConfig
 from cryovae.models.patch_vae import PatchVAEConfig
 from cryovae.ranges import Range, check_fields
+from cryovae.report.model_card import Training, model_card
 from cryovae.saved_state import ANEW, check_fits
 from cryovae.simulation.patches import PatchConfig
 from cryovae.simulation.pool import PairPool, PoolConfig
@@ -31,7 +34,7 @@ from cryovae.workflows.signals import stoppable
 
 log = logging.getLogger("cryovae")
 SHOWN = ("elbo", "kl", "squared_error", "prior", "posterior", "mean", "norm")
-VAE_STATE, FLOW_STATE = "vae.pt", "flow.pt"
+VAE_STATE, FLOW_STATE, CARD = "vae.pt", "flow.pt", "card.md"
 # Scenes of the VAE and of the flow have other numbers.
 FLOW_SCENES = 1_000_000
 
@@ -142,8 +145,9 @@ def pretrain(folder: Path, recipe: Recipe, device: torch.device, processes: int,
     log.setLevel(logging.INFO)
     try:
         with claimed(folder / ".pretrain.claim", "pretrain"):
-            file = _trained(folder, recipe, device, processes, resume)
+            file, seconds = _trained(folder, recipe, device, processes, resume)
             save_generator(target, file)
+            write_text(folder / CARD, model_card(file.recipe, training_of(file, recipe, seconds, device)))
     except HeldByOther as held:
         raise InputError(f"{folder} is in use by {held}, expected a folder of its own: give another with -o") from held
     finally:
@@ -154,10 +158,10 @@ def pretrain(folder: Path, recipe: Recipe, device: torch.device, processes: int,
     return target
 
 
-def _trained(folder: Path, recipe: Recipe, device: torch.device, processes: int, resume: bool) -> GeneratorFile:
+def _trained(folder: Path, recipe: Recipe, device: torch.device, processes: int, resume: bool) -> tuple[GeneratorFile, float]:
+    """The trained model, and the seconds that its training took, before it was resumed too."""
     torch.manual_seed(recipe.seed)
     generator = Generator(recipe.sizes)
-    began = time.monotonic()
     patches = replace(recipe.patches, seed=recipe.seed)
     with PairPool(patches, recipe.pool, processes) as pool:
         settings = recipe.training(recipe.vae_steps, recipe.vae_batch)
@@ -165,16 +169,29 @@ def _trained(folder: Path, recipe: Recipe, device: torch.device, processes: int,
         generator.vae.start_from(first)
         generator.to(device)
         method = VAETraining(generator.vae, pool, settings, recipe.generative, device)
-        trained = _run(folder / VAE_STATE, Trainer(method), recipe, "training the VAE", resume)
+        trained, seconds = _run(folder / VAE_STATE, Trainer(method), recipe, "training the VAE", resume)
         generator.vae.load_state_dict(trained.state_dict())
         generator.measure_latents(first.to(device))
     with PairPool(patches, recipe.pool, processes, FLOW_SCENES) as pool:
         settings = recipe.training(recipe.flow_steps, recipe.flow_batch)
         flow = FlowTraining(generator, pool, settings, recipe.generative, device)
-        trained_flow = _run(folder / FLOW_STATE, Trainer(flow), recipe, "training the flow", resume)
+        trained_flow, more = _run(folder / FLOW_STATE, Trainer(flow), recipe, "training the flow", resume)
         generator.flow.load_state_dict(trained_flow.state_dict())
-    log.info("trained in %.0f seconds", time.monotonic() - began)
-    return GeneratorFile(generator.cpu(), recipe.patches.side, plain_recipe(recipe))
+    log.info("trained in %.0f seconds", seconds + more)
+    return GeneratorFile(generator.cpu(), recipe.patches.side, plain_recipe(recipe)), seconds + more
+
+
+def training_of(file: GeneratorFile, recipe: Recipe, seconds: float, device: torch.device) -> Training:
+    """What the card says about the training."""
+    command = ["cryovae pretrain", f"--vae-steps {recipe.vae_steps}", f"--flow-steps {recipe.flow_steps}"]
+    command += ["--latent large"] if recipe.sizes == recipe_of("large").sizes else []
+    command += [f"--beta {recipe.generative.beta:g}"] if recipe.generative.beta != 1 else []
+    command += [f"--seed {recipe.seed}"] if recipe.seed else []
+    command += [f"--molecule {Path(path).name}" for path in recipe.patches.molecules]
+    cpu = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)} of a CPU"
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
+    weights = sum(parameter.numel() for parameter in file.generator.parameters())
+    return Training(" ".join(command), seconds, f"{machine}, torch {torch.__version__}", weights, __version__)
 
 
 def plain_recipe(recipe: Recipe) -> dict[str, Any]:
@@ -184,18 +201,24 @@ def plain_recipe(recipe: Recipe) -> dict[str, Any]:
     return plain
 
 
-def _run(path: Path, trainer: Trainer[Any, Any], recipe: Recipe, title: str, resume: bool) -> Any:
-    """Train one of the networks to the end, or go on with it; its state stays in ``path`` for a run that is resumed later."""
+def _run(path: Path, trainer: Trainer[Any, Any], recipe: Recipe, title: str, resume: bool) -> tuple[Any, float]:
+    """Train one of the networks to the end, or go on with it; its state stays in ``path`` for a run that is resumed later.
+
+    Returns:
+        The trained network, and the seconds that it took.
+    """
+    began = time.monotonic()
     if resume and path.is_file():
         state = load_state(path)
         if state.get("recipe") != _recorded(recipe):
             raise InputError(f"{path} was saved by another recipe, expected the settings that it began with: {ANEW}")
         check_fits(path, state, trainer.network, trainer.optimiser)
         trainer.resume(state)
+        began -= float(state.get("seconds", 0.0))
         log.info("%s resumed at step %d", title, trainer.step)
 
     def save(state: dict[str, Any]) -> None:
-        save_state(path, state | {"recipe": _recorded(recipe)})
+        save_state(path, state | {"recipe": _recorded(recipe), "seconds": time.monotonic() - began})
         log.info("saved at step %d", state["step"])
 
     with Watch(title, trainer.config.steps, trainer.step) as watch, stoppable() as stop:
@@ -203,7 +226,7 @@ def _run(path: Path, trainer: Trainer[Any, Any], recipe: Recipe, title: str, res
         save(trainer.state())
         if stop():
             raise Interrupted(trainer.step)
-    return trained
+    return trained, time.monotonic() - began
 
 
 def _recorded(recipe: Recipe) -> dict[str, Any]:

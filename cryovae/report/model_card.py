@@ -1,0 +1,78 @@
+"""The card of a generative model: how it was made, what it has seen and what not, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a training went.
+
+    Attributes:
+        command: that made the model.
+        seconds: it took, over all its parts.
+        machine: on which it ran, in words.
+        weights: number of weights.
+        version: of cryovae.
+    """
+
+    command: str
+    seconds: float
+    machine: str
+    weights: int
+    version: str
+
+
+def model_card(recipe: Mapping[str, Any], training: Training) -> str:
+    """The text of a card.
+
+    Args:
+        recipe: settings of the training, as plain values.
+        training: how it went.
+    """
+    patches, sizes = recipe["patches"], recipe["sizes"]
+    vae, side = sizes["vae"], patches["side"]
+    molecules = patches["molecules"]
+    low, high = patches["voxel_size"]
+    lowest, highest = patches["snr"]
+    last_kind = patches["first_kind"] + patches["kinds"] - 1
+    lines = [
+        "# Card of a generative model of cryo-electron tomograms",
+        "",
+        f"Made by cryovae {training.version}: `{training.command}`",
+        "",
+        f"- **Training:** seed {recipe['seed']}; {recipe['vae_steps']} steps of the VAE with {recipe['vae_batch']} patches each, and "
+        f"{recipe['flow_steps']} of the flow with {recipe['flow_batch']}; {training.seconds / 60:.0f} minutes on {training.machine}.",
+        f"- **Size:** {training.weights / 1e6:.1f} million weights in half precision. Patches of {side} voxels have latents of "
+        f"{vae['channels']} channels at a stride of {vae['stride']}; model variance {vae['model_variance']:g}.",
+        "- **Density:** in standard deviations of the signal of a tomogram, mean 0, protein dark. "
+        f"Voxels of {low:g} to {high:g} angstrom.",
+        "",
+        "## What it has seen",
+        "",
+        f"Simulated scenes alone. {patches['kinds']} kinds of procedural molecules, numbers {patches['first_kind']} to {last_kind}"
+        f"{_and_files(molecules)}; one to six kinds in a scene. Flat and closed membranes, actin and microtubules. Crowding from "
+        f"none to {patches['crowding']:g} of the volume. About half of the scenes have an uncorrected contrast transfer of 1.5 to "
+        "5 micrometres, a fifth one with flipped phases, the others none.",
+        "",
+        "Measured patches: tilt ranges that end at 40 to 72 degrees on either side, one in ten with a second axis; signal over "
+        f"noise from {lowest:g} to {highest:g} in variance; noise whose spectrum rises or falls, and is stronger or weaker along "
+        "the beam.",
+        "",
+        "## What it has not seen",
+        "",
+        "Real tomograms. Gold beads, edges of carbon, contamination by ice, and anything else that is brighter or darker than a "
+        f"cell. Whole cells: a patch is {side * low / 10:.0f} to {side * high / 10:.0f} nanometres wide. Misaligned tilts, damage "
+        "by radiation, gaps between tilts. Chromatin, coats, cell walls, and other structures that are neither molecules, "
+        "membranes nor those two filaments.",
+        "",
+        "Draws show what such scenes look like. They are no evidence of what is in a tomogram.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _and_files(molecules: Sequence[str]) -> str:
+    return f", and {len(molecules)} maps or models of molecules: {', '.join(molecules)}" if molecules else ""
