@@ -44,8 +44,8 @@ def model_card(recipe: Mapping[str, Any], training: Training) -> str:
         "",
         f"Made by cryovae {training.version}: `{training.command}`",
         "",
-        f"- **Training:** seed {recipe['seed']}; {recipe['vae_steps']} steps of the VAE with {recipe['vae_batch']} patches each, and "
-        f"{recipe['flow_steps']} of the flow with {recipe['flow_batch']}; {training.seconds / 60:.0f} minutes on {training.machine}.",
+        f"- **Training:** seed {recipe['seed']}; {recipe['vae_steps']} steps of the VAE with {recipe['vae_batch']} patches each, "
+        f"{recipe['flow_steps']} of the flow with {recipe['flow_batch']}; {training.seconds / 60:.0f} min, {training.machine}.",
         f"- **Size:** {training.weights / 1e6:.1f} million weights in half precision. Patches of {side} voxels have latents of "
         f"{vae['channels']} channels at a stride of {vae['stride']}; model variance {vae['model_variance']:g}.",
         "- **Density:** in standard deviations of the signal of a tomogram, mean 0, protein dark. "
@@ -53,10 +53,10 @@ def model_card(recipe: Mapping[str, Any], training: Training) -> str:
         "",
         "## What it has seen",
         "",
-        f"Simulated scenes alone. {patches['kinds']} kinds of procedural molecules, numbers {patches['first_kind']} to {last_kind}"
-        f"{_and_files(molecules)}; one to six kinds in a scene. Flat and closed membranes, actin and microtubules. Crowding from "
-        f"none to {patches['crowding']:g} of the volume. About half of the scenes have an uncorrected contrast transfer of 1.5 to "
-        "5 micrometres, a fifth one with flipped phases, the others none.",
+        f"Simulated scenes alone. {patches['kinds']} kinds of procedural molecules, {patches['first_kind']} to {last_kind}"
+        f"{_and_files(molecules)}; one to six kinds in a scene. Flat and closed membranes, actin and microtubules. Crowding "
+        f"from none to {patches['crowding']:g} of the volume. About half of the scenes have an uncorrected contrast transfer of "
+        "1.5 to 5 micrometres, a fifth one with flipped phases, the others none.",
         "",
         "Measured patches: tilt ranges that end at 40 to 72 degrees on either side, one in ten with a second axis; signal over "
         f"noise from {lowest:g} to {highest:g} in variance; noise whose spectrum rises or falls, and is stronger or weaker along "
@@ -64,9 +64,9 @@ def model_card(recipe: Mapping[str, Any], training: Training) -> str:
         "",
         "## What it has not seen",
         "",
-        "Real tomograms. Gold beads, edges of carbon, contamination by ice, and anything else that is brighter or darker than a "
-        f"cell. Whole cells: a patch is {side * low / 10:.0f} to {side * high / 10:.0f} nanometres wide. Misaligned tilts, damage "
-        "by radiation, gaps between tilts. Chromatin, coats, cell walls, and other structures that are neither molecules, "
+        "Real tomograms. Gold beads, edges of carbon, contamination by ice, and anything else that is brighter or darker than "
+        f"a cell. Whole cells: a patch is {side * low / 10:.0f} to {side * high / 10:.0f} nanometres wide. Misaligned tilts, "
+        "damage by radiation, gaps between tilts. Chromatin, coats, cell walls, and other structures that are neither molecules, "
         "membranes nor those two filaments.",
         "",
         "Draws show what such scenes look like. They are no evidence of what is in a tomogram.",
