@@ -16,6 +16,8 @@ WAITING = "Press Draw. About a second for each patch without a GPU."
 PER_UNIT, PER_STD, FARTHEST = 100, 10, 3
 # Angstrom, in the middle of the voxel sizes of the scenes that the base was trained on.
 VOXEL_SIZE = 10.0
+# Pixels of the caption of a slider.
+CAPTION = 130
 
 
 def _dialogue(parent: QWidget) -> str:
@@ -56,7 +58,8 @@ class PriorControls:
         self.drawing = group(
             "Prior",
             self.path,
-            row(self.count, self.seed, self.voxel_size),
+            row(self.count, self.seed),
+            row(plain_label("voxel size"), self.voxel_size),
             row(self.degree, self.temperature),
             row(self.draw, self.cancel),
             self.state,
@@ -98,7 +101,7 @@ class PriorControls:
             *(row(caption, amount) for caption, amount in zip(self.captions, self.amounts, strict=True)),
         )
         for caption in (self.degree, *self.captions):
-            caption.setFixedWidth(115)
+            caption.setFixedWidth(CAPTION)
 
     @property
     def model(self) -> Path | None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from cryovae.errors import InputError
@@ -20,8 +19,9 @@ from cryovae.posterior.codes import fast_convolutions
 from cryovae.posterior.latent_walk import Directions, directions_of, drawn, walk_noise
 from cryovae.posterior.patch_sampler import PatchSampler
 
-# Draws from which directions are computed, and how many directions there are.
-DIRECTION_DRAWS, DIRECTIONS = 64, 3
+# Draws from which directions are computed, in how many steps each is drawn, and how many directions there are. Fewer steps than
+# those of a draw that is shown: only the covariance of the latents counts.
+DIRECTION_DRAWS, DIRECTION_STEPS, DIRECTIONS = 64, 8, 3
 
 Progress = tuple[int, int]
 
@@ -46,8 +46,8 @@ class Prior:
 
     @property
     def name(self) -> str:
-        """The model in a sentence."""
-        return "the base prior" if self.path is None else f"the prior of {self.path}"
+        """The model in a sentence, without the folders of its path."""
+        return "the base prior" if self.path is None else f"the prior of {self.path.name}"
 
     def density(self, latents: Tensor) -> np.ndarray:
         """The density (z, y, x) of latents (channels, z, y, x)."""
@@ -145,14 +145,12 @@ def walk(draws: Draws, first: int, last: int, steps: int) -> Generator[Progress,
 
 
 def find_directions(draws: Draws) -> Generator[Progress, None, Directions]:
-    """Directions of the prior, yielding (done, of) of the draws that are missing; computed once for each seed."""
+    """Directions of the prior, yielding (done, of) of their draws; they are computed once for each seed of the draws in view."""
     prior, seed = draws.prior, draws.seed
     if seed not in prior.directions:
-        # The draws in view are the first of them.
-        known = draws.latents[:DIRECTION_DRAWS] if draws.temperature == 1 else draws.latents[:0]
-        noise = prior.sampler.noise(prior.side, DIRECTION_DRAWS, seed)[len(known) :]
-        rest = yield from drawn(prior.sampler, noise)
-        prior.directions[seed] = directions_of(torch.cat([known, rest]), DIRECTIONS)
+        noise = prior.sampler.noise(prior.side, DIRECTION_DRAWS, seed)
+        latents = yield from drawn(prior.sampler, noise, steps=DIRECTION_STEPS)
+        prior.directions[seed] = directions_of(latents, DIRECTIONS)
     return prior.directions[seed]
 
 

@@ -13,9 +13,10 @@ from superqt.utils import signals_blocked
 
 from cryovae.napari_plugin.dock_widget import DockWidget
 from cryovae.napari_plugin.notices import reported
+from cryovae.napari_plugin.posterior_part import PosteriorPart
 from cryovae.napari_plugin.prior_controls import WAITING, PriorControls
 from cryovae.napari_plugin.prior_layers import DRAWS, MORPH, WALK, PriorLayers
-from cryovae.napari_plugin.prior_model import Draws, Walk, draw, find_directions, morphed, walk
+from cryovae.napari_plugin.prior_model import Draws, Prior, Walk, draw, find_directions, morphed, walk
 from cryovae.posterior.latent_walk import Directions
 
 
@@ -25,6 +26,7 @@ class PriorPanel(QWidget):  # type: ignore[misc]
     Attributes:
         controls: The controls, with the slices.
         layers: The layers in the viewer.
+        posterior: The part that draws at a place of a tomogram.
         draws: The draws, None before the first.
         walked: The walk between two of them, None before it was drawn.
         directions: Those of the prior of the draws, None before they were computed.
@@ -48,7 +50,8 @@ class PriorPanel(QWidget):  # type: ignore[misc]
         self.controls = c = PriorControls()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        for part in (c.drawing, c.shown, c.walking, c.morphing):
+        self.posterior = PosteriorPart(self)
+        for part in (c.drawing, c.shown, c.walking, c.morphing, self.posterior):
             column.addWidget(part)
         c.draw.clicked.connect(self.draw)
         c.cancel.clicked.connect(self.cancel)
@@ -66,13 +69,23 @@ class PriorPanel(QWidget):  # type: ignore[misc]
 
     # Work in a thread
 
-    def _begin(self, task: str, function: Callable[..., Any], *args: Any, done: Callable[[Any], None]) -> None:
+    def begin(self, task: str, function: Callable[..., Any], *args: Any, done: Callable[[Any], None]) -> None:
+        """Run a function that draws, in a thread, if none is running."""
         if self.host.worker is None:
             self._task = task
-            self.controls.set_running(True)
-            self.running.emit(True)
+            self._set_running(True)
             self.controls.state.setText(f"{task} …")
             self.host.start_thread(function, *args, done=done, yielded=self._show_progress)
+
+    def _set_running(self, running: bool) -> None:
+        self.controls.set_running(running)
+        self.posterior.button.setEnabled(not running)
+        self.running.emit(running)
+
+    @property
+    def loaded(self) -> Prior | None:
+        """The model of the draws, None before the first."""
+        return None if self.draws is None else self.draws.prior
 
     def cancel(self, *ignored: Any) -> None:
         """Stop after the patches that are being drawn."""
@@ -91,15 +104,13 @@ class PriorPanel(QWidget):  # type: ignore[misc]
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        self.controls.set_running(False)
-        self.running.emit(False)
+        self._set_running(False)
         self.controls.state.setText(WAITING if self.draws is None else self._summary(self.draws))
 
     def _summary(self, draws: Draws) -> str:
         side = draws.densities.shape[-1]
         return (
-            f"{len(draws)} patches of {side} voxels from {draws.prior.name}, seed {draws.seed}, temperature "
-            f"{draws.temperature:g}; grey values in standard deviations of the specimen"
+            f"{len(draws)} patches of {side} voxels from {draws.prior.name}, seed {draws.seed}, temperature {draws.temperature:g}"
         )
 
     # Draws
@@ -108,8 +119,9 @@ class PriorPanel(QWidget):  # type: ignore[misc]
     def draw(self, *ignored: Any) -> None:
         """Draw patches."""
         c = self.controls
-        loaded = None if self.draws is None else self.draws.prior
-        self._begin("Drawing patches", draw, c.model, loaded, c.count.value(), c.seed.value(), c.degrees, done=self.show_draws)
+        self.begin(
+            "Drawing patches", draw, c.model, self.loaded, c.count.value(), c.seed.value(), c.degrees, done=self.show_draws
+        )
 
     @reported
     def show_draws(self, draws: Draws) -> None:
@@ -154,7 +166,7 @@ class PriorPanel(QWidget):  # type: ignore[misc]
         if self.draws is not None:
             c = self.controls
             ends = c.first.value(), c.last.value()
-            self._begin("Walking", walk, self.draws, *ends, c.steps.value(), done=self.show_walk)
+            self.begin("Walking", walk, self.draws, *ends, c.steps.value(), done=self.show_walk)
 
     @reported
     def show_walk(self, walked: Walk) -> None:
@@ -184,7 +196,7 @@ class PriorPanel(QWidget):  # type: ignore[misc]
     def find_directions(self, *ignored: Any) -> None:
         """Compute the directions of the prior of the draws, with their seed."""
         if self.draws is not None:
-            self._begin("Drawing patches for directions", find_directions, self.draws, done=self._directions_known)
+            self.begin("Drawing patches for directions", find_directions, self.draws, done=self._directions_known)
 
     def _directions_known(self, directions: Directions) -> None:
         self.directions = directions

@@ -24,19 +24,22 @@ from cryovae.posterior.patch_sampler import PatchSampler
 AT_ONCE = 4
 
 
-def drawn(sampler: PatchSampler, noise: Tensor, context: Context | None = None) -> Generator[tuple[int, int], None, Tensor]:
+def drawn(
+    sampler: PatchSampler, noise: Tensor, context: Context | None = None, steps: int | None = None
+) -> Generator[tuple[int, int], None, Tensor]:
     """Draw latents from noise (n, channels, z, y, x), yielding (done, n), and return them, in main memory.
 
     Args:
         sampler: of the model.
         noise: N(0, I), or times a temperature; the same noise gives the same latents.
         context: of one observed patch, for its posterior; None for the prior.
+        steps: steps of Heun's method of a draw; None for those of the sampler.
     """
     flow, parts = sampler.generator.flow, []
     for start in range(0, len(noise), AT_ONCE):
         part = noise[start : start + AT_ONCE].to(sampler.device)
         condition = flow.no_context(part.shape, part) if context is None else context.repeated(len(part))
-        parts.append(draw_latents(flow, part, condition, sampler.steps).cpu())
+        parts.append(draw_latents(flow, part, condition, steps or sampler.steps).cpu())
         yield start + len(part), len(noise)
     return torch.cat(parts) if parts else noise
 
