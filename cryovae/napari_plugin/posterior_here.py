@@ -121,9 +121,9 @@ def _of_files(layer: Any, layers: Sequence[Any]) -> Measured | None:
         parts = [next((one for one in reversed(layers) if about(one).get("role") == name), None) for name in ("half1", "half2")]
     elif role != "input":
         return None
-    files = [about(part).get("path") for part in parts if part is not None]
+    files = [path for part in parts if part is not None and (path := about(part).get("path"))]
     tilts = tilts_of(layer)
-    if tilts is None or len(files) < len(parts) or not all(files):
+    if tilts is None or len(files) < len(parts):
         return None
     return Measured(None, tuple(Path(file) for file in files), tilts)
 

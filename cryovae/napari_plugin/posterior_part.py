@@ -54,13 +54,13 @@ class PosteriorPart(QWidget):  # type: ignore[misc]
         ready = None if last is None else last.ready
 
         def show(patch: PosteriorPatch) -> None:
-            self.show(patch, tuple(translate + scale * np.array(patch.position)), tuple(scale))
+            self.show_patch(patch, tuple(translate + scale * np.array(patch.position)), tuple(scale))
 
         settings = (c.model, loaded, measured, ready, place, c.count.value(), c.seed.value())
         self.panel.begin("Drawing from the posterior", posterior_here, *settings, done=show)
 
     @reported
-    def show(self, patch: PosteriorPatch, corner: tuple[float, ...], scale: tuple[float, ...]) -> None:
+    def show_patch(self, patch: PosteriorPatch, corner: tuple[float, ...], scale: tuple[float, ...]) -> None:
         """Show draws as layers, from a place (z, y, x) on, with a voxel size in angstrom along each axis."""
         self.patch = patch
         limits = grey_range(patch.samples)
