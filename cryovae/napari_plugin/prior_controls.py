@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QWidget
+from superqt.utils import signals_blocked
 
 from cryovae.generator_file import FILE
 from cryovae.napari_plugin.controls import PathField, button, choice, group, note, plain_label, row, slider, spin_box
@@ -89,7 +90,8 @@ class PriorControls:
             "Find directions",
             f"Draw {DIRECTION_DRAWS} patches with this seed, find the {DIRECTIONS} directions in which their latents differ most",
         )
-        self.centre = choice("From where the sliders move", ("from the draw in view", "from the mean of the draws"))
+        self.centre = choice("From where the sliders move", ("from a draw", "from the mean of the draws"))
+        self.number = spin_box(0, 0, 0, "Number of the draw, as the first slider of the viewer counts", prefix="draw ")
         self.rest = button("To 0", "Bring the sliders back to 0")
         tip = "Standard deviations of the draws along the direction, -3 to 3; decoded at once, without the flow"
         self.amounts = [slider(FARTHEST * PER_STD, 2 * FARTHEST * PER_STD, tip) for _ in range(DIRECTIONS)]
@@ -97,7 +99,7 @@ class PriorControls:
         self.morphing = group(
             "Morph",
             row(self.find, self.rest),
-            self.centre,
+            row(self.centre, self.number),
             *(row(caption, amount) for caption, amount in zip(self.captions, self.amounts, strict=True)),
         )
         for caption in (self.degree, *self.captions):
@@ -138,8 +140,9 @@ class PriorControls:
         """Allow what needs draws, if there are any, and walks between the first and the last of them."""
         for box in (self.walking, self.morphing):
             box.setEnabled(count > 0)
-        for end in (self.first, self.last):
-            end.setMaximum(max(count - 1, 0))
+        for end in (self.first, self.last, self.number):
+            with signals_blocked(end):
+                end.setMaximum(max(count - 1, 0))
         if self.first.value() == self.last.value():
             self.first.setValue(0)
             self.last.setValue(count - 1)
@@ -148,5 +151,5 @@ class PriorControls:
 
     def set_directions(self, known: bool) -> None:
         """Allow to morph once the directions are known."""
-        for control in (self.rest, self.centre, *self.amounts):
+        for control in (self.rest, self.centre, self.number, *self.amounts):
             control.setEnabled(known)

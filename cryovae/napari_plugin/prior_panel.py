@@ -61,6 +61,7 @@ class PriorPanel(QWidget):  # type: ignore[misc]
         c.find.clicked.connect(self.find_directions)
         c.rest.clicked.connect(self._to_rest)
         c.centre.currentIndexChanged.connect(self._start_morph)
+        c.number.valueChanged.connect(self._choose_draw)
         for amount in c.amounts:
             amount.valueChanged.connect(self._start_morph)
         host.listen(self._step_changed, host.viewer.dims.events.point)
@@ -75,6 +76,7 @@ class PriorPanel(QWidget):  # type: ignore[misc]
             self._task = task
             self._set_running(True)
             self.controls.state.setText(f"{task} …")
+            self._bar = progress(total=0, desc=task.lower())
             self.host.start_thread(function, *args, done=done, yielded=self._show_progress)
 
     def _set_running(self, running: bool) -> None:
@@ -94,16 +96,17 @@ class PriorPanel(QWidget):  # type: ignore[misc]
 
     def _show_progress(self, patches: tuple[int, int]) -> None:
         done, total = patches
-        if self._bar is None:
-            self._bar = progress(total=total, desc=self._task.lower())
-        self._bar.update(done - self._bar.n)
-        self.controls.state.setText(f"{self._task}: {done} of {total}")
+        if self._bar is not None:
+            self.controls.state.setText(f"{self._task}: {done} of {total}")
+            # napari handles events meanwhile, and so the work may end here: nothing may follow.
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
 
     def work_ended(self) -> None:
         """Drawing has ended, with or without a result."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.close()
         self._set_running(False)
         self.controls.state.setText(WAITING if self.draws is None else self._summary(self.draws))
 
@@ -132,13 +135,23 @@ class PriorPanel(QWidget):  # type: ignore[misc]
         self._show_directions()
         # A new layer moves the sliders of the viewer to its middle.
         self._show_layer(DRAWS, draws.densities)
-        self._number = number
+        self._set_number(number)
         self.layers.go_to(number)
         self._show_draw()
 
     def _show_draw(self) -> None:
         if self.draws is not None:
             self._show_slices(self.draws.densities[self._number], f"draw {self._number} of 0 to {len(self.draws) - 1}")
+
+    def _set_number(self, number: int) -> None:
+        self._number = number
+        with signals_blocked(self.controls.number):
+            self.controls.number.setValue(number)
+
+    def _choose_draw(self, number: int) -> None:
+        """Morph another draw."""
+        self._number = number
+        self._start_morph()
 
     def _show_layer(self, name: str, density: np.ndarray) -> None:
         assert self.draws is not None
@@ -152,7 +165,7 @@ class PriorPanel(QWidget):  # type: ignore[misc]
         """Follow the viewer's first slider."""
         number = self.layers.number(DRAWS)
         if self.draws is not None and number is not None and number != self._number and number < len(self.draws):
-            self._number = number
+            self._set_number(number)
             self._show_draw()
         step = self.layers.number(WALK)
         if self.walked is not None and step is not None and step < len(self.walked.densities):
@@ -225,7 +238,7 @@ class PriorPanel(QWidget):  # type: ignore[misc]
 
     @reported
     def _morph(self) -> None:
-        """Show what the sliders make of the draw in view, or of the mean."""
+        """Show what the sliders make of a draw, or of the mean."""
         if self.draws is None or self.directions is None:
             return
         c = self.controls

@@ -234,6 +234,7 @@ def test_the_slider_goes_along_the_walk(ready, qtbot, shown):
 def test_sliders_morph_the_draw_in_view_along_directions(ready, qtbot, shown):
     panel, c = ready.prior, ready.prior.controls
     ready.viewer.dims.set_point(0, 1)
+    assert c.number.value() == 1
     assert not c.amounts[0].isEnabled()
     pressed(ready, qtbot, "find")
     qtbot.waitUntil(lambda: "morph in the prior" in ready.viewer.layers, timeout=5000)
@@ -245,6 +246,9 @@ def test_sliders_morph_the_draw_in_view_along_directions(ready, qtbot, shown):
     qtbot.waitUntil(lambda: np.allclose(displayed(ready), expected, atol=1e-5), timeout=5000)
     assert np.allclose(ready.viewer.layers["morph in the prior"].data, expected, atol=1e-5)
     assert not np.allclose(expected, panel.draws.densities[1], atol=1e-3)
+    c.number.setValue(2)
+    other = prior_model.morphed(panel.draws, panel.directions, 2, (0, 3, 0))
+    qtbot.waitUntil(lambda: np.allclose(displayed(ready), other, atol=1e-5), timeout=5000)
     c.centre.setCurrentIndex(1)
     qtbot.waitUntil(lambda: c.slices.caption.text().startswith("the mean of the draws"), timeout=5000)
     c.rest.click()
@@ -262,6 +266,27 @@ def test_drawing_is_cancelled_and_nothing_is_shown(widget, qtbot, shown):
     assert widget.prior.draws is None
     assert c.draw.isEnabled()
     assert "draws of the prior" not in widget.viewer.layers
+
+
+def test_work_that_ends_within_its_progress_leaves_no_bar(widget):
+    """napari handles events while it shows progress."""
+    panel, ended = widget.prior, []
+
+    class Bar:
+        total = n = 0
+
+        def update(self, steps):
+            panel.work_ended()
+
+        def close(self):
+            ended.append(True)
+
+    panel._bar = Bar()
+    panel._show_progress((4, 4))
+    panel._show_progress((4, 4))
+    assert ended == [True]
+    assert panel._bar is None
+    assert panel.controls.state.text().startswith("Press Draw")
 
 
 def test_a_removed_layer_comes_back_with_the_next_draw(ready, qtbot):
