@@ -102,6 +102,10 @@ def prior_at(path: Path | None, loaded: Prior | None = None) -> Prior:
     if loaded is not None and (loaded.path, loaded.stamp) == (path, stamp):
         return loaded
     file: GeneratorFile = load_base() if path is None else load_generator(path)
+    # The flow has a second scale at twice the stride of the latents.
+    stride = 2 * file.generator.config.vae.stride
+    if file.patch % stride:
+        raise InputError(f"{path} is a damaged model, patch {file.patch} found, expected a multiple of {stride}: train it anew")
     return Prior(path, stamp, file.patch, PatchSampler(file.generator))
 
 

@@ -68,6 +68,12 @@ def test_the_model_is_read_once_until_its_file_changes(model, draws, tmp_path):
     assert prior_model.prior_at(tmp_path, one) is not one
 
 
+def test_a_model_whose_patches_do_not_fit_its_strides_is_one_line(tmp_path):
+    save_generator(tmp_path / FILE, GeneratorFile(small_generator(), 12))
+    with pytest.raises(InputError, match="patch 12 found, expected a multiple of 8"):
+        prior_model.prior_at(tmp_path)
+
+
 def test_no_path_is_the_base_of_the_package(model, monkeypatch):
     monkeypatch.setattr("cryovae.generator_file.BASE", model)
     base = prior_model.prior_at(None)
