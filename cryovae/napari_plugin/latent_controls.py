@@ -10,13 +10,22 @@ from cryovae.posterior.latent_map import MOST
 
 # Latents on the map, and the finest of their levels, 0 at stride 1.
 LEVELS = {"automatic": None, "stride 8 and coarser": 3, "stride 4 and coarser": 2, "stride 2 and coarser": 1, "all, stride 1": 0}
+# Whose latent space is explored.
+SOURCES = ("this run", "base prior, or a file of one")
 WAITING = "Choose a run of the variational model and press Encode."
 
 
 class Controls:
-    """The groups of controls: run, map, decoded patch, drag, draw and walk."""
+    """The groups of controls: model, run, map, decoded patch, drag, draw and walk."""
 
     def __init__(self) -> None:
+        self.source = choice(
+            "Whose latent space: that of the model of a run with the patches of its tomogram, or that of a generative model of "
+            "patches, which needs no run",
+            SOURCES,
+        )
+        self.model = group("Model", self.source)
+
         self.run = choice("Folder of a run of cryovae restore with its model; runs of layers in the viewer are listed")
         self.run.setEditable(True)
         self.browse = button("…", "Choose the folder of a run", 30)
@@ -64,11 +73,17 @@ class Controls:
         self.ends = note("no ends")
         self.ends.setToolTip("First voxels (z, y, x) of the two patches")
         self.walking = group("Walk", row(self.start, self.stop, self.way), self.ends)
+        self.of_run = (self.encoding, self.canvas, self.decoded, self.dragging, self.drawing, self.walking)
 
     @property
     def finest(self) -> int | None:
         """The finest level on the map, None for automatic."""
         return LEVELS[self.levels.currentText()]
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the latent space of a run is explored."""
+        return bool(self.source.currentIndex() == 0)
 
     @property
     def about_selected(self) -> bool:
@@ -84,6 +99,7 @@ class Controls:
     def set_running(self, running: bool) -> None:
         """Allow to cancel while patches are encoded, else to encode."""
         self.encode.setEnabled(not running)
+        self.source.setEnabled(not running)
         self.cancel.setEnabled(running)
 
     def set_ready(self, ready: bool) -> None:

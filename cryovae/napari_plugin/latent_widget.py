@@ -1,4 +1,4 @@
-"""Explore the latent space of a run: patches in a plane, a cursor that decodes, draws and walks."""
+"""Explore a latent space: patches of a run in a plane, a cursor that decodes, draws and walks; or the learned prior."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from cryovae.napari_plugin.latent_layers import PatchLayers
 from cryovae.napari_plugin.latent_model import Explorer, encode_run
 from cryovae.napari_plugin.layers import run_of
 from cryovae.napari_plugin.notices import reported
+from cryovae.napari_plugin.prior_panel import PriorPanel
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -32,6 +33,7 @@ class LatentWidget(DockWidget):
     Attributes:
         controls: The controls, with the plane and the slices.
         layers: The selected patch in the viewer.
+        prior: The learned prior, shown in place of a run.
         explorer: The latent space that is shown, None until the patches of a run are encoded.
     """
 
@@ -46,7 +48,10 @@ class LatentWidget(DockWidget):
         self._idle.setSingleShot(True)
         self._idle.timeout.connect(self._decode)
         self.controls = c = Controls()
-        self.stack(c.encoding, c.canvas, c.decoded, c.dragging, c.drawing, c.walking)
+        self.prior = PriorPanel(self)
+        self.stack(c.model, *c.of_run, self.prior)
+        c.source.currentIndexChanged.connect(self._switch)
+        self.prior.running.connect(c.source.setDisabled)
         c.browse.clicked.connect(self._browse)
         c.encode.clicked.connect(self.start)
         c.cancel.clicked.connect(self.cancel)
@@ -59,11 +64,18 @@ class LatentWidget(DockWidget):
         c.in_viewer.toggled.connect(self._show_layer)
         c.canvas.pressed.connect(self._pressed)
         c.canvas.dragged.connect(self.drag)
-        self.listen_to_clicks(self.pick, lambda: self.explorer is not None and c.pick.isChecked())
+        self.listen_to_clicks(self.pick, lambda: self.explorer is not None and c.is_run and c.pick.isChecked())
         self.listen(self._list_runs, self.viewer.layers.events.inserted)
         self._list_runs()
         c.set_running(False)
         c.set_ready(False)
+        self._switch()
+
+    def _switch(self, *ignored: Any) -> None:
+        """Show the controls of a run, or those of the learned prior."""
+        for part in self.controls.of_run:
+            part.setVisible(self.controls.is_run)
+        self.prior.setVisible(not self.controls.is_run)
 
     # Runs, and the encoding of their patches
 
@@ -100,7 +112,10 @@ class LatentWidget(DockWidget):
         self._bar.update(done - self._bar.n)
 
     def work_ended(self) -> None:
-        """Encoding has ended, with or without a map."""
+        """Encoding or drawing has ended, with or without a result."""
+        if not self.controls.is_run:
+            self.prior.work_ended()
+            return
         if self._bar is not None:
             self._bar.close()
             self._bar = None
