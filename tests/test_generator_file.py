@@ -68,7 +68,7 @@ def test_a_model_with_a_weight_that_is_not_finite_is_not_written(tmp_path):
     with torch.no_grad():
         # Too large for half precision.
         made.vae.expand.weight[0] = 1e6
-    with pytest.raises(BrokenResult, match="vae.expand.weight"):
+    with pytest.raises(BrokenResult, match=r"vae\.expand\.weight"):
         save_generator(tmp_path / FILE, GeneratorFile(made, 16))
     assert list(tmp_path.iterdir()) == []
 

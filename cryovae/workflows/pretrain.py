@@ -20,7 +20,9 @@ from cryovae.io.outputs import check_folder
 from cryovae.models.generator import Generator, GeneratorConfig
 from cryovae.models.latent_flow import LatentFlowConfig
 from cryovae.models.patch_vae import PatchVAEConfig
-from cryovae.ranges import Range, check_fields
+from cryovae.models.precision import PRECISIONS
+from cryovae.physics.observation import ENTRIES
+from cryovae.ranges import OneOf, Range, check_fields
 from cryovae.saved_state import ANEW, check_fits
 from cryovae.simulation.patches import PatchConfig
 from cryovae.simulation.pool import PairPool, PoolConfig
@@ -65,11 +67,16 @@ class Recipe:
     flow_batch: Annotated[int, Range(1, 4096)] = 16
     learning_rate: Annotated[float, Range(0, 1, above=True)] = 1e-3
     ema: Annotated[float, Range(0, 1, below=True)] = 0.999
-    precision: str = "bfloat16"
+    precision: Annotated[str, OneOf(PRECISIONS)] = "bfloat16"
     seed: Annotated[int, Range(0, 2**31)] = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
+        unit = 2 * self.sizes.vae.stride
+        if self.patches.side % unit:
+            raise InputError(f"side {self.patches.side} found, expected a multiple of {unit}, twice the stride of the latents")
+        if self.sizes.flow.entries != ENTRIES:
+            raise InputError(f"entries {self.sizes.flow.entries} found, expected {ENTRIES}, as patches have")
 
     def training(self, steps: int, batch: int) -> TrainingConfig:
         """The settings of the trainer for one of the two networks."""
@@ -116,7 +123,8 @@ def molecule_files(paths: list[Path]) -> tuple[str, ...]:
         else:
             files.append(path)
     for file in files:
-        read_molecule(file, 10.0)
+        # The smallest voxels of a scene: a molecule has most of them there.
+        read_molecule(file, PatchConfig().voxel_size[0])
     return tuple(str(file) for file in files)
 
 
@@ -135,23 +143,53 @@ def pretrain(folder: Path, recipe: Recipe, device: torch.device, processes: int,
     target = folder / FILE
     if target.exists() and not overwrite:
         raise InputError(f"{target} is there already: pass --overwrite, or another folder with -o")
+    _check_states(folder, recipe, resume, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(folder / "pretrain.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    level = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
         with claimed(folder / ".pretrain.claim", "pretrain"):
+            if not resume:
+                # The states of another training would be taken for those of this one later.
+                _forget(folder)
             file = _trained(folder, recipe, device, processes, resume)
             save_generator(target, file)
+            _forget(folder)
     except HeldByOther as held:
-        raise InputError(f"{folder} is in use by {held}, expected a folder of its own: give another with -o") from held
+        raise InputError(f"{folder} is in use by another run, expected a folder of its own: give another with -o") from held
     finally:
         log.removeHandler(handler)
+        log.setLevel(level)
         handler.close()
+    return target
+
+
+def _forget(folder: Path) -> None:
+    """Remove the saved states of a folder."""
     for name in (VAE_STATE, FLOW_STATE):
         (folder / name).unlink(missing_ok=True)
-    return target
+
+
+def _check_states(folder: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
+    """InputError, before anything is written, if saved states would be lost, or are of another recipe."""
+    for path in (folder / VAE_STATE, folder / FLOW_STATE):
+        if path.exists() and resume:
+            _load(path, recipe)
+        elif path.exists() and not overwrite:
+            raise InputError(
+                f"{path} is of a training that was stopped, expected none: pass --resume to go on, or --overwrite to begin anew"
+            )
+
+
+def _load(path: Path, recipe: Recipe) -> dict[str, Any]:
+    """A saved state. InputError if it is damaged or of another recipe."""
+    state = load_state(path)
+    if state.get("recipe") != _recorded(recipe):
+        raise InputError(f"{path} was saved by another recipe, expected the settings that it began with: {ANEW}")
+    return state
 
 
 def _trained(folder: Path, recipe: Recipe, device: torch.device, processes: int, resume: bool) -> GeneratorFile:
@@ -187,9 +225,7 @@ def plain_recipe(recipe: Recipe) -> dict[str, Any]:
 def _run(path: Path, trainer: Trainer[Any, Any], recipe: Recipe, title: str, resume: bool) -> Any:
     """Train one of the networks to the end, or go on with it; its state stays in ``path`` for a run that is resumed later."""
     if resume and path.is_file():
-        state = load_state(path)
-        if state.get("recipe") != _recorded(recipe):
-            raise InputError(f"{path} was saved by another recipe, expected the settings that it began with: {ANEW}")
+        state = _load(path, recipe)
         check_fits(path, state, trainer.network, trainer.optimiser)
         trainer.resume(state)
         log.info("%s resumed at step %d", title, trainer.step)

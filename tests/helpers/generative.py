@@ -5,7 +5,7 @@ import torch
 from cryovae.models.generator import Generator, GeneratorConfig
 from cryovae.models.latent_flow import LatentFlowConfig
 from cryovae.models.patch_vae import PatchVAEConfig
-from cryovae.physics.observation import Observation, RandomNoise, observed
+from cryovae.physics.observation import RandomNoise, observed
 from cryovae.simulation.patches import PatchConfig
 from cryovae.simulation.pool import PoolConfig
 from cryovae.tomogram import TiltGeometry
