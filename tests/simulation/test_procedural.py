@@ -95,7 +95,7 @@ def test_a_molecule_is_as_large_in_angstrom_at_any_voxel_size():
 @pytest.mark.parametrize("group", ["C2", "C3", "C7", "D2", "D3", "T", "O", "I"])
 def test_an_assembly_has_the_symmetry_of_its_group(group, monkeypatch):
     _always(monkeypatch, group)
-    points = np.random.default_rng(1).normal(scale=12.0, size=(80, 3)) + [3, 0, 8]
+    points = np.random.default_rng(1).normal(scale=12.0, size=(80, 3))
     places, weights = procedural._assembled(points, np.ones(80), np.random.default_rng(2))
     rotations = Rotation.create_group(group)
     assert len(weights) == len(places)

@@ -12,31 +12,19 @@ from cryovae.errors import InputError
 from cryovae.generator_file import FILE, load_generator
 from cryovae.io.claim import claimed
 from cryovae.models.latent_flow import LatentFlowConfig
-from cryovae.physics.observation import RandomNoise, observed
-from cryovae.simulation.patches import Pairs, PatchConfig
-from cryovae.tomogram import TiltGeometry
+from cryovae.simulation.patches import PatchConfig
 from cryovae.training.generative import VAETraining
 from cryovae.training.trainer import Interrupted
 from cryovae.workflows import pretrain as module
 from cryovae.workflows.pretrain import FLOW_STATE, VAE_STATE, Recipe, molecule_files, pretrain, recipe_of
-from tests.helpers.generative import TINY_RECIPE
+from tests.helpers.generative import TINY_RECIPE, made_up_pairs
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def _made_up_scenes(monkeypatch):
-    """Scenes that take no time: smooth random densities, and noise on them."""
-
-    def made(config, number):
-        rng = torch.Generator().manual_seed(1000 * config.seed + number)
-        wide = torch.randn(6, 1, 20, 20, 20, generator=rng)
-        clean = 5 * torch.nn.functional.avg_pool3d(wide, 5, 1).squeeze(1)
-        data = clean + 0.7 * torch.randn(clean.shape, generator=rng)
-        seen = observed(data, TiltGeometry.from_range(-60, 60), RandomNoise(0.5, 0.0, 0.0, 0.0))
-        return Pairs(clean, seen, torch.full((6,), number))
-
-    monkeypatch.setattr("cryovae.simulation.patches.scene_pairs", made)
+    monkeypatch.setattr("cryovae.simulation.patches.scene_pairs", made_up_pairs)
     monkeypatch.setattr("cryovae.training.generative.FIRST_PATCHES", 24)
 
 
