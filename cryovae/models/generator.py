@@ -56,6 +56,12 @@ class Generator(nn.Module):
         self.latent_mean.copy_(mean)
         self.latent_scale.copy_(variance.mean((0, 2, 3, 4)).sqrt())
 
+    def channel_weights(self) -> Tensor:
+        """Roots of what the standardised channels contribute linearly to a density, (channels,), of mean 1."""
+        effect = self.vae.expand.weight.detach().flatten(1).norm(dim=0) * self.latent_scale
+        root = effect.sqrt()
+        return root / root.mean()
+
     def latents(self, density: Tensor, noise: Tensor) -> Tensor:
         """A sample of the standardised latents of patches (n, z, y, x), with N(0, I) noise of their shape."""
         return self.standardised(self.vae.encode(density).sample(noise))

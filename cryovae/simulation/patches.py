@@ -29,7 +29,7 @@ from cryovae.io.molecules import Molecule, read_molecule
 from cryovae.physics.ctf import contrast_transfer
 from cryovae.physics.observation import Observation, observed, random_noise
 from cryovae.physics.rotation import cube_rotations
-from cryovae.physics.wedge import volume_mask
+from cryovae.physics.wedge import patch_mask, volume_mask
 from cryovae.ranges import MAX_SEED, Length, Range, check_fields
 from cryovae.simulation.procedural import procedural_molecule
 from cryovae.simulation.scene import SceneConfig, build_scene
@@ -89,24 +89,34 @@ class Pairs:
         clean: x, (n, z, y, x).
         observation: y, on the scale of x, and what was measured of it.
         scenes: number of the scene of each patch, (n,).
+        tilts: the tilt geometry of each patch, n of them.
     """
 
     clean: Tensor
     observation: Observation
     scenes: Tensor
+    tilts: tuple[TiltGeometry, ...]
 
     def __len__(self) -> int:
         return len(self.clean)
 
     def rows(self, index: Tensor | slice) -> Pairs:
         """Some of the patches."""
-        return Pairs(self.clean[index], self.observation.rows(index), self.scenes[index])
+        tilts = self.tilts[index] if isinstance(index, slice) else tuple(self.tilts[int(i)] for i in index)
+        return Pairs(self.clean[index], self.observation.rows(index), self.scenes[index], tilts)
+
+    def masks(self) -> Tensor:
+        """M of each patch, (n, z, y, x // 2 + 1)."""
+        shape = self.clean.shape[-3:]
+        by_geometry = {tilts: patch_mask(shape, tilts) for tilts in set(self.tilts)}
+        return torch.stack([by_geometry[tilts] for tilts in self.tilts])
 
     @staticmethod
     def joined(parts: Sequence[Pairs]) -> Pairs:
         """The patches of several in one."""
         observation = Observation.joined([p.observation for p in parts])
-        return Pairs(torch.cat([p.clean for p in parts]), observation, torch.cat([p.scenes for p in parts]))
+        tilts = tuple(tilts for p in parts for tilts in p.tilts)
+        return Pairs(torch.cat([p.clean for p in parts]), observation, torch.cat([p.scenes for p in parts]), tilts)
 
 
 def scene_density(config: PatchConfig, number: int) -> Tensor:
@@ -186,7 +196,7 @@ def scene_pairs(config: PatchConfig, number: int) -> Pairs:
         corners = [[int(rng.integers(r)) for r in room] for _ in range(config.cuts)]
         observation = observed(_cut(data, corners, config.side), tilts, noise)
         numbers = torch.full((config.cuts,), number)
-        parts.append(Pairs(_cut(rotated, corners, config.side), observation, numbers))
+        parts.append(Pairs(_cut(rotated, corners, config.side), observation, numbers, (tilts,) * config.cuts))
     return Pairs.joined(parts)
 
 

@@ -86,4 +86,4 @@ def _cast(pairs: Pairs, kind: torch.dtype) -> Pairs:
     def change(part: Tensor) -> Tensor:
         return part.to(kind)
 
-    return Pairs(change(pairs.clean), pairs.observation.map(change), pairs.scenes)
+    return Pairs(change(pairs.clean), pairs.observation.map(change), pairs.scenes, pairs.tilts)

@@ -38,7 +38,7 @@ class GenerativeConfig:
     """
 
     beta: Annotated[float, Range(0, 1000)] = 1.0
-    conditioned: Annotated[float, Range(0, 1)] = 0.65
+    conditioned: Annotated[float, Range(0, 1)] = 0.55
     mean_weight: Annotated[float, Range(0, 100)] = 0.5
 
     def __post_init__(self) -> None:
@@ -104,6 +104,7 @@ class FlowTraining(Method[LatentFlow, Pairs]):
         super().__init__(generator.flow, config, device)
         self.pool, self.generative = pool, generative
         self.generator = copy.deepcopy(generator).to(device).requires_grad_(False)
+        self.weights = self.generator.channel_weights()
 
     def draw(self, step: int) -> Pairs:
         """Pairs of the pool."""
@@ -118,8 +119,8 @@ class FlowTraining(Method[LatentFlow, Pairs]):
             drawn = draw_flow(latents.shape, self.generative.conditioned, rng)
             drawn = type(drawn)(*(part.to(self.device) for part in (drawn.noise, drawn.time, drawn.has_condition)))
             context = self.network.context(observation.data, observation.linear, observation.information)
-            error = flow_matching(self.network, latents, context, drawn)
-            of_mean = (context.mean.float() - latents).square().mean()
+            error = flow_matching(self.network, latents, context, drawn, self.weights)
+            of_mean = ((context.mean.float() - latents).square().mean((0, 2, 3, 4)) * self.weights).mean()
         with_condition = drawn.has_condition
         loss = error.mean() + self.generative.mean_weight * of_mean
         with timed(seconds, "backward"):

@@ -47,7 +47,7 @@ def made_up_pairs(config, number):
     rng = torch.Generator().manual_seed(1000 * config.seed + number)
     clean = 5 * torch.nn.functional.avg_pool3d(torch.randn(6, 1, 20, 20, 20, generator=rng), 5, 1).squeeze(1)
     data = clean + 0.7 * torch.randn(clean.shape, generator=rng)
-    return Pairs(clean, observed(data, RANGE, RandomNoise(0.5, 0.0, 0.0, 0.0)), torch.full((6,), number))
+    return Pairs(clean, observed(data, RANGE, RandomNoise(0.5, 0.0, 0.0, 0.0)), torch.full((6,), number), (RANGE,) * 6)
 
 
 def tiny_observation(count, shape, level=0.5):

@@ -37,3 +37,15 @@ def test_standardised_latents_decode_as_those_of_the_vae():
     assert decoded.shape == (2, 8, 16, 24)
     assert torch.allclose(decoded, generator.vae.decode(latents), atol=1e-4)
     assert not torch.allclose(decoded, generator.vae.decode(generator.standardised(latents)), atol=1e-2)
+
+
+def test_channels_weigh_by_what_they_contribute_to_a_density():
+    generator = tiny_generator()
+    with torch.no_grad():
+        generator.vae.expand.weight.copy_(
+            torch.eye(64)[:, :3].view(64, 3, 1, 1, 1) * torch.tensor([1.0, 2.0, 4.0]).view(3, 1, 1, 1)
+        )
+        generator.latent_scale.copy_(torch.tensor([4.0, 2.0, 4.0]))
+    # Effects 4, 4, 16; their roots 2, 2, 4.
+    assert torch.allclose(generator.channel_weights(), torch.tensor([0.75, 0.75, 1.5]))
+    assert not generator.channel_weights().requires_grad

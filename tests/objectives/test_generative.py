@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cryovae.models.patch_vae import PatchVAE, PatchVAEConfig
-from cryovae.objectives.generative import FlowDraw, draw_flow, flow_matching, patch_bound
+from cryovae.objectives.generative import TIME_MEAN, TIME_SPREAD, FlowDraw, draw_flow, flow_matching, patch_bound
 from tests.helpers.generative import tiny_generator
 
 V = 0.1
@@ -66,11 +66,15 @@ def test_the_right_velocity_has_no_loss_and_the_state_is_between():
     context = tiny_generator().flow.no_context(latents.shape, latents)
     draw = FlowDraw(noise, torch.tensor([0.25, 1.0]), torch.ones(2))
     flow = Straight(noise - latents)
-    assert not flow_matching(flow, latents, context, draw).any()
+    assert not flow_matching(flow, latents, context, draw, torch.ones(3)).any()
     assert torch.allclose(flow.seen[0][0], 0.75 * latents[0] + 0.25 * noise[0])
     assert torch.allclose(flow.seen[0][1], noise[1])
-    wrong = flow_matching(Straight(noise - latents + 2), latents, context, draw)
+    wrong = flow_matching(Straight(noise - latents + 2), latents, context, draw, torch.tensor([0.5, 2.0, 0.5]))
     assert wrong.tolist() == pytest.approx([4, 4], rel=1e-5)
+    # An error of the first channel alone counts by its weight.
+    shift = torch.tensor([3.0, 0, 0]).view(1, 3, 1, 1, 1)
+    first = flow_matching(Straight(noise - latents + shift), latents, context, draw, torch.tensor([0.5, 2.0, 0.5]))
+    assert first.tolist() == pytest.approx([1.5, 1.5], rel=1e-5)
 
 
 def test_the_condition_is_dropped_where_the_draw_says_so():
@@ -79,7 +83,7 @@ def test_the_condition_is_dropped_where_the_draw_says_so():
     full = generator.flow.no_context(latents.shape, latents)
     full = type(full)(full.features + 1, full.mean + 1, full.embedding + 1)
     flow = Straight(latents)
-    flow_matching(flow, latents, full, FlowDraw(latents, torch.ones(2), torch.tensor([1.0, 0.0])))
+    flow_matching(flow, latents, full, FlowDraw(latents, torch.ones(2), torch.tensor([1.0, 0.0])), torch.ones(3))
     assert flow.seen[2].features[0].min() == 1
     assert not flow.seen[2].features[1].any()
 
@@ -88,8 +92,9 @@ def test_the_condition_is_dropped_where_the_draw_says_so():
 def test_the_share_of_conditions_and_the_times_are_as_asked_for(share):
     draw = draw_flow(torch.Size((4000, 1, 1, 1, 1)), share, torch.Generator().manual_seed(0))
     assert float(draw.has_condition.mean()) == pytest.approx(share, abs=0.03)
-    assert 0 < draw.time.min() < 0.1
-    assert 0.9 < draw.time.max() < 1
-    # Times are those of a logistic normal: two thirds within sigmoid(-1) to sigmoid(1).
-    assert float(((draw.time > 0.269) & (draw.time < 0.731)).float().mean()) == pytest.approx(0.683, abs=0.03)
+    # The logit of the times is normal; small ones, of the width of q, are drawn too.
+    logit = torch.logit(draw.time.double())
+    assert float(logit.mean()) == pytest.approx(TIME_MEAN, abs=0.1)
+    assert float(((logit - TIME_MEAN).abs() < TIME_SPREAD).double().mean()) == pytest.approx(0.683, abs=0.03)
+    assert float((draw.time < 0.16).float().mean()) > 0.2
     assert float(draw.noise.std()) == pytest.approx(1, abs=0.05)

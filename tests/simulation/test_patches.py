@@ -33,15 +33,18 @@ def exact():
 
 
 def _same(one, two):
-    return all(
-        torch.equal(a, b)
-        for a, b in (
-            (one.clean, two.clean),
-            (one.scenes, two.scenes),
-            (one.observation.data, two.observation.data),
-            (one.observation.linear, two.observation.linear),
-            (one.observation.information, two.observation.information),
+    return (
+        all(
+            torch.equal(a, b)
+            for a, b in (
+                (one.clean, two.clean),
+                (one.scenes, two.scenes),
+                (one.observation.data, two.observation.data),
+                (one.observation.linear, two.observation.linear),
+                (one.observation.information, two.observation.information),
+            )
         )
+        and one.tilts == two.tilts
     )
 
 
@@ -160,6 +163,14 @@ def test_rotations_of_a_scene_differ(exact):
     # At this noise a measured frequency has log(1 + 10^6), about 14.
     assert 10 < information.max() < 15
     assert information.min() == 0
+
+
+def test_the_masks_of_pairs_are_those_of_their_tilts(exact):
+    masks = exact.rows(slice(5, 12)).masks()
+    assert masks.shape == (7, 16, 16, 9)
+    assert torch.equal(masks[0], patch_mask((16, 16, 16), exact.tilts[5]))
+    assert torch.equal(masks[6], patch_mask((16, 16, 16), exact.tilts[11]))
+    assert not torch.equal(masks[0], masks[6])
 
 
 def test_the_linear_estimate_belongs_to_the_tilts_of_the_pairs():

@@ -9,8 +9,10 @@ from cryovae.errors import InputError
 from cryovae.physics.observation import Observation
 from cryovae.simulation.patches import Pairs, PatchConfig, pair_stream
 from cryovae.simulation.pool import PairPool, PoolConfig
+from cryovae.tomogram import TiltGeometry
 
 PATCHES = PatchConfig(side=16, kinds=2, rotations=1, cuts=4)
+RANGE = TiltGeometry.from_range(-60, 60)
 CONFIG = PoolConfig(scenes=3, steps_per_scene=2)
 
 
@@ -21,7 +23,7 @@ def _made_up_scenes(monkeypatch):
     def made(config, number):
         rng = torch.Generator().manual_seed(1000 * config.seed + number)
         numbers = torch.rand(4, 3, 3, 3, generator=rng)
-        return Pairs(numbers, Observation(numbers + 1, numbers + 2, numbers.flatten(1)), torch.full((4,), number))
+        return Pairs(numbers, Observation(numbers + 1, numbers + 2, numbers.flatten(1)), torch.full((4,), number), (RANGE,) * 4)
 
     monkeypatch.setattr("cryovae.simulation.patches.scene_pairs", made)
 
