@@ -23,6 +23,8 @@ from cryovae.ranges import shown
 
 KIND, FILE = "cryovae.generator", "generator.safetensors"
 BASE = Path(__file__).parent / "base" / FILE
+# Of the weights, as safetensors calls it.
+TYPE = "F16"
 # The package's base may have 12 MB; a file of a GPU's recipe more.
 MOST_WEIGHTS = 10**9
 
@@ -68,15 +70,18 @@ def load_generator(path: Path | str) -> GeneratorFile:
     try:
         with safe_open(path, framework="pt") as file:
             about = _about(path, file.metadata())
-            generator = _built(path, about["sizes"])
-            _check_shapes(path, generator, {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()})  # noqa: SIM118
-            generator.load_state_dict({name: file.get_tensor(name).float() for name in file.keys()})  # noqa: SIM118
+            generator = _outlined(path, about["sizes"], about["patch"])
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+            _check_shapes(path, generator, {n: (str(part.get_dtype()), tuple(part.get_shape())) for n, part in parts.items()})
+            generator.load_state_dict({name: file.get_tensor(name).float() for name in parts}, assign=True)
     except SafetensorError as error:
         raise InputError(f"{path} is no safetensors file ({shown(str(error))}): give a model of 'cryovae pretrain'") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}): give a model of 'cryovae pretrain'") from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in generator.state_dict().values()):
         raise InputError(f"{path} holds NaN or infinity, expected finite weights: train it anew")
+    if not bool((generator.latent_scale > 0).all()):
+        raise InputError(f"{path} has a latent_scale of {float(generator.latent_scale.min()):g}, expected above 0: train it anew")
     return GeneratorFile(generator.eval(), about["patch"], about["recipe"])
 
 
@@ -94,12 +99,16 @@ def _about(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
     if not isinstance(about, dict) or about.get("kind") != KIND:
         raise InputError(f"{path} is no generative model, expected one of 'cryovae pretrain': give that")
     sizes, patch, recipe = about.get("sizes"), about.get("patch"), about.get("recipe", {})
-    if not isinstance(sizes, dict) or not isinstance(recipe, dict) or not isinstance(patch, int) or not 8 <= patch <= 1024:
+    for name, value in (("sizes", sizes), ("recipe", recipe)):
+        if not isinstance(value, dict):
+            raise InputError(f"{path} is a damaged model, {name} {shown(value)} found, expected a dictionary: train it anew")
+    if not isinstance(patch, int) or not 8 <= patch <= 1024:
         raise InputError(f"{path} is a damaged model, patch {shown(patch)} found, expected 8 to 1024 voxels: train it anew")
     return {"sizes": sizes, "patch": patch, "recipe": recipe}
 
 
-def _built(path: Path, sizes: dict[str, Any]) -> Generator:
+def _outlined(path: Path, sizes: dict[str, Any], patch: int) -> Generator:
+    """A model of these sizes whose weights take no memory yet."""
     parts = {"vae": PatchVAEConfig, "flow": LatentFlowConfig}
     made: dict[str, Any] = {}
     for name, kind in parts.items():
@@ -111,15 +120,23 @@ def _built(path: Path, sizes: dict[str, Any]) -> Generator:
             made[name] = kind(**values)
         except InputError as error:
             raise InputError(f"{path} is a damaged model, {error}: train anew") from error
+    unit = 2 * made["vae"].stride
+    if patch % unit:
+        raise InputError(f"{path} is a damaged model, patch {patch} found, expected a multiple of {unit}: train anew")
     with torch.device("meta"):
         generator = Generator(GeneratorConfig(**made))
     if sum(math.prod(t.shape) for t in generator.state_dict().values()) > MOST_WEIGHTS:
         raise InputError(f"{path} is a damaged model, its sizes ask for more than {MOST_WEIGHTS:.0e} weights: train anew")
-    return Generator(GeneratorConfig(**made))
+    return generator
 
 
-def _check_shapes(path: Path, generator: Generator, shapes: dict[str, tuple[int, ...]]) -> None:
+def _check_shapes(path: Path, generator: Generator, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+    """InputError if a file has other tensors than a model; ``tensors`` are type, as safetensors calls it, and shape by name."""
     expected = {name: tuple(tensor.shape) for name, tensor in generator.state_dict().items()}
+    shapes = {name: shape for name, (_, shape) in tensors.items()}
     wrong = sorted(name for name in expected.keys() | shapes.keys() if expected.get(name) != shapes.get(name))
     if wrong:
         raise InputError(f"{path} holds other weights than its sizes say ({shown(wrong[0])}), expected those: train anew")
+    for name, (kind, _) in tensors.items():
+        if kind != TYPE:
+            raise InputError(f"{path} has {shown(name)} of type {shown(kind)}, expected {TYPE}: train anew")

@@ -51,18 +51,19 @@ class Range:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of several words."""
+    """One of several words or numbers."""
 
-    names: tuple[str, ...]
+    names: tuple[str | int, ...]
 
     def holds(self, value: Any) -> bool:
-        """Whether a word is one of them."""
+        """Whether a value is one of them."""
         return value in self.names
 
     @property
     def words(self) -> str:
-        """The words as one phrase."""
-        return f"{', '.join(self.names[:-1])} or {self.names[-1]}" if len(self.names) > 1 else self.names[0]
+        """They as one phrase."""
+        names = [str(name) for name in self.names]
+        return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
 
 
 @dataclass(frozen=True)

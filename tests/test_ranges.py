@@ -10,9 +10,15 @@ from cryovae.config import PRESETS, RunConfig, override, parse_setting, preset, 
 from cryovae.data.measurement import MaskingConfig
 from cryovae.errors import InputError
 from cryovae.models.ladder import LadderConfig
+from cryovae.models.latent_flow import LatentFlowConfig
+from cryovae.models.patch_vae import PatchVAEConfig
 from cryovae.objectives.elbo import ObjectiveConfig
-from cryovae.ranges import Range
+from cryovae.ranges import OneOf, Range
 from cryovae.restoration.config import RestoreConfig
+from cryovae.simulation.patches import PatchConfig
+from cryovae.simulation.pool import PoolConfig
+from cryovae.training.generative import GenerativeConfig
+from cryovae.training.recipe import Recipe
 from cryovae.training.trainer import TrainingConfig
 
 SECTIONS = {
@@ -65,6 +71,24 @@ def test_every_number_has_a_range_beside_it(section, kind):
     plain, full = get_type_hints(kind), get_type_hints(kind, include_extras=True)
     for name in (f.name for f in fields(kind) if plain[f.name] in (int, float)):
         assert any(isinstance(rule, Range) for rule in full[name].__metadata__), f"{section}.{name}"
+
+
+@pytest.mark.parametrize("kind", [PatchVAEConfig, LatentFlowConfig, PatchConfig, PoolConfig, GenerativeConfig, Recipe])
+def test_every_number_of_the_generative_model_has_a_range(kind):
+    plain, full = get_type_hints(kind), get_type_hints(kind, include_extras=True)
+    settings = kind()
+    numbers = [f.name for f in fields(kind) if plain[f.name] in (int, float, tuple[float, float])]
+    assert len(numbers) > 1
+    for name in numbers:
+        assert any(isinstance(rule, Range | OneOf) for rule in getattr(full[name], "__metadata__", ())), name
+        for value in (None, object(), True, math.nan, math.inf, "1", 10**400, -1):
+            with pytest.raises(InputError, match=name):
+                replace(settings, **{name: (value, value) if "tuple" in str(plain[name]) else value})
+
+
+def test_one_of_several_numbers_is_said_in_words():
+    assert OneOf((2, 4, 8)).words == "2, 4 or 8"
+    assert OneOf(("a",)).words == "a"
 
 
 def test_a_range_holds_its_ends_unless_they_are_excluded():

@@ -41,7 +41,8 @@ def pretrain(
         raise InputError(f"--processes {processes} found, expected 0 to 256")
     device = compute.open_device()
 
-    from cryovae.workflows.pretrain import molecule_files, recipe_of
+    from cryovae.training.recipe import recipe_of
+    from cryovae.workflows.pretrain import molecule_files
     from cryovae.workflows.pretrain import pretrain as train
 
     recipe = recipe_of(latent)

@@ -111,10 +111,10 @@ def _read_atoms(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     try:
         structure = gemmi.read_structure(str(path))
-    except (RuntimeError, ValueError, OSError, EOFError) as error:
-        raise InputError(
-            f"molecule {path} cannot be read ({str(error).splitlines()[0]}): give a PDB or mmCIF file, plain or .gz"
-        ) from error
+    except (RuntimeError, ValueError, OSError, EOFError, IndexError) as error:
+        # A file of mmCIF without any content is an IndexError of gemmi.
+        why = (str(error).splitlines() or ["it is empty"])[0]
+        raise InputError(f"molecule {path} cannot be read ({why}): give a PDB or mmCIF file, plain or .gz") from error
     structure.setup_entities()
     structure.remove_waters()
     model: Any = structure[0] if len(structure) else None

@@ -75,4 +75,4 @@ def flow_matching(flow: LatentFlow, latents: Tensor, context: Context, draw: Flo
     """Mean squared error of the velocity for each patch, (n,), channels weighted by ``weights`` (channels,) of mean 1."""
     t = draw.time.view(-1, 1, 1, 1, 1)
     velocity = flow((1 - t) * latents + t * draw.noise, draw.time, context.kept(draw.has_condition))
-    return (velocity - (draw.noise - latents)).square().mean((2, 3, 4)) @ weights / len(weights)
+    return ((velocity - (draw.noise - latents)).square().mean((2, 3, 4)) * weights).mean(1)

@@ -30,10 +30,11 @@ from cryovae.physics.ctf import contrast_transfer
 from cryovae.physics.observation import Observation, observed, random_noise
 from cryovae.physics.rotation import cube_rotations
 from cryovae.physics.wedge import patch_mask, volume_mask
-from cryovae.ranges import MAX_SEED, Range, check_fields
+from cryovae.ranges import MAX_SEED, Length, Range, check_fields
 from cryovae.simulation.procedural import procedural_molecule
 from cryovae.simulation.scene import SceneConfig, build_scene
 from cryovae.tomogram import TiltGeometry
+from cryovae.units import MOST_VOXEL
 
 # Voxels by which a scene is larger than a patch, along z, y and x: it is no cube.
 ROOM = (40, 60, 56)
@@ -66,9 +67,9 @@ class PatchConfig:
     kinds: Annotated[int, Range(1, 10**6)] = 256
     first_kind: Annotated[int, Range(0, 10**9)] = 0
     molecules: tuple[str, ...] = ()
-    voxel_size: tuple[float, float] = (6.0, 16.0)
+    voxel_size: Annotated[tuple[float, float], Length(2, 2), Range(0, MOST_VOXEL, above=True, what="angstrom")] = (6.0, 16.0)
     crowding: Annotated[float, Range(0, 0.6)] = 0.5
-    snr: tuple[float, float] = (0.05, 3.0)
+    snr: Annotated[tuple[float, float], Length(2, 2), Range(0, 1e9, above=True)] = (0.05, 3.0)
     rotations: Annotated[int, Range(1, 24)] = 4
     cuts: Annotated[int, Range(1, 10**4)] = 20
     seed: Annotated[int, Range(0, MAX_SEED)] = 0
@@ -76,8 +77,8 @@ class PatchConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         for name, (low, high) in (("voxel_size", self.voxel_size), ("snr", self.snr)):
-            if not 0 < low <= high:
-                raise InputError(f"{name} {low:g} to {high:g} found, expected two numbers above 0, the smaller first")
+            if low > high:
+                raise InputError(f"{name} {low:g} to {high:g} found, expected two numbers, the smaller first")
 
 
 @dataclass(frozen=True)
@@ -151,10 +152,14 @@ def _species(config: PatchConfig, voxel: float, specimen: SceneConfig, rng: np.r
             one = read_molecule(Path(str(rng.choice(config.molecules))), voxel)
         else:
             one = procedural_molecule(config.first_kind + int(rng.integers(config.kinds)), voxel)
-        if 2 * one.radius < min(specimen.shape[1:]):
+        if _fits(one, specimen):
             species.append(one)
-    # A site without molecules would be given made-up ones.
-    return species or [procedural_molecule(config.first_kind, voxel)]
+    # A scene without any is given made-up ones, which fit but are of no kind.
+    return species or [one for one in (procedural_molecule(config.first_kind, voxel),) if _fits(one, specimen)]
+
+
+def _fits(one: Molecule, specimen: SceneConfig) -> bool:
+    return 2 * one.radius < min(specimen.shape[1:])
 
 
 def _transferred(density: Tensor, voxel: float, rng: np.random.Generator) -> Tensor:

@@ -60,7 +60,10 @@ class PairPool:
 
     def batch(self, step: int, size: int, generator: torch.Generator) -> Pairs:
         """``size`` random pairs of the pool of a step, in single precision."""
-        self._advance(self.first_scene + step // self.config.steps_per_scene)
+        first = self.first_scene + step // self.config.steps_per_scene
+        if self._next > first + self.config.scenes:
+            raise ValueError(f"step {step} of a pool that is past it found, expected rising steps")
+        self._advance(first)
         scenes = torch.randint(len(self._scenes), (size,), generator=generator).tolist()
         parts = []
         for scene in scenes:

@@ -6,6 +6,7 @@ it the prior; a head that predicts the mean of the latents makes the features of
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -102,7 +103,7 @@ class FlowTraining(Method[LatentFlow, Pairs]):
     ) -> None:
         super().__init__(generator.flow, config, device)
         self.pool, self.generative = pool, generative
-        self.generator = generator.to(device).requires_grad_(False)
+        self.generator = copy.deepcopy(generator).to(device).requires_grad_(False)
         self.weights = self.generator.channel_weights()
 
     def draw(self, step: int) -> Pairs:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 
@@ -19,16 +19,14 @@ from cryovae.io.atomic import write_text
 from cryovae.io.claim import HeldByOther, claimed
 from cryovae.io.molecules import MAPS, MODELS, read_molecule
 from cryovae.io.outputs import check_folder
-from cryovae.models.generator import Generator, GeneratorConfig
-from cryovae.models.latent_flow import LatentFlowConfig
-from cryovae.models.patch_vae import PatchVAEConfig
-from cryovae.ranges import Range, check_fields
+from cryovae.models.generator import Generator
 from cryovae.report.model_card import Training, model_card
 from cryovae.saved_state import ANEW, check_fits
 from cryovae.simulation.patches import PatchConfig
-from cryovae.simulation.pool import PairPool, PoolConfig
-from cryovae.training.generative import FlowTraining, GenerativeConfig, VAETraining, first_patches
-from cryovae.training.trainer import Interrupted, Report, Trainer, TrainingConfig
+from cryovae.simulation.pool import PairPool
+from cryovae.training.generative import FlowTraining, VAETraining, first_patches
+from cryovae.training.recipe import Recipe, plain_recipe, recipe_of
+from cryovae.training.trainer import Interrupted, Report, Trainer
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.signals import stoppable
 
@@ -37,74 +35,6 @@ SHOWN = ("elbo", "kl", "squared_error", "prior", "posterior", "mean", "norm")
 VAE_STATE, FLOW_STATE, CARD = "vae.pt", "flow.pt", "card.md"
 # Scenes of the VAE and of the flow have other numbers.
 FLOW_SCENES = 1_000_000
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that determines a generative model, but the files of molecules themselves.
-
-    Attributes:
-        sizes: of the networks.
-        patches: what patches show.
-        pool: how many scenes patches are drawn from at once.
-        generative: weights of the losses.
-        vae_steps: steps of the VAE.
-        flow_steps: steps of the flow.
-        vae_batch: patches a step of the VAE.
-        flow_batch: patches a step of the flow.
-        learning_rate: highest learning rate of both.
-        ema: decay of the averaged weights.
-        precision: of the convolutions.
-        seed: of all random numbers.
-    """
-
-    sizes: GeneratorConfig = field(default_factory=GeneratorConfig)
-    patches: PatchConfig = field(default_factory=PatchConfig)
-    pool: PoolConfig = field(default_factory=PoolConfig)
-    generative: GenerativeConfig = field(default_factory=GenerativeConfig)
-    vae_steps: Annotated[int, Range(1, 10**8)] = 1500
-    flow_steps: Annotated[int, Range(1, 10**8)] = 6000
-    vae_batch: Annotated[int, Range(1, 4096)] = 8
-    flow_batch: Annotated[int, Range(1, 4096)] = 16
-    learning_rate: Annotated[float, Range(0, 1, above=True)] = 1e-3
-    ema: Annotated[float, Range(0, 1, below=True)] = 0.999
-    precision: str = "bfloat16"
-    seed: Annotated[int, Range(0, 2**31)] = 0
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    def training(self, steps: int, batch: int) -> TrainingConfig:
-        """The settings of the trainer for one of the two networks."""
-        return TrainingConfig(
-            patch=self.patches.side,
-            batch=batch,
-            steps=steps,
-            learning_rate=self.learning_rate,
-            ema=self.ema,
-            clip=1.0,
-            validate_every=500,
-            checkpoint_minutes=3.0,
-            precision=self.precision,
-            seed=self.seed,
-        )
-
-
-LATENT = ("base", "large")
-
-
-def recipe_of(latent: str) -> Recipe:
-    """The recipe of a name: 'base', for two cores in hours, or 'large', for a GPU. InputError if there is none."""
-    if latent == "base":
-        return Recipe()
-    if latent == "large":
-        sizes = GeneratorConfig(
-            PatchVAEConfig(channels=24, width=192, fine_width=64, blocks=3, model_variance=0.01),
-            LatentFlowConfig(width=256, coarse_width=384, blocks=4, condition_width=192, condition_blocks=4, embedding=512),
-        )
-        patches = PatchConfig(side=48, kinds=4096)
-        return Recipe(sizes, patches, PoolConfig(256, 1), vae_steps=20_000, flow_steps=100_000, vae_batch=32, flow_batch=64)
-    raise InputError(f"--latent {latent} found, expected {' or '.join(LATENT)}")
 
 
 def molecule_files(paths: list[Path]) -> tuple[str, ...]:
@@ -119,7 +49,8 @@ def molecule_files(paths: list[Path]) -> tuple[str, ...]:
         else:
             files.append(path)
     for file in files:
-        read_molecule(file, 10.0)
+        # The smallest voxels of a scene: a molecule has most of them there.
+        read_molecule(file, PatchConfig().voxel_size[0])
     return tuple(str(file) for file in files)
 
 
@@ -138,24 +69,54 @@ def pretrain(folder: Path, recipe: Recipe, device: torch.device, processes: int,
     target = folder / FILE
     if target.exists() and not overwrite:
         raise InputError(f"{target} is there already: pass --overwrite, or another folder with -o")
+    _check_states(folder, recipe, resume, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(folder / "pretrain.log")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    level = log.level
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
         with claimed(folder / ".pretrain.claim", "pretrain"):
+            if not resume:
+                # The states of another training would be taken for those of this one later.
+                _forget(folder)
             file, seconds = _trained(folder, recipe, device, processes, resume)
             save_generator(target, file)
             write_text(folder / CARD, model_card(file.recipe, training_of(file, recipe, seconds, device)))
+            _forget(folder)
     except HeldByOther as held:
-        raise InputError(f"{folder} is in use by {held}, expected a folder of its own: give another with -o") from held
+        raise InputError(f"{folder} is in use by another run, expected a folder of its own: give another with -o") from held
     finally:
         log.removeHandler(handler)
+        log.setLevel(level)
         handler.close()
+    return target
+
+
+def _forget(folder: Path) -> None:
+    """Remove the saved states of a folder."""
     for name in (VAE_STATE, FLOW_STATE):
         (folder / name).unlink(missing_ok=True)
-    return target
+
+
+def _check_states(folder: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
+    """InputError, before anything is written, if saved states would be lost, or are of another recipe."""
+    for path in (folder / VAE_STATE, folder / FLOW_STATE):
+        if path.exists() and resume:
+            _load(path, recipe)
+        elif path.exists() and not overwrite:
+            raise InputError(
+                f"{path} is of a training that was stopped, expected none: pass --resume to go on, or --overwrite to begin anew"
+            )
+
+
+def _load(path: Path, recipe: Recipe) -> dict[str, Any]:
+    """A saved state. InputError if it is damaged or of another recipe."""
+    state = load_state(path)
+    if state.get("recipe") != _recorded(recipe):
+        raise InputError(f"{path} was saved by another recipe, expected the settings that it began with: {ANEW}")
+    return state
 
 
 def _trained(folder: Path, recipe: Recipe, device: torch.device, processes: int, resume: bool) -> tuple[GeneratorFile, float]:
@@ -194,13 +155,6 @@ def training_of(file: GeneratorFile, recipe: Recipe, seconds: float, device: tor
     return Training(" ".join(command), seconds, f"{machine}, torch {torch.__version__}", weights, __version__)
 
 
-def plain_recipe(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain values, with the names of the molecules instead of their paths."""
-    plain = asdict(recipe)
-    plain["patches"]["molecules"] = [Path(path).name for path in recipe.patches.molecules]
-    return plain
-
-
 def _run(path: Path, trainer: Trainer[Any, Any], recipe: Recipe, title: str, resume: bool) -> tuple[Any, float]:
     """Train one of the networks to the end, or go on with it; its state stays in ``path`` for a run that is resumed later.
 
@@ -209,9 +163,7 @@ def _run(path: Path, trainer: Trainer[Any, Any], recipe: Recipe, title: str, res
     """
     began = time.monotonic()
     if resume and path.is_file():
-        state = load_state(path)
-        if state.get("recipe") != _recorded(recipe):
-            raise InputError(f"{path} was saved by another recipe, expected the settings that it began with: {ANEW}")
+        state = _load(path, recipe)
         check_fits(path, state, trainer.network, trainer.optimiser)
         trainer.resume(state)
         began -= float(state.get("seconds", 0.0))

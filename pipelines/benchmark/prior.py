@@ -38,9 +38,9 @@ from cryovae.posterior.patch_sampler import PatchSampler
 from cryovae.simulation.patches import Pairs, pair_stream
 from cryovae.simulation.pool import PairPool
 from cryovae.training.generative import FlowTraining, VAETraining, first_patches
+from cryovae.training.recipe import Recipe
 from cryovae.training.trainer import Trainer
 from cryovae.workflows.diagnose_generative import unseen_patches
-from cryovae.workflows.pretrain import Recipe
 
 # Share of the time of the compact model that its VAE gets.
 VAE_SHARE = 0.2

@@ -1,0 +1,105 @@
+"""cryovae pretrain as a command: what it asks for, what it refuses in one line, what it leaves."""
+
+import signal
+
+import pytest
+
+from cryovae.generator_file import FILE, load_generator
+from tests.helpers.cli import cryovae, refused
+from tests.helpers.generative import TINY_RECIPE, made_up_pairs
+
+ONE = ["--device", "cpu", "--threads", "1", "--processes", "0"]
+
+
+@pytest.fixture
+def _tiny(monkeypatch):
+    """The command trains a very small model on scenes that take no time."""
+    monkeypatch.setattr("cryovae.simulation.patches.scene_pairs", made_up_pairs)
+    monkeypatch.setattr("cryovae.training.generative.FIRST_PATCHES", 16)
+    monkeypatch.setattr("cryovae.workflows.pretrain.recipe_of", lambda latent: TINY_RECIPE)
+
+
+def test_the_help_names_the_options():
+    text = cryovae("pretrain", "--help").stdout
+    for name in (
+        "--latent",
+        "--molecule",
+        "--vae-steps",
+        "--flow-steps",
+        "--beta",
+        "--processes",
+        "--seed",
+        "--resume",
+        "--overwrite",
+    ):
+        assert name in text
+    assert "--memory" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["--latent", "huge"], ["--latent huge found", "base or large"]),
+        (["--vae-steps", "0"], ["--vae-steps 0 found, expected 1 or more"]),
+        (["--flow-steps", "-3"], ["--flow-steps -3 found"]),
+        (["--processes", "-1"], ["--processes -1 found, expected 0 to 256"]),
+        (["--processes", "1000"], ["--processes 1000 found"]),
+        (["--beta", "-1"], ["beta -1 found"]),
+        (["--beta", "nan"], ["beta nan found"]),
+        (["--seed", "-1"], ["seed -1 found"]),
+        (["--molecule", "no.pdb"], ["no.pdb does not exist"]),
+        (["--device", "toaster"], ["--device toaster"]),
+        (["--threads", "0"], ["--threads 0 found"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) and value[0].startswith("--") else "",
+)
+def test_bad_input_is_one_line_and_leaves_nothing(words, parts, tmp_path):
+    refused(cryovae("pretrain", "-o", tmp_path / "out", *ONE, *words), *parts)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage\n" * 9, b"\x00\xff" * 99])
+@pytest.mark.parametrize("name", ["a.pdb", "a.cif", "a.mrc", "a.txt"])
+def test_a_molecule_that_cannot_be_read_is_refused(name, content, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    refused(cryovae("pretrain", "-o", tmp_path / "out", *ONE, "--molecule", tmp_path / name), name)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_a_command_leaves_a_model(tmp_path):
+    out = tmp_path / "out"
+    result = cryovae("pretrain", "-o", out, *ONE, "--vae-steps", "2", "--flow-steps", "3", "--beta", "2", "--seed", "5")
+    assert result.returncode == 0, result.stderr
+    assert f"trained: {out / FILE}" in result.stdout
+    recipe = load_generator(out).recipe
+    assert (recipe["vae_steps"], recipe["flow_steps"], recipe["seed"], recipe["generative"]["beta"]) == (2, 3, 5, 2.0)
+    before = (out / FILE).read_bytes()
+    refused(cryovae("pretrain", "-o", out, *ONE), "is there already: pass --overwrite")
+    assert (out / FILE).read_bytes() == before
+    assert cryovae("pretrain", "-o", out, *ONE, "--overwrite", "--vae-steps", "1").returncode == 0
+    assert (out / FILE).read_bytes() != before
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_a_stopped_command_says_so_and_goes_on(tmp_path, monkeypatch):
+    """SIGTERM comes while the scenes of the flow are made."""
+    out, drawn = tmp_path / "out", []
+
+    def made(config, number):
+        drawn.append(number)
+        if len(drawn) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return made_up_pairs(config, number)
+
+    monkeypatch.setattr("cryovae.simulation.patches.scene_pairs", made)
+    monkeypatch.setattr("cryovae.workflows.pretrain.FLOW_SCENES", 500)
+    result = cryovae("pretrain", "-o", out, *ONE)
+    assert result.returncode not in (0, 1, 2)
+    assert "Traceback" not in result.stderr
+    assert sorted(p.name for p in out.iterdir() if p.suffix == ".safetensors") == []
+    assert (out / "vae.pt").is_file()
+    refused(cryovae("pretrain", "-o", out, *ONE), "pass --resume to go on")
+    refused(cryovae("pretrain", "-o", out, *ONE, "--resume", "--seed", "1"), "another recipe")
+    assert cryovae("pretrain", "-o", out, *ONE, "--resume").returncode == 0
+    assert sorted(p.name for p in out.iterdir()) == [FILE, "pretrain.log"]

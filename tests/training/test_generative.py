@@ -1,0 +1,134 @@
+"""Training of the generative model: gradients go where they should, figures are what they are called, nothing else changes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from cryovae.errors import InputError
+from cryovae.simulation.pool import PairPool
+from cryovae.training.generative import FlowTraining, GenerativeConfig, VAETraining, first_patches
+from tests.helpers.generative import TINY_RECIPE, made_up_pairs, tiny_generator
+
+CPU = torch.device("cpu")
+SETTINGS = TINY_RECIPE.training(20, 6)
+
+
+@pytest.fixture
+def pool(monkeypatch):
+    monkeypatch.setattr("cryovae.simulation.patches.scene_pairs", made_up_pairs)
+    with PairPool(TINY_RECIPE.patches, TINY_RECIPE.pool, 0) as pool:
+        yield pool
+
+
+def _vae(pool, **weights):
+    return VAETraining(tiny_generator().vae, pool, SETTINGS, GenerativeConfig(**weights), CPU)
+
+
+def _flow(pool, **weights):
+    return FlowTraining(tiny_generator(), pool, SETTINGS, GenerativeConfig(**weights), CPU)
+
+
+def _figures(method, step=3):
+    method.network.zero_grad()
+    return {name: float(value.detach()) for name, value in method.backward(method.draw(step), step, {}).items()}
+
+
+def test_the_loss_of_the_vae_is_minus_its_elbo(pool):
+    figures = _figures(_vae(pool))
+    assert figures["loss"] == pytest.approx(-figures["elbo"], rel=1e-5)
+    twice = _figures(_vae(pool, beta=2.0))
+    assert twice["loss"] - figures["loss"] == pytest.approx(figures["kl"], rel=1e-3)
+    assert twice["elbo"] == pytest.approx(figures["elbo"], rel=1e-5)
+    assert figures["kl"] > 0
+
+
+def test_a_step_depends_on_seed_and_step_alone(pool):
+    for make in (_vae, _flow):
+        method = make(pool)
+        first = _figures(method)
+        assert _figures(method) == first == _figures(make(pool))
+        assert _figures(method, 4) != first
+
+
+@pytest.mark.parametrize("make", [_vae, _flow])
+def test_steps_lower_the_loss(make, pool):
+    method = make(pool)
+    before = _figures(method, 0)["loss"]
+    optimiser = torch.optim.Adam(method.network.parameters(), lr=3e-3)
+    for _ in range(25):
+        optimiser.zero_grad()
+        method.backward(method.draw(0), 0, {})
+        optimiser.step()
+    assert _figures(method, 0)["loss"] < before - 0.05 * abs(before)
+
+
+def test_prior_and_posterior_are_the_errors_of_their_patches(pool):
+    none, all_of_them = _figures(_flow(pool, conditioned=0.0)), _figures(_flow(pool, conditioned=1.0))
+    assert none["posterior"] == 0
+    assert all_of_them["prior"] == 0
+    assert none["loss"] == pytest.approx(none["prior"] + 0.5 * none["mean"], rel=1e-5)
+    assert all_of_them["loss"] == pytest.approx(all_of_them["posterior"] + 0.5 * all_of_them["mean"], rel=1e-5)
+    both = _figures(_flow(pool, conditioned=0.5))
+    assert both["prior"] > 0
+    assert both["posterior"] > 0
+    assert _figures(_flow(pool, mean_weight=0.0))["loss"] < _figures(_flow(pool))["loss"]
+
+
+def test_the_condition_learns_nothing_from_patches_of_the_prior(pool):
+    prior = _flow(pool, conditioned=0.0, mean_weight=0.0)
+    _figures(prior)
+    assert not any(w.grad is not None and w.grad.any() for w in prior.network.of_information.parameters())
+    assert prior.network.leave.weight.grad.any()
+    posterior = _flow(pool, conditioned=1.0, mean_weight=0.0)
+    _figures(posterior)
+    assert posterior.network.observe.weight.grad.any()
+    assert all(w.grad.any() for w in posterior.network.of_information.parameters())
+
+
+def test_training_the_flow_leaves_the_model_as_it_was(pool):
+    generator = tiny_generator()
+    before = {name: weight.clone() for name, weight in generator.state_dict().items()}
+    for _ in range(2):
+        method = FlowTraining(generator, pool, SETTINGS, GenerativeConfig(), CPU)
+        _figures(method)
+        assert all(weight.requires_grad for weight in generator.parameters())
+        assert all(weight.grad is None for weight in generator.parameters())
+        assert all(weight.requires_grad for group in method.parameter_groups() for weight in group)
+    assert all(torch.equal(weight, before[name]) for name, weight in generator.state_dict().items())
+
+
+def test_the_flow_is_trained_on_standardised_samples(pool):
+    """Latents of a shifted and scaled model are shifted and scaled; their noise is that of q."""
+    generator, rng = tiny_generator(), torch.Generator().manual_seed(0)
+    generator.latent_mean.fill_(2.0)
+    generator.latent_scale.fill_(4.0)
+    method = FlowTraining(generator, pool, SETTINGS, GenerativeConfig(), CPU)
+    density = method.draw(0).clean
+    noise = torch.randn(6, 3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = (generator.vae.encode(density).sample(noise) - 2) / 4
+    assert torch.allclose(method._latents(density, rng), expected, atol=1e-5)
+
+
+def test_first_patches_are_those_of_the_seed(pool, monkeypatch):
+    monkeypatch.setattr("cryovae.training.generative.FIRST_PATCHES", 10)
+    first = first_patches(pool, 3)
+    assert first.shape == (10, 16, 16, 16)
+    assert torch.equal(first, first_patches(pool, 3))
+    assert not torch.equal(first, first_patches(pool, 4))
+
+
+def test_mixed_precision_is_close(pool):
+    exact = _figures(_flow(pool))
+    method = FlowTraining(tiny_generator(), pool, replace(SETTINGS, precision="bfloat16"), GenerativeConfig(), CPU)
+    assert method.mixed
+    mixed = _figures(method)
+    assert mixed["loss"] == pytest.approx(exact["loss"], rel=0.05)
+    assert mixed != exact
+
+
+@pytest.mark.parametrize("bad", [{"beta": -1.0}, {"beta": float("nan")}, {"conditioned": 1.5}, {"mean_weight": "x"}])
+def test_impossible_weights_are_refused(bad):
+    with pytest.raises(InputError, match=next(iter(bad))):
+        GenerativeConfig(**bad)
