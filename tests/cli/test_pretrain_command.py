@@ -16,7 +16,7 @@ def _tiny(monkeypatch):
     """The command trains a very small model on scenes that take no time."""
     monkeypatch.setattr("cryovae.simulation.patches.scene_pairs", made_up_pairs)
     monkeypatch.setattr("cryovae.training.generative.FIRST_PATCHES", 16)
-    monkeypatch.setattr("cryovae.workflows.pretrain.recipe_of", lambda latent: TINY_RECIPE)
+    monkeypatch.setattr("cryovae.training.recipe.recipe_of", lambda latent: TINY_RECIPE)
 
 
 def test_the_help_names_the_options():
@@ -102,4 +102,4 @@ def test_a_stopped_command_says_so_and_goes_on(tmp_path, monkeypatch):
     refused(cryovae("pretrain", "-o", out, *ONE), "pass --resume to go on")
     refused(cryovae("pretrain", "-o", out, *ONE, "--resume", "--seed", "1"), "another recipe")
     assert cryovae("pretrain", "-o", out, *ONE, "--resume").returncode == 0
-    assert sorted(p.name for p in out.iterdir()) == [FILE, "pretrain.log"]
+    assert sorted(p.name for p in out.iterdir()) == ["card.md", FILE, "pretrain.log"]

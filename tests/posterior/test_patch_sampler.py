@@ -83,11 +83,13 @@ def test_encoded_patches_are_the_standardised_means(sampler):
     assert torch.allclose(sampler.predicted(seen), sampler.decoded(sampler.context(seen).mean), atol=1e-5)
 
 
-def test_progress_counts_patches(sampler, monkeypatch):
+def test_progress_counts_steps_of_all_batches(sampler, monkeypatch):
     monkeypatch.setattr(patch_sampler, "BATCH", 2)
     counts = []
     sampler.prior(SIDE, 5, seed=1, watch=lambda done, total: counts.append((done, total)))
-    assert counts == [(2, 5), (4, 5), (5, 5)]
+    # Three batches, each of as many steps as a draw takes.
+    total = 3 * sampler.steps
+    assert counts == [(done, total) for done in range(1, total + 1)]
 
 
 def test_patches_of_a_tomogram_are_in_units_of_its_signal(prepared):

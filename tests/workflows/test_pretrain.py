@@ -17,7 +17,7 @@ from cryovae.training.generative import VAETraining
 from cryovae.training.recipe import Recipe, recipe_of
 from cryovae.training.trainer import Interrupted
 from cryovae.workflows import pretrain as module
-from cryovae.workflows.pretrain import FLOW_STATE, VAE_STATE, molecule_files, pretrain
+from cryovae.workflows.pretrain import CARD, FLOW_STATE, VAE_STATE, molecule_files, pretrain
 from tests.helpers.generative import TINY_RECIPE, made_up_pairs
 
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def _stopped(monkeypatch, folder, calls, recipe=TINY_RECIPE, resume=False):
 
 
 def test_a_run_leaves_a_model_and_its_log(whole_run, tmp_path):
-    assert whole_run["names"] == [FILE, "pretrain.log"]
+    assert whole_run["names"] == [CARD, FILE, "pretrain.log"]
     (tmp_path / FILE).write_bytes(whole_run["bytes"])
     file = load_generator(tmp_path)
     assert file.patch == 16
