@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import t as student
 from torch import Tensor
 
 from cryovae import fourier
@@ -19,8 +20,8 @@ from cryovae import fourier
 BAND = (0.04, 0.3)
 # M below which a bin is in the wedge, and above which it is measured.
 EMPTY, MEASURED = 0.05, 0.95
-# Interval of standard deviations that holds nine tenths of a normal distribution.
-NINE_TENTHS = 1.6449
+# Share of the values above the upper end of an interval that holds nine tenths.
+TAIL = 0.05
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,6 @@ def _coverage(truth: Tensor, samples: Tensor, part: Tensor) -> float:
     x = fourier.filtered(truth, part)
     drawn = torch.stack([fourier.filtered(samples[:, i], part) for i in range(samples.shape[1])], 1)
     count = samples.shape[1]
-    # The error of a mean of few samples widens the interval.
-    width = NINE_TENTHS * drawn.std(1) * (1 + 1 / count) ** 0.5
+    # Mean and standard deviation of few samples have errors of their own, so the interval is Student's.
+    width = float(student.ppf(1 - TAIL, count - 1)) * drawn.std(1) * (1 + 1 / count) ** 0.5
     return float(((x - drawn.mean(1)).abs() <= width).double().mean())
