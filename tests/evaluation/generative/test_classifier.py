@@ -25,13 +25,13 @@ def test_the_area_is_one_for_perfect_scores_and_zero_for_reversed_ones():
     assert area(-np.arange(5.0), labels) == 0
 
 
-def test_two_sets_of_one_law_cannot_be_told_apart():
+def test_two_sets_of_one_law_are_alike():
     result = separation(patches(40, 1), patches(40, 2))
     assert abs(result.auc - 0.5) < 0.25
     assert 0.03 < result.error < 0.1
 
 
-def test_bodies_are_told_from_noise_of_the_same_power():
+def test_bodies_differ_from_noise_of_the_same_power():
     noise = patches(32, 3)
     bodies = patches(32, 4)
     bodies[:, 5:11, 5:11, 5:11] -= 2

@@ -1,4 +1,4 @@
-"""Measures of a posterior on Gaussians, whose posterior is known: right samples are called right, wrong ones wrong in the right way."""
+"""Measures of a posterior on Gaussians, whose posterior is known: right samples are called right, wrong ones wrong."""
 
 import pytest
 import torch

@@ -66,7 +66,7 @@ def test_a_gaussian_field_has_the_power_of_the_data_and_no_skewness():
     assert abs(moments(field).skewness) < 0.1
 
 
-def test_a_rotated_copy_is_found_among_the_training_patches():
+def test_a_rotated_copy_of_a_training_patch_is_seen():
     training = bodies(20, seed=1)
     copy = cube_rotations()[13](training[7:8])
     likeness, other = nearest(torch.cat((copy, bodies(1, seed=2))), training)
