@@ -36,7 +36,7 @@ from cryovae.objectives.schedules import learning_rate_at
 from cryovae.physics.likelihood import log_likelihood, scored_bins
 from cryovae.posterior.patch_sampler import PatchSampler
 from cryovae.simulation.patches import Pairs, pair_stream
-from cryovae.simulation.pool import PairPool
+from cryovae.simulation.pool import PairPool, PoolConfig
 from cryovae.training.generative import FlowTraining, VAETraining, first_patches
 from cryovae.training.recipe import Recipe
 from cryovae.training.trainer import Trainer
@@ -44,6 +44,8 @@ from cryovae.workflows.diagnose_generative import unseen_patches
 
 # Share of the time of the compact model that its VAE gets.
 VAE_SHARE = 0.2
+# Number of the first scene of the flow.
+FLOW_SCENES = 1_000_000
 
 
 def main() -> None:
@@ -59,7 +61,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe(seed=options.seed)
+    recipe = Recipe(pool=PoolConfig(scenes=24, steps_per_scene=4), seed=options.seed)
     held_out = scenes(options.patches, options.seed, options.processes)
     clean = held_out.clean[: options.patches]
     rows: dict[str, dict[str, Any]] = {"data": {"moments": asdict(moments(low_passed(clean)))}}
@@ -106,6 +108,7 @@ def compact(recipe: Recipe, options: argparse.Namespace) -> tuple[PatchSampler, 
         vae = Trainer(VAETraining(generator.vae, pool, *settings(recipe, steps, True))).run()
         generator.vae.load_state_dict(vae.state_dict())
         generator.measure_latents(first)
+    with PairPool(recipe.patches, recipe.pool, options.processes, FLOW_SCENES) as pool:
         share = options.minutes * (1 - VAE_SHARE)
         steps = steps_in(share, lambda n: FlowTraining(generator, pool, *settings(recipe, n, False)))
         flow = Trainer(FlowTraining(generator, pool, *settings(recipe, steps, False))).run()
@@ -120,8 +123,8 @@ def settings(recipe: Recipe, steps: int, is_vae: bool) -> tuple[Any, Any, torch.
     return training, recipe.generative, torch.device("cpu")
 
 
-def steps_in(minutes: float, method: Callable[[int], Any], tried: int = 8) -> int:
-    """How many steps of a method fit into as many processor minutes, by a few of them."""
+def steps_in(minutes: float, method: Callable[[int], Any], tried: int = 2) -> int:
+    """How many steps of a method fit into as many processor minutes, by a few of them, as few as leave the pool as it is."""
     trainer = Trainer(method(tried + 1))
     began = 0.0
 

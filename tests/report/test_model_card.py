@@ -1,0 +1,24 @@
+"""The card of a generative model says what made it, what it has seen and what not."""
+
+from dataclasses import replace
+
+from cryovae.report.model_card import Training, model_card
+from cryovae.simulation.patches import PatchConfig
+from cryovae.training.recipe import Recipe, plain_recipe
+
+TRAINING = Training("cryovae pretrain --seed 3", 7200.0, "a machine", 5_500_000, "0.3")
+
+
+def test_a_card_names_recipe_time_and_molecules():
+    recipe = Recipe(patches=PatchConfig(kinds=40, first_kind=5, molecules=("maps/1abc.mrc", "maps/2def.pdb")), seed=3)
+    card = model_card(plain_recipe(recipe), TRAINING)
+    for part in ("cryovae pretrain --seed 3", "seed 3", "120 min", "5.5 million", "40 kinds", "5 to 44", "1abc.mrc, 2def.pdb"):
+        assert part in card
+    assert "maps/" not in card
+    assert "has not seen" in card
+    assert "Gold" in card
+
+
+def test_a_card_without_molecules_names_none():
+    card = model_card(plain_recipe(replace(Recipe(), seed=1)), TRAINING)
+    assert "maps or models" not in card
