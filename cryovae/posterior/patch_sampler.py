@@ -25,8 +25,9 @@ from cryovae.tiling.grid import Position, cut
 
 # Patches of which latents are drawn at once, and places of their latents: 16 patches of 64 voxels at stride 4.
 BATCH, PLACES = 16, 2**16
-# Signal beside noise, as a share of the variance of a tomogram, below which there is nothing to scale by.
-LEAST_SIGNAL = 1e-4
+# Power above that of the noise, in standard errors, that a tomogram shows at least if it holds more than noise; and the highest
+# frequency at which it is looked for, in cycles per voxel.
+LEAST_SIGNAL, SIGNAL_BAND = 5.0, 0.3
 
 # Is told how many steps of how many are done.
 Watcher = Callable[[int, int], None]
@@ -169,12 +170,30 @@ def signal_scale(prepared: PreparedTomogram) -> float:
     power = prepared.noise.signal(density, mask)(k)
     power[0, 0, 0] = 0.0
     variance = float((power * fourier.multiplicity(density.shape)).double().sum() / density.numel())
-    if variance < LEAST_SIGNAL:
+    evidence = signal_evidence(density, mask, prepared.noise(k), k)
+    if evidence < LEAST_SIGNAL or variance <= 0:
         raise InputError(
-            f"tomogram {prepared.name} has a signal of {max(variance, 0):.1e} of its variance, expected more than "
-            f"{LEAST_SIGNAL:g}: it is noise alone, so there is nothing to draw"
+            f"tomogram {prepared.name} has a power of {evidence:.1f} standard errors above its noise, expected {LEAST_SIGNAL:g} "
+            "or more: it is noise alone, so there is nothing to draw"
         )
     return variance**0.5
+
+
+def signal_evidence(density: Tensor, mask: Tensor, noise: Tensor, frequency: Tensor) -> float:
+    """Power of a density above that of its noise, in standard errors; about N(0, 1) if it is noise, and halves gave the spectrum.
+
+    Args:
+        density: (z, y, x).
+        mask: M, (z, y, x // 2 + 1); bins where it is 1 count.
+        noise: sigma^2 there.
+        frequency: (3, z, y, x // 2 + 1) in cycles per voxel.
+    """
+    radius = frequency.square().sum(0).sqrt()
+    weight = (mask == 1) * ((radius > 0) & (radius < SIGNAL_BAND)) * fourier.multiplicity(density.shape)
+    excess = (weight * (fourier.transform(density).abs().square() - noise)).double().sum()
+    # The power of a coefficient has the variance sigma^4, and so has that of the difference of the halves.
+    error = (2 * weight * fourier.multiplicity(density.shape) * noise.square()).double().sum().sqrt()
+    return float(excess / error.clamp_min(1e-12))
 
 
 def observed_patches(prepared: PreparedTomogram, positions: Sequence[Position], side: int) -> ObservedPatches:

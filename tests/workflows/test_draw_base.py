@@ -220,7 +220,7 @@ def test_halves_of_noise_alone_are_refused_in_one_line(sample, tmp_path):
 
 
 def test_a_tomogram_without_signal_is_refused_in_one_line(sample, halves, tmp_path, monkeypatch):
-    monkeypatch.setattr(patch_sampler, "LEAST_SIGNAL", 0.9)
+    monkeypatch.setattr(patch_sampler, "LEAST_SIGNAL", 1e9)
     refused(sample(*halves, "--at", "13,12,20", "-o", tmp_path / "out"), "noise alone", "corner")
     assert not (tmp_path / "out").exists()
 
