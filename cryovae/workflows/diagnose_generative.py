@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ from cryovae.posterior.patch_sampler import PatchSampler
 from cryovae.report.generative_figures import generative_picture
 from cryovae.simulation.patches import Pairs, PatchConfig, pair_stream
 from cryovae.tomogram import Tomogram
-from cryovae.workflows.progress import Watch
+from cryovae.workflows.progress import Stages
 
 JSON, PICTURE = "prior.json", "prior.png"
 # Procedural molecules from this number on are in no recipe, and the seeds of scenes neither.
@@ -73,18 +72,15 @@ def diagnose_generative(request: GenerativeRequest, device: torch.device) -> Pat
     _check_unseen(file, request.molecules)
     sampler = PatchSampler(file.generator, device)
     config = request.config
-    with Watch("measuring the generative model", 1) as progress, fast_convolutions():
-
-        def watch(what: str, done: int, total: int) -> None:
-            progress.update(done, what, total)
-
-        held_out, masks = _scenes(unseen_patches(file.patch, request.molecules, config.seed), config.patches, request, watch)
-        training, _ = _scenes(training_patches(file, config.seed), config.training_patches, request, watch)
-        measures, drawn = measure_on_scenes(sampler, held_out, masks, training.clean, config, watch)
+    with Stages() as stages, fast_convolutions():
+        unseen = unseen_patches(file.patch, request.molecules, config.seed)
+        held_out, masks = _scenes("unseen patches", unseen, config.patches, request, stages)
+        training, _ = _scenes("training patches", training_patches(file, config.seed), config.training_patches, request, stages)
+        measures, drawn = measure_on_scenes(sampler, held_out, masks, training.clean, config, stages)
         of_data = None
         if request.tomogram is not None:
             prepared = prepare(request.tomogram, file.patch, held_out=False)
-            of_data = measure_on_tomogram(sampler, prepared, spectrum_of(training.clean), file.patch, config, watch)
+            of_data = measure_on_tomogram(sampler, prepared, spectrum_of(training.clean), file.patch, config, stages)
     about = f"{len(held_out.clean[: config.patches])} patches of {file.patch} voxels from scenes that were not trained on"
     print_measures(measures, of_data, about)
     record = {
@@ -123,7 +119,7 @@ def training_patches(file: GeneratorFile, seed: int) -> PatchConfig:
     return replace(PatchConfig(file.patch, rotations=1, cuts=16), **known)
 
 
-def _scenes(patches: PatchConfig, count: int, request: GenerativeRequest, watch: Any) -> tuple[Pairs, Tensor]:
+def _scenes(what: str, patches: PatchConfig, count: int, request: GenerativeRequest, stages: Stages) -> tuple[Pairs, Tensor]:
     """At least ``count`` pairs, and the mask of each."""
     parts: list[Pairs] = []
     made = 0
@@ -131,7 +127,7 @@ def _scenes(patches: PatchConfig, count: int, request: GenerativeRequest, watch:
         while made < count:
             parts.append(next(stream))
             made += len(parts[-1])
-            watch("scenes", min(made, count), count)
+            stages(what, min(made, count), count)
     pairs = Pairs.joined(parts)
     return pairs, pairs.masks()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import ExitStack
 from datetime import datetime
 from types import TracebackType
 
@@ -59,6 +60,27 @@ class Watch:
             if self._bar is None:
                 print(f"{datetime.now():%H:%M:%S} {line}", file=sys.stderr, flush=True)
             self._said = now
+
+
+class Stages:
+    """Shows the progress of one stage of the work after the other. Use it as a context manager, and call it often."""
+
+    def __init__(self) -> None:
+        self._stack, self._stage = ExitStack(), ""
+        self._watch: Watch | None = None
+
+    def __enter__(self) -> Stages:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Report that ``done`` of ``total`` parts of a stage are done; a new stage ends the one before."""
+        if self._watch is None or stage != self._stage:
+            self._stack.close()
+            self._stage, self._watch = stage, self._stack.enter_context(Watch(stage, total))
+        self._watch.update(done)
 
 
 def _text(format_: str) -> TextColumn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import fields, replace
 from math import prod
 from pathlib import Path
@@ -24,7 +23,7 @@ from cryovae.io.tilts import read_tilts
 from cryovae.simulation.scene import Scene, SceneConfig, build_scene
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.simulation.tilt_series import AcquisitionConfig, image_scene, margin_of, tilt_angles
-from cryovae.workflows.progress import Watch
+from cryovae.workflows.progress import Stages
 from cryovae.workflows.simulate_request import SimulateRequest
 
 T = TypeVar("T")
@@ -63,18 +62,6 @@ def _config_of(config: type[T], options: dict[str, Any]) -> T:
     return config(**{name: options[name] for name in names if name in options})
 
 
-class _Stages:
-    """Shows a line of progress for each stage of the work."""
-
-    def __init__(self, stack: ExitStack) -> None:
-        self._stack, self._watches = stack, dict[str, Watch]()
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._watches:
-            self._watches[stage] = self._stack.enter_context(Watch(stage, total))
-        self._watches[stage].update(done)
-
-
 def write_ideal(folder: Path, name: str, config: SimulationConfig, overwrite: bool) -> None:
     """Write NAME_truth.mrc, NAME_half1.mrc, NAME_half2.mrc and NAME.tlt, and print their paths."""
     paths = {kind: folder / f"{name}_{kind}.mrc" for kind in ("truth", "half1", "half2")}
@@ -108,8 +95,7 @@ def write_tilt_series(
     tilts, star = folder / f"{name}.tlt", folder / f"{name}_molecules.star"
     _check_free([*paths.values(), tilts, star], overwrite, scene.shape)
     read = _unique_names([read_molecule(path, scene.voxel_size) for path in molecules])
-    with ExitStack() as stack:
-        stages = _Stages(stack)
+    with Stages() as stages:
         margin = margin_of(scene.shape, acquisition.angles, scene.slab[1] - scene.slab[0])
         built = build_scene(scene, read, margin, np.random.default_rng(acquisition.seed), stages)
         made = image_scene(built, acquisition, stages)
