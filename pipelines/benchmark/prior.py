@@ -1,6 +1,7 @@
 """Two learned priors side by side: a flow over the latents of a compact VAE, and the ladder's own hierarchical prior.
 
     python pipelines/benchmark/prior.py --out benchmark_prior --minutes 10
+    python pipelines/benchmark/prior.py --strides          # what principal components alone leave, by stride and channels
 
 Both are trained on the same simulated patches for as many processor minutes, the VAE and the flow together. Then draws of each
 are compared with patches of scenes that neither has seen: a classifier, the power by shell, skewness and kurtosis; and the ELBO
@@ -32,6 +33,7 @@ from cryovae.evaluation.generative.prior import (
 )
 from cryovae.models.generator import Generator
 from cryovae.models.ladder import Ladder, LadderConfig, Q
+from cryovae.models.patch_vae import PatchVAE, PatchVAEConfig
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.physics.likelihood import log_likelihood, scored_bins
 from cryovae.posterior.patch_sampler import PatchSampler
@@ -58,10 +60,14 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=0, help="processes that make scenes")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--strides", action="store_true", help="compare strides of the latents, and train nothing")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     recipe = Recipe(pool=PoolConfig(scenes=24, steps_per_scene=4), seed=options.seed)
+    if options.strides:
+        print_strides(scenes(256, options.seed, options.processes).clean)
+        return
     held_out = scenes(options.patches, options.seed, options.processes)
     clean = held_out.clean[: options.patches]
     rows: dict[str, dict[str, Any]] = {"data": {"moments": asdict(moments(low_passed(clean)))}}
@@ -78,6 +84,19 @@ def main() -> None:
     rows["ladder's prior"] = row(prior_measures(clean, draws, options.seed, held_out.scenes[: len(clean)]), mean, error)
     (options.out / "prior.json").write_text(json.dumps({"minutes": options.minutes, "rows": rows}, indent=1))
     print_rows(rows)
+
+
+def print_strides(clean: Tensor) -> None:
+    """Mean square errors of principal components of blocks of voxels, of half of the patches, on the other half."""
+    print("| stride | channels | numbers a patch | mean square error |")
+    print("|---|---|---|---|")
+    for stride, channels in ((2, 1), (2, 2), (2, 3), (4, 8), (4, 12), (4, 16), (4, 24)):
+        vae = PatchVAE(PatchVAEConfig(stride=stride, channels=channels, width=8, fine_width=4, blocks=1))
+        vae.start_from(clean[::2])
+        with torch.no_grad():
+            error = (clean[1::2] - vae.decode(vae.encode(clean[1::2]).mean)).square().mean() / clean[1::2].var()
+        count = channels * (clean.shape[-1] // stride) ** 3
+        print(f"| {stride} | {channels} | {count} | {float(error):.3f} |")
 
 
 def scenes(count: int, seed: int, processes: int) -> Pairs:
