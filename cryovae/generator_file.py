@@ -23,7 +23,7 @@ from cryovae.ranges import shown
 
 KIND, FILE = "cryovae.generator", "generator.safetensors"
 BASE = Path(__file__).parent / "base" / FILE
-# Of the weights, as safetensors calls it.
+# Type of the weights, by the name that safetensors has for it.
 TYPE = "F16"
 # The package's base may have 12 MB; a file of a GPU's recipe more.
 MOST_WEIGHTS = 10**9

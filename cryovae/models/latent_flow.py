@@ -56,7 +56,7 @@ class LatentFlowConfig:
 
 @dataclass(frozen=True)
 class Context:
-    """What the flow is told about observed patches; all 0 for patches that it is told nothing about.
+    """The condition of the flow, from observed patches; all 0 for the prior.
 
     Attributes:
         features: (n, condition_width, z, y, x).
@@ -77,7 +77,7 @@ class Context:
         return Context(*(part.repeat_interleave(count, 0) for part in (self.features, self.mean, self.embedding)))
 
     def kept(self, is_kept: Tensor) -> Context:
-        """Nothing is told about the patches where ``is_kept`` (n,) is 0."""
+        """The condition is removed from the patches where ``is_kept`` (n,) is 0."""
         spatial = is_kept.view(-1, 1, 1, 1, 1)
         return Context(self.features * spatial, self.mean * spatial, self.embedding * is_kept.view(-1, 1))
 

@@ -3,7 +3,7 @@
     q(z | x) = N( A x + m(x), s(x)^2 ),        p(x | z) = N( B z + g(z), v ),        v the model variance, white
 
 A and B are linear maps of blocks of stride^3 voxels, which begin as their principal components; m and g are networks, which begin
-at 0. Training from there takes a tenth of the steps. The mean of p(x | z) is called G(z).
+at 0, so that training begins with a good reconstruction. The mean of p(x | z) is called G(z).
 
 Densities are folded into channels first (space to depth), so that no convolution runs on more than an eighth of the voxels of a
 patch. There is no skip connection from the input and no normalisation, so patches of any size have the same latents.

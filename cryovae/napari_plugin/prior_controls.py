@@ -43,7 +43,7 @@ class PriorControls:
             0.1,
             1000,
             "Voxel size at which patches are shown, in angstrom. The base is trained on scenes of 6 to 16 angstrom a voxel, "
-            "and is not told which",
+            "and its input does not say which",
             suffix=" Å",
         )
         self.temperature = slider(

@@ -56,7 +56,7 @@ class FlowDraw:
     Attributes:
         noise: e, of the shape of the latents.
         time: t, (n,).
-        has_condition: (n,), 1 where the flow is told the condition.
+        has_condition: (n,), 1 where the flow has the condition.
     """
 
     noise: Tensor

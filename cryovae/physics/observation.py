@@ -1,4 +1,4 @@
-"""What a network is told about a measured patch: its data, the linear estimate of its density, and what was measured how well.
+"""The input of a network for a measured patch: its data, the linear estimate of its density, and how well each part was measured.
 
     linear       F^-1[ M P / (P + sigma^2) F y ]                          P power of a typical specimen, by |k|
     information  log( 1 + M(k) / sigma^2(k) ),    k on 7 shells x 33 directions of half of Fourier space

@@ -45,7 +45,7 @@ def drawn(
 
 
 def walk_noise(first: Tensor, last: Tensor, steps: int) -> Tensor:
-    """Noise (steps, channels, z, y, x) from one draw's (channels, z, y, x) to another's along the sphere, both ends included."""
+    """Noise or latents (steps, channels, z, y, x) on the arc from one draw's (channels, z, y, x) to another's, both included."""
     shares = [step / (steps - 1) for step in range(steps)]
     return torch.cat([between([first[None]], [last[None]], share)[0] for share in shares])
 

@@ -29,7 +29,7 @@ BATCH, PLACES = 16, 2**16
 # frequency at which it is looked for, in cycles per voxel.
 LEAST_SIGNAL, SIGNAL_BAND = 5.0, 0.3
 
-# Is told how many steps of how many are done.
+# Called with the steps done and their number.
 Watcher = Callable[[int, int], None]
 
 

@@ -33,7 +33,7 @@ class GenerativeConfig:
 
     Attributes:
         beta: weight of the KL of the VAE; 1 is the ELBO.
-        conditioned: share of the patches with which the flow is told the condition; the others train the prior.
+        conditioned: share of the patches with a condition; the others train the prior.
         mean_weight: weight of the prediction of the mean of the latents.
     """
 

@@ -21,7 +21,7 @@ from cryovae.generator_file import load_base, load_generator
 from cryovae.io.files import provenance_of
 from cryovae.io.names import checked_name
 from cryovae.models.generator import Generator
-from cryovae.posterior.codes import between
+from cryovae.posterior.latent_walk import walk_noise
 from cryovae.posterior.patch_sampler import ObservedPatches, PatchSampler, observed_patches
 from cryovae.report.drawn_files import DrawnFiles
 from cryovae.report.posterior_sheet import posterior_sheet
@@ -64,11 +64,6 @@ class DrawSettings:
     overwrite: bool
     device: torch.device
 
-    @property
-    def shares(self) -> list[float]:
-        """How far along a walk its patches are, 0 to 1."""
-        return [i / (self.steps - 1) for i in range(self.steps)]
-
 
 def opened_model(path: Path | None, side: int | None = None) -> DrawModel:
     """The generative model at a path, or the package's base, for patches of ``side`` voxels, or those of its training.
@@ -110,7 +105,7 @@ def walk_prior(model: DrawModel, settings: DrawSettings, voxel_size: float, temp
     sampler = PatchSampler(model.generator, settings.device)
     noise = temperature * sampler.noise(model.side, 2, settings.seed)
     with _watched() as watch:
-        latents = sampler.prior_from(_arc(noise[:1], noise[1:], settings.shares), watch)
+        latents = sampler.prior_from(walk_noise(noise[0], noise[1], settings.steps), watch)
     note = f"walk of the prior, noise on an arc, seed {settings.seed}, model {model.name}"
     title = (
         f"walk between two draws of the prior, temperature {temperature:g}, seed {settings.seed}:\n"
@@ -169,7 +164,7 @@ def walk_between(
     sampler = PatchSampler(model.generator, settings.device)
     with _watched() as watch:
         first, second = sampler.posterior(patches.observation, 1, settings.seed, watch)
-    densities = patches.grey(sampler.decoded(_arc(first, second, settings.shares)))
+    densities = patches.grey(sampler.decoded(walk_noise(first[0], second[0], settings.steps)))
     words = " to ".join(",".join(f"{at:g}" for at in place) for place in places)
     note = f"walk {words} z,y,x, latents on an arc, seed {settings.seed}"
     title = (
@@ -201,11 +196,6 @@ def patch_about(place: Sequence[float], tomogram: Tomogram, side: int) -> Positi
                 "expected one with data"
             )
     return z, y, x
-
-
-def _arc(first: Tensor, second: Tensor, shares: Sequence[float]) -> Tensor:
-    """Latents or noise (steps, channels, z, y, x) on the arc from one (1, channels, z, y, x) to another."""
-    return torch.cat([between([first], [second], share)[0] for share in shares])
 
 
 def _observed(tomogram: Tomogram, positions: Sequence[Position], side: int) -> ObservedPatches:

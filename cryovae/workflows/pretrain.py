@@ -143,7 +143,7 @@ def _trained(folder: Path, recipe: Recipe, device: torch.device, processes: int,
 
 
 def training_of(file: GeneratorFile, recipe: Recipe, seconds: float, device: torch.device) -> Training:
-    """What the card says about the training."""
+    """How the training went, for the card."""
     command = ["cryovae pretrain", f"--vae-steps {recipe.vae_steps}", f"--flow-steps {recipe.flow_steps}"]
     command += ["--latent large"] if recipe.sizes == recipe_of("large").sizes else []
     command += [f"--beta {recipe.generative.beta:g}"] if recipe.generative.beta != 1 else []

@@ -109,7 +109,7 @@ def scenes(count: int, seed: int, processes: int) -> Pairs:
 
 
 def for_minutes(minutes: float, step: Callable[[int, float], None]) -> int:
-    """Take steps for as many processor minutes; each is told the share of the time that has gone. Returns their number."""
+    """Take steps for as many processor minutes; each gets the share of the time that has gone. Returns their number."""
     began, number = time.process_time(), 0
     while (gone := (time.process_time() - began) / (60 * minutes)) < 1:
         step(number, gone)

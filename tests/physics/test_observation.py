@@ -1,4 +1,4 @@
-"""What a network is told about a patch: the Wiener estimate, and how much was measured where."""
+"""The input of a network for a patch: the Wiener estimate, and how much was measured where."""
 
 import numpy as np
 import pytest

@@ -22,7 +22,7 @@ WIDTHS, PASSES, BATCH, DECAY = (16, 32, 64), 24, 16, 0.02
 
 @dataclass(frozen=True)
 class Separation:
-    """How well draws can be told from data.
+    """How well a classifier separates draws from data.
 
     Attributes:
         auc: area under the ROC curve of judgements on held-out halves, 0 to 1.

@@ -94,9 +94,10 @@ def clean_evidence(
             log_q = (-0.5 * (e.square() + log(2 * pi)) - width.log()).double().sum((1, 2, 3, 4))
         return z, LogDensity(log_q, torch.zeros_like(log_q))
 
-    context = [flow.no_context((draws, *sampler.noise(clean.shape[-1], 1, 0).shape[1:]), sampler.generator.latent_mean)]
+    latents = sampler.generator.vae.latent_shape((clean.shape[-3], clean.shape[-2], clean.shape[-1]))
+    nothing = flow.no_context((draws, *latents), sampler.generator.latent_mean)
     return _evidence(
-        sampler, noisy, mask, torch.full_like(spectrum, 2 * variance), spectrum + variance, proposed, context[0], rng, watch
+        sampler, noisy, mask, torch.full_like(spectrum, 2 * variance), spectrum + variance, proposed, nothing, rng, watch
     )
 
 

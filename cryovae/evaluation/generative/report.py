@@ -139,10 +139,9 @@ def measure_on_scenes(
     watch("classifiers", 2, 3)
     of_white = prior_measures(clean, white, config.seed, scenes)
     watch("classifiers", 3, 3)
-    few = slice(0, config.evidence_patches)
     evidence = clean_evidence(
         sampler,
-        clean[_spread(len(clean), config.evidence_patches)][few],
+        clean[_spread(len(clean), config.evidence_patches)],
         spectrum_of(training),
         config.evidence_draws,
         config.seed,
