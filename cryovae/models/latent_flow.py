@@ -128,7 +128,10 @@ class LatentFlow(nn.Module):
         config: Sizes.
         channels: Latent channels.
         stride: Voxels of the densities along each axis of one place of the latents, 2 or 4.
+        edges: Names of the convolutions at inputs and outputs.
     """
+
+    edges = ("observe", "predicted", "enter", "leave")
 
     def __init__(self, config: LatentFlowConfig, channels: int, stride: int) -> None:
         super().__init__()

@@ -18,9 +18,11 @@ from cryovae.models.generator import Generator
 from cryovae.models.latent_flow import LatentFlow
 from cryovae.models.patch_vae import PatchVAE
 from cryovae.objectives.generative import draw_flow, flow_matching, patch_bound
+from cryovae.objectives.schedules import learning_rate_at
 from cryovae.ranges import Range, check_fields
 from cryovae.simulation.patches import Pairs
 from cryovae.simulation.pool import PairPool
+from cryovae.training.muon import Muon, hidden_convolutions
 from cryovae.training.trainer import Method, TrainingConfig, timed
 
 # Patches from which the principal components, and mean and scale of the latents, are computed.
@@ -29,17 +31,19 @@ FIRST_PATCHES = 512
 
 @dataclass(frozen=True)
 class GenerativeConfig:
-    """Weights of the losses of the generative model.
+    """Weights of the losses of the generative model, and a rate.
 
     Attributes:
         beta: weight of the KL of the VAE; 1 is the ELBO.
         conditioned: share of the patches with a condition; the others train the prior.
         mean_weight: weight of the prediction of the mean of the latents.
+        hidden_rate: highest learning rate of Muon, for the hidden convolutions.
     """
 
     beta: Annotated[float, Range(0, 1000)] = 1.0
     conditioned: Annotated[float, Range(0, 1)] = 0.55
     mean_weight: Annotated[float, Range(0, 100)] = 0.5
+    hidden_rate: Annotated[float, Range(0, 1, above=True)] = 5e-3
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -110,6 +114,27 @@ class FlowTraining(Method[LatentFlow, Pairs]):
         """Pairs of the pool."""
         return self.pool.batch(step, self.config.batch, step_generator(self.config.seed, 2 * step))
 
+    def parameter_groups(self) -> list[list[nn.Parameter]]:
+        """Two groups: the hidden convolutions, and the rest."""
+        matrices = hidden_convolutions(self.network, self.network.edges)
+        taken = {id(weight) for weight in matrices}
+        return [matrices, [weight for weight in self.network.parameters() if id(weight) not in taken]]
+
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Muon for the first group, AdamW for the second."""
+        matrices, others = self.parameter_groups()
+        rates = self.generative.hidden_rate, self.config.learning_rate
+        return Muon(matrices, others, rates, fused=self.device.type == "cuda")
+
+    def learning_rates(self, step: int) -> list[float]:
+        """Both follow the same schedule."""
+        highest = self.generative.hidden_rate, self.config.learning_rate
+        return [learning_rate_at(step, self.config.steps, rate) for rate in highest]
+
+    def clipped(self, step: int) -> list[list[nn.Parameter]]:
+        """All weights together: both groups are of one loss."""
+        return [list(self.network.parameters())]
+
     def backward(self, batch: Pairs, step: int, seconds: dict[str, float]) -> dict[str, Tensor]:
         """Gradients of flow matching, and of the prediction of the latents."""
         rng = step_generator(self.config.seed, 2 * step + 1)
@@ -137,10 +162,6 @@ class FlowTraining(Method[LatentFlow, Pairs]):
         q = self.generator.vae.encode(density)
         noise = torch.randn(q.mean.shape, generator=rng).to(self.device)
         return self.generator.standardised(q.sample(noise)).float()
-
-    def parameter_groups(self) -> list[list[nn.Parameter]]:
-        """All weights of the flow."""
-        return [list(self.network.parameters())]
 
 
 def first_patches(pool: PairPool, seed: int) -> Tensor:

@@ -26,7 +26,8 @@ class Recipe:
     Attributes:
         sizes: of the networks.
         patches: what patches show.
-        pool: how many scenes patches are drawn from at once.
+        pool: how many scenes the patches of the VAE are drawn from at once.
+        flow_pool: the same for the flow.
         generative: weights of the losses.
         vae_steps: steps of the VAE.
         flow_steps: steps of the flow.
@@ -41,9 +42,10 @@ class Recipe:
     sizes: GeneratorConfig = field(default_factory=GeneratorConfig)
     patches: PatchConfig = field(default_factory=PatchConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
+    flow_pool: PoolConfig = field(default_factory=lambda: PoolConfig(steps_per_scene=8))
     generative: GenerativeConfig = field(default_factory=GenerativeConfig)
-    vae_steps: Annotated[int, Range(1, 10**8)] = 1500
-    flow_steps: Annotated[int, Range(1, 10**8)] = 5500
+    vae_steps: Annotated[int, Range(1, 10**8)] = 5000
+    flow_steps: Annotated[int, Range(1, 10**8)] = 9000
     vae_batch: Annotated[int, Range(1, 4096)] = 8
     flow_batch: Annotated[int, Range(1, 4096)] = 16
     learning_rate: Annotated[float, Range(0, 1, above=True)] = 1e-3
@@ -88,7 +90,8 @@ def recipe_of(latent: str) -> Recipe:
             LatentFlowConfig(width=256, coarse_width=384, blocks=4, condition_width=192, condition_blocks=4, embedding=512),
         )
         patches = PatchConfig(side=48, kinds=4096)
-        return Recipe(sizes, patches, PoolConfig(256, 1), vae_steps=20_000, flow_steps=100_000, vae_batch=32, flow_batch=64)
+        pool = PoolConfig(256, 1)
+        return Recipe(sizes, patches, pool, pool, vae_steps=20_000, flow_steps=100_000, vae_batch=32, flow_batch=64)
     raise InputError(f"--latent {latent} found, expected {' or '.join(LATENT)}")
 
 

@@ -158,6 +158,12 @@ class Method(ABC, Generic[Network, Batch]):
         """Parameters that are trained, by their learning rate."""
         return [list(self.network.parameters())]
 
+    def optimiser(self) -> torch.optim.Optimizer:
+        """The optimiser, with one group of its own for each group of parameters."""
+        groups = [{"params": parameters} for parameters in self.parameter_groups()]
+        rate, is_fused = self.config.learning_rate, self.device.type == "cuda"
+        return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.99), weight_decay=0.01, fused=is_fused)
+
     def learning_rates(self, step: int) -> list[float]:
         """Learning rate of each group."""
         return [learning_rate_at(step, self.config.steps, self.config.learning_rate)]
@@ -212,8 +218,7 @@ class Trainer(Generic[Network, Batch]):
         self.best_gain, self.stale, self.step, self.skipped = -math.inf, 0, 0, 0
         self.norms: list[float] = []
         self.pace = 1.0
-        groups = [{"params": parameters} for parameters in method.parameter_groups()]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=on_gpu)
+        self.optimiser = method.optimiser()
         # On a CPU no processor is idle meanwhile.
         self.prefetches = on_gpu
         self.good = copy.deepcopy(self._weights())

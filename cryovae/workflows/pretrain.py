@@ -133,7 +133,7 @@ def _trained(folder: Path, recipe: Recipe, device: torch.device, processes: int,
         trained, seconds = _run(folder / VAE_STATE, Trainer(method), recipe, "training the VAE", resume)
         generator.vae.load_state_dict(trained.state_dict())
         generator.measure_latents(first.to(device))
-    with PairPool(patches, recipe.pool, processes, FLOW_SCENES) as pool:
+    with PairPool(patches, recipe.flow_pool, processes, FLOW_SCENES) as pool:
         settings = recipe.training(recipe.flow_steps, recipe.flow_batch)
         flow = FlowTraining(generator, pool, settings, recipe.generative, device)
         trained_flow, more = _run(folder / FLOW_STATE, Trainer(flow), recipe, "training the flow", resume)
