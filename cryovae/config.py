@@ -15,11 +15,11 @@ from cryovae.aliases import current_settings
 from cryovae.data.measurement import MaskingConfig
 from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
-from cryovae.models.ladder import GAUSSIAN, LadderConfig
+from cryovae.models.ladder_config import GAUSSIAN, LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.ranges import shown
 from cryovae.restoration.config import RestoreConfig
-from cryovae.training.trainer import TrainingConfig
+from cryovae.training.method import TrainingConfig
 
 T = TypeVar("T")
 # Largest size of a file of settings.

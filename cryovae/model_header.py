@@ -18,7 +18,7 @@ from torch import nn
 
 from cryovae.aliases import current_weights
 from cryovae.errors import BrokenModel, InputError
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.objectives.deterministic import NAMES
 from cryovae.ranges import OneOf, Range, check_fields, shown
 from cryovae.units import MOST_VOXEL

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.ladder import Ladder
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.simulation.simulate import Simulation, SimulationConfig, simulate
 from cryovae.tomogram import TiltGeometry, Tomogram
 

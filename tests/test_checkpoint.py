@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 
 from cryovae.checkpoint import Checkpoint, load_model, load_state, save_model, save_state
 from cryovae.errors import InputError
-from cryovae.models.ladder import FLOW, Ladder, R
+from cryovae.models.ladder import Ladder, R
+from cryovae.models.ladder_config import FLOW
 
 
 def test_a_model_comes_back_bit_for_bit_with_its_sizes_and_noise(ladder, tmp_path):

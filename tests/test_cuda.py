@@ -11,7 +11,8 @@ from cryovae.checkpoint import load_state, save_state
 from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare, prepare_halves
 from cryovae.io.journal import Journal
-from cryovae.models.ladder import FLOW, Ladder, LadderConfig
+from cryovae.models.ladder import Ladder
+from cryovae.models.ladder_config import FLOW, LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.elbo import ObjectiveConfig
@@ -21,7 +22,8 @@ from cryovae.restoration.file_storage import FileStorage
 from cryovae.restoration.networks import fill_halves, restore_by_network
 from cryovae.restoration.restorer import Restorer, refilled
 from cryovae.training.deterministic import Deterministic
-from cryovae.training.trainer import Interrupted, Trainer, TrainingConfig
+from cryovae.training.method import TrainingConfig
+from cryovae.training.trainer import Interrupted, Trainer
 from cryovae.training.variational import Variational
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -11,7 +11,8 @@ from torch import multiprocessing
 from cryovae import distributed
 from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare, prepare_halves
-from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.ladder import Ladder
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.restoration.config import RestoreConfig
@@ -19,7 +20,8 @@ from cryovae.restoration.restorer import Restorer
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Tomogram
 from cryovae.training.deterministic import Deterministic
-from cryovae.training.trainer import Trainer, TrainingConfig
+from cryovae.training.method import TrainingConfig
+from cryovae.training.trainer import Trainer
 from cryovae.training.variational import Variational
 
 SIDE, BATCH, SAMPLES = 16, 4, 2

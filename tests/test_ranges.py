@@ -9,7 +9,7 @@ import pytest
 from cryovae.config import PRESETS, RunConfig, override, parse_setting, preset, read_config
 from cryovae.data.measurement import MaskingConfig
 from cryovae.errors import InputError
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.latent_flow import LatentFlowConfig
 from cryovae.models.patch_vae import PatchVAEConfig
 from cryovae.objectives.elbo import ObjectiveConfig
@@ -18,8 +18,8 @@ from cryovae.restoration.config import RestoreConfig
 from cryovae.simulation.patches import PatchConfig
 from cryovae.simulation.pool import PoolConfig
 from cryovae.training.generative import GenerativeConfig
+from cryovae.training.method import TrainingConfig
 from cryovae.training.recipe import Recipe
-from cryovae.training.trainer import TrainingConfig
 
 SECTIONS = {
     "ladder": LadderConfig,

@@ -10,13 +10,15 @@ from cryovae import fourier
 from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare
 from cryovae.evaluation.assessment import compare
-from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.ladder import Ladder
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.restorer import Restorer, refilled
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Optics, TiltGeometry, Tomogram
-from cryovae.training.trainer import Trainer, TrainingConfig
+from cryovae.training.method import TrainingConfig
+from cryovae.training.trainer import Trainer
 from cryovae.training.variational import Variational
 
 # With patches of 16 voxels nothing is learned but what the soft edge of the wedge lets through.

@@ -18,13 +18,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, cast
+from typing import cast
 
 import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-from cryovae.errors import InputError
 from cryovae.models.distributions import (
     DiagonalGaussian,
     Move,
@@ -37,70 +36,16 @@ from cryovae.models.distributions import (
 )
 from cryovae.models.encoder import Encoder
 from cryovae.models.flow import CouplingFlow, FlowPosterior
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.layers import Blocks, convolution, zeroed
-from cryovae.ranges import Length, OneOf, Range, check_fields
 
 # Initial log-variance of q and r relative to the prior, and the limit of the prior's own log-variance. Without the limit a large
 # state widens the prior, which widens the samples, which enlarges the state: training diverged within 150 steps.
 FIRST_LOG_VARIANCE, PRIOR_LIMIT = -2.5, 2.0
 Q, R = 0, 1
-GAUSSIAN, FLOW = "gaussian", "flow"
-# Levels and weights of a ladder at most; the largest preset has 60 million weights.
-MOST_LEVELS, MOST_WEIGHTS = 10, 10**9
 
 # One entry for each level, 0 the finest: noise or codes, (batch, channels, z / 2^l, y / 2^l, x / 2^l).
 ByLevel = Sequence[Tensor | None] | Mapping[int, Tensor | None]
-
-
-@dataclass(frozen=True)
-class LadderConfig:
-    """Sizes of the ladder.
-
-    Attributes:
-        widths: Channels at strides 1, 2, 4, ...
-        latents: Latent channels at the same strides; 0 for a level without latents. One level of latents gives a flat VAE.
-        blocks: Residual blocks of each level.
-        posterior: 'gaussian', or 'flow' for a normalising flow (models/flow.py).
-        flow_levels: Number of levels with a flow, the coarsest ones that have latents.
-    """
-
-    widths: Annotated[tuple[int, ...], Length(1, MOST_LEVELS), Range(1, 4096, what="channels")] = (32, 64, 128, 256, 256)
-    latents: Annotated[tuple[int, ...], Length(1, MOST_LEVELS), Range(0, 1024, what="channels")] = (4, 8, 16, 16, 16)
-    blocks: Annotated[int, Range(1, 64)] = 2
-    posterior: Annotated[str, OneOf((GAUSSIAN, FLOW))] = GAUSSIAN
-    flow_levels: Annotated[int, Range(1, MOST_LEVELS)] = 2
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if len(self.widths) != len(self.latents):
-            raise InputError(
-                f"widths has {len(self.widths)} levels and latents {len(self.latents)}, expected one latent count for each width"
-            )
-        if not any(self.latents):
-            raise InputError(f"latents {list(self.latents)} found, expected counts from 0, and latents on one level at least")
-        # Encoder and decoder have two convolutions of 27 taps in each block, the heads four more at each level.
-        weights = sum(27 * width**2 * (4 * self.blocks + 4) for width in self.widths)
-        if weights > MOST_WEIGHTS:
-            raise InputError(
-                f"widths {list(self.widths)} and blocks {self.blocks} found, about {weights:.1e} weights, expected at most "
-                f"{MOST_WEIGHTS:.0e}: take smaller widths"
-            )
-        if self.posterior == FLOW and min(self.latents[level] for level in self.flow_indices) < 2:
-            raise InputError(
-                f"posterior {FLOW} on {self.flow_levels} levels with latents {list(self.latents)} found, expected 1 level or "
-                "more with 2 latents or more each: half of them are moved by the other half"
-            )
-
-    @property
-    def flow_indices(self) -> list[int]:
-        """The levels whose posterior has a flow."""
-        stochastic = [level for level, latents in enumerate(self.latents) if latents]
-        return stochastic[-self.flow_levels :] if self.posterior == FLOW else []
-
-    @property
-    def stride(self) -> int:
-        """The coarsest stride in voxels; side lengths of patches are multiples of it."""
-        return int(2 ** (len(self.widths) - 1))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch.nn.functional as nnf
 from torch import Tensor, nn
 
 from cryovae.models.encoder import Encoder
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.layers import Blocks, convolution, zeroed
 
 

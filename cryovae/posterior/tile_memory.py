@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder_config import LadderConfig
 
 # Floats for each voxel of a tile while a pair of samples is drawn: for each channel of the finest level, and for noise and
 # spectra. Measured on a CPU for widths 2, 4 and 16: 151, 198 and 310 to 450 in all.

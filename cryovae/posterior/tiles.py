@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from cryovae import distributed, fourier
-from cryovae.models.ladder import Ladder, LadderConfig, R
+from cryovae.models.ladder import Ladder, R
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.physics.rotation import CubeRotation, symmetry_rotations
 from cryovae.physics.wedge import smeared_mask
 from cryovae.posterior.amortised import sample_pair

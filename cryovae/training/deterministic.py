@@ -22,7 +22,7 @@ from cryovae.objectives.deterministic import FROM_HALVES, loss_of
 from cryovae.objectives.regression import FREE, REFILLED, TWICE, HalfPair, draw_halves
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.objectives.validation import ValidationScores, validation_scores_of
-from cryovae.training.trainer import Method, TrainingConfig, refilled_like, timed
+from cryovae.training.method import Method, TrainingConfig, refilled_like, timed
 
 REFILLS = 4
 RATE = 3.0

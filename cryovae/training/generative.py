@@ -22,8 +22,8 @@ from cryovae.objectives.schedules import learning_rate_at
 from cryovae.ranges import Range, check_fields
 from cryovae.simulation.patches import Pairs
 from cryovae.simulation.pool import PairPool
+from cryovae.training.method import Method, TrainingConfig, timed
 from cryovae.training.muon import Muon, hidden_convolutions
-from cryovae.training.trainer import Method, TrainingConfig, timed
 
 # Patches from which the principal components, and mean and scale of the latents, are computed.
 FIRST_PATCHES = 512

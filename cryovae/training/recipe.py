@@ -16,7 +16,7 @@ from cryovae.ranges import OneOf, Range, check_fields
 from cryovae.simulation.patches import PatchConfig
 from cryovae.simulation.pool import PoolConfig
 from cryovae.training.generative import GenerativeConfig
-from cryovae.training.trainer import TrainingConfig
+from cryovae.training.method import TrainingConfig
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.elbo import ObjectiveConfig, completion, one_encoder_bound, two_encoder_bound
 from cryovae.objectives.schedules import beta_at, learning_rate_at, refill_steps
 from cryovae.objectives.validation import ValidationScores, validation_scores
-from cryovae.training.trainer import Method, TrainingConfig, refilled_like, timed
+from cryovae.training.method import Method, TrainingConfig, refilled_like, timed
 
 
 class Variational(Method[Ladder, Measurement]):

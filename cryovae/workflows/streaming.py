@@ -21,7 +21,8 @@ from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
 from cryovae.evaluation.region import SMALLEST, Box, box_about
 from cryovae.io.journal import Journal
-from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.ladder import Ladder
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.posterior.posterior_tiles import HELD
 from cryovae.posterior.tile_memory import FLOATS_PER_CHANNEL, bytes_of_tile, fitting
 from cryovae.posterior.tiles import side_of

@@ -68,7 +68,8 @@ def untrained(path: Path, widths: list[int], patch: int) -> Path:
     import torch
 
     from cryovae.checkpoint import Checkpoint, save_model
-    from cryovae.models.ladder import Ladder, LadderConfig
+    from cryovae.models.ladder import Ladder
+    from cryovae.models.ladder_config import LadderConfig
 
     torch.manual_seed(0)
     ladder = Ladder(LadderConfig(tuple(widths), (2,) * len(widths), 1))

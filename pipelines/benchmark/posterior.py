@@ -31,7 +31,8 @@ from cryovae.data.prepare import PreparedTomogram, prepare
 from cryovae.evaluation.diagnosis.patches import groups, measurement_of, select_patches
 from cryovae.evaluation.diagnosis.rate_distortion import Continuation, trained_on
 from cryovae.evaluation.diagnosis.small import Evidence, evidence_of, latents_of
-from cryovae.models.ladder import FLOW, GAUSSIAN, Ladder, LadderConfig, R
+from cryovae.models.ladder import Ladder, R
+from cryovae.models.ladder_config import FLOW, GAUSSIAN, LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.posterior.codes import fast_convolutions
 from cryovae.posterior.importance import effective_sample_size, importance_bounds, standard_error
@@ -39,7 +40,7 @@ from cryovae.posterior.problem import drawn, problem_of
 from cryovae.posterior.refinement import optimised
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tomogram import Tomogram
-from cryovae.training.trainer import TrainingConfig
+from cryovae.training.method import TrainingConfig
 
 # One encoder that sees all that was measured: nothing of its gaps is due to bins that were kept from it.
 OBJECTIVE = ObjectiveConfig(encoders=1, refill_from=1.0)

@@ -32,7 +32,8 @@ from cryovae.evaluation.generative.prior import (
     prior_measures,
 )
 from cryovae.models.generator import Generator
-from cryovae.models.ladder import Ladder, LadderConfig, Q
+from cryovae.models.ladder import Ladder, Q
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.patch_vae import PatchVAE, PatchVAEConfig
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.physics.likelihood import log_likelihood, scored_bins

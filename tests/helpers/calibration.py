@@ -5,7 +5,7 @@ from torch import nn
 
 from cryovae import fourier
 from cryovae.data.prepare import prepare
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import Tomogram
 

@@ -12,7 +12,8 @@ from torch import nn
 from cryovae.errors import InputError
 from cryovae.models.distributions import DiagonalGaussian, divergence, kl_divergence
 from cryovae.models.flow import CouplingFlow, FlowPosterior
-from cryovae.models.ladder import FLOW, Ladder, LadderConfig, Q, R
+from cryovae.models.ladder import Ladder, Q, R
+from cryovae.models.ladder_config import FLOW, LadderConfig
 
 SHAPE = (8, 16, 12)
 LATENT = (3, 2, 1, 3)

@@ -5,7 +5,8 @@ import torch
 
 from cryovae.errors import InputError
 from cryovae.models.distributions import Move
-from cryovae.models.ladder import Ladder, LadderConfig, Q, R
+from cryovae.models.ladder import Ladder, Q, R
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.precision import precision_of
 from cryovae.models.unet import UNet
 

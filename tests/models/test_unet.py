@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from cryovae.config import PRESETS
-from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.ladder import Ladder
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.unet import UNet
 
 

@@ -11,7 +11,8 @@ import torch
 from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, save_model, save_network
 from cryovae.errors import InputError
 from cryovae.io.geometry_record import recorded
-from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.ladder import Ladder
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.napari_plugin import latent_model
 from tests.conftest import write_mrc

@@ -9,7 +9,7 @@ import torch
 from cryovae.checkpoint import NetworkCheckpoint, save_network
 from cryovae.errors import InputError
 from cryovae.generator_file import FILE, GeneratorFile, save_generator
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.napari_plugin import prior_model
 from tests.helpers.generators import small_generator

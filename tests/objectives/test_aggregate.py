@@ -10,10 +10,12 @@ from cryovae.config import override, preset
 from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
-from cryovae.models.ladder import Ladder, LadderConfig, R
+from cryovae.models.ladder import Ladder, R
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.objectives.aggregate import SCALES, aggregated, mmd, sinkhorn, sliced
 from cryovae.objectives.elbo import ObjectiveConfig, two_encoder_bound
-from cryovae.training.trainer import Trainer, TrainingConfig
+from cryovae.training.method import TrainingConfig
+from cryovae.training.trainer import Trainer
 from cryovae.training.variational import Variational
 
 

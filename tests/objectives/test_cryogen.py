@@ -9,7 +9,7 @@ from cryovae import fourier
 from cryovae.data.prepare import prepare, prepare_halves
 from cryovae.data.sampling import step_generator
 from cryovae.errors import InputError
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.objectives.cryogen import MOVED, Adversary, Critic, critic_input, cryogen2, transport
 from cryovae.objectives.regression import draw_halves
@@ -18,7 +18,7 @@ from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.tiling.grid import cut
 from cryovae.tomogram import Tomogram
 from cryovae.training.deterministic import Deterministic
-from cryovae.training.trainer import TrainingConfig
+from cryovae.training.method import TrainingConfig
 
 SIDE, BATCH = 24, 8
 

@@ -7,7 +7,8 @@ import torch
 from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare
 from cryovae.data.sampling import cube_rotated, freely_rotated, step_generator
-from cryovae.models.ladder import FLOW, Ladder, Q, R
+from cryovae.models.ladder import Ladder, Q, R
+from cryovae.models.ladder_config import FLOW
 from cryovae.objectives.elbo import _noise, completion, numbers, one_encoder_bound, two_encoder_bound
 from cryovae.objectives.schedules import beta_at, learning_rate_at, refill_steps
 from cryovae.objectives.validation import validation_scores

@@ -11,7 +11,7 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.data.prepare import prepare, prepare_halves
 from cryovae.data.sampling import step_generator
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.objectives.regression import (
     OBJECTIVES,
@@ -27,7 +27,8 @@ from cryovae.physics.rotation import training_rotations
 from cryovae.physics.wedge import patch_mask
 from cryovae.tomogram import TiltGeometry, Tomogram
 from cryovae.training.deterministic import Deterministic
-from cryovae.training.trainer import Trainer, TrainingConfig
+from cryovae.training.method import TrainingConfig
+from cryovae.training.trainer import Trainer
 
 SIDE = 16
 SHAPE = (SIDE, SIDE, SIDE)

@@ -2,7 +2,8 @@
 
 import torch
 
-from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.ladder import Ladder
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.posterior.activity import active_units
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from cryovae.config import PRESETS
-from cryovae.models.ladder import Ladder, LadderConfig, R
+from cryovae.models.ladder import Ladder, R
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.posterior.codes import between, decoded, encoded, flattened, prior_code, unflattened
 
 SHAPE = (8, 16, 12)

@@ -8,7 +8,8 @@ import torch
 from cryovae.data.prepare import prepare
 from cryovae.data.sampling import cube_rotated, held_out
 from cryovae.models.distributions import Move
-from cryovae.models.ladder import Ladder, LadderConfig, R
+from cryovae.models.ladder import Ladder, R
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.physics.likelihood import log_likelihood, scored_bins
 from cryovae.posterior import early_stopping as guard
 from cryovae.posterior import refinement

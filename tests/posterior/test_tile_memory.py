@@ -1,6 +1,6 @@
 """Tiles at once by the memory that is free."""
 
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.posterior.tile_memory import bytes_of_tile, fitting
 
 

@@ -5,7 +5,7 @@ import torch
 
 from cryovae import fourier
 from cryovae.data.prepare import prepare
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.physics.wedge import smeared_mask
 from cryovae.posterior.noise_field import NoiseField

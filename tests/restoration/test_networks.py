@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.physics.wedge import smeared_mask, volume_mask
 from cryovae.restoration.networks import data_weight, predict_volume, restore_by_network

@@ -9,7 +9,8 @@ from torch import nn
 
 from cryovae import fourier
 from cryovae.errors import InputError
-from cryovae.models.ladder import Ladder, LadderConfig, R
+from cryovae.models.ladder import Ladder, R
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.physics.wedge import volume_mask
 from cryovae.posterior.posterior_tiles import PosteriorTiles

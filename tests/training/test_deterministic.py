@@ -13,14 +13,15 @@ from cryovae import fourier
 from cryovae.data.memmap import offloaded_halves
 from cryovae.data.prepare import PreparedHalves, prepare, prepare_halves
 from cryovae.errors import InputError
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.objectives.regression import HalfPair
 from cryovae.physics.wedge import volume_mask
 from cryovae.restoration.networks import fill_halves
 from cryovae.tomogram import Tomogram
 from cryovae.training.deterministic import Deterministic
-from cryovae.training.trainer import Interrupted, Report, Trainer, TrainingConfig
+from cryovae.training.method import TrainingConfig
+from cryovae.training.trainer import Interrupted, Report, Trainer
 
 SIDE = 16
 CPU = torch.device("cpu")

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from cryovae.objectives.validation import ValidationScores
-from cryovae.training.trainer import MIN_NORMS, Method, Trainer, TrainingConfig
+from cryovae.training.method import Method, TrainingConfig
+from cryovae.training.trainer import MIN_NORMS, Trainer
 
 CONFIG = TrainingConfig(patch=16, batch=1, steps=6, learning_rate=0.1, ema=0.9, clip=0.5, validate_every=1, patience=50)
 

@@ -8,11 +8,13 @@ import torch
 from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare
 from cryovae.data.sampling import held_out
-from cryovae.models.ladder import Ladder, LadderConfig, Q, R
+from cryovae.models.ladder import Ladder, Q, R
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.objectives.validation import validation_scores
-from cryovae.training.trainer import Trainer, TrainingConfig
+from cryovae.training.method import TrainingConfig
+from cryovae.training.trainer import Trainer
 from cryovae.training.variational import Variational
 
 CONFIG = TrainingConfig(patch=16, batch=1, steps=4, learning_rate=1e-3, validate_every=2)

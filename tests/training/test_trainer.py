@@ -8,10 +8,12 @@ import torch
 from cryovae.data.measurement import MaskingConfig
 from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
-from cryovae.models.ladder import Ladder, LadderConfig, R
+from cryovae.models.ladder import Ladder, R
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig, completion
 from cryovae.restoration.restorer import refilled
-from cryovae.training.trainer import Interrupted, Trainer, TrainingConfig
+from cryovae.training.method import TrainingConfig
+from cryovae.training.trainer import Interrupted, Trainer
 from cryovae.training.variational import Variational
 
 SMALL = TrainingConfig(patch=16, batch=2, steps=12, learning_rate=1e-3, validate_every=4)

@@ -7,7 +7,8 @@ import torch
 from typer.testing import CliRunner
 
 from cryovae.cli.app import app
-from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.ladder import Ladder
+from cryovae.models.ladder_config import LadderConfig
 from tests.helpers.runs import make_run, refused
 
 QUICK = ["--patches", 2, "--device", "cpu", "--threads", "1"]

@@ -10,7 +10,8 @@ import pytest
 
 from cryovae.checkpoint import Checkpoint, save_model
 from cryovae.errors import InputError
-from cryovae.models.ladder import Ladder, LadderConfig
+from cryovae.models.ladder import Ladder
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.workflows import memory
 from tests.conftest import write_mrc
 from tests.helpers.cli import ALONE, cryovae, refused

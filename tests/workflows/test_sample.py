@@ -14,7 +14,7 @@ from cryovae.cli.app import app
 from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
 from cryovae.io.orientation import as_stored
-from cryovae.models.ladder import LadderConfig
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.posterior.latent_map import Patches
 from cryovae.workflows.run_inputs import place_upright, tomogram_of, voxel_size_in

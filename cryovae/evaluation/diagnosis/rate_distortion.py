@@ -21,7 +21,8 @@ from cryovae.data.sampling import draw, step_generator
 from cryovae.evaluation.diagnosis.patches import filled
 from cryovae.models.ladder import Ladder, R
 from cryovae.objectives.elbo import ObjectiveConfig, one_encoder_bound, two_encoder_bound
-from cryovae.training.trainer import Method, Trainer, TrainingConfig, timed
+from cryovae.training.method import Method, TrainingConfig, timed
+from cryovae.training.trainer import Trainer
 
 
 class Continuation(Method[Ladder, Measurement]):

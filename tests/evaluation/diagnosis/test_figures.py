@@ -20,7 +20,7 @@ from cryovae.models.distributions import DiagonalGaussian
 from cryovae.models.ladder import Q, R
 from cryovae.objectives.elbo import ObjectiveConfig, two_encoder_bound
 from cryovae.physics.wedge import patch_mask
-from cryovae.training.trainer import TrainingConfig
+from cryovae.training.method import TrainingConfig
 
 SIDE = 16
 

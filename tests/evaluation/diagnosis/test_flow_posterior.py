@@ -15,7 +15,8 @@ from cryovae.evaluation.diagnosis.patches import measurement_of, select_patches
 from cryovae.evaluation.diagnosis.small import drawn_codes, log_densities
 from cryovae.evaluation.diagnosis.verdicts import verdicts
 from cryovae.models.flow import CouplingFlow
-from cryovae.models.ladder import FLOW, Ladder, R
+from cryovae.models.ladder import Ladder, R
+from cryovae.models.ladder_config import FLOW
 from cryovae.posterior.importance import importance_bounds
 from cryovae.posterior.problem import drawn
 from cryovae.posterior.refinement import optimised
