@@ -35,7 +35,7 @@ def model_card(recipe: Mapping[str, Any], training: Training) -> str:
     """
     patches, sizes = recipe["patches"], recipe["sizes"]
     vae, side = sizes["vae"], patches["side"]
-    molecules = patches["molecules"]
+    molecules = sorted({name for past in lineage(recipe) for name in past["patches"]["molecules"]})
     low, high = patches["voxel_size"]
     lowest, highest = patches["snr"]
     last_kind = patches["first_kind"] + patches["kinds"] - 1
@@ -44,8 +44,8 @@ def model_card(recipe: Mapping[str, Any], training: Training) -> str:
         "",
         f"Made by cryovae {training.version}: `{training.command}`",
         "",
-        f"- **Training:** seed {recipe['seed']}; {recipe['vae_steps']} steps of the VAE with {recipe['vae_batch']} patches each, "
-        f"{recipe['flow_steps']} of the flow with {recipe['flow_batch']}; {training.seconds / 60:.0f} min, {training.machine}.",
+        f"- **Training:** seed {recipe['seed']}; {_steps(recipe)}; {training.seconds / 60:.0f} min, {training.machine}.",
+        *(f"- **Begun with:** {_steps(past)}; seed {past['seed']}." for past in lineage(recipe)[1:]),
         f"- **Size:** {training.weights / 1e6:.1f} million weights in half precision. Patches of {side} voxels have latents of "
         f"{vae['channels']} channels at a stride of {vae['stride']}; model variance {vae['model_variance']:g}.",
         "- **Density:** in standard deviations of the signal of a tomogram, mean 0, protein dark. "
@@ -72,6 +72,22 @@ def model_card(recipe: Mapping[str, Any], training: Training) -> str:
         "Draws show what such scenes look like. They are no evidence of what is in a tomogram.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def lineage(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The recipe of a model, that of the model it began with, and so on; the newest first."""
+    past = [recipe]
+    while past[-1].get("before"):
+        past.append(past[-1]["before"])
+    return past
+
+
+def _steps(recipe: Mapping[str, Any]) -> str:
+    """Steps of both networks, in words."""
+    return (
+        f"{recipe['vae_steps']} steps of the VAE with {recipe['vae_batch']} patches each, {recipe['flow_steps']} of the flow with "
+        f"{recipe['flow_batch']}"
+    )
 
 
 def _and_files(molecules: Sequence[str]) -> str:

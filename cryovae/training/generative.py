@@ -17,7 +17,7 @@ from cryovae.data.sampling import step_generator
 from cryovae.models.generator import Generator
 from cryovae.models.latent_flow import LatentFlow
 from cryovae.models.patch_vae import PatchVAE
-from cryovae.objectives.generative import draw_flow, flow_matching, patch_bound
+from cryovae.objectives.generative import DETAIL, LAYOUT, draw_flow, flow_matching, patch_bound
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.ranges import Range, check_fields
 from cryovae.simulation.patches import Pairs
@@ -35,15 +35,19 @@ class GenerativeConfig:
 
     Attributes:
         beta: weight of the KL of the VAE; 1 is the ELBO.
-        conditioned: share of the patches with a condition; the others train the prior.
+        conditioned: share of the patches with a condition while details are learned; the others train the prior.
+        layout_conditioned: the same while the layout is learned, which a condition gives away.
         mean_weight: weight of the prediction of the mean of the latents.
         hidden_rate: highest learning rate of Muon, for the hidden convolutions.
+        detail_until: share of the steps of the flow, at their beginning, in which most times are small.
     """
 
     beta: Annotated[float, Range(0, 1000)] = 1.0
     conditioned: Annotated[float, Range(0, 1)] = 0.55
+    layout_conditioned: Annotated[float, Range(0, 1)] = 0.3
     mean_weight: Annotated[float, Range(0, 100)] = 0.5
     hidden_rate: Annotated[float, Range(0, 1, above=True)] = 5e-3
+    detail_until: Annotated[float, Range(0, 1)] = 1 / 3
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -141,7 +145,8 @@ class FlowTraining(Method[LatentFlow, Pairs]):
         observation = batch.observation.map(lambda part: part.to(self.device))
         with timed(seconds, "forward"), torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
             latents = self._latents(batch.clean.to(self.device), rng)
-            drawn = draw_flow(latents.shape, self.generative.conditioned, rng)
+            times, conditioned = self._phase(step)
+            drawn = draw_flow(latents.shape, conditioned, rng, times)
             drawn = type(drawn)(*(part.to(self.device) for part in (drawn.noise, drawn.time, drawn.has_condition)))
             context = self.network.context(observation.data, observation.linear, observation.information)
             error = flow_matching(self.network, latents, context, drawn, self.weights)
@@ -156,6 +161,11 @@ class FlowTraining(Method[LatentFlow, Pairs]):
             "posterior": (error * with_condition).sum() / with_condition.sum().clamp_min(1),
             "mean": of_mean,
         }
+
+    def _phase(self, step: int) -> tuple[tuple[float, float], float]:
+        """Law of the times, and share of the patches with a condition, at a step."""
+        g = self.generative
+        return (DETAIL, g.conditioned) if step < g.detail_until * self.config.steps else (LAYOUT, g.layout_conditioned)
 
     @torch.no_grad()
     def _latents(self, density: Tensor, rng: torch.Generator) -> Tensor:

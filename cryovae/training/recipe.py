@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from cryovae.errors import InputError
+from cryovae.generator_file import GeneratorFile
 from cryovae.models.generator import GeneratorConfig
 from cryovae.models.latent_flow import LatentFlowConfig
 from cryovae.models.patch_vae import PatchVAEConfig
@@ -37,6 +38,7 @@ class Recipe:
         ema: decay of the averaged weights.
         precision: of the convolutions.
         seed: of all random numbers.
+        start: SHA-256 of the model that the training begins with; none for random weights.
     """
 
     sizes: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -44,7 +46,7 @@ class Recipe:
     pool: PoolConfig = field(default_factory=PoolConfig)
     flow_pool: PoolConfig = field(default_factory=lambda: PoolConfig(steps_per_scene=8))
     generative: GenerativeConfig = field(default_factory=GenerativeConfig)
-    vae_steps: Annotated[int, Range(1, 10**8)] = 5000
+    vae_steps: Annotated[int, Range(0, 10**8)] = 5000
     flow_steps: Annotated[int, Range(1, 10**8)] = 9000
     vae_batch: Annotated[int, Range(1, 4096)] = 8
     flow_batch: Annotated[int, Range(1, 4096)] = 16
@@ -52,9 +54,12 @@ class Recipe:
     ema: Annotated[float, Range(0, 1, below=True)] = 0.999
     precision: Annotated[str, OneOf(PRECISIONS)] = "bfloat16"
     seed: Annotated[int, Range(0, 2**31)] = 0
+    start: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if not self.vae_steps and not self.start:
+            raise InputError("vae_steps 0 found, expected 1 or more, or a model to begin with, whose VAE is kept")
         unit = 2 * self.sizes.vae.stride
         if self.patches.side % unit:
             raise InputError(f"side {self.patches.side} found, expected a multiple of {unit}, twice the stride of the latents")
@@ -93,6 +98,24 @@ def recipe_of(latent: str) -> Recipe:
         pool = PoolConfig(256, 1)
         return Recipe(sizes, patches, pool, pool, vae_steps=20_000, flow_steps=100_000, vae_batch=32, flow_batch=64)
     raise InputError(f"--latent {latent} found, expected {' or '.join(LATENT)}")
+
+
+def recipe_from(recipe: Recipe, model: GeneratorFile, digest: str) -> Recipe:
+    """A recipe that goes on with a trained model: its sizes and patches, new scenes, no steps for details alone.
+
+    Args:
+        recipe: settings of the training.
+        model: to begin with.
+        digest: its SHA-256.
+    """
+    return replace(
+        recipe,
+        sizes=model.generator.config,
+        patches=replace(recipe.patches, side=model.patch),
+        generative=replace(recipe.generative, detail_until=0.0),
+        seed=recipe.seed or int(model.recipe.get("seed", 0)) + 1,
+        start=digest,
+    )
 
 
 def plain_recipe(recipe: Recipe) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from cryovae import __version__
 from cryovae.checkpoint import load_state, save_state
 from cryovae.errors import InputError
-from cryovae.generator_file import FILE, GeneratorFile, save_generator
+from cryovae.generator_file import BASE, FILE, GeneratorFile, load_generator, save_generator
 from cryovae.io.atomic import write_text
 from cryovae.io.claim import HeldByOther, claimed
 from cryovae.io.molecules import MAPS, MODELS, read_molecule
@@ -54,7 +55,15 @@ def molecule_files(paths: list[Path]) -> tuple[str, ...]:
     return tuple(str(file) for file in files)
 
 
-def pretrain(folder: Path, recipe: Recipe, device: torch.device, processes: int, resume: bool, overwrite: bool) -> Path:
+def pretrain(
+    folder: Path,
+    recipe: Recipe,
+    device: torch.device,
+    processes: int,
+    resume: bool,
+    overwrite: bool,
+    start: GeneratorFile | None = None,
+) -> Path:
     """Train a generative model, or go on with one; returns its file.
 
     Args:
@@ -64,6 +73,7 @@ def pretrain(folder: Path, recipe: Recipe, device: torch.device, processes: int,
         processes: how many others make scenes.
         resume: go on from the saved states of the folder.
         overwrite: whether a model that is there is replaced.
+        start: the model of ``recipe.start``, to begin with; None for random weights.
     """
     check_folder(folder)
     target = folder / FILE
@@ -81,7 +91,7 @@ def pretrain(folder: Path, recipe: Recipe, device: torch.device, processes: int,
             if not resume:
                 # The states of another training would be taken for those of this one later.
                 _forget(folder)
-            file, seconds = _trained(folder, recipe, device, processes, resume)
+            file, seconds = _trained(folder, recipe, device, processes, resume, start)
             save_generator(target, file)
             write_text(folder / CARD, model_card(file.recipe, training_of(file, recipe, seconds, device)))
             _forget(folder)
@@ -92,6 +102,13 @@ def pretrain(folder: Path, recipe: Recipe, device: torch.device, processes: int,
         log.setLevel(level)
         handler.close()
     return target
+
+
+def model_to_begin_with(model: str) -> tuple[GeneratorFile, str]:
+    """A model, named base or by its file or folder, and its SHA-256. InputError if it cannot be read."""
+    path = BASE if model == "base" else Path(model)
+    file = load_generator(path)
+    return file, sha256((path / FILE if path.is_dir() else path).read_bytes()).hexdigest()
 
 
 def _forget(folder: Path) -> None:
@@ -119,33 +136,50 @@ def _load(path: Path, recipe: Recipe) -> dict[str, Any]:
     return state
 
 
-def _trained(folder: Path, recipe: Recipe, device: torch.device, processes: int, resume: bool) -> tuple[GeneratorFile, float]:
+def _trained(
+    folder: Path, recipe: Recipe, device: torch.device, processes: int, resume: bool, start: GeneratorFile | None
+) -> tuple[GeneratorFile, float]:
     """The trained model, and the seconds that its training took, before it was resumed too."""
     torch.manual_seed(recipe.seed)
     generator = Generator(recipe.sizes)
-    patches = replace(recipe.patches, seed=recipe.seed)
-    with PairPool(patches, recipe.pool, processes) as pool:
-        settings = recipe.training(recipe.vae_steps, recipe.vae_batch)
-        first = first_patches(pool, recipe.seed)
-        generator.vae.start_from(first)
-        generator.to(device)
-        method = VAETraining(generator.vae, pool, settings, recipe.generative, device)
-        trained, seconds = _run(folder / VAE_STATE, Trainer(method), recipe, "training the VAE", resume)
-        generator.vae.load_state_dict(trained.state_dict())
-        generator.measure_latents(first.to(device))
+    if start is not None:
+        generator.load_state_dict(start.generator.state_dict())
+    generator.to(device)
+    patches, seconds = replace(recipe.patches, seed=recipe.seed), 0.0
+    if recipe.vae_steps:
+        with PairPool(patches, recipe.pool, processes) as pool:
+            seconds = _train_vae(folder, generator, pool, recipe, device, resume, start is None)
     with PairPool(patches, recipe.flow_pool, processes, FLOW_SCENES) as pool:
         settings = recipe.training(recipe.flow_steps, recipe.flow_batch)
         flow = FlowTraining(generator, pool, settings, recipe.generative, device)
         trained_flow, more = _run(folder / FLOW_STATE, Trainer(flow), recipe, "training the flow", resume)
         generator.flow.load_state_dict(trained_flow.state_dict())
     log.info("trained in %.0f seconds", seconds + more)
-    return GeneratorFile(generator.cpu(), recipe.patches.side, plain_recipe(recipe)), seconds + more
+    plain = plain_recipe(recipe) | ({} if start is None else {"before": start.recipe})
+    return GeneratorFile(generator.cpu(), recipe.patches.side, plain), seconds + more
+
+
+def _train_vae(
+    folder: Path, generator: Generator, pool: PairPool, recipe: Recipe, device: torch.device, resume: bool, is_new: bool
+) -> float:
+    """Train the VAE of a generator in place; returns the seconds that it took."""
+    settings = recipe.training(recipe.vae_steps, recipe.vae_batch)
+    first = first_patches(pool, recipe.seed)
+    if is_new:
+        generator.vae.cpu().start_from(first)
+        generator.to(device)
+    method = VAETraining(generator.vae, pool, settings, recipe.generative, device)
+    trained, seconds = _run(folder / VAE_STATE, Trainer(method), recipe, "training the VAE", resume)
+    generator.vae.load_state_dict(trained.state_dict())
+    generator.measure_latents(first.to(device))
+    return seconds
 
 
 def training_of(file: GeneratorFile, recipe: Recipe, seconds: float, device: torch.device) -> Training:
     """How the training went, for the card."""
     command = ["cryovae pretrain", f"--vae-steps {recipe.vae_steps}", f"--flow-steps {recipe.flow_steps}"]
-    command += ["--latent large"] if recipe.sizes == recipe_of("large").sizes else []
+    command += ["--from MODEL"] if recipe.start else []
+    command += ["--latent large"] if recipe.sizes == recipe_of("large").sizes and not recipe.start else []
     command += [f"--beta {recipe.generative.beta:g}"] if recipe.generative.beta != 1 else []
     command += [f"--seed {recipe.seed}"] if recipe.seed else []
     command += [f"--molecule {Path(path).name}" for path in recipe.patches.molecules]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cryovae.models.patch_vae import PatchVAE, PatchVAEConfig
-from cryovae.objectives.generative import TIME_MEAN, TIME_SPREAD, FlowDraw, draw_flow, flow_matching, patch_bound
+from cryovae.objectives.generative import DETAIL, LAYOUT, FlowDraw, draw_flow, flow_matching, patch_bound
 from tests.helpers.generative import tiny_generator
 
 V = 0.1
@@ -89,12 +89,20 @@ def test_the_condition_is_dropped_where_the_draw_says_so():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.65, 1.0])
-def test_the_share_of_conditions_and_the_times_are_as_asked_for(share):
-    draw = draw_flow(torch.Size((4000, 1, 1, 1, 1)), share, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("times", [DETAIL, LAYOUT])
+def test_the_share_of_conditions_and_the_times_are_as_asked_for(share, times):
+    draw = draw_flow(torch.Size((4000, 1, 1, 1, 1)), share, torch.Generator().manual_seed(0), times)
     assert float(draw.has_condition.mean()) == pytest.approx(share, abs=0.03)
-    # The logit of the times is normal; small ones, of the width of q, are drawn too.
-    logit = torch.logit(draw.time.double())
-    assert float(logit.mean()) == pytest.approx(TIME_MEAN, abs=0.1)
-    assert float(((logit - TIME_MEAN).abs() < TIME_SPREAD).double().mean()) == pytest.approx(0.683, abs=0.03)
-    assert float((draw.time < 0.16).float().mean()) > 0.2
+    logit, (mean, spread) = torch.logit(draw.time.double()), times
+    assert float(logit.mean()) == pytest.approx(mean, abs=0.1)
+    assert float(((logit - mean).abs() < spread).double().mean()) == pytest.approx(0.683, abs=0.03)
     assert float(draw.noise.std()) == pytest.approx(1, abs=0.05)
+
+
+def test_details_are_learned_at_small_times_and_the_layout_at_large_ones():
+    detail, layout = (
+        draw_flow(torch.Size((4000, 1, 1, 1, 1)), 0.5, torch.Generator().manual_seed(0), times).time for times in (DETAIL, LAYOUT)
+    )
+    # The width of q, and where membranes are decided.
+    assert float((detail < 0.16).float().mean()) > 0.2
+    assert float(((layout > 0.8) & (layout < 0.98)).float().mean()) > 0.3

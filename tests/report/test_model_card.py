@@ -22,3 +22,15 @@ def test_a_card_names_recipe_time_and_molecules():
 def test_a_card_without_molecules_names_none():
     card = model_card(plain_recipe(replace(Recipe(), seed=1)), TRAINING)
     assert "maps or models" not in card
+
+
+def test_a_card_names_the_models_it_began_with():
+    first = plain_recipe(Recipe(patches=PatchConfig(molecules=("1abc.mrc",)), vae_steps=11, flow_steps=22, seed=7))
+    second = plain_recipe(Recipe(patches=PatchConfig(molecules=("2def.mrc",)), vae_steps=33, flow_steps=44, seed=8)) | {
+        "before": first
+    }
+    card = model_card(second, TRAINING)
+    assert "seed 8; 33 steps of the VAE" in card
+    assert "Begun with:** 11 steps of the VAE" in card
+    assert "22 of the flow with 16; seed 7" in card
+    assert "1abc.mrc, 2def.mrc" in card

@@ -14,10 +14,10 @@ from cryovae.io.claim import claimed
 from cryovae.models.latent_flow import LatentFlowConfig
 from cryovae.simulation.patches import PatchConfig
 from cryovae.training.generative import VAETraining
-from cryovae.training.recipe import Recipe, recipe_of
+from cryovae.training.recipe import Recipe, recipe_from, recipe_of
 from cryovae.training.trainer import Interrupted
 from cryovae.workflows import pretrain as module
-from cryovae.workflows.pretrain import CARD, FLOW_STATE, VAE_STATE, molecule_files, pretrain
+from cryovae.workflows.pretrain import CARD, FLOW_STATE, VAE_STATE, model_to_begin_with, molecule_files, pretrain
 from tests.helpers.generative import TINY_RECIPE, made_up_pairs
 
 CPU = torch.device("cpu")
@@ -266,3 +266,50 @@ def test_a_molecule_too_wide_for_the_smallest_voxels_is_refused_at_once(tmp_path
 def test_a_model_names_its_molecules_without_their_folders(tmp_path):
     recipe = replace(TINY_RECIPE, patches=replace(TINY_RECIPE.patches, molecules=(str(tmp_path / "secret/a.pdb"),)))
     assert module.plain_recipe(recipe)["patches"]["molecules"] == ["a.pdb"]
+
+
+def _continued(folder, before, **settings):
+    model, digest = model_to_begin_with(str(before))
+    recipe = replace(recipe_from(TINY_RECIPE, model, digest), **settings)
+    return recipe, lambda resume=False: pretrain(folder, recipe, CPU, 0, resume, False, model)
+
+
+def test_a_model_goes_on_from_another(whole_run, tmp_path):
+    (tmp_path / FILE).write_bytes(whole_run["bytes"])
+    recipe, train = _continued(tmp_path / "more", tmp_path)
+    assert (recipe.seed, recipe.generative.detail_until) == (1, 0.0)
+    before, after = load_generator(tmp_path), load_generator(train())
+    assert after.recipe["before"]["seed"] == 0
+    assert after.recipe["start"] == recipe.start
+    # It began with these weights: 4 small steps do not lead far from them.
+    for name, weight in before.generator.vae.named_parameters():
+        assert (after.generator.vae.get_parameter(name) - weight).abs().max() < 0.05, name
+    assert not torch.equal(after.generator.vae.expand.weight, before.generator.vae.expand.weight)
+
+
+def test_without_steps_of_the_vae_its_latents_stay_as_they_were(whole_run, tmp_path):
+    (tmp_path / FILE).write_bytes(whole_run["bytes"])
+    _, train = _continued(tmp_path / "more", tmp_path, vae_steps=0)
+    before, after = load_generator(tmp_path).generator.state_dict(), load_generator(train()).generator.state_dict()
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert changed
+    assert all(name.startswith("flow.") for name in changed)
+
+
+def test_going_on_from_a_model_is_resumed_to_the_same(whole_run, tmp_path, monkeypatch):
+    (tmp_path / FILE).write_bytes(whole_run["bytes"])
+    _, once = _continued(tmp_path / "once", tmp_path)
+    _, again = _continued(tmp_path / "again", tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "stoppable", _at_once)
+        with pytest.raises(Interrupted):
+            again()
+    # From random weights it is another training.
+    with pytest.raises(InputError, match="another recipe"):
+        _trained(tmp_path / "again", resume=True)
+    assert again(resume=True).read_bytes() == once().read_bytes()
+
+
+def test_a_vae_of_random_weights_is_trained():
+    with pytest.raises(InputError, match="vae_steps 0 found, expected 1 or more"):
+        replace(TINY_RECIPE, vae_steps=0)
