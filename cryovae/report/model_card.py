@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+# What a recipe counts.
+COUNTS = ("vae_steps", "flow_steps", "vae_batch", "flow_batch", "seed")
+
 
 @dataclass(frozen=True)
 class Training:
@@ -74,20 +77,30 @@ def model_card(recipe: Mapping[str, Any], training: Training) -> str:
     return "\n".join(lines) + "\n"
 
 
+def is_recorded(recipe: Mapping[str, Any]) -> bool:
+    """Whether the recipe of a model, and those of the models it began with, have what a card says of them."""
+    for past in lineage(recipe):
+        patches, counts = past.get("patches"), [past.get(name) for name in COUNTS]
+        molecules = patches.get("molecules") if isinstance(patches, dict) else None
+        if not isinstance(molecules, list) or not all(isinstance(name, str) for name in molecules):
+            return False
+        if not all(isinstance(count, int) and 0 <= count <= 2**31 for count in counts):
+            return False
+    return True
+
+
 def lineage(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The recipe of a model, that of the model it began with, and so on; the newest first."""
     past = [recipe]
-    while past[-1].get("before"):
+    while isinstance(past[-1].get("before"), dict):
         past.append(past[-1]["before"])
     return past
 
 
 def _steps(recipe: Mapping[str, Any]) -> str:
     """Steps of both networks, in words."""
-    return (
-        f"{recipe['vae_steps']} steps of the VAE with {recipe['vae_batch']} patches each, {recipe['flow_steps']} of the flow with "
-        f"{recipe['flow_batch']}"
-    )
+    vae, flow = (f"{recipe[f'{name}_steps']} steps of the {title}" for name, title in (("vae", "VAE"), ("flow", "flow")))
+    return f"{vae} with {recipe['vae_batch']} patches each, {flow} with {recipe['flow_batch']}"
 
 
 def _and_files(molecules: Sequence[str]) -> str:

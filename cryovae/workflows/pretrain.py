@@ -21,7 +21,7 @@ from cryovae.io.claim import HeldByOther, claimed
 from cryovae.io.molecules import MAPS, MODELS, read_molecule
 from cryovae.io.outputs import check_folder
 from cryovae.models.generator import Generator
-from cryovae.report.model_card import Training, model_card
+from cryovae.report.model_card import Training, is_recorded, model_card
 from cryovae.saved_state import ANEW, check_fits
 from cryovae.simulation.patches import PatchConfig
 from cryovae.simulation.pool import PairPool
@@ -105,9 +105,11 @@ def pretrain(
 
 
 def model_to_begin_with(model: str) -> tuple[GeneratorFile, str]:
-    """A model, named base or by its file or folder, and its SHA-256. InputError if it cannot be read."""
+    """A model, named base or by its file or folder, and its SHA-256. InputError if it cannot be read, or lacks its recipe."""
     path = BASE if model == "base" else Path(model)
     file = load_generator(path)
+    if not is_recorded(file.recipe):
+        raise InputError(f"{path} does not say how it was trained, expected its recipe: give a model of 'cryovae pretrain'")
     return file, sha256((path / FILE if path.is_dir() else path).read_bytes()).hexdigest()
 
 

@@ -9,7 +9,7 @@ import torch
 
 from cryovae.checkpoint import load_state, save_state
 from cryovae.errors import InputError
-from cryovae.generator_file import FILE, load_generator
+from cryovae.generator_file import FILE, GeneratorFile, load_generator, save_generator
 from cryovae.io.claim import claimed
 from cryovae.models.latent_flow import LatentFlowConfig
 from cryovae.simulation.patches import PatchConfig
@@ -18,7 +18,7 @@ from cryovae.training.recipe import Recipe, recipe_from, recipe_of
 from cryovae.training.trainer import Interrupted
 from cryovae.workflows import pretrain as module
 from cryovae.workflows.pretrain import CARD, FLOW_STATE, VAE_STATE, model_to_begin_with, molecule_files, pretrain
-from tests.helpers.generative import TINY_RECIPE, made_up_pairs
+from tests.helpers.generative import TINY_RECIPE, made_up_pairs, tiny_generator
 
 CPU = torch.device("cpu")
 
@@ -313,3 +313,12 @@ def test_going_on_from_a_model_is_resumed_to_the_same(whole_run, tmp_path, monke
 def test_a_vae_of_random_weights_is_trained():
     with pytest.raises(InputError, match="vae_steps 0 found, expected 1 or more"):
         replace(TINY_RECIPE, vae_steps=0)
+
+
+@pytest.mark.parametrize(
+    "recipe", [{}, {"patches": 3}, {"patches": {"molecules": ["a"]}, "seed": "x"}], ids=["none", "3", "text"]
+)
+def test_a_model_without_its_recipe_is_no_beginning(recipe, tmp_path):
+    save_generator(tmp_path / FILE, GeneratorFile(tiny_generator(), 16, recipe))
+    with pytest.raises(InputError, match="does not say how it was trained"):
+        model_to_begin_with(str(tmp_path))
