@@ -24,6 +24,7 @@ def test_the_help_names_the_options():
     for name in (
         "--latent",
         "--molecule",
+        "--from",
         "--vae-steps",
         "--flow-steps",
         "--beta",
@@ -48,6 +49,9 @@ def test_the_help_names_the_options():
         (["--beta", "nan"], ["beta nan found"]),
         (["--seed", "-1"], ["seed -1 found"]),
         (["--molecule", "no.pdb"], ["no.pdb does not exist"]),
+        (["--from", "nothing.safetensors"], ["nothing.safetensors does not exist"]),
+        (["--from", "base", "--latent", "large"], ["--latent large found with --from"]),
+        (["--from", "base", "--flow-steps", "0"], ["--flow-steps 0 found, expected 1 or more"]),
         (["--device", "toaster"], ["--device toaster"]),
         (["--threads", "0"], ["--threads 0 found"]),
     ],
@@ -79,6 +83,18 @@ def test_a_command_leaves_a_model(tmp_path):
     assert (out / FILE).read_bytes() == before
     assert cryovae("pretrain", "-o", out, *ONE, "--overwrite", "--vae-steps", "1").returncode == 0
     assert (out / FILE).read_bytes() != before
+
+
+@pytest.mark.usefixtures("_tiny")
+def test_a_command_goes_on_from_a_model(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert cryovae("pretrain", "-o", first, *ONE).returncode == 0
+    result = cryovae("pretrain", "-o", second, *ONE, "--from", first, "--vae-steps", "0", "--flow-steps", "2")
+    assert result.returncode == 0, result.stderr
+    recipe = load_generator(second).recipe
+    assert (recipe["vae_steps"], recipe["flow_steps"], recipe["seed"]) == (0, 2, 1)
+    assert recipe["before"]["flow_steps"] == TINY_RECIPE.flow_steps
+    assert "Begun with:** 4 steps of the VAE" in (second / "card.md").read_text()
 
 
 @pytest.mark.usefixtures("_tiny")

@@ -18,6 +18,7 @@ TINY_RECIPE = Recipe(
     SIZES,
     PatchConfig(side=16, kinds=4, rotations=2, cuts=6),
     PoolConfig(scenes=1, steps_per_scene=1000),
+    PoolConfig(scenes=1, steps_per_scene=1000),
     vae_steps=4,
     flow_steps=4,
     vae_batch=2,

@@ -26,8 +26,9 @@ SHORT = Recipe(
     ),
     PATCHES,
     PoolConfig(scenes=10, steps_per_scene=200),
+    PoolConfig(scenes=10, steps_per_scene=200),
     # Most of the few steps are for the prior.
-    GenerativeConfig(conditioned=0.25),
+    GenerativeConfig(conditioned=0.25, layout_conditioned=0.25),
     vae_steps=200,
     flow_steps=1200,
     vae_batch=16,
