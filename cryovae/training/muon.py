@@ -66,7 +66,7 @@ class Muon(torch.optim.AdamW):
             direction = orthogonal(weight.grad.lerp(mean, group["momentum"]).flatten(1))
             weight.mul_(1 - group["lr"] * group["weight_decay"])
             size = USUAL_STEP * sqrt(max(direction.shape)) * group["lr"]
-            weight.add_(direction.view(weight.shape), alpha=-size)
+            weight.add_(direction.reshape(weight.shape), alpha=-size)
             # AdamW leaves out what has no gradient.
             weight.grad = None
         super().step(closure)

@@ -49,6 +49,19 @@ def test_a_step_has_the_size_of_one_of_adamw():
     assert float(step) == pytest.approx(0.2 * RATES[0], rel=0.35)
 
 
+@pytest.mark.parametrize("shape", [(40, 5, 1, 1, 1), (8, 4, 3, 3, 3)], ids=["tall", "wide"])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_a_step_does_not_depend_on_the_layout_in_memory(shape, layout):
+    generator = torch.Generator().manual_seed(4)
+    start, gradient = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
+    weight, other = torch.nn.Parameter(start.clone(memory_format=layout)), torch.nn.Parameter(torch.zeros(2))
+    weight.grad = gradient.clone(memory_format=layout)
+    Muon([weight], [other], RATES, decay=0.0).step()
+    step = start - weight.detach()
+    expected = orthogonal(gradient.lerp(0.05 * gradient, 0.95).flatten(1)).reshape(shape)
+    torch.testing.assert_close(step / step.norm(), expected / expected.norm(), atol=1e-4, rtol=1e-3)
+
+
 def test_a_step_goes_down_by_all_directions_alike():
     matrix, other = _weights()
     gradient = torch.randn(6, 108) * torch.tensor([1.0, 1, 1, 1, 1, 0.05])[:, None]
