@@ -30,6 +30,7 @@ from cryovae.io.outputs import check_folder
 from cryovae.posterior.codes import fast_convolutions
 from cryovae.posterior.patch_sampler import PatchSampler
 from cryovae.report.generative_figures import generative_picture
+from cryovae.report.model_card import lineage
 from cryovae.simulation.patches import Pairs, PatchConfig, pair_stream
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.progress import Stages
@@ -98,8 +99,8 @@ def diagnose_generative(request: GenerativeRequest, device: torch.device) -> Pat
 
 
 def _check_unseen(file: GeneratorFile, molecules: Sequence[str]) -> None:
-    """InputError if the model was trained on one of the molecules."""
-    seen = set(file.recipe.get("patches", {}).get("molecules", []))
+    """InputError if the model, or one that it began with, was trained on one of the molecules."""
+    seen = {name for recipe in lineage(file.recipe) for name in recipe.get("patches", {}).get("molecules", [])}
     both = [Path(path).name for path in molecules if Path(path).name in seen]
     if both:
         raise InputError(f"molecule {both[0]} found, which the model was trained on: give others, or none for procedural ones")
@@ -115,8 +116,10 @@ def unseen_patches(side: int, molecules: tuple[str, ...], seed: int) -> PatchCon
 def training_patches(file: GeneratorFile, seed: int) -> PatchConfig:
     """Scenes as the model was trained on, of its procedural molecules."""
     recipe = file.recipe.get("patches", {})
-    known = {name: recipe[name] for name in ("kinds", "first_kind", "seed") if isinstance(recipe.get(name), int)}
-    return replace(PatchConfig(file.patch, rotations=1, cuts=16), **known)
+    known = {name: recipe[name] for name in ("kinds", "first_kind") if isinstance(recipe.get(name), int)}
+    # Scenes follow from the seed of the recipe, not from that of its patches.
+    number = file.recipe.get("seed", 0)
+    return replace(PatchConfig(file.patch, rotations=1, cuts=16, seed=number if isinstance(number, int) else 0), **known)
 
 
 def _scenes(what: str, patches: PatchConfig, count: int, request: GenerativeRequest, stages: Stages) -> tuple[Pairs, Tensor]:
