@@ -61,8 +61,17 @@ def test_a_molecule_that_was_trained_on_is_refused(model, tmp_path):
 
 
 def test_scenes_that_are_judged_are_not_those_of_the_training():
-    file = GeneratorFile(tiny_generator(), 16, RECIPE)
+    # A training with a seed records it beside its patches, whose own stays 0.
+    file = GeneratorFile(tiny_generator(), 16, RECIPE | {"seed": 11})
     training, unseen = training_patches(file, 0), unseen_patches(16, (), 0)
     assert (training.kinds, training.first_kind, training.seed) == (7, 3, 11)
     assert unseen.first_kind >= 1_000_000
     assert unseen.seed != training.seed
+
+
+def test_molecules_of_the_model_it_began_with_are_known_too(tmp_path):
+    model = tmp_path / "model.safetensors"
+    continued = {"seed": 1, "patches": {"molecules": []}, "before": RECIPE}
+    save_generator(model, GeneratorFile(tiny_generator(), 16, continued))
+    with pytest.raises(InputError, match=r"seen\.mrc found, which the model was trained on"):
+        diagnose_generative(request_of(model, tmp_path / "out", molecules=("maps/seen.mrc",)), torch.device("cpu"))
