@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,14 @@ def load_generator(path: Path | str) -> GeneratorFile:
     if not bool((generator.latent_scale > 0).all()):
         raise InputError(f"{path} has a latent_scale of {float(generator.latent_scale.min()):g}, expected above 0: train it anew")
     return GeneratorFile(generator.eval(), about["patch"], about["recipe"])
+
+
+def lineage(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The recipe of a model, that of the model it began with, and so on; the newest first."""
+    past = [recipe]
+    while isinstance(past[-1].get("before"), dict):
+        past.append(past[-1]["before"])
+    return past
 
 
 def load_base() -> GeneratorFile:

@@ -29,7 +29,7 @@ NUMBERS: dict[str, tuple[type, Range]] = {
 # Largest depth of dictionaries in dictionaries.
 MOST_DEPTH = 8
 # Settings of an optimiser that stay the same in a run.
-CONSTANTS = ("betas", "eps", "weight_decay", "amsgrad", "maximize")
+CONSTANTS = ("betas", "eps", "weight_decay", "amsgrad", "maximize", "momentum")
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 The logit of t is a normal number, as by Esser et al. 2024, "Scaling rectified flow transformers". q is narrow here, 0.03 to 0.16
 standard deviations of the latents: draws are noisy unless times as small as that are drawn often enough. But whether a patch has
 a membrane is decided between t = 0.8 and 0.98, because a membrane is coherent over hundreds of latents: draws have none unless
-such times are drawn often. So a training begins with the first, for DETAIL, and goes on with the second, for LAYOUT. Channels
+such times are learned. So a training begins with small times, DETAIL, and goes on with large ones, LAYOUT. Channels
 count by the root of what they contribute to a density.
 """
 
@@ -66,7 +66,7 @@ class FlowDraw:
     has_condition: Tensor
 
 
-def draw_flow(shape: torch.Size, conditioned: float, generator: torch.Generator, times: tuple[float, float] = LAYOUT) -> FlowDraw:
+def draw_flow(shape: torch.Size, conditioned: float, generator: torch.Generator, times: tuple[float, float]) -> FlowDraw:
     """Random numbers for latents of a shape.
 
     Args:

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# What a recipe counts.
+from cryovae.generator_file import lineage
+
+# Numbers of a recipe that a card names.
 COUNTS = ("vae_steps", "flow_steps", "vae_batch", "flow_batch", "seed")
 
 
@@ -89,18 +91,11 @@ def is_recorded(recipe: Mapping[str, Any]) -> bool:
     return True
 
 
-def lineage(recipe: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The recipe of a model, that of the model it began with, and so on; the newest first."""
-    past = [recipe]
-    while isinstance(past[-1].get("before"), dict):
-        past.append(past[-1]["before"])
-    return past
-
-
 def _steps(recipe: Mapping[str, Any]) -> str:
     """Steps of both networks, in words."""
     vae, flow = (f"{recipe[f'{name}_steps']} steps of the {title}" for name, title in (("vae", "VAE"), ("flow", "flow")))
-    return f"{vae} with {recipe['vae_batch']} patches each, {flow} with {recipe['flow_batch']}"
+    vae = f"{vae} with {recipe['vae_batch']} patches each" if recipe["vae_steps"] else "the VAE kept as it was"
+    return f"{vae}, {flow} with {recipe['flow_batch']} patches each"
 
 
 def _and_files(molecules: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from cryovae.objectives.schedules import learning_rate_at
 from cryovae.ranges import Range, check_fields
 from cryovae.simulation.patches import Pairs
 from cryovae.simulation.pool import PairPool
-from cryovae.training.method import Method, TrainingConfig, timed
+from cryovae.training.method import Method, Network, TrainingConfig, timed
 from cryovae.training.muon import Muon, hidden_convolutions
 
 # Patches from which the principal components, and mean and scale of the latents, are computed.
@@ -53,26 +53,30 @@ class GenerativeConfig:
         check_fields(self)
 
 
-class VAETraining(Method[PatchVAE, Pairs]):
-    """The VAE of clean patches, trained by its ELBO.
+class PairTraining(Method[Network, Pairs]):
+    """A method whose batches are pairs of a pool.
 
     Args:
-        vae: the VAE to begin with; a copy is trained.
+        network: the network to begin with; a copy is trained.
         pool: of pairs.
         config: training settings.
         generative: weights of the losses.
-        device: where the VAE and its batches are.
+        device: where the network and its batches are.
     """
 
     def __init__(
-        self, vae: PatchVAE, pool: PairPool, config: TrainingConfig, generative: GenerativeConfig, device: torch.device
+        self, network: Network, pool: PairPool, config: TrainingConfig, generative: GenerativeConfig, device: torch.device
     ) -> None:
-        super().__init__(vae, config, device)
+        super().__init__(network, config, device)
         self.pool, self.generative = pool, generative
 
     def draw(self, step: int) -> Pairs:
         """Pairs of the pool."""
         return self.pool.batch(step, self.config.batch, step_generator(self.config.seed, 2 * step))
+
+
+class VAETraining(PairTraining[PatchVAE]):
+    """The VAE of clean patches, trained by its ELBO."""
 
     def backward(self, batch: Pairs, step: int, seconds: dict[str, float]) -> dict[str, Tensor]:
         """Gradients of the negative ELBO, a mean over voxels, so that their size does not depend on the patch."""
@@ -95,7 +99,7 @@ class VAETraining(Method[PatchVAE, Pairs]):
         }
 
 
-class FlowTraining(Method[LatentFlow, Pairs]):
+class FlowTraining(PairTraining[LatentFlow]):
     """The flow over the latents of a trained VAE.
 
     Args:
@@ -109,14 +113,9 @@ class FlowTraining(Method[LatentFlow, Pairs]):
     def __init__(
         self, generator: Generator, pool: PairPool, config: TrainingConfig, generative: GenerativeConfig, device: torch.device
     ) -> None:
-        super().__init__(generator.flow, config, device)
-        self.pool, self.generative = pool, generative
+        super().__init__(generator.flow, pool, config, generative, device)
         self.generator = copy.deepcopy(generator).to(device).requires_grad_(False)
         self.weights = self.generator.channel_weights()
-
-    def draw(self, step: int) -> Pairs:
-        """Pairs of the pool."""
-        return self.pool.batch(step, self.config.batch, step_generator(self.config.seed, 2 * step))
 
     def parameter_groups(self) -> list[list[nn.Parameter]]:
         """Two groups: the hidden convolutions, and the rest."""

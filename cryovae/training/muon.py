@@ -2,10 +2,10 @@
 
     m = b m + (1 - b) g,    u = g + b (m - g),    w = (1 - r d) w - 0.2 r sqrt(max(rows, columns)) orthogonal(u)
 
-The weights of a convolution are a matrix of (outputs, inputs times voxels of the kernel). ``orthogonal`` brings its singular
-values near 1 by five Newton-Schulz iterations, so that all directions of a layer learn alike (Jordan et al. 2024, "Muon: An
-optimizer for hidden layers in neural networks"). The factor gives a step the size that AdamW has (Liu et al. 2025, "Muon is
-scalable for LLM training").
+g is the gradient of a weight w, r its learning rate, b the momentum, d the decay. The weights of a convolution are a matrix of
+(outputs, inputs times voxels of the kernel). ``orthogonal`` brings its singular values near 1 by five Newton-Schulz iterations,
+so that all directions of a layer learn alike (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"). The
+factor gives a step the size that AdamW has (Liu et al. 2025, "Muon is scalable for LLM training").
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Muon(torch.optim.AdamW):
         super().__init__(groups, betas=(0.9, 0.99), fused=fused)
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self) -> None:  # type: ignore[override]
         """Take a step. The gradients of the matrices are used up."""
         group = self.param_groups[0]
         for weight in group["params"]:
@@ -69,11 +69,11 @@ class Muon(torch.optim.AdamW):
             weight.add_(direction.reshape(weight.shape), alpha=-size)
             # AdamW leaves out what has no gradient.
             weight.grad = None
-        super().step(closure)
+        super().step()
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """A matrix with the singular vectors of ``matrix``, and singular values of 0.7 to 1.2 where its own were not tiny."""
+    """A matrix with the singular vectors of ``matrix``, and singular values near 1 (0.5 to 1.35) where its own were not tiny."""
     a, b, c = QUINTIC
     x = matrix.bfloat16()
     is_tall = x.shape[0] > x.shape[1]

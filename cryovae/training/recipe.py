@@ -101,7 +101,9 @@ def recipe_of(latent: str) -> Recipe:
 
 
 def recipe_from(recipe: Recipe, model: GeneratorFile, digest: str) -> Recipe:
-    """A recipe that goes on with a trained model: its sizes and patches, new scenes, no steps for details alone.
+    """A recipe that goes on with a trained model: its sizes and the side of its patches, new scenes, no steps for details alone.
+
+    All else, such as kinds of molecules, pools, batches and steps, is that of ``recipe``.
 
     Args:
         recipe: settings of the training.
@@ -119,7 +121,8 @@ def recipe_from(recipe: Recipe, model: GeneratorFile, digest: str) -> Recipe:
 
 
 def plain_recipe(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as plain values, with the names of the molecules instead of their paths."""
+    """A recipe as plain values, with the names of the molecules instead of their paths, and the seed of its scenes."""
     plain = asdict(recipe)
+    plain["patches"]["seed"] = recipe.seed
     plain["patches"]["molecules"] = [Path(path).name for path in recipe.patches.molecules]
     return plain

@@ -24,13 +24,12 @@ from cryovae.evaluation.generative.report import (
     measure_on_scenes,
     measure_on_tomogram,
 )
-from cryovae.generator_file import GeneratorFile, load_base, load_generator
+from cryovae.generator_file import GeneratorFile, lineage, load_base, load_generator
 from cryovae.io.atomic import write_text
 from cryovae.io.outputs import check_folder
 from cryovae.posterior.codes import fast_convolutions
 from cryovae.posterior.patch_sampler import PatchSampler
 from cryovae.report.generative_figures import generative_picture
-from cryovae.report.model_card import lineage
 from cryovae.simulation.patches import Pairs, PatchConfig, pair_stream
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.progress import Stages
@@ -116,10 +115,8 @@ def unseen_patches(side: int, molecules: tuple[str, ...], seed: int) -> PatchCon
 def training_patches(file: GeneratorFile, seed: int) -> PatchConfig:
     """Scenes as the model was trained on, of its procedural molecules."""
     recipe = file.recipe.get("patches", {})
-    known = {name: recipe[name] for name in ("kinds", "first_kind") if isinstance(recipe.get(name), int)}
-    # Scenes follow from the seed of the recipe, not from that of its patches.
-    number = file.recipe.get("seed", 0)
-    return replace(PatchConfig(file.patch, rotations=1, cuts=16, seed=number if isinstance(number, int) else 0), **known)
+    known = {name: recipe[name] for name in ("kinds", "first_kind", "seed") if isinstance(recipe.get(name), int)}
+    return replace(PatchConfig(file.patch, rotations=1, cuts=16), **known)
 
 
 def _scenes(what: str, patches: PatchConfig, count: int, request: GenerativeRequest, stages: Stages) -> tuple[Pairs, Tensor]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cryovae.errors import InputError
+from cryovae.objectives.generative import DETAIL, LAYOUT
 from cryovae.simulation.pool import PairPool
 from cryovae.training.generative import FlowTraining, GenerativeConfig, VAETraining, first_patches
 from tests.helpers.generative import TINY_RECIPE, made_up_pairs, tiny_generator
@@ -132,3 +133,19 @@ def test_mixed_precision_is_close(pool):
 def test_impossible_weights_are_refused(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         GenerativeConfig(**bad)
+
+
+def test_details_come_first_and_the_layout_after_them(pool):
+    flow = _flow(pool, conditioned=0.9, layout_conditioned=0.2, detail_until=0.5)
+    assert {flow._phase(step) for step in range(10)} == {(DETAIL, 0.9)}
+    assert {flow._phase(step) for step in range(10, 20)} == {(LAYOUT, 0.2)}
+
+
+def test_each_group_has_its_own_rate(pool):
+    flow = _flow(pool, hidden_rate=0.5)
+    rates = flow.learning_rates(10)
+    assert rates[0] / rates[1] == pytest.approx(0.5 / SETTINGS.learning_rate)
+    groups = flow.optimiser().param_groups
+    assert [group["lr"] for group in groups] == [0.5, SETTINGS.learning_rate]
+    assert all(weight.dim() == 5 for weight in groups[0]["params"])
+    assert sum(len(group["params"]) for group in groups) == len(list(flow.network.parameters()))

@@ -80,6 +80,8 @@ def test_the_same_recipe_gives_the_same_model_and_another_seed_another(whole_run
     assert _trained(tmp_path / "a").read_bytes() == whole_run["bytes"]
     other = _trained(tmp_path / "b", replace(TINY_RECIPE, seed=1))
     assert other.read_bytes() != whole_run["bytes"]
+    # The seed of its scenes, which diagnose draws training patches by.
+    assert load_generator(other).recipe["patches"]["seed"] == 1
 
 
 @pytest.mark.parametrize("calls", [1, 3, 4, 5, 7, 9], ids=lambda calls: f"after {calls} questions")
