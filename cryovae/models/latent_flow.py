@@ -153,6 +153,10 @@ class LatentFlow(nn.Module):
         with torch.no_grad():
             self.predicted.weight.mul_(0.1)
 
+    def condition_parts(self) -> tuple[nn.Module, ...]:
+        """The layers of the network of the condition."""
+        return self.of_information, self.observe, self.observed, self.predicted
+
     def context(self, data: Tensor, linear: Tensor, information: Tensor) -> Context:
         """The condition of observed patches.
 

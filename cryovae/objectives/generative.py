@@ -65,6 +65,15 @@ class FlowDraw:
     time: Tensor
     has_condition: Tensor
 
+    def to(self, device: torch.device) -> FlowDraw:
+        """The same on a device."""
+        return FlowDraw(self.noise.to(device), self.time.to(device), self.has_condition.to(device))
+
+    def state(self, latents: Tensor) -> Tensor:
+        """z_t of latents z."""
+        t = self.time.view(-1, 1, 1, 1, 1)
+        return (1 - t) * latents + t * self.noise
+
 
 def draw_flow(shape: torch.Size, conditioned: float, generator: torch.Generator, times: tuple[float, float]) -> FlowDraw:
     """Random numbers for latents of a shape.
@@ -83,6 +92,5 @@ def draw_flow(shape: torch.Size, conditioned: float, generator: torch.Generator,
 
 def flow_matching(flow: LatentFlow, latents: Tensor, context: Context, draw: FlowDraw, weights: Tensor) -> Tensor:
     """Mean squared error of the velocity for each patch, (n,), channels weighted by ``weights`` (channels,) of mean 1."""
-    t = draw.time.view(-1, 1, 1, 1, 1)
-    velocity = flow((1 - t) * latents + t * draw.noise, draw.time, context.kept(draw.has_condition))
+    velocity = flow(draw.state(latents), draw.time, context.kept(draw.has_condition))
     return ((velocity - (draw.noise - latents)).square().mean((2, 3, 4)) * weights).mean(1)

@@ -10,6 +10,7 @@ from cryovae.generator_file import lineage
 
 # Numbers of a recipe that a card names.
 COUNTS = ("vae_steps", "flow_steps", "vae_batch", "flow_batch", "seed")
+GUIDED = "guided_steps"
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def model_card(recipe: Mapping[str, Any], training: Training) -> str:
 def is_recorded(recipe: Mapping[str, Any]) -> bool:
     """Whether the recipe of a model, and those of the models it began with, have what a card says of them."""
     for past in lineage(recipe):
-        patches, counts = past.get("patches"), [past.get(name) for name in COUNTS]
+        patches, counts = past.get("patches"), [*(past.get(name) for name in COUNTS), past.get(GUIDED, 0)]
         molecules = patches.get("molecules") if isinstance(patches, dict) else None
         if not isinstance(molecules, list) or not all(isinstance(name, str) for name in molecules):
             return False
@@ -95,7 +96,10 @@ def _steps(recipe: Mapping[str, Any]) -> str:
     """Steps of both networks, in words."""
     vae, flow = (f"{recipe[f'{name}_steps']} steps of the {title}" for name, title in (("vae", "VAE"), ("flow", "flow")))
     vae = f"{vae} with {recipe['vae_batch']} patches each" if recipe["vae_steps"] else "the VAE kept as it was"
-    return f"{vae}, {flow} with {recipe['flow_batch']} patches each"
+    flow = f"{flow} with {recipe['flow_batch']} patches each" if recipe["flow_steps"] else "the flow kept as it was"
+    # Version 0.2.0 began without guided steps.
+    guided = recipe.get(GUIDED, 0)
+    return f"{vae}, {flow}" + (f", then {guided} guided steps of the flow" if guided else "")
 
 
 def _and_files(molecules: Sequence[str]) -> str:

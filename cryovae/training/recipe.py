@@ -32,6 +32,8 @@ class Recipe:
         generative: weights of the losses.
         vae_steps: steps of the VAE.
         flow_steps: steps of the flow.
+        early_steps: steps of an early flow, if a training goes on with a model whose early flow is not at hand.
+        guided_steps: steps of the flow, after all others, that move its prior away from the early flow; 0 for none.
         vae_batch: patches a step of the VAE.
         flow_batch: patches a step of the flow.
         learning_rate: highest learning rate of both.
@@ -47,7 +49,9 @@ class Recipe:
     flow_pool: PoolConfig = field(default_factory=lambda: PoolConfig(steps_per_scene=8))
     generative: GenerativeConfig = field(default_factory=GenerativeConfig)
     vae_steps: Annotated[int, Range(0, 10**8)] = 5000
-    flow_steps: Annotated[int, Range(1, 10**8)] = 9000
+    flow_steps: Annotated[int, Range(0, 10**8)] = 9000
+    early_steps: Annotated[int, Range(1, 10**8)] = 3000
+    guided_steps: Annotated[int, Range(0, 10**8)] = 1500
     vae_batch: Annotated[int, Range(1, 4096)] = 8
     flow_batch: Annotated[int, Range(1, 4096)] = 16
     learning_rate: Annotated[float, Range(0, 1, above=True)] = 1e-3
@@ -60,11 +64,17 @@ class Recipe:
         check_fields(self)
         if not self.vae_steps and not self.start:
             raise InputError("vae_steps 0 found, expected 1 or more, or a model to begin with, whose VAE is kept")
+        if not self.flow_steps and not self.start:
+            raise InputError("flow_steps 0 found, expected 1 or more, or a model to begin with, whose flow is kept")
         unit = 2 * self.sizes.vae.stride
         if self.patches.side % unit:
             raise InputError(f"side {self.patches.side} found, expected a multiple of {unit}, twice the stride of the latents")
         if self.sizes.flow.entries != ENTRIES:
             raise InputError(f"entries {self.sizes.flow.entries} found, expected {ENTRIES}, as patches have")
+
+    def with_steps(self, **counts: int) -> Recipe:
+        """The recipe with other numbers of steps: ``vae_steps``, ``flow_steps``, ``guided_steps``."""
+        return replace(self, **counts)  # type: ignore[arg-type]
 
     def training(self, steps: int, batch: int) -> TrainingConfig:
         """The settings of the trainer for one of the two networks."""
@@ -96,7 +106,18 @@ def recipe_of(latent: str) -> Recipe:
         )
         patches = PatchConfig(side=48, kinds=4096)
         pool = PoolConfig(256, 1)
-        return Recipe(sizes, patches, pool, pool, vae_steps=20_000, flow_steps=100_000, vae_batch=32, flow_batch=64)
+        return Recipe(
+            sizes,
+            patches,
+            pool,
+            pool,
+            vae_steps=20_000,
+            flow_steps=100_000,
+            early_steps=30_000,
+            guided_steps=10_000,
+            vae_batch=32,
+            flow_batch=64,
+        )
     raise InputError(f"--latent {latent} found, expected {' or '.join(LATENT)}")
 
 

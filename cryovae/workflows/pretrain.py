@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -21,21 +22,24 @@ from cryovae.io.claim import HeldByOther, claimed
 from cryovae.io.molecules import MAPS, MODELS, read_molecule
 from cryovae.io.outputs import check_folder
 from cryovae.models.generator import Generator
+from cryovae.models.latent_flow import LatentFlow
 from cryovae.report.model_card import Training, is_recorded, model_card
 from cryovae.saved_state import ANEW, check_fits
 from cryovae.simulation.patches import PatchConfig
-from cryovae.simulation.pool import PairPool
-from cryovae.training.generative import FlowTraining, VAETraining, first_patches
+from cryovae.simulation.pool import PairPool, PoolConfig
+from cryovae.training.generative import FlowTraining, GuidedTraining, VAETraining, first_patches
 from cryovae.training.recipe import Recipe, plain_recipe, recipe_of
 from cryovae.training.trainer import Interrupted, Report, Trainer
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.signals import stoppable
 
 log = logging.getLogger("cryovae")
-SHOWN = ("elbo", "kl", "squared_error", "prior", "posterior", "mean", "norm")
-VAE_STATE, FLOW_STATE, CARD = "vae.pt", "flow.pt", "card.md"
-# Scenes of the VAE and of the flow have other numbers.
-FLOW_SCENES = 1_000_000
+SHOWN = ("elbo", "kl", "squared_error", "prior", "posterior", "mean", "distance", "distance_before", "norm")
+VAE_STATE, FLOW_STATE, EARLY_STATE, GUIDED_STATE = STATES = "vae.pt", "flow.pt", "early.pt", "guided.pt"
+# The early flow, with its VAE, is kept: a training that goes on with the model needs it.
+CARD, EARLY = "card.md", "early.safetensors"
+# Scenes of the VAE, of the flow and of the other steps of the flow have other numbers.
+FLOW_SCENES, EARLY_SCENES, GUIDED_SCENES = 1_000_000, 2_000_000, 3_000_000
 
 
 def molecule_files(paths: list[Path]) -> tuple[str, ...]:
@@ -63,6 +67,7 @@ def pretrain(
     resume: bool,
     overwrite: bool,
     start: GeneratorFile | None = None,
+    early: GeneratorFile | None = None,
 ) -> Path:
     """Train a generative model, or go on with one; returns its file.
 
@@ -74,6 +79,7 @@ def pretrain(
         resume: go on from the saved states of the folder.
         overwrite: whether a model that is there is replaced.
         start: the model of ``recipe.start``, to begin with; None for random weights.
+        early: the model with the early flow of ``start``; None if there is none, then one is trained.
     """
     check_folder(folder)
     target = folder / FILE
@@ -91,7 +97,7 @@ def pretrain(
             if not resume:
                 # The states of another training would be taken for those of this one later.
                 _forget(folder)
-            file, seconds = _trained(folder, recipe, device, processes, resume, start)
+            file, seconds = _Pretraining(folder, recipe, device, processes, resume, start, early).run()
             save_generator(target, file)
             write_text(folder / CARD, model_card(file.recipe, training_of(file, recipe, seconds, device)))
             _forget(folder)
@@ -113,15 +119,26 @@ def model_to_begin_with(model: str) -> tuple[GeneratorFile, str]:
     return file, sha256((path / FILE if path.is_dir() else path).read_bytes()).hexdigest()
 
 
+def early_of(model: str, file: GeneratorFile) -> GeneratorFile | None:
+    """The model with the early flow that lies beside a model, if there is one and it is of the same VAE."""
+    folder = BASE.parent if model == "base" else Path(model) if Path(model).is_dir() else Path(model).parent
+    if not (folder / EARLY).is_file():
+        return None
+    early = load_generator(folder / EARLY)
+    mine, its = file.generator.vae.state_dict(), early.generator.vae.state_dict()
+    is_same = early.generator.config == file.generator.config and all(torch.equal(mine[name], its[name]) for name in mine)
+    return early if is_same else None
+
+
 def _forget(folder: Path) -> None:
     """Remove the saved states of a folder."""
-    for name in (VAE_STATE, FLOW_STATE):
+    for name in STATES:
         (folder / name).unlink(missing_ok=True)
 
 
 def _check_states(folder: Path, recipe: Recipe, resume: bool, overwrite: bool) -> None:
     """InputError, before anything is written, if saved states would be lost, or are of another recipe."""
-    for path in (folder / VAE_STATE, folder / FLOW_STATE):
+    for path in (folder / name for name in STATES):
         if path.exists() and resume:
             _load(path, recipe)
         elif path.exists() and not overwrite:
@@ -138,48 +155,137 @@ def _load(path: Path, recipe: Recipe) -> dict[str, Any]:
     return state
 
 
-def _trained(
-    folder: Path, recipe: Recipe, device: torch.device, processes: int, resume: bool, start: GeneratorFile | None
-) -> tuple[GeneratorFile, float]:
-    """The trained model, and the seconds that its training took, before it was resumed too."""
-    torch.manual_seed(recipe.seed)
-    generator = Generator(recipe.sizes)
-    if start is not None:
-        generator.load_state_dict(start.generator.state_dict())
-    generator.to(device)
-    patches, seconds = replace(recipe.patches, seed=recipe.seed), 0.0
-    if recipe.vae_steps:
-        with PairPool(patches, recipe.pool, processes) as pool:
-            seconds = _train_vae(folder, generator, pool, recipe, device, resume, start is None)
-    with PairPool(patches, recipe.flow_pool, processes, FLOW_SCENES) as pool:
-        settings = recipe.training(recipe.flow_steps, recipe.flow_batch)
-        flow = FlowTraining(generator, pool, settings, recipe.generative, device)
-        trained_flow, more = _run(folder / FLOW_STATE, Trainer(flow), recipe, "training the flow", resume)
-        generator.flow.load_state_dict(trained_flow.state_dict())
-    log.info("trained in %.0f seconds", seconds + more)
-    plain = plain_recipe(recipe) | ({} if start is None else {"before": start.recipe})
-    return GeneratorFile(generator.cpu(), recipe.patches.side, plain), seconds + more
+@dataclass(frozen=True)
+class _Pretraining:
+    """A training in its parts, each with a saved state: the VAE, the flow, an early flow if there is none, the guided steps.
 
+    Attributes are the arguments of ``pretrain``.
+    """
 
-def _train_vae(
-    folder: Path, generator: Generator, pool: PairPool, recipe: Recipe, device: torch.device, resume: bool, is_new: bool
-) -> float:
-    """Train the VAE of a generator in place; returns the seconds that it took."""
-    settings = recipe.training(recipe.vae_steps, recipe.vae_batch)
-    first = first_patches(pool, recipe.seed)
-    if is_new:
-        generator.vae.cpu().start_from(first)
-        generator.to(device)
-    method = VAETraining(generator.vae, pool, settings, recipe.generative, device)
-    trained, seconds = _run(folder / VAE_STATE, Trainer(method), recipe, "training the VAE", resume)
-    generator.vae.load_state_dict(trained.state_dict())
-    generator.measure_latents(first.to(device))
-    return seconds
+    folder: Path
+    recipe: Recipe
+    device: torch.device
+    processes: int
+    resume: bool
+    start: GeneratorFile | None
+    early: GeneratorFile | None
+
+    def run(self) -> tuple[GeneratorFile, float]:
+        """The trained model, and the seconds that its training took, before it was resumed too."""
+        recipe = self.recipe
+        torch.manual_seed(recipe.seed)
+        generator = Generator(recipe.sizes)
+        if self.start is not None:
+            generator.load_state_dict(self.start.generator.state_dict())
+        generator.to(self.device)
+        seconds = self._train_vae(generator) if recipe.vae_steps else 0.0
+        # An early flow over the latents of another VAE is of no use.
+        early = None if self.early is None or recipe.vae_steps else self.early.generator.flow
+        if recipe.flow_steps:
+            early_here, more = self._train_flow(generator)
+            early, seconds = early_here or early, seconds + more
+        if recipe.guided_steps:
+            if early is None:
+                early, more = self._train_early(generator)
+                seconds += more
+            self._save_early(generator, early)
+            seconds += self._guide(generator, early)
+        log.info("trained in %.0f seconds", seconds)
+        return self._file(generator), seconds
+
+    def _file(self, generator: Generator) -> GeneratorFile:
+        plain = plain_recipe(self.recipe) | ({} if self.start is None else {"before": self.start.recipe})
+        return GeneratorFile(generator.cpu(), self.recipe.patches.side, plain)
+
+    def _pool(self, config: PoolConfig, first_scene: int = 0) -> PairPool:
+        return PairPool(replace(self.recipe.patches, seed=self.recipe.seed), config, self.processes, first_scene)
+
+    def _train_vae(self, generator: Generator) -> float:
+        """Train the VAE of a generator in place; returns the seconds that it took."""
+        recipe = self.recipe
+        with self._pool(recipe.pool) as pool:
+            first = first_patches(pool, recipe.seed)
+            if self.start is None:
+                generator.vae.cpu().start_from(first)
+                generator.to(self.device)
+            settings = recipe.training(recipe.vae_steps, recipe.vae_batch)
+            method = VAETraining(generator.vae, pool, settings, recipe.generative, self.device)
+            trained, seconds = self._run(VAE_STATE, Trainer(method), "training the VAE")
+        generator.vae.load_state_dict(trained.state_dict())
+        generator.measure_latents(first.to(self.device))
+        return seconds
+
+    def _train_flow(self, generator: Generator) -> tuple[LatentFlow | None, float]:
+        """Train the flow of a generator in place; returns its early state, if there are steps for details, and the seconds."""
+        recipe = self.recipe
+        with self._pool(recipe.flow_pool, FLOW_SCENES) as pool:
+            settings = recipe.training(recipe.flow_steps, recipe.flow_batch)
+            method = FlowTraining(generator, pool, settings, recipe.generative, self.device)
+            trained, seconds = self._run(FLOW_STATE, Trainer(method), "training the flow")
+        generator.flow.load_state_dict(trained.state_dict())
+        if method.early is None:
+            return None, seconds
+        early = copy.deepcopy(generator.flow)
+        early.load_state_dict(method.early)
+        return early, seconds
+
+    def _train_early(self, generator: Generator) -> tuple[LatentFlow, float]:
+        """An early flow from random weights, which learns details alone; and the seconds that it took."""
+        recipe = self.recipe
+        new = copy.deepcopy(generator)
+        torch.manual_seed(recipe.seed)
+        new.flow = LatentFlow(recipe.sizes.flow, generator.flow.channels, generator.flow.stride).to(self.device)
+        with self._pool(recipe.flow_pool, EARLY_SCENES) as pool:
+            settings = recipe.training(recipe.early_steps, recipe.flow_batch)
+            method = FlowTraining(new, pool, settings, replace(recipe.generative, detail_until=1.0), self.device)
+            return self._run(EARLY_STATE, Trainer(method), "training an early flow")
+
+    def _save_early(self, generator: Generator, early: LatentFlow) -> None:
+        """Keep the early flow beside the model."""
+        file = self._file(copy.deepcopy(generator))
+        file.generator.flow.load_state_dict(early.state_dict())
+        save_generator(self.folder / EARLY, file)
+
+    def _guide(self, generator: Generator, early: LatentFlow) -> float:
+        """Train the guided steps of the flow of a generator in place; returns the seconds that they took."""
+        recipe = self.recipe
+        with self._pool(recipe.flow_pool, GUIDED_SCENES) as pool:
+            settings = recipe.training(recipe.guided_steps, recipe.flow_batch)
+            method = GuidedTraining(generator, early, pool, settings, recipe.generative, self.device)
+            trained, seconds = self._run(GUIDED_STATE, Trainer(method), "training the flow, guided")
+        generator.flow.load_state_dict(trained.state_dict())
+        return seconds
+
+    def _run(self, name: str, trainer: Trainer[Any, Any], title: str) -> tuple[Any, float]:
+        """Train one part to the end, or go on with it; its state stays in the folder for a run that is resumed later.
+
+        Returns:
+            The trained network, and the seconds that it took.
+        """
+        path, began = self.folder / name, time.monotonic()
+        if self.resume and path.is_file():
+            state = _load(path, self.recipe)
+            check_fits(path, state, trainer.network, trainer.optimiser)
+            trainer.resume(state)
+            began -= float(state.get("seconds", 0.0))
+            log.info("%s resumed at step %d", title, trainer.step)
+
+        def save(state: dict[str, Any]) -> None:
+            save_state(path, state | {"recipe": _recorded(self.recipe), "seconds": time.monotonic() - began})
+            log.info("saved at step %d", state["step"])
+
+        with Watch(title, trainer.config.steps, trainer.step) as watch, stoppable() as stop:
+            trained = trainer.run(_shown(watch), save, stop)
+            save(trainer.state())
+            if stop():
+                raise Interrupted(trainer.step)
+        return trained, time.monotonic() - began
 
 
 def training_of(file: GeneratorFile, recipe: Recipe, seconds: float, device: torch.device) -> Training:
     """How the training went, for the card."""
     command = ["cryovae pretrain", f"--vae-steps {recipe.vae_steps}", f"--flow-steps {recipe.flow_steps}"]
+    command += [f"--guided-steps {recipe.guided_steps}"]
     command += ["--from MODEL"] if recipe.start else []
     command += ["--latent large"] if recipe.sizes == recipe_of("large").sizes and not recipe.start else []
     command += [f"--beta {recipe.generative.beta:g}"] if recipe.generative.beta != 1 else []
@@ -189,32 +295,6 @@ def training_of(file: GeneratorFile, recipe: Recipe, seconds: float, device: tor
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
     weights = sum(parameter.numel() for parameter in file.generator.parameters())
     return Training(" ".join(command), seconds, f"{machine}, torch {torch.__version__}", weights, __version__)
-
-
-def _run(path: Path, trainer: Trainer[Any, Any], recipe: Recipe, title: str, resume: bool) -> tuple[Any, float]:
-    """Train one of the networks to the end, or go on with it; its state stays in ``path`` for a run that is resumed later.
-
-    Returns:
-        The trained network, and the seconds that it took.
-    """
-    began = time.monotonic()
-    if resume and path.is_file():
-        state = _load(path, recipe)
-        check_fits(path, state, trainer.network, trainer.optimiser)
-        trainer.resume(state)
-        began -= float(state.get("seconds", 0.0))
-        log.info("%s resumed at step %d", title, trainer.step)
-
-    def save(state: dict[str, Any]) -> None:
-        save_state(path, state | {"recipe": _recorded(recipe), "seconds": time.monotonic() - began})
-        log.info("saved at step %d", state["step"])
-
-    with Watch(title, trainer.config.steps, trainer.step) as watch, stoppable() as stop:
-        trained = trainer.run(_shown(watch), save, stop)
-        save(trainer.state())
-        if stop():
-            raise Interrupted(trainer.step)
-    return trained, time.monotonic() - began
 
 
 def _recorded(recipe: Recipe) -> dict[str, Any]:

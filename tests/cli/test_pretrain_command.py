@@ -27,6 +27,7 @@ def test_the_help_names_the_options():
         "--from",
         "--vae-steps",
         "--flow-steps",
+        "--guided-steps",
         "--beta",
         "--processes",
         "--seed",
@@ -51,7 +52,9 @@ def test_the_help_names_the_options():
         (["--molecule", "no.pdb"], ["no.pdb does not exist"]),
         (["--from", "nothing.safetensors"], ["nothing.safetensors does not exist"]),
         (["--from", "base", "--latent", "large"], ["--latent large found with --from"]),
-        (["--from", "base", "--flow-steps", "0"], ["--flow-steps 0 found, expected 1 or more"]),
+        (["--flow-steps", "0"], ["--flow-steps 0 found, expected 1 or more"]),
+        (["--from", "base", "--flow-steps", "-1"], ["--flow-steps -1 found, expected 0 or more"]),
+        (["--guided-steps", "-1"], ["--guided-steps -1 found, expected 0 or more"]),
         (["--device", "toaster"], ["--device toaster"]),
         (["--threads", "0"], ["--threads 0 found"]),
     ],
@@ -89,10 +92,12 @@ def test_a_command_leaves_a_model(tmp_path):
 def test_a_command_goes_on_from_a_model(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     assert cryovae("pretrain", "-o", first, *ONE).returncode == 0
-    result = cryovae("pretrain", "-o", second, *ONE, "--from", first, "--vae-steps", "0", "--flow-steps", "2")
+    result = cryovae(
+        "pretrain", "-o", second, *ONE, "--from", first, "--vae-steps", "0", "--flow-steps", "2", "--guided-steps", "1"
+    )
     assert result.returncode == 0, result.stderr
     recipe = load_generator(second).recipe
-    assert (recipe["vae_steps"], recipe["flow_steps"], recipe["seed"]) == (0, 2, 1)
+    assert (recipe["vae_steps"], recipe["flow_steps"], recipe["guided_steps"], recipe["seed"]) == (0, 2, 1, 1)
     assert recipe["before"]["flow_steps"] == TINY_RECIPE.flow_steps
     assert "Begun with:** 4 steps of the VAE" in (second / "card.md").read_text()
 
@@ -118,4 +123,4 @@ def test_a_stopped_command_says_so_and_goes_on(tmp_path, monkeypatch):
     refused(cryovae("pretrain", "-o", out, *ONE), "pass --resume to go on")
     refused(cryovae("pretrain", "-o", out, *ONE, "--resume", "--seed", "1"), "another recipe")
     assert cryovae("pretrain", "-o", out, *ONE, "--resume").returncode == 0
-    assert sorted(p.name for p in out.iterdir()) == ["card.md", FILE, "pretrain.log"]
+    assert sorted(p.name for p in out.iterdir()) == ["card.md", "early.safetensors", FILE, "pretrain.log"]

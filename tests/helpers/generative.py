@@ -21,6 +21,8 @@ TINY_RECIPE = Recipe(
     PoolConfig(scenes=1, steps_per_scene=1000),
     vae_steps=4,
     flow_steps=4,
+    early_steps=3,
+    guided_steps=2,
     vae_batch=2,
     flow_batch=2,
     precision="float32",

@@ -8,7 +8,8 @@ import torch
 from cryovae.errors import InputError
 from cryovae.objectives.generative import DETAIL, LAYOUT
 from cryovae.simulation.pool import PairPool
-from cryovae.training.generative import FlowTraining, GenerativeConfig, VAETraining, first_patches
+from cryovae.training.generative import FlowTraining, GenerativeConfig, GuidedTraining, VAETraining, first_patches
+from cryovae.training.trainer import Trainer
 from tests.helpers.generative import TINY_RECIPE, made_up_pairs, tiny_generator
 
 CPU = torch.device("cpu")
@@ -149,3 +150,79 @@ def test_each_group_has_its_own_rate(pool):
     assert [group["lr"] for group in groups] == [0.5, SETTINGS.learning_rate]
     assert all(weight.dim() == 5 for weight in groups[0]["params"])
     assert sum(len(group["params"]) for group in groups) == len(list(flow.network.parameters()))
+
+
+def _another_flow():
+    """A flow of other weights than those of the tiny model."""
+    flow = tiny_generator().flow
+    rng = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for weight in flow.parameters():
+            weight.add_(0.05 * torch.randn(weight.shape, generator=rng))
+    return flow
+
+
+def _guided(pool, **weights):
+    return GuidedTraining(tiny_generator(), _another_flow(), pool, SETTINGS, GenerativeConfig(**weights), CPU)
+
+
+def test_guided_steps_learn_the_way_from_the_early_flow(pool):
+    """The distance is that of u + w (u - early) from the velocity, without a condition; and it is learned."""
+    method = _guided(pool, layout_conditioned=0.0, guidance=2.0)
+    figures = _figures(method)
+    assert figures["distance"] == figures["distance_before"] > 0
+    # It grows with the square of the guidance.
+    assert _figures(_guided(pool, layout_conditioned=0.0, guidance=1.0))["distance"] == pytest.approx(
+        figures["distance"] / 4, rel=1e-4
+    )
+    optimiser = torch.optim.Adam([w for w in method.network.parameters() if w.requires_grad], lr=1e-3)
+    for _ in range(60):
+        optimiser.zero_grad()
+        method.backward(method.draw(3), 3, {})
+        optimiser.step()
+    after = _figures(method)
+    assert after["distance_before"] == figures["distance_before"]
+    assert after["distance"] < 0.5 * figures["distance"]
+    # It went on the way from the early flow to the flow, not back.
+    latents, time = torch.randn(4, 3, 4, 4, 4, generator=torch.Generator().manual_seed(2)), torch.full((4,), 0.7)
+    flow, none = method.generator.flow, method.network.no_context(latents.shape, latents)
+    with torch.no_grad():
+        own, moved, early = (f(latents, time, none) for f in (flow, method.network, method.early_flow))
+    likeness = torch.nn.functional.cosine_similarity((moved - own).flatten(1), (own - early).flatten(1))
+    assert likeness.min() > 0.2
+
+
+def test_guided_steps_leave_the_posterior(pool):
+    """With a condition the velocity stays what it was, and the network of the condition is not trained."""
+    method = _guided(pool, layout_conditioned=1.0, guidance=2.0)
+    assert _figures(method)["distance"] < 1e-10
+    method = _guided(pool, layout_conditioned=0.5)
+    _figures(method)
+    for part in method.network.condition_parts():
+        assert all(weight.grad is None for weight in part.parameters())
+    assert method.network.enter.weight.grad.any()
+
+
+def test_guided_steps_are_of_the_layout_and_slow(pool):
+    method, flow = _guided(pool, guided_pace=0.2), _flow(pool)
+    assert {method._phase(step)[0] for step in range(20)} == {LAYOUT}
+    assert method.learning_rates(7) == pytest.approx([0.2 * rate for rate in flow.learning_rates(7)])
+
+
+def test_the_early_flow_is_the_average_when_the_details_end(pool):
+    flow = _flow(pool, detail_until=0.5)
+    trainer = Trainer(flow)
+    averages = {}
+    trainer.run(lambda report: averages.update({report.step: trainer.average.enter.weight.clone()}))
+    assert flow.refill_at == {10}
+    assert torch.equal(flow.early["enter.weight"], averages[10])
+    assert not torch.equal(flow.early["enter.weight"], averages[20])
+    assert _flow(pool, detail_until=0.0).refill_at == frozenset()
+
+
+def test_the_early_flow_is_saved_with_the_state(pool):
+    flow, again = _flow(pool, detail_until=0.5), _flow(pool, detail_until=0.5)
+    assert flow.state() == {}
+    flow.refill(flow.network, 10)
+    again.resume(flow.state())
+    assert all(torch.equal(weight, again.early[name]) for name, weight in flow.network.state_dict().items())

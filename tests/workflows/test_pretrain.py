@@ -17,7 +17,18 @@ from cryovae.training.generative import VAETraining
 from cryovae.training.recipe import Recipe, recipe_from, recipe_of
 from cryovae.training.trainer import Interrupted
 from cryovae.workflows import pretrain as module
-from cryovae.workflows.pretrain import CARD, FLOW_STATE, VAE_STATE, model_to_begin_with, molecule_files, pretrain
+from cryovae.workflows.pretrain import (
+    CARD,
+    EARLY,
+    EARLY_STATE,
+    FLOW_STATE,
+    GUIDED_STATE,
+    VAE_STATE,
+    early_of,
+    model_to_begin_with,
+    molecule_files,
+    pretrain,
+)
 from tests.helpers.generative import TINY_RECIPE, made_up_pairs, tiny_generator
 
 CPU = torch.device("cpu")
@@ -63,7 +74,7 @@ def _stopped(monkeypatch, folder, calls, recipe=TINY_RECIPE, resume=False):
 
 
 def test_a_run_leaves_a_model_and_its_log(whole_run, tmp_path):
-    assert whole_run["names"] == [CARD, FILE, "pretrain.log"]
+    assert whole_run["names"] == [CARD, EARLY, FILE, "pretrain.log"]
     (tmp_path / FILE).write_bytes(whole_run["bytes"])
     file = load_generator(tmp_path)
     assert file.patch == 16
@@ -84,13 +95,14 @@ def test_the_same_recipe_gives_the_same_model_and_another_seed_another(whole_run
     assert load_generator(other).recipe["patches"]["seed"] == 1
 
 
-@pytest.mark.parametrize("calls", [1, 3, 4, 5, 7, 9], ids=lambda calls: f"after {calls} questions")
+@pytest.mark.parametrize("calls", [1, 4, 5, 7, 9, 10, 12], ids=lambda calls: f"after {calls} questions")
 def test_a_stopped_run_goes_on_to_the_same_model(calls, whole_run, tmp_path, monkeypatch):
-    """The VAE asks five times, before each of four steps and at its end, then the flow does."""
+    """The VAE asks five times, before each of four steps and at its end, then the flow does, then the two guided steps."""
     folder = tmp_path / "run"
     _stopped(monkeypatch, folder, calls)
     left = {p.name for p in folder.iterdir()}
-    assert left == {"pretrain.log", VAE_STATE} | ({FLOW_STATE} if calls >= 5 else set())
+    of_flow, guided = {FLOW_STATE} if calls >= 5 else set(), {EARLY, GUIDED_STATE} if calls >= 10 else set()
+    assert left == {"pretrain.log", VAE_STATE} | of_flow | guided
     assert load_state(folder / VAE_STATE)["step"] == min(calls, 4)
     taken = []
     backward = VAETraining.backward
@@ -273,7 +285,64 @@ def test_a_model_names_its_molecules_without_their_folders(tmp_path):
 def _continued(folder, before, **settings):
     model, digest = model_to_begin_with(str(before))
     recipe = replace(recipe_from(TINY_RECIPE, model, digest), **settings)
-    return recipe, lambda resume=False: pretrain(folder, recipe, CPU, 0, resume, False, model)
+    early = early_of(str(before), model)
+    return recipe, lambda resume=False: pretrain(folder, recipe, CPU, 0, resume, False, model, early)
+
+
+def _moved(before, after):
+    """Names of the tensors that differ."""
+    return {name for name, tensor in before.state_dict().items() if not torch.equal(tensor, after.state_dict()[name])}
+
+
+def test_guided_steps_alone_move_the_prior_alone(whole_run, tmp_path):
+    """The VAE and the network of the condition stay; the early flow is that of the folder, so none is trained."""
+    before = load_generator(_trained(tmp_path / "before", replace(TINY_RECIPE, guided_steps=0)))
+    assert not (tmp_path / "before" / EARLY).exists()
+    early = tiny_generator()
+    early.vae.load_state_dict(before.generator.vae.state_dict())
+    save_generator(tmp_path / "before" / EARLY, GeneratorFile(early, 16, before.recipe))
+    _, train = _continued(tmp_path / "more", tmp_path / "before", vae_steps=0, flow_steps=0, guided_steps=5)
+    moved = _moved(before.generator, load_generator(train()).generator)
+    assert "flow.leave.weight" in moved
+    condition = ("vae.", "latent_", "flow.observe", "flow.of_information", "flow.predicted")
+    assert not any(name.startswith(condition) for name in moved)
+    kept = load_generator(tmp_path / "more" / EARLY).generator
+    assert torch.equal(kept.flow.leave.weight, load_generator(tmp_path / "before" / EARLY).generator.flow.leave.weight)
+    assert "early flow" not in (tmp_path / "more/pretrain.log").read_text()
+
+
+def test_an_early_flow_is_trained_where_there_is_none(whole_run, tmp_path, monkeypatch):
+    (tmp_path / FILE).write_bytes(whole_run["bytes"])
+    settings = {"vae_steps": 0, "flow_steps": 0}
+    _, once = _continued(tmp_path / "once", tmp_path, **settings)
+    _, again = _continued(tmp_path / "again", tmp_path, **settings)
+    asked = []
+
+    @contextmanager
+    def stoppable():
+        yield lambda: asked.append(1) or len(asked) > 2
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "stoppable", stoppable)
+        with pytest.raises(Interrupted):
+            again()
+    assert load_state(tmp_path / "again" / EARLY_STATE)["step"] == 2
+    assert again(resume=True).read_bytes() == once().read_bytes()
+    assert sorted(p.name for p in (tmp_path / "again").iterdir()) == whole_run["names"]
+
+
+def test_an_early_flow_is_that_beside_a_model_and_of_its_vae(whole_run, tmp_path):
+    (tmp_path / FILE).write_bytes(whole_run["bytes"])
+    file = load_generator(tmp_path)
+    assert early_of(str(tmp_path), file) is None
+    (tmp_path / EARLY).write_bytes(whole_run["bytes"])
+    for model in (tmp_path, tmp_path / FILE):
+        assert torch.equal(early_of(str(model), file).generator.flow.leave.weight, file.generator.flow.leave.weight)
+    save_generator(tmp_path / EARLY, GeneratorFile(tiny_generator(), 16, file.recipe))
+    assert early_of(str(tmp_path), file) is None
+    (tmp_path / EARLY).write_bytes(b"garbage")
+    with pytest.raises(InputError, match=EARLY):
+        early_of(str(tmp_path), file)
 
 
 def test_a_model_goes_on_from_another(whole_run, tmp_path):
@@ -312,9 +381,11 @@ def test_going_on_from_a_model_is_resumed_to_the_same(whole_run, tmp_path, monke
     assert again(resume=True).read_bytes() == once().read_bytes()
 
 
-def test_a_vae_of_random_weights_is_trained():
+def test_networks_of_random_weights_are_trained():
     with pytest.raises(InputError, match="vae_steps 0 found, expected 1 or more"):
         replace(TINY_RECIPE, vae_steps=0)
+    with pytest.raises(InputError, match="flow_steps 0 found, expected 1 or more"):
+        replace(TINY_RECIPE, flow_steps=0)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ def test_samples_of_the_right_posterior_are_right(part):
     assert measures.factor_two == pytest.approx(2, abs=0.04)
     assert measures.amplitude == pytest.approx(1, abs=0.02)
     assert measures.coverage == pytest.approx(0.9, abs=0.02)
+    # Variances 4 of the mean and 5 of the truth.
+    assert measures.correlation == pytest.approx(0.8**0.5, abs=0.01)
 
 
 def test_samples_that_are_too_narrow_are_seen():
@@ -52,6 +54,7 @@ def test_the_number_of_samples_does_not_move_the_figures():
     few, many = (posterior_measures(*problem(samples=n))["wedge"] for n in (2, 12))
     assert few.error_over_std == pytest.approx(many.error_over_std, abs=0.03)
     assert few.factor_two == pytest.approx(many.factor_two, abs=0.08)
+    assert few.correlation == pytest.approx(many.correlation, abs=0.01)
 
 
 def test_only_bins_of_the_part_count():
