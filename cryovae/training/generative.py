@@ -59,8 +59,8 @@ class GenerativeConfig:
     layout_conditioned: Annotated[float, Range(0, 1)] = 0.3
     mean_weight: Annotated[float, Range(0, 100)] = 0.5
     hidden_rate: Annotated[float, Range(0, 1, above=True)] = 5e-3
-    detail_until: Annotated[float, Range(0, 1)] = 1 / 3
-    guidance: Annotated[float, Range(0, 10)] = 0.6
+    detail_until: Annotated[float, Range(0, 1)] = 2 / 9
+    guidance: Annotated[float, Range(0, 10)] = 0.8
     guided_pace: Annotated[float, Range(0, 1, above=True)] = 0.1
 
     def __post_init__(self) -> None:

@@ -49,7 +49,7 @@ class Recipe:
     flow_pool: PoolConfig = field(default_factory=lambda: PoolConfig(steps_per_scene=8))
     generative: GenerativeConfig = field(default_factory=GenerativeConfig)
     vae_steps: Annotated[int, Range(0, 10**8)] = 5000
-    flow_steps: Annotated[int, Range(0, 10**8)] = 9000
+    flow_steps: Annotated[int, Range(0, 10**8)] = 13_500
     early_steps: Annotated[int, Range(1, 10**8)] = 3000
     guided_steps: Annotated[int, Range(0, 10**8)] = 1500
     vae_batch: Annotated[int, Range(1, 4096)] = 8

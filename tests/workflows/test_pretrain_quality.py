@@ -28,9 +28,10 @@ SHORT = Recipe(
     PoolConfig(scenes=10, steps_per_scene=200),
     PoolConfig(scenes=10, steps_per_scene=200),
     # Most of the few steps are for the prior.
-    GenerativeConfig(conditioned=0.25, layout_conditioned=0.25),
+    GenerativeConfig(conditioned=0.25, layout_conditioned=0.25, detail_until=1 / 3),
     vae_steps=200,
     flow_steps=1200,
+    guided_steps=200,
     vae_batch=16,
     flow_batch=16,
     learning_rate=3e-3,
