@@ -77,6 +77,6 @@ def test_a_short_recipe_learns_the_specimen(tmp_path):
     of_data, of_draws = _skewness(_patches(PATCHES, range(200, 206), 16)), _skewness(draws)
     print(f"likeness {float(likeness.mean()):.3f}, skewness of data {of_data:.2f}, of draws {of_draws:.2f}")
     assert of_data < -0.5
-    # A Gaussian field has none. These steps reached -1.14, where the data have -2.02.
-    assert 1.6 * of_data < of_draws < 0.35 * of_data
+    # A Gaussian field has none. These steps reached -2.13, where the data have -2.02; without the guided ones -1.14.
+    assert 1.6 * of_data < of_draws < 0.6 * of_data
     assert 0.3 < float(draws.var()) < 2
