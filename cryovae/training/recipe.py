@@ -66,6 +66,10 @@ class Recipe:
             raise InputError("vae_steps 0 found, expected 1 or more, or a model to begin with, whose VAE is kept")
         if not self.flow_steps and not self.start:
             raise InputError("flow_steps 0 found, expected 1 or more, or a model to begin with, whose flow is kept")
+        if self.vae_steps and not self.flow_steps:
+            raise InputError(f"flow_steps 0 found with vae_steps {self.vae_steps}, expected 1 or more: the flow is of one VAE")
+        if not self.vae_steps + self.flow_steps + self.guided_steps:
+            raise InputError("vae_steps, flow_steps and guided_steps of 0 found, expected something to train: give one of them")
         unit = 2 * self.sizes.vae.stride
         if self.patches.side % unit:
             raise InputError(f"side {self.patches.side} found, expected a multiple of {unit}, twice the stride of the latents")

@@ -85,6 +85,11 @@ def pretrain(
     target = folder / FILE
     if target.exists() and not overwrite:
         raise InputError(f"{target} is there already: pass --overwrite, or another folder with -o")
+    if start is not None and start.recipe.get("guided_steps") and recipe.guided_steps and not recipe.flow_steps:
+        raise InputError(
+            f"flow_steps 0 and guided_steps {recipe.guided_steps} found with a model that has had its guided steps, expected one "
+            "without: again they would overdo it; pass --flow-steps, or --guided-steps 0"
+        )
     _check_states(folder, recipe, resume, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(folder / "pretrain.log")
@@ -100,6 +105,9 @@ def pretrain(
             file, seconds = _Pretraining(folder, recipe, device, processes, resume, start, early).run()
             save_generator(target, file)
             write_text(folder / CARD, model_card(file.recipe, training_of(file, recipe, seconds, device)))
+            if not recipe.guided_steps:
+                # That of a model which was here before.
+                (folder / EARLY).unlink(missing_ok=True)
             _forget(folder)
     except HeldByOther as held:
         raise InputError(f"{folder} is in use by another run, expected a folder of its own: give another with -o") from held

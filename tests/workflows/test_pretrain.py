@@ -313,14 +313,15 @@ def test_guided_steps_alone_move_the_prior_alone(whole_run, tmp_path):
 
 def test_an_early_flow_is_trained_where_there_is_none(whole_run, tmp_path, monkeypatch):
     (tmp_path / FILE).write_bytes(whole_run["bytes"])
-    settings = {"vae_steps": 0, "flow_steps": 0}
+    settings = {"vae_steps": 0, "flow_steps": 1}
     _, once = _continued(tmp_path / "once", tmp_path, **settings)
     _, again = _continued(tmp_path / "again", tmp_path, **settings)
     asked = []
 
     @contextmanager
     def stoppable():
-        yield lambda: asked.append(1) or len(asked) > 2
+        # Two for the step of the flow, then before each step of the early flow.
+        yield lambda: asked.append(1) or len(asked) > 4
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "stoppable", stoppable)
@@ -329,6 +330,21 @@ def test_an_early_flow_is_trained_where_there_is_none(whole_run, tmp_path, monke
     assert load_state(tmp_path / "again" / EARLY_STATE)["step"] == 2
     assert again(resume=True).read_bytes() == once().read_bytes()
     assert sorted(p.name for p in (tmp_path / "again").iterdir()) == whole_run["names"]
+
+
+def test_guided_steps_are_not_taken_twice(whole_run, tmp_path):
+    (tmp_path / FILE).write_bytes(whole_run["bytes"])
+    _, train = _continued(tmp_path / "more", tmp_path, vae_steps=0, flow_steps=0)
+    with pytest.raises(InputError, match="has had its guided steps") as caught:
+        train()
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "more").exists()
+
+
+def test_an_early_flow_of_a_model_before_is_not_left_beside_another(whole_run, tmp_path):
+    (tmp_path / EARLY).write_bytes(whole_run["bytes"])
+    _trained(tmp_path, replace(TINY_RECIPE, guided_steps=0))
+    assert not (tmp_path / EARLY).exists()
 
 
 def test_an_early_flow_is_that_beside_a_model_and_of_its_vae(whole_run, tmp_path):
@@ -386,6 +402,10 @@ def test_networks_of_random_weights_are_trained():
         replace(TINY_RECIPE, vae_steps=0)
     with pytest.raises(InputError, match="flow_steps 0 found, expected 1 or more"):
         replace(TINY_RECIPE, flow_steps=0)
+    with pytest.raises(InputError, match="flow_steps 0 found with vae_steps 4, expected 1 or more"):
+        replace(TINY_RECIPE, start="ab", flow_steps=0)
+    with pytest.raises(InputError, match="expected something to train"):
+        replace(TINY_RECIPE, start="ab", vae_steps=0, flow_steps=0, guided_steps=0)
 
 
 @pytest.mark.parametrize(
