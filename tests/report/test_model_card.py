@@ -32,5 +32,5 @@ def test_a_card_names_the_models_it_began_with():
     card = model_card(second, TRAINING)
     assert "seed 8; 33 steps of the VAE" in card
     assert "Begun with:** 11 steps of the VAE" in card
-    assert "22 steps of the flow with 16 patches each; seed 7" in card
+    assert "22 steps of the flow with 16 patches each, then 1500 guided steps of the flow; seed 7" in card
     assert "1abc.mrc, 2def.mrc" in card
