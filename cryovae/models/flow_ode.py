@@ -24,6 +24,11 @@ DRAW_STEPS, DENSITY_STEPS = 20, 20
 Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
+def ode_times(steps: int) -> Tensor:
+    """Times (steps + 1,) of the steps of a draw, from 1 to 0."""
+    return torch.linspace(1, 0, steps + 1)
+
+
 @torch.no_grad()
 def draw_latents(
     flow: LatentFlow,
@@ -34,7 +39,7 @@ def draw_latents(
 ) -> Tensor:
     """Latents from N(0, I) noise of their shape; the same noise gives the same latents."""
     state = noise
-    times = torch.linspace(1, 0, steps + 1, device=noise.device)
+    times = ode_times(steps).to(noise.device)
     for index, (now, then) in enumerate(pairwise(times)):
         state = _heun(lambda z, t: flow(z, t, context), state, now, then)
         watch(index + 1, steps)
@@ -67,7 +72,7 @@ def log_density(
     state = latents
     signs = [(torch.randint(0, 2, latents.shape, generator=generator) * 2 - 1).to(latents) for _ in range(probes)]
     traces = latents.new_zeros(probes, len(latents), dtype=torch.float64)
-    times = torch.linspace(0, 1, steps + 1, device=latents.device)
+    times = ode_times(steps).flip(0).to(latents.device)
     for now, then in pairwise(times):
         first, divergence = _with_divergence(flow, state, now, context, signs)
         euler = state + (then - now) * first

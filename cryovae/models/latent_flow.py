@@ -10,6 +10,7 @@ both. All layers are convolutions or act on places alone, so latents of any size
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import log, pi
 from typing import Annotated, cast
@@ -71,6 +72,15 @@ class Context:
     def rows(self, index: Tensor | slice) -> Context:
         """Some of the patches."""
         return Context(self.features[index], self.mean[index], self.embedding[index])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Context:
+        """The same with ``change`` applied to each tensor."""
+        return Context(change(self.features), change(self.mean), change(self.embedding))
+
+    @staticmethod
+    def joined(parts: Sequence[Context]) -> Context:
+        """The patches of several in one."""
+        return Context(*(torch.cat([getattr(p, name) for p in parts]) for name in ("features", "mean", "embedding")))
 
     def repeated(self, count: int) -> Context:
         """Each patch ``count`` times in a row."""

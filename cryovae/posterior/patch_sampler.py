@@ -98,8 +98,7 @@ class PatchSampler:
     def context(self, observation: Observation) -> Context:
         """The condition of observed patches."""
         parts = [observation.rows(slice(i, i + BATCH)).map(self._here) for i in range(0, len(observation), BATCH)]
-        contexts = [self.generator.flow.context(p.data, p.linear, p.information) for p in parts]
-        return Context(*(torch.cat([getattr(c, name) for c in contexts]) for name in ("features", "mean", "embedding")))
+        return Context.joined([self.generator.flow.context(p.data, p.linear, p.information) for p in parts])
 
     @torch.no_grad()
     def predicted(self, observation: Observation) -> Tensor:
