@@ -8,11 +8,12 @@ Latents of the flow are those of the VAE, shifted and scaled to mean 0 and varia
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from cryovae.models.latent_flow import LatentFlow, LatentFlowConfig
+from cryovae.models.latent_flow import Context, Estimate, LatentFlow, LatentFlowConfig
 from cryovae.models.patch_vae import PatchVAE, PatchVAEConfig
 
 
@@ -27,6 +28,26 @@ class GeneratorConfig:
 
     vae: PatchVAEConfig = field(default_factory=PatchVAEConfig)
     flow: LatentFlowConfig = field(default_factory=LatentFlowConfig)
+
+
+class Seen(Protocol):
+    """Observed patches, as in physics/observation.py."""
+
+    @property
+    def data(self) -> Tensor:
+        """(n, z, y, x)."""
+
+    @property
+    def linear(self) -> Tensor:
+        """The linear estimate of the density, (n, z, y, x)."""
+
+    @property
+    def information(self) -> Tensor:
+        """What was measured how well, (n, entries)."""
+
+    @property
+    def estimate(self) -> Tensor | None:
+        """Another network's estimate of the density, (n, z, y, x), or None."""
 
 
 class Generator(nn.Module):
@@ -55,6 +76,14 @@ class Generator(nn.Module):
         variance = (q.mean - mean.view(1, -1, 1, 1, 1)).square() + q.log_variance.exp()
         self.latent_mean.copy_(mean)
         self.latent_scale.copy_(variance.mean((0, 2, 3, 4)).sqrt())
+
+    def context(self, observation: Seen, flow: LatentFlow | None = None) -> Context:
+        """The condition of observed patches, for the model's own flow or for another of the same latents."""
+        o, flow = observation, flow or self.flow
+        estimate = None
+        if o.estimate is not None and flow.config.estimates:
+            estimate = Estimate(o.estimate, self.standardised(self.vae.encode(o.estimate).mean))
+        return flow.context(o.data, o.linear, o.information, estimate)
 
     def channel_weights(self) -> Tensor:
         """Roots of what the standardised channels contribute linearly to a density, (channels,), of mean 1."""

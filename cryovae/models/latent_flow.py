@@ -5,13 +5,14 @@
 
 (Lipman et al. 2023, "Flow matching for generative modeling"; Liu et al. 2023, "Rectified flow".) The condition is a network's
 features of the patch, its linear estimate and what was measured of it. It is dropped in a share of the batch, so one network is
-both. All layers are convolutions or act on places alone, so latents of any size have the same law away from their borders.
+both. The flow of one tomogram may be given the estimate of a network that was trained on it, too; the mean of the latents is then
+predicted relative to the latents of that estimate. All layers are convolutions or act on places alone, so latents of any size have the same law away from their borders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log, pi
 from typing import Annotated, cast
 
@@ -41,6 +42,7 @@ class LatentFlowConfig:
         condition_blocks: residual blocks that find them.
         embedding: channels of the embedding of t and of what was measured.
         entries: numbers that say what was measured.
+        estimates: 1 if the condition holds an estimate of the density by another network, else 0.
     """
 
     width: Annotated[int, Range(8, 2048)] = 80
@@ -50,6 +52,7 @@ class LatentFlowConfig:
     condition_blocks: Annotated[int, Range(1, 32)] = 2
     embedding: Annotated[int, Range(8, 4096)] = 128
     entries: Annotated[int, Range(1, 10**5)] = 231
+    estimates: Annotated[int, Range(0, 1)] = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -90,6 +93,19 @@ class Context:
         """The condition is removed from the patches where ``is_kept`` (n,) is 0."""
         spatial = is_kept.view(-1, 1, 1, 1, 1)
         return Context(self.features * spatial, self.mean * spatial, self.embedding * is_kept.view(-1, 1))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Another network's estimate of observed patches.
+
+    Attributes:
+        density: (n, z, y, x), in units of the standard deviation of the signal.
+        latents: its standardised latents, (n, channels, z, y, x).
+    """
+
+    density: Tensor
+    latents: Tensor
 
 
 def channel_normalised(x: Tensor) -> Tensor:
@@ -149,7 +165,7 @@ class LatentFlow(nn.Module):
         width, coarse, condition, size = config.width, config.coarse_width, config.condition_width, config.embedding
         self.of_time = nn.Sequential(nn.Linear(2 * WAVES, size), nn.SiLU(), nn.Linear(size, size))
         self.of_information = nn.Sequential(nn.Linear(config.entries, size), nn.SiLU(), nn.Linear(size, size))
-        self.observe = convolution(2 * stride**3, condition)
+        self.observe = convolution((2 + config.estimates) * stride**3, condition)
         self.observed = ModulatedBlocks(condition, config.condition_blocks, size)
         self.predicted = convolution(condition, channels)
         self.enter = convolution(2 * channels + condition, width)
@@ -167,21 +183,37 @@ class LatentFlow(nn.Module):
         """The layers of the network of the condition."""
         return self.of_information, self.observe, self.observed, self.predicted
 
-    def context(self, data: Tensor, linear: Tensor, information: Tensor) -> Context:
+    def context(self, data: Tensor, linear: Tensor, information: Tensor, estimate: Estimate | None = None) -> Context:
         """The condition of observed patches.
 
         Args:
             data: y, (n, z, y, x).
             linear: its linear estimate, (n, z, y, x).
             information: what was measured how well, (n, entries).
+            estimate: that of another network, for a flow that takes one.
         """
         scale = torch.rsqrt(data.square().mean((1, 2, 3), keepdim=True) + DATA_FLOOR)
-        features = torch.stack((data * scale, linear), 1)
+        densities = [data * scale, linear] + ([] if estimate is None else [estimate.density])
+        features = torch.stack(densities, 1)
         for _ in range(self.stride.bit_length() - 1):
             features = folded(features)
         embedding = self.of_information(information)
         features = self.observed(self.observe(features), nnf.silu(embedding))
-        return Context(features, self.predicted(nnf.silu(channel_normalised(features))), embedding)
+        mean = self.predicted(nnf.silu(channel_normalised(features)))
+        return Context(features, mean if estimate is None else mean + estimate.latents, embedding)
+
+    @torch.no_grad()
+    def taking_estimates(self) -> LatentFlow:
+        """This flow with an estimate in its condition, from which the mean of the latents is then predicted; to be trained on."""
+        taking = LatentFlow(replace(self.config, estimates=1), self.channels, self.stride)
+        weights = self.state_dict()
+        seen = weights["observe.weight"]
+        # What is folded of a density are channels that follow each other.
+        weights["observe.weight"] = torch.cat((seen, torch.zeros_like(seen[:, : self.stride**3])), 1)
+        weights["predicted.weight"] = torch.zeros_like(weights["predicted.weight"])
+        weights["predicted.bias"] = torch.zeros_like(weights["predicted.bias"])
+        taking.load_state_dict(weights)
+        return taking
 
     def no_context(self, shape: tuple[int, ...], like: Tensor) -> Context:
         """The condition of the prior, for latents (n, channels, z, y, x) of ``shape``."""

@@ -41,27 +41,31 @@ class Observation:
         data: y, (n, z, y, x); 0 in bins that were not measured.
         linear: the linear estimate of the density, (n, z, y, x).
         information: (n, ENTRIES), log( 1 + M / sigma^2 ).
+        estimate: of the density by a network trained on the tomogram, (n, z, y, x), or None.
     """
 
     data: Tensor
     linear: Tensor
     information: Tensor
+    estimate: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.data)
 
     def rows(self, index: Tensor | slice) -> Observation:
         """Some of the patches."""
-        return Observation(self.data[index], self.linear[index], self.information[index])
+        return self.map(lambda part: part[index])
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Observation:
         """The same with ``change`` applied to each tensor."""
-        return Observation(change(self.data), change(self.linear), change(self.information))
+        estimate = None if self.estimate is None else change(self.estimate)
+        return Observation(change(self.data), change(self.linear), change(self.information), estimate)
 
     @staticmethod
     def joined(parts: Sequence[Observation]) -> Observation:
         """The patches of several in one."""
-        return Observation(*(torch.cat([getattr(p, name) for p in parts]) for name in ("data", "linear", "information")))
+        names = ("data", "linear", "information", *(() if parts[0].estimate is None else ("estimate",)))
+        return Observation(*(torch.cat([getattr(p, name) for p in parts]) for name in names))
 
 
 def typical_power(radius: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ class PatchSampler:
     def context(self, observation: Observation) -> Context:
         """The condition of observed patches."""
         parts = [observation.rows(slice(i, i + BATCH)).map(self._here) for i in range(0, len(observation), BATCH)]
-        return Context.joined([self.generator.flow.context(p.data, p.linear, p.information) for p in parts])
+        return Context.joined([self.generator.context(p) for p in parts])
 
     @torch.no_grad()
     def predicted(self, observation: Observation) -> Tensor:

@@ -10,6 +10,7 @@ they overlap, so nothing is averaged that was drawn twice, and samples keep thei
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import torch
@@ -42,6 +43,7 @@ class VolumeSampler:
         noise: sigma^2 in these units, at frequencies in cycles per voxel.
         side: side of the tiles in voxels, that of the model's patches.
         step: spacing of the tiles in voxels; both are multiples of twice the stride of the latents.
+        estimate: of the density (z, y, x), in the units of the data, for a flow that takes one.
         advance: called after each batch of tiles with their number; a sample takes ``passes`` of all tiles.
     """
 
@@ -53,6 +55,7 @@ class VolumeSampler:
         noise: NoiseFunction,
         side: int,
         step: int,
+        estimate: Tensor | None = None,
         advance: Callable[[int], None] = lambda tiles: None,
     ) -> None:
         self.sampler, self.advance = sampler, advance
@@ -62,16 +65,22 @@ class VolumeSampler:
         lengths = [(self.grid.starts(axis)[-1] + side) // self.stride for axis in range(3)]
         self.places = PatchGrid((lengths[0], lengths[1], lengths[2]), side // self.stride, step // self.stride)
         self.batches = Batches(BATCH)
-        self._contexts = self._conditions(data, tilts, noise)
+        self._contexts = self._conditions(data, tilts, noise, estimate)
 
-    def _conditions(self, data: Tensor, tilts: TiltGeometry, noise: NoiseFunction) -> dict[Position, Context]:
+    def _conditions(
+        self, data: Tensor, tilts: TiltGeometry, noise: NoiseFunction, estimate: Tensor | None
+    ) -> dict[Position, Context]:
         """The condition of each tile, in half precision and main memory."""
         contexts: dict[Position, Context] = {}
         side = self.grid.side
 
         def work(positions: Sequence[Position]) -> Context:
             tiles = torch.stack([cut(data, position, side) for position in positions])
-            return self.sampler.context(observed(tiles, tilts, noise)).map(lambda part: part.half().cpu())
+            observation = observed(tiles, tilts, noise)
+            if estimate is not None:
+                estimates = torch.stack([cut(estimate, position, side) for position in positions])
+                observation = replace(observation, estimate=estimates)
+            return self.sampler.context(observation).map(lambda part: part.half().cpu())
 
         for positions, context in self.batches.over(list(self.grid), work):
             for index, position in enumerate(positions):
@@ -102,6 +111,12 @@ class VolumeSampler:
         return state
 
     @torch.no_grad()
+    def predicted(self) -> Tensor:
+        """The predicted mean of the latents of the volume, (channels, z, y, x)."""
+        channels = self.sampler.generator.config.vae.channels
+        return self._blended(torch.zeros(channels, *self.places.shape, device=self.sampler.device), lambda _, c: c.mean)
+
+    @torch.no_grad()
     def density(self, latents: Tensor) -> Tensor:
         """The density (z, y, x) of latents of the volume."""
         blender = Blender(self.grid)
@@ -112,12 +127,16 @@ class VolumeSampler:
 
     def _velocity(self, state: Tensor, time: float) -> Tensor:
         """v of all tiles, blended: (channels, z, y, x)."""
-        total, window, size = torch.zeros_like(state), self.places.window().to(state), self.places.side
-        window = window[:, None, None] * window[:, None] * window
 
         def work(states: Tensor, context: Context) -> Tensor:
             return self.sampler.generator.flow(states, torch.full((len(states),), time, device=states.device), context)
 
+        return self._blended(state, work)
+
+    def _blended(self, state: Tensor, work: Callable[[Tensor, Context], Tensor]) -> Tensor:
+        """What ``work`` makes of all tiles of latents of the volume, blended: (channels, z, y, x)."""
+        total, window, size = torch.zeros_like(state), self.places.window().to(state), self.places.side
+        window = window[:, None, None] * window[:, None] * window
         for positions, tiles in self._tiles(state, work):
             for position, tile in zip(positions, tiles, strict=True):
                 z, y, x = (start // self.stride for start in position)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,6 @@ from cryovae.objectives.generative import DETAIL, LAYOUT, draw_flow, flow_matchi
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.ranges import Range, check_fields
 from cryovae.simulation.patches import Pairs
-from cryovae.simulation.pool import PairPool
 from cryovae.training.method import Method, Network, TrainingConfig, timed
 from cryovae.training.muon import Muon, hidden_convolutions
 
@@ -67,6 +66,13 @@ class GenerativeConfig:
         check_fields(self)
 
 
+class PairSource(Protocol):
+    """Where batches of pairs come from."""
+
+    def batch(self, step: int, size: int, generator: torch.Generator) -> Pairs:
+        """``size`` pairs of a step."""
+
+
 class PairTraining(Method[Network, Pairs]):
     """A method whose batches are pairs of a pool.
 
@@ -79,7 +85,7 @@ class PairTraining(Method[Network, Pairs]):
     """
 
     def __init__(
-        self, network: Network, pool: PairPool, config: TrainingConfig, generative: GenerativeConfig, device: torch.device
+        self, network: Network, pool: PairSource, config: TrainingConfig, generative: GenerativeConfig, device: torch.device
     ) -> None:
         super().__init__(network, config, device)
         self.pool, self.generative = pool, generative
@@ -130,7 +136,7 @@ class FlowTraining(PairTraining[LatentFlow]):
     early: dict[str, Tensor] | None = None
 
     def __init__(
-        self, generator: Generator, pool: PairPool, config: TrainingConfig, generative: GenerativeConfig, device: torch.device
+        self, generator: Generator, pool: PairSource, config: TrainingConfig, generative: GenerativeConfig, device: torch.device
     ) -> None:
         super().__init__(generator.flow, pool, config, generative, device)
         self.generator = copy.deepcopy(generator).to(device).requires_grad_(False)
@@ -167,7 +173,7 @@ class FlowTraining(PairTraining[LatentFlow]):
             latents = self._latents(batch.clean.to(self.device), rng)
             times, conditioned = self._phase(step)
             drawn = draw_flow(latents.shape, conditioned, rng, times).to(self.device)
-            context = self.network.context(observation.data, observation.linear, observation.information)
+            context = self.generator.context(observation, self.network)
             error = flow_matching(self.network, latents, context, drawn, self.weights)
             of_mean = ((context.mean.float() - latents).square().mean((0, 2, 3, 4)) * self.weights).mean()
         with_condition = drawn.has_condition
@@ -221,7 +227,7 @@ class GuidedTraining(FlowTraining):
         self,
         generator: Generator,
         early: LatentFlow,
-        pool: PairPool,
+        pool: PairSource,
         config: TrainingConfig,
         generative: GenerativeConfig,
         device: torch.device,
@@ -244,7 +250,7 @@ class GuidedTraining(FlowTraining):
             times, conditioned = self._phase(step)
             drawn = draw_flow(latents.shape, conditioned, rng, times).to(self.device)
             with torch.no_grad():
-                context = self.network.context(observation.data, observation.linear, observation.information)
+                context = self.generator.context(observation, self.network)
                 context, state = context.kept(drawn.has_condition), drawn.state(latents)
                 own = self.generator.flow(state, drawn.time, context)
                 way = own - self.early_flow(state, drawn.time, context)
@@ -257,6 +263,6 @@ class GuidedTraining(FlowTraining):
         return {"loss": error.mean(), "distance": error.mean(), "distance_before": before.mean()}
 
 
-def first_patches(pool: PairPool, seed: int) -> Tensor:
+def first_patches(pool: PairSource, seed: int) -> Tensor:
     """Clean patches (n, z, y, x) by which a VAE begins and latents are measured."""
     return pool.batch(0, FIRST_PATCHES, step_generator(seed, 2**40)).clean
