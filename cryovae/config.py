@@ -19,6 +19,7 @@ from cryovae.models.ladder_config import GAUSSIAN, LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.ranges import shown
 from cryovae.restoration.config import RestoreConfig
+from cryovae.training.adaptation import AdaptationConfig
 from cryovae.training.method import TrainingConfig
 
 T = TypeVar("T")
@@ -28,12 +29,13 @@ MOST_BYTES = 2**20
 
 @dataclass(frozen=True)
 class RunConfig:
-    """Everything that decides what a run computes. Sections: ladder, masking, objective, training, restoration."""
+    """Everything that decides what a run computes. Sections: ladder, masking, objective, training, adaptation, restoration."""
 
     ladder: LadderConfig = field(default_factory=LadderConfig)
     masking: MaskingConfig = field(default_factory=MaskingConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
+    adaptation: AdaptationConfig = field(default_factory=AdaptationConfig)
     restoration: RestoreConfig = field(default_factory=RestoreConfig)
 
     def __post_init__(self) -> None:

@@ -117,13 +117,13 @@ def _misfit(s: ShellSums, amplitude: Tensor, weight: Tensor) -> Tensor:
 def _weight(s: ShellSums, b: Tensor) -> Tensor:
     """The weight with the least misfit, 0 to 1."""
     shared, own = s.ay - b * (s.yx + s.ax) + b.square() * s.xx, s.aa - 2 * b * s.ax + b.square() * s.xx
-    return (shared / own.clamp_min(1e-12)).clamp(0, 1) * (s.count > 0)
+    return (shared / own.clamp_min(1e-12)).clamp(0, 1) * _known(s)
 
 
 def _loss(s: ShellSums, log: Tensor, amplitude: Tensor, weight: Tensor) -> Tensor:
     """Negative penalised log-likelihood."""
     variance = (s.noise + log.exp() * s.spread).clamp_min(1e-12)
-    known = s.count > 0
+    known = _known(s)
     misfit = _misfit(s, amplitude, weight).clamp_min(1e-12)
     terms = s.count * torch.log(variance / s.count.clamp_min(1)) + s.count * misfit / variance
     data = 0.5 * torch.where(known, terms, torch.zeros_like(terms)).sum() / CORRELATED
@@ -135,7 +135,7 @@ def _loss(s: ShellSums, log: Tensor, amplitude: Tensor, weight: Tensor) -> Tenso
 def _limit(s: ShellSums) -> Tensor:
     """The largest c^2: that of an error as large as the power of the specimen, and two standard errors of that."""
     power = (s.yy - s.noise).clamp_min(0) + 2 * s.noise * (2 * CORRELATED / s.count.clamp_min(1)).sqrt()
-    return torch.where((s.count > 0) & (s.spread > 0), power / s.spread.clamp_min(1e-12), torch.full_like(power, torch.inf))
+    return torch.where(_known(s) & (s.spread > 0), power / s.spread.clamp_min(1e-12), torch.full_like(power, torch.inf))
 
 
 def log_likelihood(sums: ShellSums, factors: Factors) -> float:
@@ -145,7 +145,8 @@ def log_likelihood(sums: ShellSums, factors: Factors) -> float:
     """
     s, band = sums, _band(sums)
     variance = s.noise + factors.scale.double() * s.spread
-    gain = torch.log(s.yy / variance.clamp_min(1e-12)) + 1 - _misfit(s, factors.amplitude.double(), factors.weight.double()) / variance
+    misfit = _misfit(s, factors.amplitude.double(), factors.weight.double())
+    gain = torch.log(s.yy / variance.clamp_min(1e-12)) + 1 - misfit / variance
     return float((0.5 * s.count * gain)[band].sum() / s.count[band].sum().clamp_min(1))
 
 
@@ -176,9 +177,14 @@ def figures(sums: ShellSums, factors: Factors) -> dict[str, object]:
     }
 
 
+def _known(sums: ShellSums | MeanSums) -> Tensor:
+    """Shells that hold a coefficient at least."""
+    return sums.count >= 1
+
+
 def _band(sums: ShellSums | MeanSums) -> Tensor:
     centres = shell_centres()
-    return (centres > BAND[0]) & (centres < BAND[1]) & (sums.count > 0)
+    return (centres > BAND[0]) & (centres < BAND[1]) & _known(sums)
 
 
 def _coverage(s: ShellSums, factors: Factors, band: Tensor) -> dict[str, float]:

@@ -1,15 +1,15 @@
-"""Held-out measured bins: volumes of which some bins were measured but are hidden from the model, and what it makes of them.
+"""Held-out bins: volumes of which some bins were measured but are hidden from the model, and what it makes of them.
 
-    in the wedge    u = M R y+        y+ the data, their wedge filled by a sample with noise; R brings measured bins into the wedge
+    in the wedge    u = M R y+        y+ the data, their wedge filled by a sample and noise; R brings measured bins into the wedge
     measured bins   a, b              two observations with noise 2 sigma^2 each; the model sees a, b is compared
 
 The model restores u or a as it restores a tomogram: the same estimate, the same samples, the same tiles. What is compared is the
-part in the hidden bins, shell by shell, within the held-out regions, of which training saw nothing as a target.
+part in the hidden bins, seen through a window on the held-out regions, of which training saw nothing as a target, by shell.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -25,7 +25,7 @@ SHELLS = 20
 SHELL_WIDTH = 0.5 / SHELLS
 # Mask below which a bin counts as hidden, and above which it counts as measured.
 EMPTY, FULL = 0.01, 0.99
-# Voxels of which the parts in a shell are kept, for the coverage.
+# Real and imaginary parts that are kept of a shell, for the coverage.
 KEPT = 4000
 
 
@@ -73,7 +73,7 @@ def with_hidden_wedge(
     target = rotation(noisy + fourier.filtered(data - noisy, volume_mask(data.shape, tilts)))
     mask = volume_mask(target.shape, tilts)
     turned = rotated_frequencies(fourier.frequencies(target.shape), rotation.matrix)
-    measured = wedge_mask(turned, tilts, volume_edge(target.shape, tilts))
+    measured = wedge_mask(turned, tilts, volume_edge(data.shape, tilts))
     bins = ((mask < EMPTY) & (measured > FULL)) * fourier.below_nyquist(target.shape)
 
     def turned_noise(frequency: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ class ShellSums:
         yy, yx, xx: products of target and mean.
         ay, ax, aa: products with what the model saw.
         spread: unbiased variance of a sample.
-        kept: y, x and a at some voxels, (3, SHELLS, voxels) float32, NaN where there are fewer.
+        kept: parts of y, x and a in some bins, (3, SHELLS, KEPT) float32, NaN where there are fewer.
     """
 
     count: Tensor
@@ -134,7 +134,7 @@ class MeanSums:
         count, noise, yy, ay, aa, spread: as of ``ShellSums``.
         yx, ax: of each mean, (means, SHELLS).
         xx: of each pair of means, (means, means, SHELLS).
-        kept: y, a and the means at some voxels, (2 + means, SHELLS, voxels) float32.
+        kept: parts of y, a and the means in some bins, (2 + means, SHELLS, KEPT) float32.
     """
 
     count: Tensor
@@ -179,39 +179,64 @@ def mean_sums(hidden: HiddenVolume, means: Sequence[Tensor], samples: Sequence[T
         samples: of it, two at least.
         window: 1 where the tomogram is held out, else 0, (z, y, x) in its own frame.
     """
-    inside = hidden.rotation(window).bool()
-    share, count = float(inside.float().mean()), len(means)
-    weights = hidden.bins * fourier.multiplicity(hidden.target.shape)
-    rows, kept = [], []
-    for bands, part in _bands((hidden.target, hidden.data, *means, *samples), hidden.bins):
-        seen = torch.stack([band[inside] for band in bands[: 2 + count]]).double()
-        drawn = torch.stack([band[inside] for band in bands[2 + count :]]).double()
-        of_shell = part * weights
-        coefficients, noise = float(of_shell.sum()) * share, float((of_shell * hidden.target_noise).double().sum()) * share
-        rows.append((coefficients, noise, float(drawn.var(0).sum()), seen @ seen.T))
-        some = seen[:, :: max(seen.shape[1] // KEPT, 1)][:, :KEPT].float()
-        kept.append(torch.nn.functional.pad(some, (0, KEPT - some.shape[1]), value=float("nan")))
-    numbers = torch.tensor([row[:3] for row in rows], dtype=torch.float64).T
-    products = torch.stack([row[3] for row in rows], -1)
+    support, shape = hidden.rotation(window), hidden.target.shape
+    shell = (fourier.radius(shape) / SHELL_WIDTH).long().clamp(max=SHELLS)
+
+    def seen(volume: Tensor) -> Tensor:
+        return fourier.transform(support * fourier.filtered(volume, hidden.bins))
+
+    columns = fourier.multiplicity(shape)
+    spectra = [seen(volume) for volume in (hidden.target, hidden.data, *means)]
+    pairs = [(i, j) for i in range(len(spectra)) for j in range(i, len(spectra))]
+    terms = [(spectra[i] * spectra[j].conj()).real for i, j in pairs]
+    # What the window leaves of the noise, and of noise of variance 1.
+    terms += [smeared(hidden.bins * variance, support) for variance in (torch.ones(()), hidden.target_noise)]
+    terms.append(_variance([seen(sample) for sample in samples]))
+    sums = torch.cat([fourier.shell_sums((columns * term)[None], shell, SHELLS + 1)[:, :SHELLS].cpu() for term in terms])
+    products = torch.zeros(len(spectra), len(spectra), SHELLS, dtype=torch.float64)
+    for (i, j), row in zip(pairs, sums, strict=False):
+        products[i, j] = products[j, i] = row
+    count, noise, spread = sums[len(pairs) :]
     return MeanSums(
-        count=numbers[0],
-        noise=numbers[1],
-        spread=numbers[2],
+        count=count,
+        noise=noise,
+        spread=spread,
         yy=products[0, 0],
         ay=products[0, 1],
         aa=products[1, 1],
         yx=products[0, 2:],
         ax=products[1, 2:],
         xx=products[2:, 2:],
-        kept=torch.stack(kept, 1),
+        kept=_kept(spectra, hidden.bins, shell),
     )
 
 
-def _bands(volumes: Sequence[Tensor], bins: Tensor) -> Iterator[tuple[list[Tensor], Tensor]]:
-    """The part of volumes in ``bins``, shell by shell, (z, y, x) each, and the bins of the shell."""
-    spectra = [fourier.transform(volume) * bins for volume in volumes]
-    shape = volumes[0].shape
-    shell = (fourier.radius(shape) / SHELL_WIDTH).long()
+def smeared(variance: Tensor, support: Tensor) -> Tensor:
+    """Spectrum (z, y, x // 2 + 1) of noise seen through a window: < |F(t n)|^2 >, ``variance`` convolved with |F t|^2.
+
+    Args:
+        variance: spectrum of the noise (z, y, x // 2 + 1).
+        support: the window t (z, y, x).
+    """
+    shape = support.shape
+    shift = fourier.inverse(fourier.transform(support).abs().square().to(torch.complex64), shape)
+    return fourier.transform(shift * fourier.inverse(variance.to(torch.complex64), shape)).real / shape.numel() ** 0.5
+
+
+def _variance(samples: Sequence[Tensor]) -> Tensor:
+    """Unbiased variance of samples, bin by bin."""
+    average = torch.stack(list(samples)).mean(0)
+    return torch.stack([(sample - average).abs().square() for sample in samples]).sum(0) / (len(samples) - 1)
+
+
+def _kept(spectra: Sequence[Tensor], bins: Tensor, shell: Tensor) -> Tensor:
+    """Real and imaginary parts of some bins of each shell: (spectra, SHELLS, KEPT), NaN where there are fewer."""
+    kept = torch.full((len(spectra), SHELLS, KEPT), float("nan"))
     for number in range(SHELLS):
-        part = (shell == number).float()
-        yield [fourier.inverse(spectrum * part, shape) for spectrum in spectra], part
+        index = torch.nonzero((bins > 0) & (shell == number), as_tuple=True)
+        stride = max(-(-2 * len(index[0]) // KEPT), 1)
+        some = tuple(axis[::stride] for axis in index)
+        for row, spectrum in zip(kept, spectra, strict=True):
+            values = torch.view_as_real(spectrum[some]).flatten()[:KEPT]
+            row[number, : len(values)] = values
+    return kept

@@ -7,7 +7,7 @@ Latents of the flow are those of the VAE, shifted and scaled to mean 0 and varia
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -84,6 +84,13 @@ class Generator(nn.Module):
         if o.estimate is not None and flow.config.estimates:
             estimate = Estimate(o.estimate, self.standardised(self.vae.encode(o.estimate).mean))
         return flow.context(o.data, o.linear, o.information, estimate)
+
+    def taking_estimates(self) -> Generator:
+        """The same model with a flow that takes the estimate of another network."""
+        flow = self.flow.taking_estimates()
+        taking = Generator(replace(self.config, flow=flow.config))
+        taking.load_state_dict(self.state_dict() | {f"flow.{name}": weight for name, weight in flow.state_dict().items()})
+        return taking
 
     def channel_weights(self) -> Tensor:
         """Roots of what the standardised channels contribute linearly to a density, (channels,), of mean 1."""

@@ -6,7 +6,8 @@
 (Lipman et al. 2023, "Flow matching for generative modeling"; Liu et al. 2023, "Rectified flow".) The condition is a network's
 features of the patch, its linear estimate and what was measured of it. It is dropped in a share of the batch, so one network is
 both. The flow of one tomogram may be given the estimate of a network that was trained on it, too; the mean of the latents is then
-predicted relative to the latents of that estimate. All layers are convolutions or act on places alone, so latents of any size have the same law away from their borders.
+predicted relative to the latents of that estimate. All layers are convolutions or act on places alone, so latents of any size
+have the same law away from their borders.
 """
 
 from __future__ import annotations

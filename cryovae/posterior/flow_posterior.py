@@ -25,8 +25,8 @@ from cryovae.posterior.volume_sampler import VolumeSampler
 from cryovae.tiling.grid import PatchGrid
 from cryovae.tomogram import TiltGeometry
 
-# Spacing of the tiles of the flow over their side.
-SPACING = 3 / 4
+# Side of the tiles of the flow in voxels, and their spacing over it: overlaps of 16 voxels.
+TILE, SPACING = 64, 3 / 4
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class FlowPosterior:
     Args:
         generator: the generative model.
         ladder: the ladder, or None to sample without an estimate.
-        side: of the tiles of the flow in voxels, that of its patches.
+        side: of the tiles of the flow in voxels.
         patch: side of the patches of the ladder's training, in voxels.
         device: of both models.
         steps: steps of Heun's method of a sample.

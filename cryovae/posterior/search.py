@@ -10,8 +10,8 @@ from cryovae.errors import InputError
 from cryovae.posterior.importance import MIN_EFFECTIVE
 from cryovae.ranges import OneOf, Range, check_fields
 
-AMORTISED, REWEIGHTED, LANGEVIN = "amortised", "reweighted", "langevin"
-SAMPLERS = (AMORTISED, REWEIGHTED, LANGEVIN)
+AMORTISED, REWEIGHTED, LANGEVIN, FLOW = "amortised", "reweighted", "langevin", "flow"
+SAMPLERS = (AMORTISED, REWEIGHTED, LANGEVIN, FLOW)
 # Upper limit of the steps of a chain.
 LONGEST = 10**5
 
@@ -41,10 +41,15 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.temperature != 1 and self.sampler == AMORTISED:
+        if self.temperature != 1 and self.sampler in (AMORTISED, FLOW):
             raise InputError(
-                f"--temperature {self.temperature:g} found with the amortised sampler, which is trained for temperature 1: pass "
+                f"--temperature {self.temperature:g} found with the {self.sampler} sampler, which is trained for 1: pass "
                 f"--sampler {REWEIGHTED} or {LANGEVIN}"
+            )
+        if self.refine and self.sampler == FLOW:
+            raise InputError(
+                f"--refine {self.refine} found with the flow sampler, expected none: it refines the encoder's posterior, and "
+                "the flow has its own; leave it out, or pass another --sampler"
             )
 
     @property

@@ -89,7 +89,7 @@ class VolumeSampler:
         return contexts
 
     def passes(self, steps: int) -> int:
-        """How often a sample of ``steps`` steps goes through all tiles: twice a step, and the decoder. The conditions are extra."""
+        """How often a sample goes through all tiles: twice in each of its ``steps``, and in the decoder."""
         return 2 * steps + 1
 
     @torch.no_grad()

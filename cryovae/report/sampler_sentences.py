@@ -16,7 +16,7 @@ def posterior_name(settings: dict[str, Any]) -> str:
     sampler = settings.get("sampler", "amortised")
     parts = [tempered_name(settings)] if tempered_name(settings) else []
     parts += [f"refined {settings['refine']}"] if settings.get("refine") else []
-    parts += [sampler] if sampler != "amortised" else []
+    parts += [sampler] if sampler not in ("amortised", "flow") else []
     return " ".join([*parts, "posterior"])
 
 

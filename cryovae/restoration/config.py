@@ -24,6 +24,7 @@ class RestoreConfig(SearchConfig):
         calibrate: scale the spread of the samples by what held-out bins show; samplers other than the encoder's stay as they are.
         seed: of all random numbers.
         precision: 'float32', 'bfloat16' (of convolutions alone) or 'auto'; a search always runs in float32.
+        flow_steps: steps of Heun's method of a sample of the flow; four are as good as sixteen.
         refine: steps of refinement of the posterior, as in posterior/search.py, like the settings that follow.
         sampler: how samples are drawn.
         temperature: of candidates.
@@ -41,6 +42,7 @@ class RestoreConfig(SearchConfig):
     calibrate: bool = True
     seed: Annotated[int, Range(0, MAX_SEED)] = 0
     precision: Annotated[str, OneOf(PRECISIONS)] = "auto"
+    flow_steps: Annotated[int, Range(1, 10**4)] = 4
     other_scale: bool = False
 
     @property

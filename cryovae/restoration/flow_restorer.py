@@ -1,23 +1,23 @@
 """Restoration by the generative model: samples of the posterior of the whole tomogram, and the mean that predicts best.
 
-    x = sum_i w_i x_i           x_i the ladder's mean, the mean that the flow predicts, the average of its samples; w_i >= 0
+    x = sum_i w_i x_i           x_i the ladder's mean, the flow's predicted mean, the average of its samples; w_i >= 0
     x^s = x + c (s - < s >)     c^2 the factor on the variance of samples, by shell
 
-Weights, factors and amplitudes come from held-out bins (calibration/): one fit in the wedge, one in measured bins, where a part of
-the data may stay in the mean. All volumes are in memory.
+Weights, factors and amplitudes come from held-out bins (calibration/): one fit in the wedge, one in measured bins, where a part
+of the data may stay in the mean. No error there is larger than the noise of the data. All volumes are in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from cryovae import fourier
 from cryovae.calibration.factors import Factors, at, figures, fit, stacked
-from cryovae.calibration.hidden_bins import MeanSums
+from cryovae.calibration.hidden_bins import FULL, SHELL_WIDTH, SHELLS, MeanSums
 from cryovae.calibration.scores import (
     MEANS,
     SAMPLES,
@@ -96,6 +96,7 @@ class FlowRestorer:
         held_out = self._held_out(prepared, halves, samples[0])
         wedge, measured = _parts(held_out, config.samples)
         mask = volume_mask(volume.data.shape, volume.tilts)
+        measured = _bounded(measured, samples, mask, volume)
         mean = _mean(means, volume.data, mask, (wedge, measured))
         drawn = _spread(samples, mean, mask, (wedge, measured))
         restored_halves = None
@@ -105,9 +106,7 @@ class FlowRestorer:
         self.watch(self._total, self._total)
         return self._restoration(tomogram, prepared, mean, drawn, restored_halves, held_out, (wedge, measured))
 
-    def _held_out(
-        self, prepared: PreparedTomogram, halves: tuple[Tensor, Tensor] | None, sample: Tensor
-    ) -> HeldOutSums | None:
+    def _held_out(self, prepared: PreparedTomogram, halves: tuple[Tensor, Tensor] | None, sample: Tensor) -> HeldOutSums | None:
         if not self.config.calibrate:
             return None
         return held_out_sums(self.posterior, prepared, halves, sample, self.patch, seed=self.config.seed)
@@ -133,7 +132,7 @@ class FlowRestorer:
         parts: tuple[Part, Part],
     ) -> Restoration:
         config, fill = self.config, tomogram.fill
-        std = smoothed_std(torch.stack([(sample - mean).square() for sample in samples]).sum(0) / (len(samples) - 1))
+        std = smoothed_std(torch.stack([(sample - mean).square() for sample in samples]).mean(0))
         if fill is not None:
             std[torch.from_numpy(fill[:])] = 0.0
 
@@ -176,6 +175,19 @@ def _parts(held_out: HeldOutSums | None, samples: int, noise: float = 1.0) -> tu
     measured = Part.fitted(averaging_more(held_out.measured, samples), blend=True)
     # Held-out observations of measured bins have noise of twice the variance.
     return wedge, Part(measured.weights, measured.factors.at_noise(noise / 2))
+
+
+def _bounded(measured: Part, samples: Sequence[Tensor], mask: Tensor, volume: VolumeData) -> Part:
+    """Measured bins of which no variance is above that of the noise: the data alone say so much."""
+    shape = volume.data.shape
+    average = torch.stack(list(samples)).mean(0)
+    variance = sum((fourier.transform(sample - average).abs().square() for sample in samples), torch.zeros(mask.shape))
+    bins = (mask > FULL) * fourier.multiplicity(shape)
+    terms = torch.stack((bins * volume.noise(fourier.frequencies(shape)), bins * variance / (len(samples) - 1)))
+    shell = (fourier.radius(shape) / SHELL_WIDTH).long().clamp(max=SHELLS)
+    noise, spread = fourier.shell_sums(terms, shell, SHELLS + 1)[:, :SHELLS]
+    most = torch.where(spread > 0, noise / spread.clamp_min(1e-12), torch.full_like(noise, torch.inf)).float()
+    return replace(measured, factors=replace(measured.factors, scale=torch.minimum(measured.factors.scale, most)))
 
 
 def _mean(means: Sequence[Tensor], data: Tensor, mask: Tensor, parts: tuple[Part, Part]) -> Tensor:

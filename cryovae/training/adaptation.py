@@ -80,4 +80,3 @@ class AdaptedTraining(FlowTraining):
 
     def _phase(self, step: int) -> tuple[tuple[float, float], float]:
         return TIMES, self.generative.conditioned
-

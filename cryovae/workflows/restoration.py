@@ -17,7 +17,9 @@ from cryovae.config import RunConfig, as_plain, override, save_config
 from cryovae.io.geometry_record import described
 from cryovae.io.star.loading import Tomograms
 from cryovae.io.star.tomograms import Entry
+from cryovae.posterior.search import AMORTISED, FLOW
 from cryovae.tomogram import Tomogram
+from cryovae.workflows.adapt import adapt_in, sampler_of
 from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
@@ -167,7 +169,7 @@ def _restore_claimed(
     replace_results: bool,
     inputs: dict[str, Path],
 ) -> None:
-    config, device = job.config, job.device
+    config, device = _that_fits(job.config, tomogram, streamed), job.device
     checked = preflight(tomogram, job.force)
     tomogram = checked.tomograms[0]
     lines = [] if model is None else checked_match(model.network.trained_on, tomogram, config)
@@ -210,8 +212,21 @@ def _restore_claimed(
             network = model.network
         if isinstance(network, NetworkCheckpoint):
             regress_in(folder, tomogram, network, config, device)
-        else:
-            restore_in(folder, tomogram, network, config, device, job.budget if streamed else None, job.resume)
+            return
+        sampler = None
+        if config.restoration.sampler == FLOW:
+            found = sampler_of(folder.saved(MODEL) if model is None else model.path)
+            sampler = found or adapt_in(folder, [tomogram], network, config, device, job.resume)
+        budget = job.budget if streamed else None
+        restore_in(folder, tomogram, network, config, device, budget, job.resume, sampler)
+
+
+def _that_fits(config: RunConfig, tomogram: Tomogram, streamed: bool) -> RunConfig:
+    """The settings; samples of a tomogram that is larger than memory, or of no wedge, are those of the encoder."""
+    if not streamed or config.restoration.sampler != FLOW:
+        return config
+    print(f"{tomogram.name} is larger than memory: its samples are those of the encoder, not of the flow", file=sys.stderr)
+    return override(config, {"restoration.sampler": AMORTISED})
 
 
 def inputs_of_entry(entry: Entry) -> dict[str, Path]:

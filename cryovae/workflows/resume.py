@@ -16,7 +16,7 @@ from cryovae.errors import InputError
 from cryovae.workflows.run_folder import RunFolder, read_record, same_file
 
 # Sections of the settings that a training and a restoration depend on.
-TRAINING = ("ladder", "masking", "objective", "training")
+TRAINING = ("ladder", "masking", "objective", "training", "adaptation")
 RESTORATION = ("restoration",)
 # Settings that change the speed of a run, not its result.
 SPEED = {("restoration", "batch")}

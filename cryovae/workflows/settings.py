@@ -72,7 +72,8 @@ class RestorationSettings(TrainingSettings):
         keys=("restoration.refine",),
     )
     sampler: str | None = option(
-        "How samples are drawn: amortised, reweighted (weighted candidates) or langevin (chains in the latent space; slow).",
+        "How samples are drawn: flow (the generative model, fitted to the tomogram), amortised (the encoder alone, fast), "
+        "reweighted (weighted candidates) or langevin (chains in the latent space; slow).",
         keys=("restoration.sampler",),
     )
     temperature: float | None = option(

@@ -24,6 +24,7 @@ from cryovae.io.journal import Journal
 from cryovae.models.ladder import Ladder
 from cryovae.models.ladder_config import LadderConfig
 from cryovae.posterior.posterior_tiles import HELD
+from cryovae.posterior.search import FLOW
 from cryovae.posterior.tile_memory import FLOATS_PER_CHANNEL, bytes_of_tile, fitting
 from cryovae.posterior.tiles import side_of
 from cryovae.restoration.config import RestoreConfig
@@ -33,6 +34,8 @@ from cryovae.workflows import memory
 from cryovae.workflows.run_folder import RunFolder, log
 
 WORK = "restoring"
+# Volumes of 32 bits that a restoration by the flow holds beside its samples: means, conditions, spectra of hidden volumes.
+FLOW_VOLUMES = 24
 # Calibration: rotations of a patch that are scored at once, and bytes for each voxel of a patch beside the network (measured).
 ROTATIONS_AT_ONCE, CALIBRATION_BYTES = 8, 4000
 # Smallest memory for slabs, below which the disk sets the pace; memory of libraries that draw pictures, bytes each.
@@ -84,8 +87,10 @@ def is_streamed(
     sizes, patch = (config.ladder, config.training.patch) if trained is None else (trained.ladder.config, trained.patch)
     settings = config.restoration
     tiles = max(batch_bytes(sizes, patch, settings.batch, device), calibration_bytes(sizes, patch, settings, device))
-    # A search holds all samples at once, and what gradients need.
+    # A search holds all samples at once, and what gradients need; the flow holds them, and spectra of them.
     kept, factor = (settings.samples, HELD) if settings.search.any else (settings.samples_out, 1)
+    if settings.sampler == FLOW:
+        kept, factor = settings.samples + FLOW_VOLUMES, 1
     needed = memory.in_memory(shape_of(first), halves, kept, factor * tiles)
     if needed <= budget:
         return False
@@ -96,7 +101,7 @@ def is_streamed(
         return False
     if not variational:
         raise InputError(f"{sentence}, and {config.objective.name} takes all of it at once: give more, or use the vae")
-    if settings.search.any:
+    if settings.search.any and settings.sampler != FLOW:
         raise InputError(f"{sentence}, and a search cannot be streamed: leave out --refine and --sampler, or give more --memory")
     if suffix != ".mrc":
         raise InputError(f"{sentence}, and only MRC can be streamed: leave out --format, or give more --memory")

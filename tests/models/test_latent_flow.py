@@ -1,11 +1,13 @@
 """The latent flow: no velocity at the start, no condition is a condition of 0, patches do not see each other."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from cryovae.errors import InputError
 from cryovae.models.latent_flow import LatentFlow, LatentFlowConfig, waves
-from tests.helpers.generative import FLOW, randomised, tiny_observation
+from tests.helpers.generative import FLOW, randomised, tiny_generator, tiny_observation
 
 SHAPE = (3, 3, 2, 4, 6)
 
@@ -90,3 +92,28 @@ def test_times_have_different_waves():
 def test_sizes_out_of_range_are_refused(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         LatentFlowConfig(**bad)
+
+
+def test_a_flow_that_takes_estimates_begins_as_the_flow_that_it_was():
+    """The prior is the same; the mean of the latents is that of the estimate, until it is trained."""
+    generator = tiny_generator()
+    taking = generator.taking_estimates()
+    latents, time = torch.randn(2, 3, 4, 6, 4), torch.tensor([0.3, 0.8])
+    before = generator.flow(latents, time, generator.flow.no_context(latents.shape, latents))
+    torch.testing.assert_close(taking.flow(latents, time, taking.flow.no_context(latents.shape, latents)), before)
+    seen = tiny_observation(2, (16, 24, 16))
+    estimate = torch.randn(2, 16, 24, 16)
+    context = taking.context(replace(seen, estimate=estimate))
+    torch.testing.assert_close(context.mean, taking.standardised(taking.vae.encode(estimate).mean))
+    torch.testing.assert_close(context.features, generator.context(seen).features)
+
+
+def test_an_estimate_is_of_use_to_a_flow_that_takes_one_alone():
+    generator, seen = tiny_generator(), tiny_observation(1, (16, 16, 16))
+    with_estimate = replace(seen, estimate=torch.randn(1, 16, 16, 16))
+    torch.testing.assert_close(generator.context(with_estimate).mean, generator.context(seen).mean)
+    taking = generator.taking_estimates()
+    with torch.no_grad():
+        taking.flow.observe.weight.normal_()
+    other = replace(seen, estimate=torch.randn(1, 16, 16, 16))
+    assert not torch.allclose(taking.context(with_estimate).features, taking.context(other).features)

@@ -1,0 +1,342 @@
+"""Expectation-maximisation on the tomograms of a run: laps of sampling them and fitting the flow to the samples.
+
+Each lap begins with the flow of the lap before, rounded as its file is, so a run that is resumed goes on with the same numbers.
+What is known after a lap is printed, kept in run.json and drawn in laps.png: how far the mean moved, how well held-out bins are
+predicted, how much the prior varies, and what becomes of noise.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.calibration.factors import Factors, log_likelihood
+from cryovae.calibration.scores import AVERAGE, MEANS, held_out_sums
+from cryovae.checkpoint import Checkpoint, load_state, save_state
+from cryovae.config import RunConfig, as_plain
+from cryovae.data.crops import Parts
+from cryovae.data.prepare import PreparedTomogram, prepare
+from cryovae.errors import InputError
+from cryovae.generator_file import GeneratorFile, load_base, load_generator, save_generator
+from cryovae.models.generator import Generator
+from cryovae.physics.wedge import volume_mask
+from cryovae.posterior.flow_posterior import TILE, FlowPosterior, VolumeData
+from cryovae.posterior.patch_sampler import PatchSampler
+from cryovae.report.lap_figure import laps_plot
+from cryovae.saved_state import ANEW, check_fits
+from cryovae.tomogram import Tomogram
+from cryovae.training.adaptation import AdaptationConfig, AdaptedTraining
+from cryovae.training.sampled_pairs import SampledPairs, SampledTomogram
+from cryovae.training.trainer import Interrupted, Report, Trainer
+from cryovae.workflows.progress import Watch
+from cryovae.workflows.run_folder import RunFolder, log
+from cryovae.workflows.signals import stoppable
+
+# The flow of a run; that of the lap that was finished last; and the state within a lap.
+SAMPLER, UNFINISHED, STATE = "sampler.safetensors", "sampler_unfinished.safetensors", "adaptation.pt"
+# Spacing of the patches that may be drawn, in voxels.
+SPACING = 4
+# Patches of the prior whose power is compared with that of samples, and cycles per voxel between which it is.
+PRIOR_PATCHES, PRIOR_STEPS, PRIOR_BAND = 16, 8, (0.05, 0.2)
+SHOWN = ("prior", "posterior", "mean")
+
+
+@dataclass(frozen=True)
+class Lap:
+    """What is known after a lap, of the first tomogram.
+
+    Attributes:
+        lap: its number; 0 is before the first.
+        mean_change: root mean square change of the average of the samples, over that of the average; None for lap 0.
+        held_out: log-likelihood of held-out bins in the wedge by the samples as they are, above that of an empty mean, in nats a
+            coefficient; None without a wedge.
+        prior_power: power of draws of the prior over that of the samples.
+        noise_out: power in the wedge of the mean that is predicted from noise, over that of the noise.
+        seconds: duration.
+    """
+
+    lap: int
+    mean_change: float | None
+    held_out: float | None
+    prior_power: float
+    noise_out: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A tomogram, or the part of it, that the flow is fitted to."""
+
+    prepared: PreparedTomogram
+    volume: VolumeData
+    halves: tuple[Tensor, Tensor] | None
+    corners: Tensor | None
+
+
+def adapt_in(
+    folder: RunFolder,
+    tomograms: Sequence[Tomogram],
+    checkpoint: Checkpoint,
+    config: RunConfig,
+    device: torch.device,
+    resume: bool,
+) -> GeneratorFile | None:
+    """Fit the flow of the base to tomograms, and write it into the folder of their run.
+
+    Args:
+        folder: the run folder.
+        tomograms: that the model was trained on, read one at a time.
+        checkpoint: the model whose estimates the flow is given.
+        config: the settings of the run.
+        device: of both models.
+        resume: go on where an earlier run of the same settings ended.
+
+    Returns:
+        The fitted model; None if no tomogram holds signal above its noise.
+    """
+    if resume and folder.saved(SAMPLER).exists():
+        return load_generator(folder.saved(SAMPLER))
+    base = load_base()
+    subjects = _subjects(tomograms, config, checkpoint.patch, base.patch)
+    if not subjects:
+        return None
+    base = GeneratorFile(base.generator.taking_estimates().eval(), base.patch)
+    adaptation = _Adaptation(folder, subjects, checkpoint, config, device, base.patch)
+    file = adaptation.run(base, resume)
+    save_generator(folder.path(SAMPLER), file)
+    for name in (UNFINISHED, STATE):
+        folder.path(name).unlink(missing_ok=True)
+    return file
+
+
+def sampler_of(model: Path) -> GeneratorFile | None:
+    """The fitted flow beside a model, if there is one."""
+    path = (model if model.is_dir() else model.parent) / SAMPLER
+    return load_generator(path) if path.is_file() else None
+
+
+def _subjects(tomograms: Sequence[Tomogram], config: RunConfig, patch: int, side: int) -> list[_Subject]:
+    """The tomograms that hold signal, or their most informative parts, within the voxels of the settings together."""
+    subjects = []
+    room = max(config.adaptation.voxels // max(len(tomograms), 1), (2 * side) ** 3)
+    for tomogram in tomograms:
+        part = Parts(tomogram, room, patch)[0] if prod(tomogram.shape) > room else tomogram
+        prepared = prepare(part, patch, config.training.seed)
+        try:
+            volume = VolumeData.of(prepared)
+        except InputError as error:
+            log.warning("%s; the flow is not fitted to it", error)
+            continue
+        halves = None if part.halves is None else (prepared.ready(part.halves[0]), prepared.ready(part.halves[1]))
+        subjects.append(_Subject(prepared, volume, halves, _corners(prepared, patch, side)))
+    return subjects
+
+
+def _corners(prepared: PreparedTomogram, patch: int, side: int) -> Tensor | None:
+    """First voxels (n, 3) of patches that training may draw: none with a held-out voxel, none outside the region."""
+    if prepared.region is not None:
+        corners = prepared.region.positions(side)
+    else:
+        starts = [torch.arange(0, max(size - side, 0) + 1, SPACING) for size in prepared.density.shape]
+        corners = torch.cartesian_prod(*starts)
+    for box in prepared.held_out + prepared.excluded_patches:
+        first = torch.tensor(box)
+        apart = (corners + side <= first) | (corners >= first + patch)
+        corners = corners[apart.any(1)] if bool(apart.any(1).any()) else corners
+    return corners
+
+
+class _Adaptation:
+    """The laps of one run; arguments as of ``adapt_in``, and the side of the patches of the flow."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        subjects: Sequence[_Subject],
+        checkpoint: Checkpoint,
+        config: RunConfig,
+        device: torch.device,
+        side: int,
+    ) -> None:
+        self.folder, self.subjects, self.checkpoint, self.config = folder, subjects, checkpoint, config
+        self.device, self.side = device, side
+        self.settings: AdaptationConfig = config.adaptation
+        self.laps: list[Lap] = []
+        self._before: Tensor | None = None
+
+    def run(self, base: GeneratorFile, resume: bool) -> GeneratorFile:
+        """The fitted model."""
+        file, state = self._begun(base) if resume else (base, None)
+        samples = self._sampled(file.generator, self._number(file))
+        if not self.laps:
+            self._measure(file.generator, samples, time.monotonic())
+        for lap in range(self._number(file), self.settings.laps):
+            began = time.monotonic()
+            self._fit(file.generator, samples, lap, state)
+            state = None
+            self._save(file, lap + 1)
+            # As the file has it, and used as one that was read is: a run that is resumed has the same numbers.
+            file = load_generator(self.folder.path(UNFINISHED))
+            samples = self._sampled(file.generator, lap + 1)
+            self._measure(file.generator, samples, began)
+            self._save(file, lap + 1)
+        return GeneratorFile(file.generator, self.side, self._about(self._number(file)))
+
+    def _number(self, file: GeneratorFile) -> int:
+        return int(file.recipe.get("lap", 0))
+
+    def _begun(self, base: GeneratorFile) -> tuple[GeneratorFile, dict[str, Any] | None]:
+        """The model of the last finished lap, and the state within the next."""
+        path, file = self.folder.saved(UNFINISHED), base
+        if path.exists():
+            file = load_generator(path)
+            self.laps = [Lap(**row) for row in file.recipe.get("laps", [])]
+            log.info("the flow was fitted for %d laps before", self._number(file))
+        state = self._state(self._number(file))
+        return file, state
+
+    def _state(self, lap: int) -> dict[str, Any] | None:
+        path = self.folder.saved(STATE)
+        if not path.exists():
+            return None
+        state = load_state(path)
+        if state.get("settings") != _settings(self.config):
+            raise InputError(f"{path} was saved with other settings, expected those it began with: {ANEW}")
+        return state if state.get("lap") == lap else None
+
+    def _about(self, lap: int) -> dict[str, Any]:
+        names = [subject.prepared.name for subject in self.subjects]
+        return {"adapted_to": names, "lap": lap, "laps": [asdict(row) for row in self.laps]}
+
+    def _save(self, file: GeneratorFile, lap: int) -> None:
+        """Keep the model after a lap for a run that is resumed."""
+        save_generator(self.folder.path(UNFINISHED), GeneratorFile(file.generator, self.side, self._about(lap)))
+
+    def _posterior(self, generator: Generator, lap: int) -> FlowPosterior:
+        c = self.config
+        steps, seed = c.restoration.flow_steps, c.training.seed + 7919 * lap
+        return FlowPosterior(generator, self.checkpoint.ladder, TILE, self.checkpoint.patch, self.device, steps, seed)
+
+    def _sampled(self, generator: Generator, lap: int) -> list[list[Tensor]]:
+        """Samples (z, y, x) of each tomogram, standardised."""
+        log.info("sampling %s", ", ".join(subject.prepared.name for subject in self.subjects))
+        posterior = self._posterior(generator, lap)
+        sampled = []
+        for subject in self.subjects:
+            drawing = posterior.samples(subject.volume, posterior.estimate(subject.volume))
+            sampled.append([drawing(number) for number in range(self.settings.samples)])
+        return sampled
+
+    def _fit(self, generator: Generator, samples: list[list[Tensor]], lap: int, state: dict[str, Any] | None) -> None:
+        """The M-step of a lap; the flow of ``generator`` is trained in place."""
+        s, seed = self.settings, self.config.training.seed + lap
+        subjects = [self._sampled_tomogram(subject, drawn) for subject, drawn in zip(self.subjects, samples, strict=True)]
+        with Watch(f"lap {lap + 1} of {s.laps}, scenes", s.scenes) as watch:
+            pairs = SampledPairs(subjects, self.side, s.scenes, seed, watch.update)
+        method = AdaptedTraining(generator.to(self.device), pairs, s.training(self.side, seed), s.losses(), self.device)
+        trainer = Trainer(method)
+        if state is not None:
+            check_fits(self.folder.saved(STATE), state, trainer.network, trainer.optimiser)
+            trainer.resume(state)
+            log.info("lap %d resumed at step %d", lap + 1, trainer.step)
+
+        def save(saved: dict[str, Any]) -> None:
+            save_state(self.folder.path(STATE), saved | {"lap": lap, "settings": _settings(self.config)})
+            log.info("saved at step %d of lap %d", saved["step"], lap + 1)
+
+        with Watch(f"lap {lap + 1} of {s.laps}, steps", s.steps, trainer.step) as watch, stoppable() as stop:
+            trained = trainer.run(lambda report: _show(watch, report), save, stop)
+            if stop():
+                save(trainer.state())
+                raise Interrupted(trainer.step)
+        generator.flow.load_state_dict(trained.state_dict())
+        generator.eval()
+
+    def _sampled_tomogram(self, subject: _Subject, samples: list[Tensor]) -> SampledTomogram:
+        """The tomogram and its samples in units of its signal."""
+        volume, posterior = subject.volume, self._posterior(load_base().generator, 0)
+
+        def noise(frequency: Tensor) -> Tensor:
+            return volume.noise(frequency) / volume.scale**2
+
+        def estimate(data: Tensor) -> Tensor:
+            scaled = VolumeData(data * volume.scale, volume.tilts, volume.noise, volume.scale)
+            return posterior.estimate(scaled) / volume.scale
+
+        return SampledTomogram([sample / volume.scale for sample in samples], volume.tilts, noise, estimate, subject.corners)
+
+    def _measure(self, generator: Generator, samples: list[list[Tensor]], began: float) -> None:
+        """Add what is known after a lap to the record, and say it."""
+        subject, drawn, lap = self.subjects[0], samples[0], len(self.laps)
+        posterior = self._posterior(generator, lap)
+        average = torch.stack(drawn).mean(0)
+        change = None if self._before is None else float((average - self._before).square().mean().sqrt() / average.std())
+        self._before = average
+        # The average of all samples that could be drawn, not of two: without the variance of few.
+        sums = held_out_sums(posterior, subject.prepared, subject.halves, drawn[0], self.checkpoint.patch, rotations=1, samples=2)
+        held_out = None
+        if sums.wedge is not None:
+            alone = torch.tensor([float(name == AVERAGE) for name in MEANS])
+            held_out = log_likelihood(sums.wedge.averaging(MEANS.index(AVERAGE), 0.5).of(alone), Factors.none())
+        power = _prior_power(generator, self.device, self.side, drawn[0] / subject.volume.scale, lap)
+        noise_out = _noise_out(posterior, subject.volume)
+        row = Lap(lap, change, held_out, power, noise_out, round(time.monotonic() - began, 1))
+        self.laps.append(row)
+        self.folder.save(adaptation={"laps": [asdict(one) for one in self.laps]})
+        laps_plot(self.folder.path("laps.png"), [asdict(one) for one in self.laps])
+        log.info("%s", described(row))
+
+
+def described(lap: Lap) -> str:
+    """A lap in one line."""
+    parts = [f"lap {lap.lap}:"]
+    parts += [] if lap.mean_change is None else [f"mean changed by {100 * lap.mean_change:.1f} %,"]
+    parts += [] if lap.held_out is None else [f"held-out bins {lap.held_out:.4f} nats a coefficient,"]
+    parts += [f"power of the prior {lap.prior_power:.2f} of the samples',", f"noise in the wedge {100 * lap.noise_out:.2f} %"]
+    return " ".join(parts)
+
+
+def _settings(config: RunConfig) -> str:
+    """The settings that a state within a lap depends on, without tuples, as text."""
+    return repr(as_plain(config)["adaptation"])
+
+
+def _show(watch: Watch, report: Report) -> None:
+    if report.event:
+        log.warning(report.event)
+    watch.update(report.step, "  ".join(f"{name} {report.figures[name]:.3f}" for name in SHOWN if name in report.figures))
+
+
+def _prior_power(generator: Generator, device: torch.device, side: int, sample: Tensor, seed: int) -> float:
+    """Power of draws of the prior over that of patches of a sample, in the band."""
+    sampler = PatchSampler(generator, device, PRIOR_STEPS)
+    drawn = sampler.decoded(sampler.prior(side, PRIOR_PATCHES, seed))
+    starts = torch.stack([torch.randint(max(size - side, 0) + 1, (4 * PRIOR_PATCHES,)) for size in sample.shape], 1)
+    patches = torch.stack([sample[z : z + side, y : y + side, x : x + side] for z, y, x in starts.tolist()])
+    powers = []
+    for densities in (drawn, patches):
+        radius = fourier.radius(densities.shape[-3:])
+        band = (radius >= PRIOR_BAND[0]) & (radius < PRIOR_BAND[1])
+        powers.append(float(fourier.transform(densities).abs().square().mean(0)[band].mean()))
+    return powers[0] / max(powers[1], 1e-12)
+
+
+def _noise_out(posterior: FlowPosterior, volume: VolumeData) -> float:
+    """Power in the wedge of the mean that is predicted from noise like that of the data, over that of the noise."""
+    shape, generator = volume.data.shape, torch.Generator().manual_seed(1)
+    mask = volume_mask(shape, volume.tilts)
+    amplitude = volume.noise(fourier.frequencies(shape)).sqrt() * mask
+    noise = fourier.filtered(torch.randn(shape, generator=generator), amplitude)
+    data = VolumeData(noise, volume.tilts, volume.noise, volume.scale)
+    predicted = posterior.samples(data, posterior.estimate(data)).predicted()
+    wedge = (mask < 0.5) * fourier.multiplicity(shape)
+    power = float((wedge * fourier.transform(predicted).abs().square()).sum())
+    return power / float((fourier.multiplicity(shape) * fourier.transform(noise).abs().square()).sum())
