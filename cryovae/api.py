@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from cryovae.checkpoint import MODEL, Checkpoint
-from cryovae.checkpoint import load_model as read_checkpoint
 from cryovae.checks.model_match import checked_match
 from cryovae.checks.preflight import preflight
 from cryovae.config import RunConfig, override
@@ -33,11 +32,12 @@ from cryovae.io.names import checked_name
 from cryovae.io.orientation import as_stored, upright
 from cryovae.io.outputs import check_folder
 from cryovae.io.tilts import read_tilts
-from cryovae.restoration.restorer import Restorer
+from cryovae.restoration.restorers import restored
 from cryovae.restoration.steps import Restoration
 from cryovae.simulation.simulate import SimulationConfig
 from cryovae.simulation.simulate import simulate as simulate_halves
 from cryovae.tomogram import TiltGeometry, Tomogram
+from cryovae.workflows.adapt import open_checkpoint as read_checkpoint
 from cryovae.workflows.compute import device_of
 from cryovae.workflows.orientation import is_unrotated
 from cryovae.workflows.progress import Watch
@@ -190,7 +190,8 @@ def restore(
 
     Args:
         tomogram: from ``read_tomogram`` or ``simulate``.
-        model: from ``train`` or ``load_model``, or the path of one.
+        model: from ``train`` or ``load_model``, or the path of one. Samples are those of the flow that was fitted with it; of its
+            encoder, if it has none.
         samples: posterior samples behind mean and standard deviation, an even number.
         samples_out: how many of the samples to keep.
         raw: leave out the data-consistency step, which keeps measured data where there are measured data.
@@ -225,14 +226,15 @@ def restore(
     for line in checked_match(checkpoint.trained_on, tomogram, config):
         warnings.warn(line, stacklevel=2)
     with Watch("restoring, tiles", 1) as progress:
-        restorer = Restorer(
+        return restored(
+            checked.tomograms[0],
             checkpoint.ladder,
             checkpoint.patch,
+            checkpoint.flow,
             config.restoration,
             where,
             lambda done, total: progress.update(done, total=total),
         )
-        return restorer(checked.tomograms[0])
 
 
 def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suffix: str = ".mrc") -> dict[str, Path]:

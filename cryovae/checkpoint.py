@@ -35,6 +35,7 @@ from cryovae.model_header import (
     header_of,
     not_finite,
 )
+from cryovae.models.generator import Generator
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
 from cryovae.ranges import shown
@@ -70,6 +71,7 @@ class Checkpoint:
         encoders: 2 for q and r, 1 for r alone.
         noise: noise spectra of its training tomograms, by name.
         trained_on: its training tomograms; empty if they are unknown.
+        flow: the generative model that was fitted to them with the estimates of the ladder; it has a file of its own.
     """
 
     ladder: Ladder
@@ -78,6 +80,7 @@ class Checkpoint:
     encoders: int
     noise: dict[str, Tensor]
     trained_on: tuple[TrainedOn, ...] = ()
+    flow: Generator | None = None
 
 
 def save_model(path: Path, checkpoint: Checkpoint) -> None:

@@ -17,6 +17,7 @@ from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.models.ladder_config import GAUSSIAN, LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
+from cryovae.posterior.search import AMORTISED, FLOW
 from cryovae.ranges import shown
 from cryovae.restoration.config import RestoreConfig
 from cryovae.training.adaptation import AdaptationConfig
@@ -48,6 +49,9 @@ class RunConfig:
             raise InputError(
                 f"--samples-out {self.restoration.samples_out} found, expected 0: objective {self.objective.name} has one answer"
             )
+        if not self.objective.variational and self.restoration.sampler == FLOW:
+            # A deterministic network has no samples.
+            object.__setattr__(self, "restoration", replace(self.restoration, sampler=AMORTISED))
         if not self.objective.variational and self.restoration.search.any:
             raise InputError(
                 f"--refine or --sampler found with objective {self.objective.name}, expected neither: it has one answer"
@@ -63,10 +67,17 @@ PRESETS: dict[str, RunConfig] = {
     "quick": RunConfig(
         ladder=LadderConfig(widths=(16, 32, 64, 128), latents=(4, 8, 16, 16), blocks=1),
         training=TrainingConfig(patch=40, batch=2, steps=800, learning_rate=6e-4, ema=0.99, validate_every=50),
-        restoration=RestoreConfig(samples=8),
+        restoration=RestoreConfig(samples=8, sampler=FLOW),
     ),
-    "default": RunConfig(restoration=RestoreConfig(samples=16, batch=8)),
-    "large": RunConfig(training=TrainingConfig(patch=96, batch=4, steps=40000), restoration=RestoreConfig(samples=32, batch=4)),
+    "default": RunConfig(
+        adaptation=AdaptationConfig(laps=3, steps=3000, batch=64, scenes=48),
+        restoration=RestoreConfig(samples=16, batch=8, sampler=FLOW),
+    ),
+    "large": RunConfig(
+        training=TrainingConfig(patch=96, batch=4, steps=40000),
+        adaptation=AdaptationConfig(laps=4, steps=6000, batch=64, scenes=96),
+        restoration=RestoreConfig(samples=32, batch=4, sampler=FLOW),
+    ),
 }
 
 

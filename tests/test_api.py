@@ -14,7 +14,7 @@ import cryovae
 from cryovae.io.files import read_volume
 
 FUNCTIONS = ("evaluate", "load_model", "read_tomogram", "restore", "save", "simulate", "train")
-LIGHT = {"ladder.widths": [4, 8], "ladder.latents": [2, 2], "training.binnings": 1}
+LIGHT = {"ladder.widths": [4, 8], "ladder.latents": [2, 2], "training.binnings": 1, "restoration.sampler": "amortised"}
 # Seconds, several times what it takes on a busy machine: torch alone takes longer.
 IMPORT_LIMIT = 0.2
 

@@ -18,12 +18,13 @@ from pathlib import Path
 import torch
 
 from cryovae.batch.plan import Opened, evaluated, fits, model_state, state_of
-from cryovae.checkpoint import MODEL, STATE, load_model, load_network
+from cryovae.checkpoint import MODEL, STATE, load_network
 from cryovae.checks.preflight import preflight, read_and_mended
 from cryovae.errors import InputError
 from cryovae.io.claim import InUse
 from cryovae.io.star.loading import Tomograms, load_entry
 from cryovae.io.star.tomograms import Entry
+from cryovae.workflows.adapt import open_checkpoint
 from cryovae.workflows.evaluate import evaluate_volume
 from cryovae.workflows.mask import MaskOptions, write_mask
 from cryovae.workflows.memory import budget_of
@@ -75,7 +76,7 @@ def restore_step(batch: Opened, name: str, device: torch.device) -> None:
     with alone(folder.folder), failure_noted(folder):
         entry = batch.entry(name)
         config = batch.config
-        network = load_model(batch.model) if config.objective.variational else load_network(batch.model)
+        network = open_checkpoint(batch.model) if config.objective.variational else load_network(batch.model)
         if state_of(batch, entry) == "done":
             print(f"{name}: done before, skipped")
             return

@@ -157,11 +157,15 @@ class ObservedPatches:
         return density * self.scale * self.prepared.scale + self.prepared.mean
 
 
+class NoSignal(InputError):
+    """A tomogram holds no signal above its noise."""
+
+
 def signal_scale(prepared: PreparedTomogram) -> float:
     """Standard deviation of the signal of a tomogram of standard deviation 1, the wedge filled in with the mean of each shell.
 
     Raises:
-        InputError: there is no signal above the noise.
+        NoSignal: there is no signal above the noise.
     """
     density = prepared.density
     k = fourier.frequencies(density.shape)
@@ -171,7 +175,7 @@ def signal_scale(prepared: PreparedTomogram) -> float:
     variance = float((power * fourier.multiplicity(density.shape)).double().sum() / density.numel())
     evidence = signal_evidence(density, mask, prepared.noise(k), k)
     if evidence < LEAST_SIGNAL or variance <= 0:
-        raise InputError(
+        raise NoSignal(
             f"tomogram {prepared.name} has a power of {evidence:.1f} standard errors above its noise, expected {LEAST_SIGNAL:g} "
             "or more: it is noise alone, so there is nothing to draw"
         )

@@ -21,7 +21,7 @@ class SearchConfig:
     """Settings for each tile.
 
     Attributes:
-        refine: Refinement steps.
+        refine: Refinement steps of the encoder's posterior, whose samples are drawn then, and not those of the flow.
         sampler: One of SAMPLERS.
         temperature: T of the likelihood; 1 is the Bayes posterior.
         candidates: Reweighted candidates in each orientation.
@@ -47,10 +47,7 @@ class SearchConfig:
                 f"--sampler {REWEIGHTED} or {LANGEVIN}"
             )
         if self.refine and self.sampler == FLOW:
-            raise InputError(
-                f"--refine {self.refine} found with the flow sampler, expected none: it refines the encoder's posterior, and "
-                "the flow has its own; leave it out, or pass another --sampler"
-            )
+            object.__setattr__(self, "sampler", AMORTISED)
 
     @property
     def any(self) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from cryovae.data.prepare import PreparedTomogram
 from cryovae.models.ladder import Ladder
 from cryovae.models.precision import halved, precision_of
 from cryovae.physics.wedge import volume_mask
+from cryovae.posterior.search import AMORTISED, FLOW
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.steps import Restoration, Steps
@@ -40,7 +42,7 @@ class Restorer:
     Args:
         ladder: the model.
         patch: side of the patches of training, in voxels.
-        config: the settings.
+        config: the settings; with the sampler 'flow' samples are those of the ladder.
         device: where the model runs; volumes lie there too if all of them fit.
         watch: called with the tiles that are done, and all tiles.
     """
@@ -53,6 +55,9 @@ class Restorer:
         device: torch.device | None = None,
         watch: Callable[[int, int], None] = lambda done, total: None,
     ) -> None:
+        if config.sampler == FLOW:
+            # A ladder has no flow: restorers.py.
+            config = replace(config, sampler=AMORTISED)
         self.ladder, self.patch, self.config, self.watch = ladder, patch, config, watch
         self.device = device or torch.device("cpu")
         is_shared = not config.search.any

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.calibration.factors import Factors, log_likelihood
 from cryovae.calibration.scores import AVERAGE, MEANS, held_out_sums
-from cryovae.checkpoint import Checkpoint, load_state, save_state
+from cryovae.checkpoint import Checkpoint, load_model, load_state, save_state
 from cryovae.config import RunConfig, as_plain
 from cryovae.data.crops import Parts
 from cryovae.data.prepare import PreparedTomogram, prepare
@@ -29,7 +29,7 @@ from cryovae.generator_file import GeneratorFile, load_base, load_generator, sav
 from cryovae.models.generator import Generator
 from cryovae.physics.wedge import volume_mask
 from cryovae.posterior.flow_posterior import TILE, FlowPosterior, VolumeData
-from cryovae.posterior.patch_sampler import PatchSampler
+from cryovae.posterior.patch_sampler import NoSignal, PatchSampler
 from cryovae.report.lap_figure import laps_plot
 from cryovae.saved_state import ANEW, check_fits
 from cryovae.tomogram import Tomogram
@@ -55,7 +55,7 @@ class Lap:
 
     Attributes:
         lap: its number; 0 is before the first.
-        mean_change: root mean square change of the average of the samples, over that of the average; None for lap 0.
+        mean_change: root mean square change of the mean that the flow predicts, over its standard deviation; None for the first.
         held_out: log-likelihood of held-out bins in the wedge by the samples as they are, above that of an empty mean, in nats a
             coefficient; None without a wedge.
         prior_power: power of draws of the prior over that of the samples.
@@ -117,10 +117,16 @@ def adapt_in(
     return file
 
 
-def sampler_of(model: Path) -> GeneratorFile | None:
-    """The fitted flow beside a model, if there is one."""
-    path = (model if model.is_dir() else model.parent) / SAMPLER
-    return load_generator(path) if path.is_file() else None
+def with_flow(checkpoint: Checkpoint, file: GeneratorFile | None) -> Checkpoint:
+    """A model with the flow that was fitted with it, if there is one."""
+    return replace(checkpoint, flow=None if file is None else file.generator)
+
+
+def open_checkpoint(path: Path | str) -> Checkpoint:
+    """A trained variational model from its file or folder, with the flow beside it. InputError as of ``load_model``."""
+    checkpoint, path = load_model(path), Path(path)
+    beside = (path if path.is_dir() else path.parent) / SAMPLER
+    return with_flow(checkpoint, load_generator(beside) if beside.is_file() else None)
 
 
 def _subjects(tomograms: Sequence[Tomogram], config: RunConfig, patch: int, side: int) -> list[_Subject]:
@@ -132,7 +138,7 @@ def _subjects(tomograms: Sequence[Tomogram], config: RunConfig, patch: int, side
         prepared = prepare(part, patch, config.training.seed)
         try:
             volume = VolumeData.of(prepared)
-        except InputError as error:
+        except NoSignal as error:
             log.warning("%s; the flow is not fitted to it", error)
             continue
         halves = None if part.halves is None else (prepared.ready(part.halves[0]), prepared.ready(part.halves[1]))
@@ -277,9 +283,9 @@ class _Adaptation:
         """Add what is known after a lap to the record, and say it."""
         subject, drawn, lap = self.subjects[0], samples[0], len(self.laps)
         posterior = self._posterior(generator, lap)
-        average = torch.stack(drawn).mean(0)
-        change = None if self._before is None else float((average - self._before).square().mean().sqrt() / average.std())
-        self._before = average
+        mean = posterior.samples(subject.volume, posterior.estimate(subject.volume)).predicted()
+        change = None if self._before is None else float((mean - self._before).square().mean().sqrt() / mean.std())
+        self._before = mean
         # The average of all samples that could be drawn, not of two: without the variance of few.
         sums = held_out_sums(posterior, subject.prepared, subject.halves, drawn[0], self.checkpoint.patch, rotations=1, samples=2)
         held_out = None

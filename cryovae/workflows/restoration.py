@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, load_model, load_network, objective_of
+from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, load_network, objective_of
 from cryovae.checks.model_match import checked_match
 from cryovae.checks.preflight import preflight, preflight_all
 from cryovae.config import RunConfig, as_plain, override, save_config
@@ -19,7 +19,7 @@ from cryovae.io.star.loading import Tomograms
 from cryovae.io.star.tomograms import Entry
 from cryovae.posterior.search import AMORTISED, FLOW
 from cryovae.tomogram import Tomogram
-from cryovae.workflows.adapt import adapt_in, sampler_of
+from cryovae.workflows.adapt import adapt_in, open_checkpoint, with_flow
 from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
@@ -72,7 +72,7 @@ class TrainedModel:
 def open_model(path: Path, config: RunConfig) -> tuple[TrainedModel, RunConfig]:
     """A trained model, and the settings with its objective. InputError if there is none."""
     config = override(config, {"objective.name": objective_of(path)})
-    network = load_model(path) if config.objective.variational else load_network(path)
+    network = open_checkpoint(path) if config.objective.variational else load_network(path)
     return TrainedModel(network, path, checksum(path / MODEL if path.is_dir() else path)), config
 
 
@@ -213,12 +213,9 @@ def _restore_claimed(
         if isinstance(network, NetworkCheckpoint):
             regress_in(folder, tomogram, network, config, device)
             return
-        sampler = None
-        if config.restoration.sampler == FLOW:
-            found = sampler_of(folder.saved(MODEL) if model is None else model.path)
-            sampler = found or adapt_in(folder, [tomogram], network, config, device, job.resume)
-        budget = job.budget if streamed else None
-        restore_in(folder, tomogram, network, config, device, budget, job.resume, sampler)
+        if config.restoration.sampler == FLOW and network.flow is None and model is not None:
+            network = with_flow(network, adapt_in(folder, [tomogram], network, config, device, job.resume))
+        restore_in(folder, tomogram, network, config, device, job.budget if streamed else None, job.resume)
 
 
 def _that_fits(config: RunConfig, tomogram: Tomogram, streamed: bool) -> RunConfig:

@@ -18,18 +18,15 @@ from cryovae.config import RunConfig
 from cryovae.errors import BrokenResult, InputError
 from cryovae.evaluation.assessment import as_tensor, assess_region, in_neutral
 from cryovae.evaluation.region import SMALLEST, Box, cut_out
-from cryovae.generator_file import GeneratorFile
 from cryovae.io.files import write_volume, write_volume_by_slabs
 from cryovae.io.orientation import UnrotatedSections, as_stored
 from cryovae.io.stored import Stored, released
-from cryovae.posterior.flow_posterior import TILE, FlowPosterior
-from cryovae.posterior.search import AMORTISED, FLOW
 from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
 from cryovae.report.sampler_sentences import posterior_name, sampler_sentences
-from cryovae.restoration.flow_restorer import FlowRestorer
 from cryovae.restoration.restorer import Restorer
+from cryovae.restoration.restorers import restored
 from cryovae.restoration.steps import Restoration
 from cryovae.tomogram import Fill, Tomogram
 from cryovae.workflows import memory
@@ -77,7 +74,6 @@ def restore_in(
     device: torch.device,
     budget: int | None = None,
     resume: bool = False,
-    sampler: GeneratorFile | None = None,
 ) -> Restoration | None:
     """Restore with a trained model, and write all that belongs to it: of several ranks, the first does.
 
@@ -89,7 +85,6 @@ def restore_in(
         device: of the model.
         budget: bytes of memory that a streamed restoration may take, None to restore in memory.
         resume: go on where an earlier streamed run of the same inputs, model and settings ended.
-        sampler: the flow that draws the samples; None for the encoder.
 
     Returns:
         The restoration; None if it was streamed, because its files are gone then.
@@ -109,16 +104,11 @@ def restore_in(
         def watch(done: int, total: int) -> None:
             progress.update(done, total=total)
 
-        if sampler is not None and storage is None:
-            posterior = FlowPosterior(
-                sampler.generator, checkpoint.ladder, TILE, checkpoint.patch, device, settings.flow_steps, settings.seed
-            )
-            restoration = FlowRestorer(posterior, checkpoint.patch, settings, watch)(tomogram)
+        ladder, patch = checkpoint.ladder, checkpoint.patch
+        if storage is None:
+            restoration = restored(tomogram, ladder, patch, checkpoint.flow, settings, device, watch)
         else:
-            if settings.sampler == FLOW:
-                settings = replace(settings, sampler=AMORTISED)
-            restorer = Restorer(checkpoint.ladder, checkpoint.patch, settings, device, watch)
-            restoration = restorer(tomogram) if storage is None else restorer.restore(tomogram, storage)
+            restoration = Restorer(ladder, patch, settings, device, watch).restore(tomogram, storage)
     if distributed.rank():
         return restoration
     seconds = time.monotonic() - began

@@ -48,7 +48,7 @@ from cryovae.tomogram import Tomogram
 from cryovae.training.deterministic import Deterministic
 from cryovae.training.trainer import Interrupted, Report, Trainer
 from cryovae.training.variational import Variational
-from cryovae.workflows.adapt import SAMPLER, UNFINISHED, adapt_in
+from cryovae.workflows.adapt import SAMPLER, UNFINISHED, adapt_in, with_flow
 from cryovae.workflows.adapt import STATE as ADAPTING
 from cryovae.workflows.live import Live
 from cryovae.workflows.progress import Watch
@@ -90,7 +90,7 @@ def train_in(
     """
     checkpoint = _trained(folder, tomograms, config, device, resume, live)
     if isinstance(checkpoint, Checkpoint) and config.restoration.sampler == FLOW:
-        adapt_in(folder, tomograms, checkpoint, config, device, resume)
+        checkpoint = with_flow(checkpoint, adapt_in(folder, tomograms, checkpoint, config, device, resume))
     # What comes next may read the models.
     distributed.barrier()
     return checkpoint

@@ -118,8 +118,7 @@ def test_a_mean_that_predicts_nothing_gets_no_weight():
     y, a, x, _ = sums.kept.double()
     x = torch.stack((x, bad))
     sums = MeanSums(
-        **vars(sums)
-        | {"yx": (x * y).sum(2), "ax": (x * a).sum(2), "xx": torch.einsum("isv,jsv->ijs", x, x)},
+        **vars(sums) | {"yx": (x * y).sum(2), "ax": (x * a).sum(2), "xx": torch.einsum("isv,jsv->ijs", x, x)},
     )
     weights = stacked(sums)
     assert float(weights[0]) > 0.9

@@ -10,7 +10,9 @@ import torch
 from typer.testing import CliRunner
 
 MODEL = ["--set", "ladder.widths=[4,6,8]", "--set", "ladder.latents=[2,3,4]", "--set", "ladder.blocks=1", "--patch", "16"]
+# Samples are those of the encoder: fitting the flow takes minutes.
 TINY_TRAIN = [*MODEL, "--set", "training.validate_every=4", "--device", "cpu", "--threads", "1"]
+TINY_TRAIN += ["--set", "restoration.sampler=amortised"]
 TINY = [*TINY_TRAIN, "--samples", "2"]
 RANGE = ["--tilt-range", "-60", "60"]
 ALONE = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "pipelines" / "benc
 
 import cost
 import data
+import error_bars
 import figure
 import rows
 import run
@@ -278,3 +279,24 @@ def test_rows_run_beside_each_other_once_and_none_begins_too_late(folder: Path, 
     before = [path.stat().st_mtime_ns for path in (folder / "out").glob("*.json")]
     said()
     assert before == [path.stat().st_mtime_ns for path in (folder / "out").glob("*.json")]
+
+
+def test_error_bars_of_an_exact_posterior_are_right(tilts):
+    """Mean and truth are samples of one Gaussian: errors as large as the standard deviation, samples twice as far in square."""
+    rng = torch.Generator().manual_seed(0)
+    shape = (24, 40, 36)
+
+    def drawn():
+        return torch.randn(shape, generator=rng)
+
+    mean = 2 * drawn()
+    truth, samples = mean + drawn(), [mean + drawn() for _ in range(8)]
+    bins = volume_mask(shape, tilts) > 0.99
+    scores = error_bars.shell_scores(mean, samples, truth, bins, 0.05, 0.4)
+    assert scores["error_over_std"] == pytest.approx(1, abs=0.03)
+    assert scores["factor_two"] == pytest.approx(2, abs=0.06)
+    assert scores["correlation"] == pytest.approx((4 / 5) ** 0.5, abs=0.01)
+    assert scores["power"] == pytest.approx(1, abs=0.03)
+    shrunk = error_bars.shell_scores(0.5 * mean, [], truth, bins, 0.05, 0.4)
+    assert shrunk["power"] == pytest.approx(0.25, abs=0.01)
+    assert set(shrunk) == {"correlation", "power"}

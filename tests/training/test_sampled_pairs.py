@@ -35,9 +35,7 @@ def test_a_pair_is_a_patch_of_the_turned_sample_and_of_its_measurement():
         volume, place = next((v, p) for v, p in places if p is not None)
         z, y, x = place
         expected = fourier.filtered(volume, volume_mask(volume.shape, RANGE) * fourier.below_nyquist(volume.shape))
-        torch.testing.assert_close(
-            data, expected[z : z + SIDE, y : y + SIDE, x : x + SIDE], atol=5e-3, rtol=5e-3
-        )
+        torch.testing.assert_close(data, expected[z : z + SIDE, y : y + SIDE, x : x + SIDE], atol=5e-3, rtol=5e-3)
         torch.testing.assert_close(estimate, 0.5 * data, atol=2e-3, rtol=2e-3)
 
 

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from cryovae.checkpoint import Checkpoint
+from cryovae.checkpoint import MODEL, Checkpoint, save_model
 from cryovae.config import override, preset
 from cryovae.errors import InputError
 from cryovae.generator_file import GeneratorFile, load_generator
+from cryovae.restoration import restorers
 from cryovae.restoration.config import RestoreConfig
 from cryovae.training.trainer import Interrupted
-from cryovae.workflows import adapt, restore
-from cryovae.workflows.adapt import SAMPLER, STATE, UNFINISHED, adapt_in, sampler_of
+from cryovae.workflows import adapt
+from cryovae.workflows.adapt import SAMPLER, STATE, UNFINISHED, adapt_in, open_checkpoint, with_flow
 from cryovae.workflows.restore import restore_in
 from cryovae.workflows.run_folder import RunFolder
 from tests.helpers.generative import tiny_generator
@@ -40,7 +41,7 @@ SETTINGS = {
 def _tiny(monkeypatch):
     monkeypatch.setattr(adapt, "load_base", lambda: GeneratorFile(tiny_generator(), 16))
     monkeypatch.setattr(adapt, "TILE", 16)
-    monkeypatch.setattr(restore, "TILE", 16)
+    monkeypatch.setattr(restorers, "TILE", 16)
     monkeypatch.setattr(adapt, "PRIOR_PATCHES", 2)
 
 
@@ -156,9 +157,10 @@ def test_without_laps_the_flow_of_the_base_is_used(tmp_path, small, checkpoint, 
 
 def test_results_of_the_fitted_flow_are_written(tmp_path, small, checkpoint, config):
     folder, file = _adapted(tmp_path / "run", [small], checkpoint, config)
-    assert sampler_of(tmp_path / "run/model.safetensors") is not None
-    assert sampler_of(tmp_path) is None
-    restore_in(folder, small, checkpoint, config, CPU, sampler=file)
+    save_model(tmp_path / "run" / MODEL, checkpoint)
+    opened = open_checkpoint(tmp_path / "run")
+    assert torch.equal(opened.flow.flow.leave.weight, file.generator.flow.leave.weight)
+    restore_in(folder, small, opened, config, CPU)
     record = json.loads((tmp_path / "run/run.json").read_text())["restoration"]
     assert record["search"]["sampler"] == "flow"
     assert record["held_out"]["measured"]["bins"] > 0
@@ -168,15 +170,21 @@ def test_results_of_the_fitted_flow_are_written(tmp_path, small, checkpoint, con
 
 
 def test_without_a_flow_the_encoder_draws(tmp_path, small, checkpoint, config):
-    """A tomogram of noise has no flow, and is restored all the same."""
+    """A tomogram of noise has no flow, and is restored all the same, by a model that has one too."""
     folder = RunFolder(tmp_path / "run", "noise")
     folder.begin("restore", {}, {}, 0)
-    restored = restore_in(folder, _noise(small), checkpoint, config, CPU, sampler=None)
+    restored = restore_in(folder, _noise(small), checkpoint, config, CPU)
+    with_one = with_flow(checkpoint, GeneratorFile(tiny_generator().taking_estimates(), 16))
+    again = restore_in(folder, _noise(small), with_one, config, CPU)
+    assert torch.equal(again.mean, restored.mean)
     assert bool(torch.isfinite(restored.mean).all())
     assert restored.search is None
 
 
-@pytest.mark.parametrize(("key", "value", "words"), [("refine", 3, "--refine 3"), ("temperature", 0.5, "--temperature 0.5")])
-def test_what_the_flow_cannot_do_is_refused(key, value, words):
-    with pytest.raises(InputError, match=words):
-        RestoreConfig(**{"sampler": "flow", key: value})
+def test_the_flow_has_one_temperature():
+    with pytest.raises(InputError, match=r"--temperature 0\.5 found with the flow sampler"):
+        RestoreConfig(sampler="flow", temperature=0.5)
+
+
+def test_what_is_refined_is_the_posterior_of_the_encoder():
+    assert RestoreConfig(sampler="flow", refine=3).sampler == "amortised"
