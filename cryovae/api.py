@@ -132,7 +132,7 @@ def train(
     Example:
         >>> import cryovae
         >>> tomogram, truth = cryovae.simulate(shape=(24, 36, 32), seed=0)
-        >>> model = cryovae.train(tomogram, preset="quick", steps=4, patch=16, seed=0)
+        >>> model = cryovae.train(tomogram, steps=4, patch=16, seed=0, settings={"restoration.sampler": "amortised"})
         >>> model.step, model.patch
         (4, 16)
     """
@@ -228,9 +228,7 @@ def restore(
     with Watch("restoring, tiles", 1) as progress:
         return restored(
             checked.tomograms[0],
-            checkpoint.ladder,
-            checkpoint.patch,
-            checkpoint.flow,
+            (checkpoint.ladder, checkpoint.patch, checkpoint.flow),
             config.restoration,
             where,
             lambda done, total: progress.update(done, total=total),

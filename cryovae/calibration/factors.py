@@ -74,8 +74,8 @@ def stacked(sums: MeanSums) -> Tensor:
     # Nearly equal means would get weights of any size; a share of the trace holds them together.
     gram = gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
     root = torch.linalg.cholesky(gram)
-    found, _ = nnls(root.T.numpy(), torch.linalg.solve_triangular(root, product[:, None], upper=False)[:, 0].numpy())
-    return torch.from_numpy(found).float()
+    weights, _ = nnls(root.T.numpy(), torch.linalg.solve_triangular(root, product[:, None], upper=False)[:, 0].numpy())
+    return torch.from_numpy(weights).float()
 
 
 def fit(s: ShellSums, blend: bool = False) -> Factors:

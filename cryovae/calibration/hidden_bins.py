@@ -72,14 +72,14 @@ def with_hidden_wedge(
     noisy = sample + fourier.filtered(torch.randn(data.shape, generator=generator), noise(k).sqrt())
     target = rotation(noisy + fourier.filtered(data - noisy, volume_mask(data.shape, tilts)))
     mask = volume_mask(target.shape, tilts)
-    turned = rotated_frequencies(fourier.frequencies(target.shape), rotation.matrix)
-    measured = wedge_mask(turned, tilts, volume_edge(data.shape, tilts))
+    rotated = rotated_frequencies(fourier.frequencies(target.shape), rotation.matrix)
+    measured = wedge_mask(rotated, tilts, volume_edge(data.shape, tilts))
     bins = ((mask < EMPTY) & (measured > FULL)) * fourier.below_nyquist(target.shape)
 
-    def turned_noise(frequency: Tensor) -> Tensor:
+    def rotated_noise(frequency: Tensor) -> Tensor:
         return noise(rotated_frequencies(frequency, rotation.matrix))
 
-    return HiddenVolume(fourier.filtered(target, mask), turned_noise, target, noise(turned), bins, rotation)
+    return HiddenVolume(fourier.filtered(target, mask), rotated_noise, target, noise(rotated), bins, rotation)
 
 
 def with_other_half(first: Tensor, second: Tensor, tilts: TiltGeometry, noise: NoiseFunction) -> HiddenVolume:
@@ -170,27 +170,27 @@ class MeanSums:
         )
 
 
-def mean_sums(hidden: HiddenVolume, means: Sequence[Tensor], samples: Sequence[Tensor], window: Tensor) -> MeanSums:
+def mean_sums(volume: HiddenVolume, means: Sequence[Tensor], samples: Sequence[Tensor], window: Tensor) -> MeanSums:
     """Sums over the hidden bins of a volume.
 
     Args:
-        hidden: the volume.
+        volume: with hidden bins.
         means: of its posterior, (z, y, x) each.
         samples: of it, two at least.
         window: 1 where the tomogram is held out, else 0, (z, y, x) in its own frame.
     """
-    support, shape = hidden.rotation(window), hidden.target.shape
+    support, shape = volume.rotation(window), volume.target.shape
     shell = (fourier.radius(shape) / SHELL_WIDTH).long().clamp(max=SHELLS)
 
-    def seen(volume: Tensor) -> Tensor:
-        return fourier.transform(support * fourier.filtered(volume, hidden.bins))
+    def seen(density: Tensor) -> Tensor:
+        return fourier.transform(support * fourier.filtered(density, volume.bins))
 
     columns = fourier.multiplicity(shape)
-    spectra = [seen(volume) for volume in (hidden.target, hidden.data, *means)]
+    spectra = [seen(density) for density in (volume.target, volume.data, *means)]
     pairs = [(i, j) for i in range(len(spectra)) for j in range(i, len(spectra))]
     terms = [(spectra[i] * spectra[j].conj()).real for i, j in pairs]
     # What the window leaves of the noise, and of noise of variance 1.
-    terms += [smeared(hidden.bins * variance, support) for variance in (torch.ones(()), hidden.target_noise)]
+    terms += [smeared(volume.bins * variance, support) for variance in (torch.ones(()), volume.target_noise)]
     terms.append(_variance([seen(sample) for sample in samples]))
     sums = torch.cat([fourier.shell_sums((columns * term)[None], shell, SHELLS + 1)[:, :SHELLS].cpu() for term in terms])
     products = torch.zeros(len(spectra), len(spectra), SHELLS, dtype=torch.float64)
@@ -207,7 +207,7 @@ def mean_sums(hidden: HiddenVolume, means: Sequence[Tensor], samples: Sequence[T
         yx=products[0, 2:],
         ax=products[1, 2:],
         xx=products[2:, 2:],
-        kept=_kept(spectra, hidden.bins, shell),
+        kept=_kept(spectra, volume.bins, shell),
     )
 
 

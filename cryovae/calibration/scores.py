@@ -101,9 +101,9 @@ def held_out_sums(
     volume, tilts, noise = VolumeData.of(prepared), prepared.tilts, prepared.noise
     window = held_out_window(prepared, patch)
 
-    def sums(hidden: HiddenVolume) -> MeanSums:
-        seen = VolumeData(hidden.data, tilts, hidden.noise, volume.scale)
-        made = mean_sums(hidden, *means_and_samples(posterior, seen, samples), window)
+    def sums(problem: HiddenVolume) -> MeanSums:
+        seen = VolumeData(problem.data, tilts, problem.noise, volume.scale)
+        made = mean_sums(problem, *means_and_samples(posterior, seen, samples), window)
         watch()
         return made
 

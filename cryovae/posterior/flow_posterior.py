@@ -88,14 +88,14 @@ class FlowPosterior:
 
     def samples(self, volume: VolumeData, estimate: Tensor) -> VolumeSamples:
         """What draws samples of a volume with the estimate (z, y, x)."""
-        given = estimate / volume.scale if self.sampler.generator.config.flow.estimates else None
+        scaled = estimate / volume.scale if self.sampler.generator.config.flow.estimates else None
 
         def noise(frequency: Tensor) -> Tensor:
             return volume.noise(frequency) / volume.scale**2
 
         with fast_convolutions():
             sampler = VolumeSampler(
-                self.sampler, volume.data.cpu() / volume.scale, volume.tilts, noise, self.side, self._step, given, self.advance
+                self.sampler, volume.data.cpu() / volume.scale, volume.tilts, noise, self.side, self._step, scaled, self.advance
             )
         return VolumeSamples(sampler, volume.scale, self.seed, self.steps)
 

@@ -155,8 +155,8 @@ class FlowRestorer:
         config, tiles = self.config, self.posterior.tiles(tuple(volume.data.shape))  # type: ignore[arg-type]
         volumes, samples = 1, config.samples
         if config.calibrate:
-            hidden = len(hidden_rotations(volume.tilts)) + 1
-            volumes, samples = volumes + hidden, samples + hidden * SAMPLES
+            problems = len(hidden_rotations(volume.tilts)) + 1
+            volumes, samples = volumes + problems, samples + problems * SAMPLES
         if has_halves and config.halves:
             volumes, samples = volumes + 2, samples + 2 * HALF_SAMPLES
         # The conditions; the predicted latents and their density; the steps of a sample and its density.

@@ -18,14 +18,13 @@ from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
 from cryovae.tomogram import Tomogram
 
+Model = tuple[Ladder, int, Generator | None]
 log = logging.getLogger("cryovae")
 
 
 def restored(
     tomogram: Tomogram,
-    ladder: Ladder,
-    patch: int,
-    flow: Generator | None,
+    model: Model,
     config: RestoreConfig,
     device: torch.device,
     watch: Callable[[int, int], None] = lambda done, total: None,
@@ -34,13 +33,13 @@ def restored(
 
     Args:
         tomogram: the tomogram.
-        ladder: the trained ladder.
-        patch: side of the patches of its training, in voxels.
-        flow: the generative model that was fitted to tomograms with this ladder; None to restore by the ladder alone.
+        model: the trained ladder; the side of the patches of its training, in voxels; and the generative model that was fitted
+            with it, None to restore by the ladder alone.
         config: the settings.
         device: where the models run.
         watch: called with the tiles that are done, and all tiles.
     """
+    ladder, patch, flow = model
     if flow is not None and config.sampler == FLOW:
         posterior = FlowPosterior(flow, ladder, TILE, patch, device, config.flow_steps, config.seed)
         try:

@@ -1,4 +1,4 @@
-"""Pairs made of samples of tomograms: what the model of one tomogram is fitted to, in turn with sampling it.
+"""Pairs made of samples of tomograms: what the model of one tomogram is fitted to, in lap with sampling it.
 
     x^ ~ p(x | y)                       a sample of the whole tomogram, clean and complete
     y~ = M (R x^ + n)                   R a rotation that brings measured bins into the wedge, n noise of the measured spectrum
@@ -82,11 +82,11 @@ class SampledPairs:
         orders = [torch.randperm(24, generator=generator).tolist() for _ in tomograms]
         for number in range(count):
             one = tomograms[number % len(tomograms)]
-            turn = number // len(tomograms)
+            lap = number // len(tomograms)
             rotations = training_rotations(one.tilts)
             order = [index for index in orders[number % len(tomograms)] if index < len(rotations)]
-            rotation = rotations[order[turn % len(order)]]
-            self._scenes.append(self._scene(one, one.samples[turn % len(one.samples)], rotation, generator))
+            rotation = rotations[order[lap % len(order)]]
+            self._scenes.append(self._scene(one, one.samples[lap % len(one.samples)], rotation, generator))
             watch(number + 1)
 
     def batch(self, step: int, size: int, generator: torch.Generator) -> Pairs:

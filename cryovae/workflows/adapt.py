@@ -155,8 +155,8 @@ def _corners(prepared: PreparedTomogram, patch: int, side: int) -> Tensor | None
         corners = torch.cartesian_prod(*starts)
     for box in prepared.held_out + prepared.excluded_patches:
         first = torch.tensor(box)
-        apart = (corners + side <= first) | (corners >= first + patch)
-        corners = corners[apart.any(1)] if bool(apart.any(1).any()) else corners
+        separate = (corners + side <= first) | (corners >= first + patch)
+        corners = corners[separate.any(1)] if bool(separate.any(1).any()) else corners
     return corners
 
 

@@ -169,7 +169,10 @@ def _restore_claimed(
     replace_results: bool,
     inputs: dict[str, Path],
 ) -> None:
-    config, device = _that_fits(job.config, tomogram, streamed), job.device
+    config, device = job.config, job.device
+    by_encoder = streamed and config.restoration.sampler == FLOW
+    if by_encoder:
+        config = override(config, {"restoration.sampler": AMORTISED})
     checked = preflight(tomogram, job.force)
     tomogram = checked.tomograms[0]
     lines = [] if model is None else checked_match(model.network.trained_on, tomogram, config)
@@ -192,8 +195,9 @@ def _restore_claimed(
     # A model that is finished is not trained again, and the record keeps what its training was like.
     before = read_record(folder.saved("run.json")) if resume and model is None and folder.saved(MODEL).exists() else {}
     folder.begin("restore", sums, as_plain(config), seed)
-    if "training" in before:
-        folder.save(training=before["training"])
+    folder.save(**{name: before[name] for name in ("training", "adaptation") if name in before})
+    if by_encoder:
+        lines = [*lines, f"{tomogram.name} is larger than memory: its samples are those of the encoder, not of the flow"]
     folder.tell([*tomogram.notes, *lines])
     folder.keep_findings(checked.findings, job.force)
     folder.save(
@@ -209,21 +213,20 @@ def _restore_claimed(
         if model is None:
             network = train_in(folder, _training_data(entry, tomogram, job, streamed), config, device, resume, job.live)
         else:
-            network = model.network
+            network = _fitted(folder, tomogram, model.network, config, device, job.resume)
         if isinstance(network, NetworkCheckpoint):
             regress_in(folder, tomogram, network, config, device)
-            return
-        if config.restoration.sampler == FLOW and network.flow is None and model is not None:
-            network = with_flow(network, adapt_in(folder, [tomogram], network, config, device, job.resume))
-        restore_in(folder, tomogram, network, config, device, job.budget if streamed else None, job.resume)
+        else:
+            restore_in(folder, tomogram, network, config, device, job.budget if streamed else None, job.resume)
 
 
-def _that_fits(config: RunConfig, tomogram: Tomogram, streamed: bool) -> RunConfig:
-    """The settings; samples of a tomogram that is larger than memory, or of no wedge, are those of the encoder."""
-    if not streamed or config.restoration.sampler != FLOW:
-        return config
-    print(f"{tomogram.name} is larger than memory: its samples are those of the encoder, not of the flow", file=sys.stderr)
-    return override(config, {"restoration.sampler": AMORTISED})
+def _fitted(
+    folder: RunFolder, tomogram: Tomogram, network: Network, config: RunConfig, device: torch.device, resume: bool
+) -> Network:
+    """A network with a flow, if the settings sample by one: its own, or one that is fitted to the tomogram now."""
+    if isinstance(network, NetworkCheckpoint) or config.restoration.sampler != FLOW or network.flow is not None:
+        return network
+    return with_flow(network, adapt_in(folder, [tomogram], network, config, device, resume))
 
 
 def inputs_of_entry(entry: Entry) -> dict[str, Path]:

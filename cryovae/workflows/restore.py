@@ -106,7 +106,7 @@ def restore_in(
 
         ladder, patch = checkpoint.ladder, checkpoint.patch
         if storage is None:
-            restoration = restored(tomogram, ladder, patch, checkpoint.flow, settings, device, watch)
+            restoration = restored(tomogram, (ladder, patch, checkpoint.flow), settings, device, watch)
         else:
             restoration = Restorer(ladder, patch, settings, device, watch).restore(tomogram, storage)
     if distributed.rank():

@@ -59,12 +59,12 @@ def test_the_same_seed_gives_the_same_result(restored, small, ladder):
 
 
 def test_progress_ends_where_it_said(small, ladder):
-    told = []
-    _restored(small, ladder, lambda done, total: told.append((done, total)))
-    totals = {total for _, total in told}
+    calls = []
+    _restored(small, ladder, lambda done, total: calls.append((done, total)))
+    totals = {total for _, total in calls}
     assert len(totals) == 1
     # All but the last call are made as tiles are done, and those are as many as were announced.
-    assert told[-2][0] == told[-2][1] == totals.pop()
+    assert calls[-2][0] == calls[-2][1] == totals.pop()
 
 
 def test_fill_stays_as_it_was(small, ladder):
@@ -88,8 +88,8 @@ def test_noise_alone_is_refused(small, ladder):
 
 @pytest.mark.parametrize("halves", [True, False])
 def test_without_a_wedge_measured_bins_alone_are_fitted(small, ladder, halves):
-    whole = replace(small, tilts=TiltGeometry.from_range(-90, 90), halves=small.halves if halves else None)
-    restored = _restored(whole, ladder)
+    no_wedge = replace(small, tilts=TiltGeometry.from_range(-90, 90), halves=small.halves if halves else None)
+    restored = _restored(no_wedge, ladder)
     assert "correlation" not in restored.held_out
     assert restored.held_out["measured"]["bins"] > 0
     assert (restored.halves is None) != halves
@@ -106,9 +106,9 @@ def test_without_calibration_the_average_and_the_samples_are_as_drawn(small, lad
     average = (first + second) / 2
     torch.testing.assert_close((restored.mean - prepared.mean) / prepared.scale, average - average.mean(), atol=2e-3, rtol=1e-3)
     # Two samples are drawn apart to the variance of one.
-    apart = (restored.samples[0] - restored.samples[1]) / prepared.scale
+    distance = (restored.samples[0] - restored.samples[1]) / prepared.scale
     expected = (first - second) * 2**0.5
-    torch.testing.assert_close(apart, expected - expected.mean(), atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(distance, expected - expected.mean(), atol=2e-3, rtol=1e-3)
     assert restored.held_out is None
 
 

@@ -25,7 +25,7 @@ def _batch(pairs, size=12, seed=0):
     return pairs.batch(0, size, torch.Generator().manual_seed(seed))
 
 
-def test_a_pair_is_a_patch_of_the_turned_sample_and_of_its_measurement():
+def test_a_pair_is_a_patch_of_the_rotated_sample_and_of_its_measurement():
     """Without noise, every patch of the batch stands in one of the turned samples, its data at the same place."""
     one = _sampled()
     batch = _batch(SampledPairs([one], SIDE, 4, seed=0))
@@ -62,9 +62,9 @@ def test_patches_are_from_allowed_places_alone():
     corners = torch.tensor([[3, 17, 9]])
     one = _sampled(corners=corners)
     patch = one.samples[0][3 : 3 + SIDE, 17 : 17 + SIDE, 9 : 9 + SIDE]
-    turned = [rotation(patch) for rotation in training_rotations(RANGE)]
+    rotated = [rotation(patch) for rotation in training_rotations(RANGE)]
     for clean in _batch(SampledPairs([one], SIDE, 6, seed=0)).clean:
-        assert any(torch.allclose(clean, other, atol=3e-3) for other in turned)
+        assert any(torch.allclose(clean, other, atol=3e-3) for other in rotated)
 
 
 def test_all_tomograms_and_samples_have_scenes():
@@ -90,7 +90,7 @@ def test_a_tomogram_thinner_than_a_patch_is_continued_by_reflection():
     assert bool(torch.isfinite(batch.observation.data).all())
 
 
-def test_watch_is_told_of_each_scene():
-    told = []
-    SampledPairs([_sampled()], SIDE, 3, seed=0, watch=told.append)
-    assert told == [1, 2, 3]
+def test_each_scene_is_reported():
+    calls = []
+    SampledPairs([_sampled()], SIDE, 3, seed=0, watch=calls.append)
+    assert calls == [1, 2, 3]

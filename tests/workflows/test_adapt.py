@@ -145,8 +145,8 @@ def test_held_out_voxels_are_not_drawn(tomogram, config):
     (subject,) = adapt._subjects([tomogram], config, 16, 16)
     assert subject.prepared.held_out
     for box in subject.prepared.held_out:
-        apart = (subject.corners - torch.tensor(box)).abs() >= 16
-        assert bool(apart.any(1).all())
+        separate = (subject.corners - torch.tensor(box)).abs() >= 16
+        assert bool(separate.any(1).all())
 
 
 def test_without_laps_the_flow_of_the_base_is_used(tmp_path, small, checkpoint, config):
