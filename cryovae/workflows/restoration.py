@@ -23,7 +23,7 @@ from cryovae.workflows.adapt import adapt_in, open_checkpoint, with_flow
 from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
-from cryovae.workflows.run_folder import RunFolder, checksum, noted, read_record, summed
+from cryovae.workflows.run_folder import RunFolder, checksum, log, noted, read_record, summed
 from cryovae.workflows.streaming import is_streamed
 from cryovae.workflows.train import check_state, train_in
 from cryovae.workflows.train_crops import within
@@ -170,8 +170,8 @@ def _restore_claimed(
     inputs: dict[str, Path],
 ) -> None:
     config, device = job.config, job.device
-    by_encoder = streamed and config.restoration.sampler == FLOW
-    if by_encoder:
+    if streamed and config.restoration.sampler == FLOW:
+        log.info("%s is larger than memory: its samples are those of the encoder, not of the flow", tomogram.name)
         config = override(config, {"restoration.sampler": AMORTISED})
     checked = preflight(tomogram, job.force)
     tomogram = checked.tomograms[0]
@@ -196,8 +196,6 @@ def _restore_claimed(
     before = read_record(folder.saved("run.json")) if resume and model is None and folder.saved(MODEL).exists() else {}
     folder.begin("restore", sums, as_plain(config), seed)
     folder.save(**{name: before[name] for name in ("training", "adaptation") if name in before})
-    if by_encoder:
-        lines = [*lines, f"{tomogram.name} is larger than memory: its samples are those of the encoder, not of the flow"]
     folder.tell([*tomogram.notes, *lines])
     folder.keep_findings(checked.findings, job.force)
     folder.save(

@@ -16,6 +16,7 @@ SIZES = ("--threads", "1", "--device", "cpu", "--samples", "2")
 TRAINED = (
     "[ladder]\nwidths = [4, 6]\nlatents = [2, 3]\nblocks = 1\n"
     "[training]\npatch = 16\nbatch = 1\nsteps = 4\nvalidate_every = 2\nbinnings = 1\n"
+    '[restoration]\nsampler = "amortised"\n'
 )
 
 pytestmark = pytest.mark.slow

@@ -32,6 +32,7 @@ validate_every = 10
 checkpoint_minutes = {minutes}
 [restoration]
 samples = 2
+sampler = "amortised"
 """
 
 

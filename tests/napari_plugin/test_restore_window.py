@@ -15,7 +15,7 @@ from cryovae.workflows.run_folder import read_record
 
 SETTINGS = (
     "ladder.widths=[4,6,8] ladder.latents=[2,3,4] ladder.blocks=1 training.patch=16 training.validate_every=10 "
-    "training.checkpoint_minutes=0.001"
+    "training.checkpoint_minutes=0.001 restoration.sampler=amortised"
 )
 
 
