@@ -97,6 +97,9 @@ class FlowRestorer:
         wedge, measured = _parts(held_out, config.samples)
         mask = volume_mask(volume.data.shape, volume.tilts)
         measured = _bounded(measured, samples, mask, volume)
+        if config.raw:
+            none = torch.zeros_like(measured.factors.weight)
+            measured = replace(measured, factors=replace(measured.factors, weight=none))
         mean = _mean(means, volume.data, mask, (wedge, measured))
         drawn = _spread(samples, mean, mask, (wedge, measured))
         restored_halves = None

@@ -12,7 +12,7 @@ from cryovae.checkpoint import MODEL, Checkpoint, save_model
 from tests.conftest import write_mrc
 
 BY_TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-SIZES = ("--threads", "1", "--device", "cpu", "--samples", "2")
+SIZES = ("--threads", "1", "--device", "cpu", "--samples", "2", "--sampler", "amortised")
 TRAINED = (
     "[ladder]\nwidths = [4, 6]\nlatents = [2, 3]\nblocks = 1\n"
     "[training]\npatch = 16\nbatch = 1\nsteps = 4\nvalidate_every = 2\nbinnings = 1\n"

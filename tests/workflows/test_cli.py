@@ -16,6 +16,9 @@ from tests.helpers.cli import ALONE, RANGE, TINY, TINY_TRAIN, cryovae, process, 
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 
+# Samples are those of the encoder: fitting the flow takes minutes.
+ENCODER = ["--sampler", "amortised"]
+
 
 def _bad_inputs(folder: Path) -> dict[str, tuple[list, tuple]]:
     good = write_mrc(folder / "good.mrc", np.random.default_rng(0).normal(size=(20, 24, 28)).astype(np.float32))
@@ -161,7 +164,9 @@ def test_one_model_for_several_tomograms_is_applied_to_another(small_files, tmp_
     assert trained.returncode == 0, trained.stderr
     out = tmp_path / "restored"
     for path in (small_files["full"], second):
-        result = cryovae("restore", path, *RANGE, "--model", run, "-o", out, "--samples", "2", "--raw", "--device", "cpu")
+        result = cryovae(
+            "restore", path, *RANGE, "--model", run, "-o", out, "--samples", "2", "--raw", "--device", "cpu", *ENCODER
+        )
         assert result.returncode == 0, result.stderr
     assert {"ts_01_mean.mrc", "ts_02_mean.mrc", "run.json", "ts_02_run.json"} <= {p.name for p in out.iterdir()}
     assert json.loads((out / "run.json").read_text())["name"] == "ts_01"
@@ -197,8 +202,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(small_files, tm
     out, run = tmp_path / "out", tmp_path / "run"
     trained = cryovae("train", small_files["full"], *RANGE, "-o", run, "--steps", "4", *TINY_TRAIN)
     assert trained.returncode == 0, trained.stderr
-    encoder = ["--sampler", "amortised", "--samples", "2"]
-    result = process("restore", small_files["full"], *RANGE, "--model", run, "-o", out, *encoder, limit=60_000)
+    result = process("restore", small_files["full"], *RANGE, "--model", run, "-o", out, "--samples", "2", *ENCODER, limit=60_000)
     assert result.returncode == 1, result.stderr
     assert "no room left on the disk" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr

@@ -60,6 +60,8 @@ def test_a_tomogram_that_does_not_fit_is_streamed_to_the_same(small_files, model
         "restoration.calibrate=false",
         "--set",
         "restoration.halves=false",
+        "--sampler",
+        "amortised",
         "--threads",
         "1",
         "--device",
@@ -93,6 +95,7 @@ def test_a_tomogram_that_does_not_fit_is_streamed_to_the_same(small_files, model
 def test_a_tomogram_that_does_not_fit_is_trained_on_in_part(small_files, monkeypatch, tmp_path):
     (tmp_path / "small.toml").write_text(
         "[ladder]\nwidths = [4, 6]\nlatents = [2, 3]\nblocks = 1\n[training]\npatch = 16\nbatch = 1\nsteps = 4\n"
+        '[restoration]\nsampler = "amortised"\n'
     )
     arguments = [*RANGE, "--config", tmp_path / "small.toml", "--memory", "1.5GB", "--threads", "1", "--device", "cpu"]
     halves = ["--half1", small_files["half1"], "--half2", small_files["half2"]]
