@@ -27,8 +27,8 @@ RIDGE = 0.01
 # Iterations of the fit.
 ITERATIONS = 200
 NOMINAL_COVERAGE = (0.5, 0.8, 0.9, 0.95)
-# Cycles per voxel between which figures without a shell are computed.
-BAND = (0.01, 0.3)
+# Cycles per voxel between which means are weighed and likelihoods are computed; and figures, as the report says.
+FITTED, BAND = (0.01, 0.3), (0.01, 0.2)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def at(table: Tensor, radius: Tensor) -> Tensor:
 
 def stacked(sums: MeanSums) -> Tensor:
     """The weights (means,) >= 0 with which the means together predict the bins of the band best, each bin over its noise."""
-    weight = _band(sums) * sums.count / sums.noise.clamp_min(1e-12)
+    weight = _band(sums, FITTED) * sums.count / sums.noise.clamp_min(1e-12)
     gram, product = (sums.xx * weight).sum(-1), (sums.yx * weight).sum(-1)
     # Nearly equal means would get weights of any size; a share of the trace holds them together.
     gram = gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
@@ -143,7 +143,7 @@ def log_likelihood(sums: ShellSums, factors: Factors) -> float:
 
     The empty mean has the power of the specimen as its variance.
     """
-    s, band = sums, _band(sums)
+    s, band = sums, _band(sums, FITTED)
     variance = s.noise + factors.scale.double() * s.spread
     misfit = _misfit(s, factors.amplitude.double(), factors.weight.double())
     gain = torch.log(s.yy / variance.clamp_min(1e-12)) + 1 - misfit / variance
@@ -152,7 +152,7 @@ def log_likelihood(sums: ShellSums, factors: Factors) -> float:
 
 def figures(sums: ShellSums, factors: Factors) -> dict[str, object]:
     """Figures of the held-out bins for the record of a restoration. ``rms_over_std`` and ``factor_two`` are before the fit."""
-    s, band = sums, _band(sums)
+    s, band = sums, _band(sums, BAND)
     b, w = factors.amplitude.double(), factors.weight.double()
     error, spread = _misfit(s, b, w) - s.noise, factors.scale.double() * s.spread
     raw = float((_misfit(s, torch.ones_like(b), w * 0) - s.noise)[band].sum())
@@ -182,9 +182,9 @@ def _known(sums: ShellSums | MeanSums) -> Tensor:
     return sums.count >= 1
 
 
-def _band(sums: ShellSums | MeanSums) -> Tensor:
+def _band(sums: ShellSums | MeanSums, limits: tuple[float, float]) -> Tensor:
     centres = shell_centres()
-    return (centres > BAND[0]) & (centres < BAND[1]) & _known(sums)
+    return (centres > limits[0]) & (centres < limits[1]) & _known(sums)
 
 
 def _coverage(s: ShellSums, factors: Factors, band: Tensor) -> dict[str, float]:
