@@ -13,7 +13,7 @@ from cryovae.io.star.table import read_blocks
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from tests.conftest import write_mrc
 
-TINY = ["--set", "restoration.sampler=amortised", 
+TINY = ["--set", "restoration.sampler=amortised",
     "--set", "ladder.widths=[4,6,8]", "--set", "ladder.latents=[2,3,4]", "--set", "ladder.blocks=1", "--patch", "16",
     "--set", "training.validate_every=10", "--device", "cpu", "--threads", "1",
 ]  # fmt: skip
