@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.calibration.hidden_bins import smeared
 from cryovae.calibration.variance import by_shell, pooled, shells
 from cryovae.data.prepare import PreparedTomogram
 from cryovae.data.sampling import unseen
@@ -33,18 +34,6 @@ def window(side: int) -> Tensor:
     """
     profile = torch.sin(torch.pi * (torch.arange(side) + 0.5) / side)
     return profile[:, None, None] * profile[None, :, None] * profile[None, None, :]
-
-
-def smeared(variance: Tensor, support: Tensor) -> Tensor:
-    """Spectrum (..., z, y, x // 2 + 1) of noise seen through a window: < |F(t n)|^2 >, ``variance`` convolved with |F t|^2.
-
-    Args:
-        variance: spectrum of the noise (..., z, y, x // 2 + 1).
-        support: the window t (..., z, y, x).
-    """
-    shape = support.shape[-3:]
-    shift = fourier.inverse(fourier.transform(support).abs().square().to(torch.complex64), shape)
-    return fourier.transform(shift * fourier.inverse(variance.to(torch.complex64), shape)).real / shape.numel() ** 0.5
 
 
 @torch.no_grad()

@@ -63,8 +63,9 @@ def at(table: Tensor, radius: Tensor) -> Tensor:
     """Values (...) of a table (SHELLS,) at |k| (...) in cycles per voxel, linear between shells."""
     place = (radius / SHELL_WIDTH - 0.5).clamp(0, SHELLS - 1)
     below = place.floor().long()
+    above = (below + 1).clamp(max=SHELLS - 1)
     table = table.to(radius.device)
-    return table[below] + (place - below) * (table[(below + 1).clamp(max=SHELLS - 1)] - table[below])
+    return table[below] + (place - below) * (table[above] - table[below])
 
 
 def stacked(sums: MeanSums) -> Tensor:

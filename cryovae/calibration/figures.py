@@ -11,19 +11,19 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from cryovae.calibration.factors import NOMINAL_COVERAGE, listed
+from cryovae.calibration.hidden_bins import SHELLS
 from cryovae.calibration.variance import (
     BINS,
     CROSS,
     DATA,
     MODEL,
-    SHELLS,
     VARIANCE,
     VarianceCalibration,
     error_power,
     fit_wedge,
 )
 
-NOMINAL_COVERAGE = (0.5, 0.8, 0.9, 0.95)
 # Cycles per voxel between which figures without a shell are computed.
 BAND = (0.01, 0.2)
 
@@ -97,8 +97,3 @@ def _over_std(bins: Tensor, scale: Tensor, amplitude: Tensor, band: Tensor) -> n
     std = ((1 + scale[shell] * bins[4]) / 2).sqrt()
     residual = (bins[0:2] - amplitude[shell] * bins[2:4]).abs()
     return np.asarray((residual / std)[:, in_band].flatten().numpy())
-
-
-def listed(values: Tensor) -> list[float | None]:
-    """Numbers for JSON, None for those that are not finite."""
-    return [float(v) if torch.isfinite(v) else None for v in values]

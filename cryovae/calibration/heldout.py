@@ -21,13 +21,14 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.calibration.blending import smeared, tile_disagreement, window
-from cryovae.calibration.figures import PatchSums, held_out_figures, listed, total_of
+from cryovae.calibration.blending import tile_disagreement, window
+from cryovae.calibration.factors import listed
+from cryovae.calibration.figures import PatchSums, held_out_figures, total_of
+from cryovae.calibration.hidden_bins import SHELLS, smeared
 from cryovae.calibration.second_wedge import second_wedge
 from cryovae.calibration.variance import (
     BINS,
     DEPTHS,
-    SHELLS,
     VARIANCE,
     VarianceCalibration,
     blended_measured_sums,

@@ -189,7 +189,7 @@ def mean_sums(volume: HiddenVolume, means: Sequence[Tensor], samples: Sequence[T
     spectra = [seen(density) for density in (volume.target, volume.data, *means)]
     pairs = [(i, j) for i in range(len(spectra)) for j in range(i, len(spectra))]
     terms = [(spectra[i] * spectra[j].conj()).real for i, j in pairs]
-    # What the window leaves of the noise, and of noise of variance 1.
+    # The power that white noise of variance 1, and the noise of the target, have in a shell when seen through the window.
     terms += [smeared(volume.bins * variance, support) for variance in (torch.ones(()), volume.target_noise)]
     terms.append(_variance([seen(sample) for sample in samples]))
     sums = torch.cat([fourier.shell_sums((columns * term)[None], shell, SHELLS + 1)[:, :SHELLS].cpu() for term in terms])
@@ -212,13 +212,13 @@ def mean_sums(volume: HiddenVolume, means: Sequence[Tensor], samples: Sequence[T
 
 
 def smeared(variance: Tensor, support: Tensor) -> Tensor:
-    """Spectrum (z, y, x // 2 + 1) of noise seen through a window: < |F(t n)|^2 >, ``variance`` convolved with |F t|^2.
+    """Spectrum (..., z, y, x // 2 + 1) of noise seen through a window: < |F(t n)|^2 >, ``variance`` convolved with |F t|^2.
 
     Args:
-        variance: spectrum of the noise (z, y, x // 2 + 1).
-        support: the window t (z, y, x).
+        variance: spectrum of the noise (..., z, y, x // 2 + 1).
+        support: the window t (..., z, y, x).
     """
-    shape = support.shape
+    shape = support.shape[-3:]
     shift = fourier.inverse(fourier.transform(support).abs().square().to(torch.complex64), shape)
     return fourier.transform(shift * fourier.inverse(variance.to(torch.complex64), shape)).real / shape.numel() ** 0.5
 

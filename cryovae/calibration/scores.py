@@ -1,8 +1,8 @@
-"""What a model makes of held-out bins: the tomogram with other bins hidden, restored as the tomogram is."""
+"""Restores a tomogram of which some measured bins are hidden, and compares the result with what was measured there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,64 +54,58 @@ def hidden_rotations(tilts: TiltGeometry, count: int = ROTATIONS) -> list[CubeRo
     """Rotations that bring measured bins into the wedge, as different as can be; none without a wedge."""
     if not tilts.has_wedge:
         return []
-    by_axes: dict[tuple[int, ...], CubeRotation] = {}
-    for rotation in training_rotations(tilts):
-        by_axes.setdefault(rotation.axes, rotation)
     # Where the beam points to is what matters.
-    to = sorted(by_axes.values(), key=lambda rotation: (rotation.axes.index(0) == 0, rotation.axes))
-    by_beam = {rotation.axes.index(0): rotation for rotation in reversed(to)}
+    by_beam: dict[int, CubeRotation] = {}
+    for rotation in training_rotations(tilts):
+        by_beam.setdefault(rotation.axes.index(0), rotation)
     return [by_beam[axis] for axis in sorted(by_beam, reverse=True)][:count]
 
 
-def means_and_samples(
-    posterior: FlowPosterior, volume: VolumeData, count: int, first: int = 0
-) -> tuple[list[Tensor], list[Tensor]]:
-    """The means of a volume in the order of MEANS, and samples ``first``, ``first`` + 1, ... of it, (z, y, x) each."""
+def means_and_samples(posterior: FlowPosterior, volume: VolumeData, count: int) -> tuple[list[Tensor], list[Tensor]]:
+    """The means of a volume in the order of MEANS, and the first samples of it, (z, y, x) each."""
     estimate = posterior.estimate(volume)
     drawing = posterior.samples(volume, estimate)
-    samples = [drawing(first + number) for number in range(count)]
+    samples = [drawing(number) for number in range(count)]
     return [estimate, drawing.predicted(), torch.stack(samples).mean(0)], samples
 
 
 def held_out_sums(
     posterior: FlowPosterior,
     prepared: PreparedTomogram,
+    volume: VolumeData,
     halves: tuple[Tensor, Tensor] | None,
     sample: Tensor,
     patch: int,
     rotations: int = ROTATIONS,
     samples: int = SAMPLES,
     seed: int = 0,
-    watch: Callable[[], None] = lambda: None,
 ) -> HeldOutSums:
     """Restore the tomogram with other bins hidden, and compare.
 
     Args:
         posterior: the model.
         prepared: the tomogram.
+        volume: its data.
         halves: (z, y, x) each, standardised like the tomogram, or None.
         sample: of the posterior of the tomogram, (z, y, x), which fills its wedge.
         patch: side of the held-out patches, in voxels.
         rotations: in how many orientations the wedge is hidden.
         samples: of each hidden volume.
         seed: of all random numbers.
-        watch: called after each hidden volume.
     """
     generator = torch.Generator().manual_seed(seed)
-    volume, tilts, noise = VolumeData.of(prepared), prepared.tilts, prepared.noise
+    tilts, noise = volume.tilts, volume.noise
     window = held_out_window(prepared, patch)
 
     def sums(problem: HiddenVolume) -> MeanSums:
         seen = VolumeData(problem.data, tilts, problem.noise, volume.scale)
-        made = mean_sums(problem, *means_and_samples(posterior, seen, samples), window)
-        watch()
-        return made
+        return mean_sums(problem, *means_and_samples(posterior, seen, samples), window)
 
     wedge: MeanSums | None = None
     for rotation in hidden_rotations(tilts, rotations):
-        part = sums(with_hidden_wedge(prepared.density, tilts, noise, sample, rotation, generator))
+        part = sums(with_hidden_wedge(volume.data, tilts, noise, sample, rotation, generator))
         wedge = part if wedge is None else wedge + part
-    observations = halves if halves is not None else split(prepared.density, tilts, noise, generator)
+    observations = halves if halves is not None else split(volume.data, tilts, noise, generator)
     measured = sums(with_other_half(*observations, tilts, noise))
     return HeldOutSums(wedge, measured, len(prepared.held_out), float(window.mean()), not prepared.held_out)
 

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.calibration.variance import SHELLS, by_shell, pooled, shells
+from cryovae.calibration.hidden_bins import SHELLS
+from cryovae.calibration.variance import by_shell, pooled, shells
 from cryovae.data.prepare import PreparedTomogram, held_out_rotations
 from cryovae.data.sampling import cube_rotated, unseen
 from cryovae.models.ladder import Ladder, R

@@ -26,10 +26,10 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.calibration.factors import at
+from cryovae.calibration.hidden_bins import SHELL_WIDTH, SHELLS, shell_centres
 from cryovae.physics.noise import SpectralTable
 
-SHELLS = 20
-SHELL_WIDTH = 0.5 / SHELLS
 # Largest factor, up or down, on the variance of the samples: a larger one means that something else is wrong.
 MAX_VARIANCE_SCALE = 16.0
 # Largest share of a held-out error that may be put down to the second wedge, or to a tile that is not blended.
@@ -76,16 +76,12 @@ class VarianceCalibration:
     @staticmethod
     def frequency() -> Tensor:
         """Centres of the shells, cycles per voxel."""
-        return (torch.arange(SHELLS) + 0.5) * SHELL_WIDTH
+        return shell_centres()
 
     @staticmethod
     def at(table: Tensor, radius: Tensor) -> Tensor:
         """Values (...) of a table (SHELLS,) at |k| (...), linear between shells."""
-        place = (radius / SHELL_WIDTH - 0.5).clamp(0, SHELLS - 1)
-        below = place.floor().long()
-        above = (below + 1).clamp(max=SHELLS - 1)
-        table = table.to(radius.device)
-        return table[below] + (place - below) * (table[above] - table[below])
+        return at(table, radius)
 
 
 # Sums by shell.

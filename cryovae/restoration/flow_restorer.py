@@ -19,7 +19,6 @@ from cryovae import fourier
 from cryovae.calibration.factors import Factors, at, figures, fit, stacked
 from cryovae.calibration.hidden_bins import FULL, SHELL_WIDTH, SHELLS, MeanSums
 from cryovae.calibration.scores import (
-    MEANS,
     SAMPLES,
     HeldOutSums,
     averaging_more,
@@ -93,7 +92,9 @@ class FlowRestorer:
         halves = None if tomogram.halves is None else (prepared.ready(tomogram.halves[0]), prepared.ready(tomogram.halves[1]))
         self._total = self._tile_count(volume, halves is not None)
         means, samples = means_and_samples(self.posterior, volume, config.samples)
-        held_out = self._held_out(prepared, halves, samples[0])
+        held_out = None
+        if config.calibrate:
+            held_out = held_out_sums(self.posterior, prepared, volume, halves, samples[0], self.patch, seed=config.seed)
         wedge, measured = _parts(held_out, config.samples)
         mask = volume_mask(volume.data.shape, volume.tilts)
         measured = _bounded(measured, samples, mask, volume)
@@ -108,11 +109,6 @@ class FlowRestorer:
             restored_halves = (first, second)
         self.watch(self._total, self._total)
         return self._restoration(tomogram, prepared, mean, drawn, restored_halves, held_out, (wedge, measured))
-
-    def _held_out(self, prepared: PreparedTomogram, halves: tuple[Tensor, Tensor] | None, sample: Tensor) -> HeldOutSums | None:
-        if not self.config.calibrate:
-            return None
-        return held_out_sums(self.posterior, prepared, halves, sample, self.patch, seed=self.config.seed)
 
     def _half(self, half: Tensor, volume: VolumeData, mask: Tensor, held_out: HeldOutSums | None) -> Tensor:
         """The mean of one half, whose noise has twice the variance."""
@@ -235,6 +231,3 @@ def _wedge_power(mean: Tensor, prepared: PreparedTomogram) -> dict[str, float]:
     restored, data = fourier.transform(mean), fourier.transform(prepared.density)
     power.add(fourier.frequencies(shape), volume_mask(shape, prepared.tilts), restored, data)
     return power.figures()
-
-
-__all__ = ["MEANS", "FlowRestorer", "Part"]

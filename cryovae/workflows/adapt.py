@@ -109,7 +109,7 @@ def adapt_in(
     if not subjects:
         return None
     base = GeneratorFile(base.generator.taking_estimates().eval(), base.patch)
-    adaptation = _Adaptation(folder, subjects, checkpoint, config, device, base.patch)
+    adaptation = _Adaptation(folder, subjects, checkpoint, config, device, base.generator, base.patch)
     file = adaptation.run(base, resume)
     save_generator(folder.path(SAMPLER), file)
     for name in (UNFINISHED, STATE):
@@ -161,7 +161,7 @@ def _corners(prepared: PreparedTomogram, patch: int, side: int) -> Tensor | None
 
 
 class _Adaptation:
-    """The laps of one run; arguments as of ``adapt_in``, and the side of the patches of the flow."""
+    """The laps of one run; arguments as of ``adapt_in``, the model to begin with, and the side of the patches of its flow."""
 
     def __init__(
         self,
@@ -170,11 +170,14 @@ class _Adaptation:
         checkpoint: Checkpoint,
         config: RunConfig,
         device: torch.device,
+        base: Generator,
         side: int,
     ) -> None:
         self.folder, self.subjects, self.checkpoint, self.config = folder, subjects, checkpoint, config
         self.device, self.side = device, side
         self.settings: AdaptationConfig = config.adaptation
+        # Estimates are those of the ladder alone, and stay the same.
+        self.estimates = [self._posterior(base, 0).estimate(subject.volume) for subject in subjects]
         self.laps: list[Lap] = []
         self._before: Tensor | None = None
 
@@ -236,15 +239,16 @@ class _Adaptation:
         log.info("sampling %s", ", ".join(subject.prepared.name for subject in self.subjects))
         posterior = self._posterior(generator, lap)
         sampled = []
-        for subject in self.subjects:
-            drawing = posterior.samples(subject.volume, posterior.estimate(subject.volume))
+        for subject, estimate in zip(self.subjects, self.estimates, strict=True):
+            drawing = posterior.samples(subject.volume, estimate)
             sampled.append([drawing(number) for number in range(self.settings.samples)])
         return sampled
 
     def _fit(self, generator: Generator, samples: list[list[Tensor]], lap: int, state: dict[str, Any] | None) -> None:
         """The M-step of a lap; the flow of ``generator`` is trained in place."""
         s, seed = self.settings, self.config.training.seed + lap
-        subjects = [self._sampled_tomogram(subject, drawn) for subject, drawn in zip(self.subjects, samples, strict=True)]
+        posterior = self._posterior(generator, lap)
+        subjects = [_sampled_tomogram(one, drawn, posterior) for one, drawn in zip(self.subjects, samples, strict=True)]
         with Watch(f"lap {lap + 1} of {s.laps}, scenes", s.scenes) as watch:
             pairs = SampledPairs(subjects, self.side, s.scenes, seed, watch.update)
         method = AdaptedTraining(generator.to(self.device), pairs, s.training(self.side, seed), s.losses(), self.device)
@@ -266,28 +270,16 @@ class _Adaptation:
         generator.flow.load_state_dict(trained.state_dict())
         generator.eval()
 
-    def _sampled_tomogram(self, subject: _Subject, samples: list[Tensor]) -> SampledTomogram:
-        """The tomogram and its samples in units of its signal."""
-        volume, posterior = subject.volume, self._posterior(load_base().generator, 0)
-
-        def noise(frequency: Tensor) -> Tensor:
-            return volume.noise(frequency) / volume.scale**2
-
-        def estimate(data: Tensor) -> Tensor:
-            scaled = VolumeData(data * volume.scale, volume.tilts, volume.noise, volume.scale)
-            return posterior.estimate(scaled) / volume.scale
-
-        return SampledTomogram([sample / volume.scale for sample in samples], volume.tilts, noise, estimate, subject.corners)
-
     def _measure(self, generator: Generator, samples: list[list[Tensor]], began: float) -> None:
         """Add what is known after a lap to the record, and say it."""
         subject, drawn, lap = self.subjects[0], samples[0], len(self.laps)
         posterior = self._posterior(generator, lap)
-        mean = posterior.samples(subject.volume, posterior.estimate(subject.volume)).predicted()
+        mean = posterior.samples(subject.volume, self.estimates[0]).predicted()
         change = None if self._before is None else float((mean - self._before).square().mean().sqrt() / mean.std())
         self._before = mean
         # The average of all samples that could be drawn, not of two: without the variance of few.
-        sums = held_out_sums(posterior, subject.prepared, subject.halves, drawn[0], self.checkpoint.patch, rotations=1, samples=2)
+        about, patch = (subject.prepared, subject.volume, subject.halves), self.checkpoint.patch
+        sums = held_out_sums(posterior, *about, drawn[0], patch, rotations=1, samples=2)
         held_out = None
         if sums.wedge is not None:
             alone = torch.tensor([float(name == AVERAGE) for name in MEANS])
@@ -299,6 +291,19 @@ class _Adaptation:
         self.folder.save(adaptation={"laps": [asdict(one) for one in self.laps]})
         laps_plot(self.folder.path("laps.png"), [asdict(one) for one in self.laps])
         log.info("%s", described(row))
+
+
+def _sampled_tomogram(subject: _Subject, samples: list[Tensor], posterior: FlowPosterior) -> SampledTomogram:
+    """The tomogram and its samples in units of its signal."""
+    volume = subject.volume
+
+    def noise(frequency: Tensor) -> Tensor:
+        return volume.noise(frequency) / volume.scale**2
+
+    def estimate(data: Tensor) -> Tensor:
+        return posterior.estimate(replace(volume, data=data * volume.scale)) / volume.scale
+
+    return SampledTomogram([sample / volume.scale for sample in samples], volume.tilts, noise, estimate, subject.corners)
 
 
 def described(lap: Lap) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from cryovae import distributed
 from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, load_network, objective_of
 from cryovae.checks.model_match import checked_match
 from cryovae.checks.preflight import preflight, preflight_all
@@ -119,7 +120,8 @@ def train_on(
         folder.save(**geometry)
         save_config(folder.path("config.toml"), config)
         with noted(folder):
-            train_in(folder, checked.tomograms, config, device, resume)
+            network = train_in(folder, checked.tomograms, config, device, resume)
+            _fitted(folder, checked.tomograms, network, config, device, resume)
 
 
 def stays_on_disk(entry: Entry, network: Network | None, job: Job) -> bool:
@@ -208,10 +210,9 @@ def _restore_claimed(
         print(f"{tomogram.name}: tilts {lowest:g} to {highest:g} leave no wedge, so it is denoised only", file=sys.stderr)
     save_config(folder.path("config.toml"), config)
     with noted(folder):
-        if model is None:
-            network = train_in(folder, _training_data(entry, tomogram, job, streamed), config, device, resume, job.live)
-        else:
-            network = _fitted(folder, tomogram, model.network, config, device, job.resume)
+        data = [tomogram] if model is not None else _training_data(entry, tomogram, job, streamed)
+        network = train_in(folder, data, config, device, resume, job.live) if model is None else model.network
+        network = _fitted(folder, data, network, config, device, resume)
         if isinstance(network, NetworkCheckpoint):
             regress_in(folder, tomogram, network, config, device)
         else:
@@ -219,12 +220,15 @@ def _restore_claimed(
 
 
 def _fitted(
-    folder: RunFolder, tomogram: Tomogram, network: Network, config: RunConfig, device: torch.device, resume: bool
+    folder: RunFolder, tomograms: Sequence[Tomogram], network: Network, config: RunConfig, device: torch.device, resume: bool
 ) -> Network:
-    """A network with a flow, if the settings sample by one: its own, or one that is fitted to the tomogram now."""
+    """A network with a flow, if the settings sample by one: its own, or one that is fitted to the tomograms now."""
     if isinstance(network, NetworkCheckpoint) or config.restoration.sampler != FLOW or network.flow is not None:
         return network
-    return with_flow(network, adapt_in(folder, [tomogram], network, config, device, resume))
+    file = adapt_in(folder, tomograms, network, config, device, resume)
+    # What comes next may read it.
+    distributed.barrier()
+    return with_flow(network, file)
 
 
 def inputs_of_entry(entry: Entry) -> dict[str, Path]:

@@ -13,6 +13,8 @@ from cryovae import distributed
 from cryovae.checkpoint import MODEL, STATE
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
+from cryovae.workflows.adapt import SAMPLER, UNFINISHED
+from cryovae.workflows.adapt import STATE as ADAPTING
 from cryovae.workflows.run_folder import RunFolder, read_record, same_file
 
 # Sections of the settings that a training and a restoration depend on.
@@ -69,12 +71,12 @@ def check_resumed(
 
 
 def forget(folder: RunFolder) -> None:
-    """Remove the model and the state of an earlier training before a new one.
+    """Remove the model, the flow that was fitted with it and the states of an earlier training before a new one.
 
     Otherwise a new run that stops before it has saved anything would leave them with its own record, which is not theirs.
     """
     if not distributed.rank():
-        for name in (STATE, MODEL):
+        for name in (STATE, MODEL, SAMPLER, UNFINISHED, ADAPTING):
             folder.saved(name).unlink(missing_ok=True)
 
 

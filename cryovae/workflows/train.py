@@ -38,7 +38,6 @@ from cryovae.io.stored import released
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
 from cryovae.posterior.activity import active_units
-from cryovae.posterior.search import FLOW
 from cryovae.ranges import shown
 from cryovae.report.pictures import loss_plot
 from cryovae.restoration.networks import fill_halves
@@ -48,8 +47,6 @@ from cryovae.tomogram import Tomogram
 from cryovae.training.deterministic import Deterministic
 from cryovae.training.trainer import Interrupted, Report, Trainer
 from cryovae.training.variational import Variational
-from cryovae.workflows.adapt import SAMPLER, UNFINISHED, adapt_in, with_flow
-from cryovae.workflows.adapt import STATE as ADAPTING
 from cryovae.workflows.live import Live
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.resume import TRAINING
@@ -75,7 +72,7 @@ def train_in(
     resume: bool,
     live: bool = False,
 ) -> Checkpoint | NetworkCheckpoint:
-    """Train one model on tomograms, fit the flow to them if the settings sample by it, and keep all that a resumed run needs.
+    """Train one model on tomograms, and keep in the folder all that a resumed run needs.
 
     Args:
         folder: the run folder.
@@ -88,25 +85,10 @@ def train_in(
     Returns:
         The trained model.
     """
-    checkpoint = _trained(folder, tomograms, config, device, resume, live)
-    if isinstance(checkpoint, Checkpoint) and config.restoration.sampler == FLOW:
-        checkpoint = with_flow(checkpoint, adapt_in(folder, tomograms, checkpoint, config, device, resume))
-    # What comes next may read the models.
-    distributed.barrier()
-    return checkpoint
-
-
-def _trained(
-    folder: RunFolder, tomograms: Sequence[Tomogram], config: RunConfig, device: torch.device, resume: bool, live: bool
-) -> Checkpoint | NetworkCheckpoint:
     variational = config.objective.variational
     if resume and folder.saved(MODEL).exists():
         log.info("the model is finished, nothing left to train")
         return (load_model if variational else load_network)(folder.saved(MODEL))
-    if not distributed.rank():
-        # Of another model.
-        for name in (SAMPLER, UNFINISHED, ADAPTING):
-            folder.path(name).unlink(missing_ok=True)
     torch.manual_seed(config.training.seed)
     # Each rank has its own files, on the disk where there is room.
     with offload_folder(folder.saved(f"memmap{distributed.rank() or ''}")) as place:
@@ -116,6 +98,8 @@ def _trained(
         else:
             checkpoint = _train_deterministic(folder, tomograms, config, device, resume, place)
     folder.path(STATE).unlink(missing_ok=True)
+    # What comes next may read the model.
+    distributed.barrier()
     return checkpoint
 
 

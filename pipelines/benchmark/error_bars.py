@@ -21,13 +21,12 @@ from data import load
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.calibration.hidden_bins import EMPTY, FULL
 from cryovae.io.files import read_volume
 from cryovae.physics.wedge import volume_mask
 
 # Cycles per voxel; the first shell is all of them together.
 SHELLS = ((0.05, 0.3), (0.02, 0.05), (0.05, 0.1), (0.1, 0.15), (0.15, 0.2), (0.2, 0.3))
-# Mask below which a bin counts as wedge, and above which it counts as measured.
-EMPTY, FULL = 0.01, 0.99
 SAID = ("correlation", "rms_over_std", "factor_two", "chi2_band", "coverage", "mean", "patches", "held_out_share")
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from cryovae.calibration.blending import smeared, tile_disagreement, window
+from cryovae.calibration.blending import tile_disagreement, window
+from cryovae.calibration.hidden_bins import smeared
 from cryovae.calibration.variance import BINS, COUNT, MISFIT, MODEL, SHELLS, XX, blended_measured_sums, blended_wedge_sums
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.tiling.grid import PatchGrid
