@@ -32,7 +32,7 @@ from cryovae.io.names import checked_name
 from cryovae.io.orientation import as_stored, upright
 from cryovae.io.outputs import check_folder
 from cryovae.io.tilts import read_tilts
-from cryovae.restoration.restorers import restored
+from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
 from cryovae.simulation.simulate import SimulationConfig
 from cryovae.simulation.simulate import simulate as simulate_halves
@@ -226,13 +226,12 @@ def restore(
     for line in checked_match(checkpoint.trained_on, tomogram, config):
         warnings.warn(line, stacklevel=2)
     with Watch("restoring, tiles", 1) as progress:
-        return restored(
-            checked.tomograms[0],
-            (checkpoint.ladder, checkpoint.patch, checkpoint.flow),
-            config.restoration,
-            where,
-            lambda done, total: progress.update(done, total=total),
-        )
+
+        def watch(done: int, total: int) -> None:
+            progress.update(done, total=total)
+
+        restorer = Restorer(checkpoint.ladder, checkpoint.patch, config.restoration, where, watch, checkpoint.flow)
+        return restorer(checked.tomograms[0])
 
 
 def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suffix: str = ".mrc") -> dict[str, Path]:

@@ -251,6 +251,8 @@ class Tomogram:
         fill: voxels that hold a constant and no data, or None; in ``density`` and ``halves`` they have the mean of the others.
         grey: mean and standard deviation that standardise it, those of the full tomogram if this is a crop; None for its own.
         validation_patches: corners of the held-out patches of the full tomogram if this is a crop; None to choose its own.
+        validation_boxes: held-out boxes of the full tomogram, (first voxel, one after the last) along z, y and x, if this is a
+            crop; None to choose its own.
         findings: what the readers of its files found, to be reported or refused before it is used.
     """
 
@@ -267,6 +269,7 @@ class Tomogram:
     fill: Fill | None = field(default=None, compare=False)
     grey: tuple[float, float] | None = None
     validation_patches: tuple[tuple[int, int, int], ...] | None = None
+    validation_boxes: tuple[tuple[tuple[int, int], tuple[int, int], tuple[int, int]], ...] | None = None
     findings: tuple[Finding, ...] = field(default=(), compare=False)
 
     @property

@@ -16,7 +16,7 @@ from scipy.optimize import nnls
 from scipy.stats import norm
 from torch import Tensor
 
-from cryovae.calibration.hidden_bins import SHELL_WIDTH, SHELLS, MeanSums, ShellSums, shell_centres
+from cryovae.calibration.hidden_bins import FITTED, SHELL_WIDTH, SHELLS, MeanSums, ShellSums, shell_centres
 
 # Standard deviations of the change of log c^2 and of b from shell to shell, and of both from no correction.
 LOG_CHANGE, LOG_PRIOR, AMPLITUDE_CHANGE, AMPLITUDE_PRIOR = 0.3, 1.0, 0.05, 0.2
@@ -27,8 +27,10 @@ RIDGE = 0.01
 # Iterations of the fit.
 ITERATIONS = 200
 NOMINAL_COVERAGE = (0.5, 0.8, 0.9, 0.95)
-# Cycles per voxel between which means are weighed and likelihoods are computed; and figures, as the report says.
-FITTED, BAND = (0.01, 0.3), (0.01, 0.2)
+# Cycles per voxel between which figures are computed, as the report says.
+BAND = (0.01, 0.2)
+# Standard deviation of the log of the factor on errors where training saw nothing, before held-out regions are looked at.
+OVERFITTING_PRIOR = 0.3
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,18 @@ class Factors:
 
     def at_noise(self, noise: float) -> Factors:
         """The same for noise of ``noise`` times the variance: w = P / (P + sigma^2) of the P that gives w now."""
-        w = self.weight
-        return replace(self, weight=torch.where(w < 1, w / (w + (1 - w) * noise), w))
+        return replace(self, weight=at_noise(self.weight, torch.as_tensor(noise)))
 
     @staticmethod
     def none() -> Factors:
         """No correction."""
         one, zero = torch.ones(SHELLS), torch.zeros(SHELLS)
         return Factors(one, zero, one, zero)
+
+
+def at_noise(share: Tensor, noise: Tensor) -> Tensor:
+    """P / (P + n) for the P that gives ``share`` at n = 1; shares of 1 and more stay as they are."""
+    return torch.where(share < 1, share / (share + (1 - share) * noise), share)
 
 
 def at(table: Tensor, radius: Tensor) -> Tensor:
@@ -73,7 +79,7 @@ def stacked(sums: MeanSums) -> Tensor:
     weight = _band(sums, FITTED) * sums.count / sums.noise.clamp_min(1e-12)
     gram, product = (sums.xx * weight).sum(-1), (sums.yx * weight).sum(-1)
     # Nearly equal means would get weights of any size; a share of the trace holds them together.
-    gram = gram + RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype)
+    gram = gram + (RIDGE * gram.diagonal().mean()).clamp_min(1e-12) * torch.eye(len(gram), dtype=gram.dtype)
     root = torch.linalg.cholesky(gram)
     weights, _ = nnls(root.T.numpy(), torch.linalg.solve_triangular(root, product[:, None], upper=False)[:, 0].numpy())
     return torch.from_numpy(weights).float()
@@ -106,6 +112,34 @@ def fit(s: ShellSums, blend: bool = False) -> Factors:
     error = torch.linalg.inv(curvature).diagonal().clamp_min(0).sqrt()  # type: ignore[arg-type]
     scale = torch.minimum(log.detach().exp(), _limit(s))
     return Factors(scale.float(), error.float(), amplitude.detach().float(), weight.float())
+
+
+def overfitting(regions: Tensor) -> tuple[float, float]:
+    """Error over variance in held-out regions, over that in all other voxels, and the standard error of its log.
+
+    Args:
+        regions: as of ``MeanSums``.
+
+    Returns:
+        The ratio and the error; 1 and infinity if nothing is held out, or errors do not stand out of the noise.
+    """
+    excess, variance = regions
+    count = len(excess) - 1
+    others, held = excess[0] / variance[0].clamp_min(1e-30), excess[1:].sum() / variance[1:].sum().clamp_min(1e-30)
+    if count < 2 or not (others > 0 and held > 0):
+        return 1.0, float("inf")
+    # Jackknife: the ratio without each region in turn.
+    without = (excess[1:].sum() - excess[1:]) / (variance[1:].sum() - variance[1:])
+    logs = without.clamp_min(0.1 * held).log()
+    error = ((count - 1) * logs.var(correction=0)).sqrt()
+    return float(held / others), float(error)
+
+
+def guarded(factors: Factors, regions: Tensor) -> Factors:
+    """The factors with c^2 raised as far as errors are surely larger where training saw nothing."""
+    ratio, error = overfitting(regions)
+    trust = OVERFITTING_PRIOR**2 / (OVERFITTING_PRIOR**2 + error**2)
+    return replace(factors, scale=factors.scale * max(ratio, 1.0) ** trust)
 
 
 def _misfit(s: ShellSums, amplitude: Tensor, weight: Tensor) -> Tensor:

@@ -1,10 +1,16 @@
-"""Held-out bins: volumes of which some bins were measured but are hidden from the model, and what it makes of them.
+"""Hidden bins: volumes of which some bins were measured but are hidden from the model, and what it makes of them.
 
-    in the wedge    u = M R y+        y+ the data, their wedge filled by a sample and noise; R brings measured bins into the wedge
-    measured bins   a, b              two observations with noise 2 sigma^2 each; the model sees a, b is compared
+    in the wedge    u = M R y+                        y+ the data, their wedge filled by a sample and noise; R brings measured
+                                                      bins into the wedge, where they are hidden from the model
+    measured bins   y + a n',   y - n' / a            two observations; n' is noise of the spectrum of the data: half the
+                                                      difference of the halves, if there are any. The model sees the first
 
-The model restores u or a as it restores a tomogram: the same estimate, the same samples, the same tiles. What is compared is the
-part in the hidden bins, seen through a window on the held-out regions, of which training saw nothing as a target, by shell.
+The noises of the two observations are independent, of 1 + a^2 and 1 + 1 / a^2 times the variance (Oliveira et al. 2022, "Unbiased
+risk estimation in the normal means problem"; Pang et al. 2021, "Recorrupted-to-Recorrupted"). The model restores both as it
+restores a tomogram. What is compared is the part in the hidden bins, shell by shell, over all voxels with data.
+
+A model that has learned its training voxels by heart errs more where it was not trained. Held-out regions, which training never
+scored, show it: errors there, over those that the samples expect there, are compared with the same ratio elsewhere.
 """
 
 from __future__ import annotations
@@ -23,9 +29,13 @@ from cryovae.tomogram import TiltGeometry
 
 SHELLS = 20
 SHELL_WIDTH = 0.5 / SHELLS
+# Cycles per voxel between which means are weighed, likelihoods computed and regions compared.
+FITTED = (0.01, 0.3)
+# a^2: the smaller, the more the first observation is like the data, and the noisier the second.
+ADDED_NOISE = 0.25
 # Mask below which a bin counts as hidden, and above which it counts as measured.
 EMPTY, FULL = 0.01, 0.99
-# Real and imaginary parts that are kept of a shell, for the coverage.
+# Voxels that are kept of a shell, for the coverage.
 KEPT = 4000
 
 
@@ -82,23 +92,34 @@ def with_hidden_wedge(
     return HiddenVolume(fourier.filtered(target, mask), rotated_noise, target, noise(rotated), bins, rotation)
 
 
-def with_other_half(first: Tensor, second: Tensor, tilts: TiltGeometry, noise: NoiseFunction) -> HiddenVolume:
-    """Two observations (z, y, x) with noise of twice the variance of ``noise``: the first is seen, the second compared."""
-    mask = volume_mask(first.shape, tilts)
-    bins = (mask > FULL) * fourier.below_nyquist(first.shape)
+def with_more_noise(data: Tensor, more: Tensor, tilts: TiltGeometry, noise: NoiseFunction) -> HiddenVolume:
+    """The data with more noise, to be compared with the data less that noise.
+
+    Args:
+        data: y, (z, y, x), standardised.
+        more: n', (z, y, x), as of ``noise_like``.
+        tilts: the tilt geometry.
+        noise: sigma^2.
+    """
+    mask, added = volume_mask(data.shape, tilts), ADDED_NOISE**0.5
+    bins = (mask > FULL) * fourier.below_nyquist(data.shape)
     bins[0, 0, 0] = 0.0
 
-    def twice(frequency: Tensor) -> Tensor:
-        return 2 * noise(frequency)
+    def seen(frequency: Tensor) -> Tensor:
+        return (1 + ADDED_NOISE) * noise(frequency)
 
-    return HiddenVolume(first, twice, second, twice(fourier.frequencies(first.shape)), bins)
+    target_noise = (1 + 1 / ADDED_NOISE) * noise(fourier.frequencies(data.shape))
+    return HiddenVolume(data + added * more, seen, data - more / added, target_noise, bins)
 
 
-def split(data: Tensor, tilts: TiltGeometry, noise: NoiseFunction, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Two observations y + n and y - n of a volume without halves (Pang et al. 2021, Recorrupted-to-Recorrupted)."""
+def noise_like(
+    data: Tensor, halves: tuple[Tensor, Tensor] | None, tilts: TiltGeometry, noise: NoiseFunction, generator: torch.Generator
+) -> Tensor:
+    """Noise (z, y, x) like that of the data and independent of it: half the difference of the halves, or drawn."""
+    if halves is not None:
+        return (halves[0] - halves[1]) / 2
     amplitude = noise(fourier.frequencies(data.shape)).sqrt() * volume_mask(data.shape, tilts)
-    added = fourier.filtered(torch.randn(data.shape, generator=generator), amplitude)
-    return data + added, data - added
+    return fourier.filtered(torch.randn(data.shape, generator=generator), amplitude)
 
 
 @dataclass(frozen=True)
@@ -111,7 +132,7 @@ class ShellSums:
         yy, yx, xx: products of target and mean.
         ay, ax, aa: products with what the model saw.
         spread: unbiased variance of a sample.
-        kept: parts of y, x and a in some bins, (3, SHELLS, KEPT) float32, NaN where there are fewer.
+        kept: y, x and a of a shell in some voxels, (3, SHELLS, KEPT) float32, NaN where there are fewer.
     """
 
     count: Tensor
@@ -134,7 +155,9 @@ class MeanSums:
         count, noise, yy, ay, aa, spread: as of ``ShellSums``.
         yx, ax: of each mean, (means, SHELLS).
         xx: of each pair of means, (means, means, SHELLS).
-        kept: parts of y, a and the means in some bins, (2 + means, SHELLS, KEPT) float32.
+        regions: squared error of the last mean less the noise, and variance of a sample, each over the sum of noise and that
+            variance; in all voxels that are not held out, and in each held-out region, (2, 1 + regions).
+        kept: y, a and the means of a shell in some voxels, (2 + means, SHELLS, KEPT) float32.
     """
 
     count: Tensor
@@ -146,6 +169,7 @@ class MeanSums:
     yx: Tensor
     ax: Tensor
     xx: Tensor
+    regions: Tensor
     kept: Tensor
 
     def __add__(self, other: MeanSums) -> MeanSums:
@@ -170,33 +194,44 @@ class MeanSums:
         )
 
 
-def mean_sums(volume: HiddenVolume, means: Sequence[Tensor], samples: Sequence[Tensor], window: Tensor) -> MeanSums:
+def mean_sums(volume: HiddenVolume, means: Sequence[Tensor], samples: Sequence[Tensor], labels: Tensor) -> MeanSums:
     """Sums over the hidden bins of a volume.
 
     Args:
         volume: with hidden bins.
         means: of its posterior, (z, y, x) each.
         samples: of it, two at least.
-        window: 1 where the tomogram is held out, else 0, (z, y, x) in its own frame.
+        labels: of the voxels of the tomogram in its own frame, (z, y, x) integer: the number of the held-out region from 1,
+            0 for voxels that are not held out, -1 for those without data.
     """
-    support, shape = volume.rotation(window), volume.target.shape
+    shape, labels = volume.target.shape, volume.rotation(labels)
+    valid = labels >= 0
+    places = labels[valid].long()
+    share = len(places) / labels.numel()
     shell = (fourier.radius(shape) / SHELL_WIDTH).long().clamp(max=SHELLS)
-
-    def seen(density: Tensor) -> Tensor:
-        return fourier.transform(support * fourier.filtered(density, volume.bins))
-
-    columns = fourier.multiplicity(shape)
-    spectra = [seen(density) for density in (volume.target, volume.data, *means)]
-    pairs = [(i, j) for i in range(len(spectra)) for j in range(i, len(spectra))]
-    terms = [(spectra[i] * spectra[j].conj()).real for i, j in pairs]
-    # The power that white noise of variance 1, and the noise of the target, have in a shell when seen through the window.
-    terms += [smeared(volume.bins * variance, support) for variance in (torch.ones(()), volume.target_noise)]
-    terms.append(_variance([seen(sample) for sample in samples]))
-    sums = torch.cat([fourier.shell_sums((columns * term)[None], shell, SHELLS + 1)[:, :SHELLS].cpu() for term in terms])
-    products = torch.zeros(len(spectra), len(spectra), SHELLS, dtype=torch.float64)
-    for (i, j), row in zip(pairs, sums, strict=False):
-        products[i, j] = products[j, i] = row
-    count, noise, spread = sums[len(pairs) :]
+    average = torch.stack(list(samples)).mean(0)
+    densities = [volume.target, volume.data, *means, *(sample - average for sample in samples)]
+    spectra = [fourier.transform(density) * volume.bins for density in densities]
+    weight = volume.bins * fourier.multiplicity(shape)
+    terms = torch.stack((weight, weight * volume.target_noise))
+    count, noise = share * fourier.shell_sums(terms, shell, SHELLS + 1)[:, :SHELLS]
+    seen = 2 + len(means)
+    products = torch.zeros(seen, seen, SHELLS, dtype=torch.float64)
+    spread, regions = torch.zeros(SHELLS, dtype=torch.float64), torch.zeros(2, int(labels.max()) + 1, dtype=torch.float64)
+    kept = torch.full((seen, SHELLS, KEPT), float("nan"))
+    for number in torch.nonzero(count >= 1)[:, 0].tolist():
+        bins = shell == number
+        parts = torch.stack([fourier.inverse(spectrum * bins, shape)[valid] for spectrum in spectra])
+        products[..., number] = parts[:seen].double() @ parts[:seen].double().T
+        variance = parts[seen:].double().square().sum(0) / (len(samples) - 1)
+        spread[number] = variance.sum()
+        some = parts[:seen, :: -(-len(places) // KEPT)]
+        kept[:, number, : some.shape[1]] = some
+        if FITTED[0] < (number + 0.5) * SHELL_WIDTH < FITTED[1]:
+            expected = noise[number] + spread[number]
+            excess = (parts[0] - parts[seen - 1]).double().square() - noise[number] / len(places)
+            for row, values in zip(regions, (excess, variance), strict=True):
+                row.index_add_(0, places, values / expected)
     return MeanSums(
         count=count,
         noise=noise,
@@ -207,36 +242,6 @@ def mean_sums(volume: HiddenVolume, means: Sequence[Tensor], samples: Sequence[T
         yx=products[0, 2:],
         ax=products[1, 2:],
         xx=products[2:, 2:],
-        kept=_kept(spectra, volume.bins, shell),
+        regions=regions,
+        kept=kept,
     )
-
-
-def smeared(variance: Tensor, support: Tensor) -> Tensor:
-    """Spectrum (..., z, y, x // 2 + 1) of noise seen through a window: < |F(t n)|^2 >, ``variance`` convolved with |F t|^2.
-
-    Args:
-        variance: spectrum of the noise (..., z, y, x // 2 + 1).
-        support: the window t (..., z, y, x).
-    """
-    shape = support.shape[-3:]
-    shift = fourier.inverse(fourier.transform(support).abs().square().to(torch.complex64), shape)
-    return fourier.transform(shift * fourier.inverse(variance.to(torch.complex64), shape)).real / shape.numel() ** 0.5
-
-
-def _variance(samples: Sequence[Tensor]) -> Tensor:
-    """Unbiased variance of samples, bin by bin."""
-    average = torch.stack(list(samples)).mean(0)
-    return torch.stack([(sample - average).abs().square() for sample in samples]).sum(0) / (len(samples) - 1)
-
-
-def _kept(spectra: Sequence[Tensor], bins: Tensor, shell: Tensor) -> Tensor:
-    """Real and imaginary parts of some bins of each shell: (spectra, SHELLS, KEPT), NaN where there are fewer."""
-    kept = torch.full((len(spectra), SHELLS, KEPT), float("nan"))
-    for number in range(SHELLS):
-        index = torch.nonzero((bins > 0) & (shell == number), as_tuple=True)
-        stride = max(-(-2 * len(index[0]) // KEPT), 1)
-        some = tuple(axis[::stride] for axis in index)
-        for row, spectrum in zip(kept, spectra, strict=True):
-            values = torch.view_as_real(spectrum[some]).flatten()[:KEPT]
-            row[number, : len(values)] = values
-    return kept

@@ -1,53 +1,104 @@
-"""Restores a tomogram of which some measured bins are hidden, and compares the result with what was measured there."""
+"""Restores a volume of which some measured bins are hidden, and compares the result with what was measured there."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from cryovae.calibration.hidden_bins import HiddenVolume, MeanSums, mean_sums, split, with_hidden_wedge, with_other_half
+from cryovae.calibration.hidden_bins import HiddenVolume, MeanSums, mean_sums, noise_like, with_hidden_wedge, with_more_noise
+from cryovae.data.crops import informative_box
 from cryovae.data.prepare import PreparedTomogram
 from cryovae.physics.rotation import CubeRotation, training_rotations
-from cryovae.posterior.flow_posterior import FlowPosterior, VolumeData
+from cryovae.posterior.patch_sampler import scale_of_signal
+from cryovae.posterior.volume_data import AVERAGE, VolumeData, VolumePosterior
 from cryovae.tomogram import TiltGeometry
 
-# The means that are compared, in this order: of the ladder, of the latents as the flow predicts it, of samples.
-COMPLETION, PREDICTED, AVERAGE = "completion", "predicted", "average"
-MEANS = (COMPLETION, PREDICTED, AVERAGE)
 # Orientations in which the wedge is hidden, and samples of each hidden volume.
 ROTATIONS, SAMPLES = 2, 4
+# Largest number of voxels of a subject: of larger tomograms the box that shows most.
+VOXELS = 3 * 2**20
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A tomogram, or the part of it, on which held-out bins are looked at.
+
+    Attributes:
+        volume: its data.
+        halves: the same part of the halves, (z, y, x) each, standardised like the tomogram, or None.
+        labels: of its voxels, as of ``mean_sums``.
+        regions: number of held-out patches and boxes of the tomogram.
+    """
+
+    volume: VolumeData
+    halves: tuple[Tensor, Tensor] | None
+    labels: Tensor
+    regions: int
+
+    @staticmethod
+    def of(
+        prepared: PreparedTomogram, halves: tuple[Any, Any] | None, patch: int, voxels: int = VOXELS, scaled: bool = True
+    ) -> Subject:
+        """The subject of a tomogram.
+
+        Args:
+            prepared: the tomogram, in memory or in files.
+            halves: (z, y, x) each, standardised like the tomogram, or None.
+            patch: side of the held-out patches, in voxels.
+            voxels: of the subject at most.
+            scaled: whether the standard deviation of the signal is needed, as by a flow.
+
+        Raises:
+            NoSignal: it is needed, and the tomogram holds no signal above its noise.
+        """
+        shape = prepared.density.shape
+        box: tuple[slice, ...] = tuple(slice(0, size) for size in shape)
+        if prod(shape) > voxels:
+            box = informative_box(prepared.density, voxels)
+        data, *parts = (_cut(density, box) for density in (prepared.density, *(halves or ())))
+        scale = scale_of_signal(prepared.name, data, prepared.tilts, prepared.noise) if scaled else 1.0
+        labels = prepared.held_out_labels(patch, (box[0], box[1], box[2]))
+        both = None if halves is None else (parts[0], parts[1])
+        return Subject(VolumeData(data, prepared.tilts, prepared.noise, scale), both, labels, prepared.held_out_count)
+
+
+def _cut(density: Any, box: tuple[slice, ...]) -> Tensor:
+    if isinstance(density, Tensor):
+        return density[box].cpu()
+    return torch.from_numpy(np.array(density[box], dtype=np.float32))
 
 
 @dataclass(frozen=True)
 class HeldOutSums:
-    """Sums over held-out bins.
+    """Sums over hidden bins.
 
     Attributes:
         wedge: over bins that were hidden in the wedge; None without a wedge.
         measured: over bins that the model saw with more noise.
-        patches: number of held-out patches.
-        share: of the tomogram that they hold.
-        trained_on: whether training saw all of the tomogram, because it is too small.
+        names: of the means.
+        regions: number of held-out patches and boxes.
+        share: of the voxels with data that they hold.
+        samples: of each hidden volume.
     """
 
     wedge: MeanSums | None
     measured: MeanSums
-    patches: int
+    names: tuple[str, ...]
+    regions: int
     share: float
-    trained_on: bool
+    samples: int = SAMPLES
 
-
-def held_out_window(prepared: PreparedTomogram, patch: int) -> Tensor:
-    """1 in the voxels of held-out patches, else 0, (z, y, x); of all voxels if there are none. Fill never counts."""
-    window = torch.ones(prepared.density.shape)
-    if prepared.held_out:
-        window.zero_()
-        for z, y, x in prepared.held_out:
-            window[z : z + patch, y : y + patch, x : x + patch] = 1.0
-    return window if prepared.region is None else window * torch.from_numpy(prepared.region.valid())
+    def averaging(self, sums: MeanSums, samples: int) -> MeanSums:
+        """Sums as if ``samples`` were averaged."""
+        if AVERAGE not in self.names:
+            return sums
+        return sums.averaging(self.names.index(AVERAGE), 1 / self.samples - 1 / samples)
 
 
 def hidden_rotations(tilts: TiltGeometry, count: int = ROTATIONS) -> list[CubeRotation]:
@@ -61,60 +112,46 @@ def hidden_rotations(tilts: TiltGeometry, count: int = ROTATIONS) -> list[CubeRo
     return [by_beam[axis] for axis in sorted(by_beam, reverse=True)][:count]
 
 
-def means_and_samples(posterior: FlowPosterior, volume: VolumeData, count: int) -> tuple[list[Tensor], list[Tensor]]:
-    """The means of a volume in the order of MEANS, and the first samples of it, (z, y, x) each."""
-    estimate = posterior.estimate(volume)
-    drawing = posterior.samples(volume, estimate)
-    samples = [drawing(number) for number in range(count)]
-    return [estimate, drawing.predicted(), torch.stack(samples).mean(0)], samples
-
-
 def held_out_sums(
-    posterior: FlowPosterior,
-    prepared: PreparedTomogram,
-    volume: VolumeData,
-    halves: tuple[Tensor, Tensor] | None,
-    sample: Tensor,
-    patch: int,
+    posterior: VolumePosterior,
+    subject: Subject,
+    sample: Tensor | None = None,
     rotations: int = ROTATIONS,
     samples: int = SAMPLES,
     seed: int = 0,
 ) -> HeldOutSums:
-    """Restore the tomogram with other bins hidden, and compare.
+    """Restore a subject with bins hidden, and compare.
 
     Args:
         posterior: the model.
-        prepared: the tomogram.
-        volume: its data.
-        halves: (z, y, x) each, standardised like the tomogram, or None.
-        sample: of the posterior of the tomogram, (z, y, x), which fills its wedge.
-        patch: side of the held-out patches, in voxels.
+        subject: what is restored.
+        sample: of its posterior, (z, y, x), which fills its wedge; None to draw one.
         rotations: in how many orientations the wedge is hidden.
         samples: of each hidden volume.
         seed: of all random numbers.
     """
-    generator = torch.Generator().manual_seed(seed)
+    volume, labels = subject.volume, subject.labels
     tilts, noise = volume.tilts, volume.noise
-    window = held_out_window(prepared, patch)
+    generator = torch.Generator().manual_seed(seed)
+    hidden = hidden_rotations(tilts, rotations)
+    if hidden and sample is None:
+        sample = posterior.restored(volume, 2)[1][0]
 
     def sums(problem: HiddenVolume) -> MeanSums:
         seen = VolumeData(problem.data, tilts, problem.noise, volume.scale)
-        return mean_sums(problem, *means_and_samples(posterior, seen, samples), window)
+        return mean_sums(problem, *posterior.restored(seen, samples), labels)
 
     wedge: MeanSums | None = None
-    for rotation in hidden_rotations(tilts, rotations):
+    for rotation in hidden:
+        assert sample is not None
         part = sums(with_hidden_wedge(volume.data, tilts, noise, sample, rotation, generator))
         wedge = part if wedge is None else wedge + part
-    observations = halves if halves is not None else split(volume.data, tilts, noise, generator)
-    measured = sums(with_other_half(*observations, tilts, noise))
-    return HeldOutSums(wedge, measured, len(prepared.held_out), float(window.mean()), not prepared.held_out)
+    more = noise_like(volume.data, subject.halves, tilts, noise, generator)
+    measured = sums(with_more_noise(volume.data, more, tilts, noise))
+    share = float((labels > 0).sum() / (labels >= 0).sum().clamp_min(1))
+    return HeldOutSums(wedge, measured, tuple(posterior.names), subject.regions, share, samples)
 
 
-def averaging_more(sums: MeanSums, samples: int, of: int = SAMPLES) -> MeanSums:
-    """The sums as if ``samples`` were averaged instead of ``of``."""
-    return sums.averaging(MEANS.index(AVERAGE), 1 / of - 1 / samples)
-
-
-def weights_by_name(weights: Sequence[float] | Tensor) -> dict[str, float]:
+def weights_by_name(names: Sequence[str], weights: Sequence[float] | Tensor) -> dict[str, float]:
     """Weights of the means by name."""
-    return {name: round(float(weight), 4) for name, weight in zip(MEANS, weights, strict=True)}
+    return {name: round(float(weight), 4) for name, weight in zip(names, weights, strict=True)}

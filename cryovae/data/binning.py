@@ -18,8 +18,9 @@ import numpy as np
 import torch
 
 from cryovae import fourier
+from cryovae.data.held_out_boxes import Box
 from cryovae.data.measurement import MaskingConfig
-from cryovae.data.prepare import Box, PreparedTomogram, prepare
+from cryovae.data.prepare import PreparedTomogram, prepare
 from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import Fill, Tomogram
 
@@ -91,6 +92,7 @@ def halved(tomogram: Tomogram) -> Tomogram:
         voxel_size=2 * tomogram.voxel_size,
         grey=None,
         validation_patches=None,
+        validation_boxes=None,
     )
 
 

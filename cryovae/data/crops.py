@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise, product
+from math import prod
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.ndimage import uniform_filter
 
+from cryovae.data.held_out_boxes import Box, held_out_boxes, moved, overlapping
 from cryovae.data.region import Region, region_of
 from cryovae.data.validation_split import BLOCK, block_means, held_out_patches
 from cryovae.io.stored import released
@@ -62,6 +64,8 @@ class Parts:
         fill = None if tomogram.fill is None else Fill.of(tomogram.fill[box])
         z, y, x = (s.start for s in box)
         validation_patches = tuple((a - z, b - y, c - x) for a, b, c in self._validation_patches)
+        first, last = ([getattr(s, end) for s in box] for end in ("start", "stop"))
+        validation_boxes = tuple(moved(one, first) for one in overlapping(self._validation_boxes, first, last))
         name = part_names(tomogram.name, self.count)[number]
         return replace(
             tomogram,
@@ -72,6 +76,7 @@ class Parts:
             fill=fill,
             grey=self._grey,
             validation_patches=validation_patches,
+            validation_boxes=validation_boxes,
         )
 
     @property
@@ -117,6 +122,23 @@ class Parts:
         patches = held_out_patches(self.tomogram.density, self.side, self._region)
         released(self.tomogram.density)
         return patches
+
+    @cached_property
+    def _validation_boxes(self) -> tuple[Box, ...]:
+        """Boxes held out of the full tomogram."""
+        boxes = held_out_boxes(self.tomogram.density, self.side, self._region, self._validation_patches)
+        released(self.tomogram.density)
+        return boxes
+
+
+def informative_box(density: Any, voxels: int) -> tuple[slice, slice, slice]:
+    """The box (z, y, x) of at most ``voxels`` voxels that shows most of a standardised density (z, y, x)."""
+    shape = density.shape
+    sizes = sides_within(shape, voxels) if prod(shape) > voxels else tuple(shape)
+    power = np.minimum(np.square(block_means(density)), MOST**2)
+    released(density)
+    z, y, x = (slice(a, a + size) for a, size in zip(_most_informative(power, shape, sizes), sizes, strict=True))
+    return z, y, x
 
 
 def part_names(name: str, count: int) -> list[str]:

@@ -68,7 +68,8 @@ class Measurement:
         mask: measured bins, in the frame of ``data``, (batch, z, y, x // 2 + 1), 0 to 1.
         target_mask: measured bins that are hidden from r, in the frame of ``data``, (batch, z, y, x // 2 + 1), 0 to 1.
         variance: sigma^2, in the frame of ``data``, (batch, z, y, x // 2 + 1).
-        support: voxels that are scored, (batch, z, y, x), or None for all.
+        support: voxels with data, (batch, z, y, x) in [0, 1], or None for all.
+        scored: 0 for held-out voxels, else 1, (batch, z, y, x), or None if there are none.
         inverse_rotation: rotations from the rotated frame to that of ``data``, (batch, 3, 3), or None if both are the same.
         input_mask: M D, in the frame of ``data``, (batch, z, y, x // 2 + 1), or None where the input of r has no mask there.
         model_variance: variance of the model's own error that the likelihood allows for, (z, y, x // 2 + 1), or None for none.
@@ -81,6 +82,7 @@ class Measurement:
     target_mask: Tensor
     variance: Tensor
     support: Tensor | None = None
+    scored: Tensor | None = None
     inverse_rotation: Tensor | None = None
     input_mask: Tensor | None = None
     model_variance: Tensor | None = None

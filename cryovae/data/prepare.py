@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.data.held_out_boxes import Box, box_of, held_out_boxes, mark, moved, overlapping
 from cryovae.data.measurement import MaskingConfig, Orientations
 from cryovae.data.region import Region, region_of, spacing
 from cryovae.data.validation_split import held_out_patches, never_drawn, shown_patches
@@ -21,9 +22,6 @@ from cryovae.tomogram import TiltGeometry, Tomogram, Transfer
 
 # One of ONE_OF tomograms is held out completely, and about MOST_APART in total.
 ONE_OF, MOST_APART = 12, 16
-
-# First voxel and the one after the last, along z, y, x.
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
 @dataclass
@@ -46,6 +44,7 @@ class PreparedTomogram:
         share: share of the batches, relative to those of the other tomograms.
         binned: whether this is the tomogram at a smaller size.
         unscored_boxes: boxes that are in inputs but are not scored: held out at another binning of the same tomogram.
+        held_out_boxes: further boxes that are not scored: held out of this tomogram, for the calibration.
         excluded_patches: patches that are not drawn either, and are validated elsewhere or not at all; may lie partly outside.
     """
 
@@ -64,6 +63,7 @@ class PreparedTomogram:
     share: float = 1.0
     binned: bool = False
     unscored_boxes: tuple[Box, ...] = ()
+    held_out_boxes: tuple[Box, ...] = ()
     excluded_patches: tuple[Position, ...] = ()
 
     def patches_to_score(self, side: int) -> tuple[Position, ...]:
@@ -77,29 +77,54 @@ class PreparedTomogram:
         return divided((torch.from_numpy(np.asarray(half, dtype=np.float32)) - self.mean) / self.scale, self.tilts)
 
     def boxes(self, side: int) -> tuple[Box, ...]:
-        """Boxes of held-out patches of ``side`` voxels, and ``unscored_boxes``."""
-        held = tuple(((z, z + side), (y, y + side), (x, x + side)) for z, y, x in self.held_out + self.excluded_patches)
-        return held + self.unscored_boxes
+        """Boxes of held-out patches of ``side`` voxels, and all boxes that are not scored."""
+        held = tuple(box_of(position, side) for position in self.held_out + self.excluded_patches)
+        return held + self.unscored_boxes + self.held_out_boxes
 
-    def scored(self, position: Position, side: int) -> Tensor:
-        """1 for the voxels of a patch that training may score, else 0: (side, side, side)."""
+    def valid(self, position: Position, side: int) -> Tensor:
+        """1 for the voxels of a patch that lie in the volume and are no fill, else 0: (side, side, side)."""
         if self.region is not None and self.region.fill is not None:
-            mask = self.region.inside(position, side)
-        else:
-            mask = inside(position, side, tuple(self.density.shape))
-        for box in self.unscored_boxes:
-            mask[tuple(slice(max(a - p, 0), max(b - p, 0)) for (a, b), p in zip(box, position, strict=True))] = 0
+            return self.region.inside(position, side)
+        return inside(position, side, tuple(self.density.shape))
+
+    def scored(self, position: Position, side: int) -> Tensor | None:
+        """0 for the voxels of a patch that lie in boxes that are not scored, else 1: (side, side, side); None if it has none."""
+        boxes = overlapping(self.unscored_boxes + self.held_out_boxes, position, [start + side for start in position])
+        if not boxes:
+            return None
+        mask = torch.ones(side, side, side)
+        mark(mask, [moved(box, position) for box in boxes], 0.0)
         return mask
+
+    @property
+    def held_out_count(self) -> int:
+        """Number of held-out patches and boxes."""
+        return len(self.held_out) + len(self.held_out_boxes)
+
+    def held_out_labels(self, patch: int, box: tuple[slice, slice, slice] | None = None) -> Tensor:
+        """Labels of the voxels of a box, or of all: (z, y, x) int16.
+
+        The number of the held-out patch of side ``patch`` or held-out box from 1, 0 elsewhere, and -1 for voxels of no region.
+        """
+        z, y, x = self.density.shape
+        box = box or (slice(0, z), slice(0, y), slice(0, x))
+        start = [side.start for side in box]
+        labels = torch.zeros([side.stop - side.start for side in box], dtype=torch.int16)
+        held = [box_of(position, patch) for position in self.held_out] + list(self.held_out_boxes)
+        for number, one in enumerate(held, 1):
+            mark(labels, [moved(one, start)], number)
+        if self.region is not None:
+            labels[torch.from_numpy(~self.region.valid(box[0])[:, box[1], box[2]])] = -1
+        return labels
 
     def is_allowed(self, position: Position, side: int) -> bool:
         """Whether training may draw a patch: it has no fill, or little, and shares no voxel with a held-out patch."""
         return not self.overlaps_held_out(position, side) and (self.region is None or self.region.allows(position, side))
 
     def has_partial_patches(self, side: int) -> bool:
-        """Whether voxels of some patches lie outside the volume, are fill, or are not scored."""
+        """Whether voxels of some patches lie outside the volume or are fill."""
         is_thin = any(size < side for size in self.density.shape)
-        has_fill = self.region is not None and self.region.has_partial_patches(side)
-        return is_thin or has_fill or bool(self.unscored_boxes)
+        return is_thin or (self.region is not None and self.region.has_partial_patches(side))
 
     def overlaps_held_out(self, position: Position, side: int) -> bool:
         """Whether a patch shares a voxel with a held-out one."""
@@ -156,7 +181,13 @@ def prepare(
         model_variance = noise.signal(seen, volume_mask(density.shape, tilts)).scaled(masking.tolerance)
     orientations = Orientations(tilts, noise, side, rotations=masking.rotations, hide=masking.hide, model_variance=model_variance)
     inside = None if region is None or region.is_box else region.positions(side)
-    held, excluded_patches = never_drawn(density, side, region, tomogram.validation_patches or ()) if held_out else ((), ())
+    held: tuple[Position, ...] = ()
+    excluded_patches: tuple[Position, ...] = ()
+    boxes: tuple[Box, ...] = ()
+    if held_out:
+        held, excluded_patches = never_drawn(density, side, region, tomogram.validation_patches or ())
+        own = tomogram.validation_boxes
+        boxes = held_out_boxes(density, side, region, held + excluded_patches) if own is None else own
     return PreparedTomogram(
         tomogram.name,
         tilts,
@@ -170,6 +201,7 @@ def prepare(
         region,
         inside,
         1 if region is None else spacing(side),
+        held_out_boxes=boxes,
         excluded_patches=excluded_patches,
     )
 

@@ -164,6 +164,14 @@ class Region:
         """Those of some positions (n, 3) of patches that are allowed."""
         return positions if self.fill is None else positions[self.filled_share(positions, side) <= self.limit(side)]
 
+    def holds(self, positions: np.ndarray, side: int) -> np.ndarray:
+        """Whether patches at positions (n, 3) have no fill, and their middle lies in the mask: (n,)."""
+        inside = np.ones(len(positions), bool) if self.fill is None else self.filled_share(positions, side) == 0
+        if self.mask is not None:
+            z, y, x = (positions + side // 2).T
+            inside &= np.asarray(self.mask)[z, y, x]
+        return inside
+
     def limit(self, side: int) -> float:
         """Largest share of fill in a patch that is allowed."""
         if side not in self._limits:

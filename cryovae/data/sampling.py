@@ -18,7 +18,7 @@ from cryovae import distributed, fourier
 from cryovae.data.measurement import CPU, MaskingConfig, Measurement, random_keep, sent
 from cryovae.data.prepare import PreparedTomogram, drawn_position, held_out_rotations, patch_pair
 from cryovae.io.stored import released
-from cryovae.physics.rotation import CubeRotation, random_rotation, rotate, rotated_frequencies
+from cryovae.physics.rotation import IDENTITY, CubeRotation, random_rotation, rotate, rotated_frequencies
 from cryovae.physics.wedge import wedge_mask
 from cryovae.tiling.grid import Position, cut, levels
 
@@ -118,6 +118,7 @@ def cube_rotated(
         target_mask=mask * (1 - input_mask),
         variance=torch.stack([tables.variances[index] for index in rotation_indices]),
         support=_support(prepared, positions, rotations, side, device),
+        scored=_scored(prepared, positions, rotations, side, device),
         input_mask=input_mask,
         model_variance=tables.model_variance,
     )
@@ -128,7 +129,18 @@ def _support(
 ) -> Tensor | None:
     if not prepared.has_partial_patches(side):
         return None
-    return sent(torch.stack([g(prepared.scored(p, side)) for g, p in zip(rotations, positions, strict=True)]), device)
+    return sent(torch.stack([g(prepared.valid(p, side)) for g, p in zip(rotations, positions, strict=True)]), device)
+
+
+def _scored(
+    prepared: PreparedTomogram, positions: Sequence[Position], rotations: Sequence[CubeRotation], side: int, device: torch.device
+) -> Tensor | None:
+    masks = [prepared.scored(position, side) for position in positions]
+    if all(mask is None for mask in masks):
+        return None
+    whole = torch.ones(side, side, side)
+    rotated = [g(whole if mask is None else mask) for g, mask in zip(rotations, masks, strict=True)]
+    return sent(torch.stack(rotated), device)
 
 
 def freely_rotated(
@@ -154,7 +166,7 @@ def freely_rotated(
     k = fourier.frequencies(shape, device)
     inverse_rotation = torch.stack([r.T for r in rotation_indices])
     seen = torch.stack([wedge_mask(rotated_frequencies(k, r), prepared.tilts, 1 / side) for r in inverse_rotation])
-    supports = [sphere(side) * prepared.scored(p, side) for p in positions]
+    supports = [sphere(side) * prepared.valid(p, side) for p in positions]
     level = levels(input_full)
     mask = tables.canonical.expand(len(rotation_indices), -1, -1, -1)
     return Measurement(
@@ -165,6 +177,7 @@ def freely_rotated(
         target_mask=mask * (1 - seen),
         variance=tables.canonical_variance.expand(len(rotation_indices), -1, -1, -1),
         support=sent(torch.stack(supports), device),
+        scored=_scored(prepared, positions, [IDENTITY] * len(positions), side, device),
         inverse_rotation=inverse_rotation,
         model_variance=tables.model_variance,
     )

@@ -117,9 +117,17 @@ def informative_patches(density: Any, side: int, region: Region | None = None) -
     if region is not None:
         allowed = region.only_allowed(positions, side)
         positions = allowed if len(allowed) else region.positions(side).numpy()
-    power = np.array([_variance(blocks, position, side) for position in positions])
-    enough = power >= ENOUGH * np.square(power).sum() / max(power.sum(), 1e-30)
-    return torch.from_numpy(positions[enough])
+    return torch.from_numpy(positions[is_informative(variances(blocks, positions, side))])
+
+
+def variances(blocks: np.ndarray, positions: np.ndarray, side: int) -> np.ndarray:
+    """Variance v (n,) of the blocks in each patch of ``side`` voxels at positions (n, 3)."""
+    return np.array([_variance(blocks, position, side) for position in positions])
+
+
+def is_informative(variance: np.ndarray) -> np.ndarray:
+    """Whether patches with the variances v (n,) show specimen."""
+    return np.asarray(variance >= ENOUGH * np.square(variance).sum() / max(float(variance.sum()), 1e-30))
 
 
 def _corners(shape: Sequence[int], side: int, region: Region | None) -> tuple[list[int], list[int]]:

@@ -171,7 +171,7 @@ def numbers(figures: Mapping[str, Tensor]) -> dict[str, float]:
 def _score(density: Tensor, m: Measurement, mask: Tensor) -> Tensor:
     if m.inverse_rotation is not None:
         density = torch.cat([rotate(x[None, None], r)[0] for x, r in zip(density, m.inverse_rotation, strict=True)])
-    return log_likelihood(density, m.data, mask, m.scored_variance, m.support, m.mask).sum()
+    return log_likelihood(density, m.data, mask, m.scored_variance, m.support, m.mask, m.scored).sum()
 
 
 def _noise(ladder: Ladder, m: Measurement, generator: torch.Generator) -> list[Tensor | None]:
@@ -190,7 +190,7 @@ def _noise(ladder: Ladder, m: Measurement, generator: torch.Generator) -> list[T
 
 def _bins(mask: Tensor, m: Measurement) -> Tensor:
     """Scored coefficients of the batches of all processes, so that the losses of processes add up."""
-    return distributed.summed(scored_bins(mask, m.data.shape, m.support).sum())
+    return distributed.summed(scored_bins(mask, m.data.shape, m.support, m.scored).sum())
 
 
 def completion(ladder: Ladder, m: Measurement, features: list[Tensor]) -> Completion:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from math import log, pi
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
 
 from cryovae.models.distributions import DiagonalGaussian, kl_divergence
@@ -90,7 +91,31 @@ def draw_flow(shape: torch.Size, conditioned: float, generator: torch.Generator,
     return FlowDraw(torch.randn(shape, generator=generator), time, has_condition)
 
 
-def flow_matching(flow: LatentFlow, latents: Tensor, context: Context, draw: FlowDraw, weights: Tensor) -> Tensor:
-    """Mean squared error of the velocity for each patch, (n,), channels weighted by ``weights`` (channels,) of mean 1."""
+def flow_matching(
+    flow: LatentFlow, latents: Tensor, context: Context, draw: FlowDraw, weights: Tensor, places: Tensor | None = None
+) -> Tensor:
+    """Mean squared error of the velocity for each patch, (n,).
+
+    Args:
+        flow: the flow.
+        latents: z, (n, channels, z, y, x).
+        context: the condition, dropped as ``draw`` says.
+        draw: random numbers of the step.
+        weights: of the channels, (channels,), of mean 1.
+        places: weights of the places of the latents, (n, z, y, x), or None for 1 everywhere.
+    """
     velocity = flow(draw.state(latents), draw.time, context.kept(draw.has_condition))
-    return ((velocity - (draw.noise - latents)).square().mean((2, 3, 4)) * weights).mean(1)
+    return mean_error(velocity - (draw.noise - latents), weights, places)
+
+
+def mean_error(residual: Tensor, weights: Tensor, places: Tensor | None = None) -> Tensor:
+    """Mean square (n,) of a residual (n, channels, z, y, x), with weights as of ``flow_matching``."""
+    squared = (residual.square() * weights.view(-1, 1, 1, 1)).mean(1)
+    if places is None:
+        return squared.mean((1, 2, 3))
+    return (squared * places).sum((1, 2, 3)) / places.sum((1, 2, 3)).clamp_min(1)
+
+
+def scored_places(scored: Tensor | None, stride: int) -> Tensor | None:
+    """1 for places of latents all of whose voxels are scored, (n, z, y, x), from that of voxels; None for all."""
+    return None if scored is None else -nnf.max_pool3d(-scored[:, None], stride)[:, 0]

@@ -10,49 +10,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cryovae.data.prepare import PreparedTomogram
 from cryovae.models.generator import Generator
 from cryovae.models.ladder import Ladder
-from cryovae.physics.observation import NoiseFunction
 from cryovae.posterior.codes import fast_convolutions
 from cryovae.posterior.one_pass import predicted_volume
-from cryovae.posterior.patch_sampler import PatchSampler, signal_scale
+from cryovae.posterior.patch_sampler import PatchSampler
+from cryovae.posterior.volume_data import AVERAGE, COMPLETION, PREDICTED, VolumeData
 from cryovae.posterior.volume_sampler import VolumeSampler
 from cryovae.tiling.grid import PatchGrid
-from cryovae.tomogram import TiltGeometry
 
 # Side of the tiles of the flow in voxels, and their spacing over it: overlaps of 16 voxels.
 TILE, SPACING = 64, 3 / 4
 
 
-@dataclass(frozen=True)
-class VolumeData:
-    """A measured volume.
-
-    Attributes:
-        data: y, (z, y, x), standardised.
-        tilts: the tilt geometry.
-        noise: sigma^2 at frequencies in cycles per voxel.
-        scale: standard deviation of the signal.
-    """
-
-    data: Tensor
-    tilts: TiltGeometry
-    noise: NoiseFunction
-    scale: float
-
-    @staticmethod
-    def of(prepared: PreparedTomogram) -> VolumeData:
-        """That of a tomogram. InputError if it holds no signal above its noise."""
-        return VolumeData(prepared.density, prepared.tilts, prepared.noise, signal_scale(prepared))
-
-
 class FlowPosterior:
     """Estimates and samples volumes.
+
+    Attributes:
+        names: of its means: the ladder's, the flow's predicted one, the average of samples.
 
     Args:
         generator: the generative model.
@@ -64,6 +45,8 @@ class FlowPosterior:
         seed: of the noise of the samples.
         advance: called with the number of tiles after each batch of the flow.
     """
+
+    names = (COMPLETION, PREDICTED, AVERAGE)
 
     def __init__(
         self,
@@ -86,18 +69,25 @@ class FlowPosterior:
             return torch.zeros_like(volume.data)
         return predicted_volume(self.ladder, volume.data, volume.tilts, self.patch, self.device, orientations)
 
-    def samples(self, volume: VolumeData, estimate: Tensor) -> VolumeSamples:
-        """What draws samples of a volume with the estimate (z, y, x)."""
-        scaled = estimate / volume.scale if self.sampler.generator.config.flow.estimates else None
+    def samples(self, volume: VolumeData, estimate: Any, folder: Path | None = None) -> VolumeSamples:
+        """What draws samples of a volume.
 
-        def noise(frequency: Tensor) -> Tensor:
-            return volume.noise(frequency) / volume.scale**2
-
+        Args:
+            volume: its density may be an array that can be sliced.
+            estimate: of the density (z, y, x), standardised like it.
+            folder: for what the flow holds for each tile, or None to hold it in memory.
+        """
+        taken = estimate if self.sampler.generator.config.flow.estimates else None
         with fast_convolutions():
-            sampler = VolumeSampler(
-                self.sampler, volume.data.cpu() / volume.scale, volume.tilts, noise, self.side, self._step, scaled, self.advance
-            )
-        return VolumeSamples(sampler, volume.scale, self.seed, self.steps)
+            sampler = VolumeSampler(self.sampler, volume, self.side, self._step, taken, folder, self.advance)
+        return VolumeSamples(sampler, self.seed, self.steps)
+
+    def restored(self, volume: VolumeData, samples: int) -> tuple[list[Tensor], list[Tensor]]:
+        """The means of a volume in the order of their names, and samples of it: (z, y, x) each."""
+        estimate = self.estimate(volume)
+        drawing = self.samples(volume, estimate)
+        drawn = [drawing(number) for number in range(samples)]
+        return [estimate, drawing.predicted(), torch.stack(drawn).mean(0)], drawn
 
     def tiles(self, shape: tuple[int, int, int]) -> int:
         """Tiles of the flow in a volume."""
@@ -116,22 +106,28 @@ class VolumeSamples:
 
     Attributes:
         sampler: the flow on its tiles.
-        scale: standard deviation of the signal.
         seed: of the noise.
         steps: of Heun's method.
     """
 
     sampler: VolumeSampler
-    scale: float
     seed: int
     steps: int
 
+    def latents(self, number: int | None) -> Tensor:
+        """Latents (channels, z, y, x) of sample ``number``; None for their predicted mean."""
+        with fast_convolutions():
+            return self.sampler.predicted() if number is None else self.sampler.latents(number, self.seed, self.steps)
+
+    def density(self, latents: Tensor) -> Tensor:
+        """The density (z, y, x) of latents, standardised like the data."""
+        with fast_convolutions():
+            return self.sampler.density(latents)
+
     def __call__(self, number: int) -> Tensor:
         """Sample ``number`` (z, y, x) of the posterior."""
-        with fast_convolutions():
-            return self.sampler.density(self.sampler.latents(number, self.seed, self.steps)) * self.scale
+        return self.density(self.latents(number))
 
     def predicted(self) -> Tensor:
         """The density (z, y, x) of the predicted mean of the latents, without sampling."""
-        with fast_convolutions():
-            return self.sampler.density(self.sampler.predicted()) * self.scale
+        return self.density(self.latents(None))

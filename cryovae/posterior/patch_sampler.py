@@ -19,9 +19,11 @@ from cryovae.errors import InputError
 from cryovae.models.flow_ode import DRAW_STEPS, draw_latents
 from cryovae.models.generator import Generator
 from cryovae.models.latent_flow import Context
+from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.observation import Observation, observed
 from cryovae.physics.wedge import volume_mask
 from cryovae.tiling.grid import Position, cut
+from cryovae.tomogram import TiltGeometry
 
 # Patches of which latents are drawn at once, and places of their latents: 16 patches of 64 voxels at stride 4.
 BATCH, PLACES = 16, 2**16
@@ -162,21 +164,31 @@ class NoSignal(InputError):
 
 
 def signal_scale(prepared: PreparedTomogram) -> float:
-    """Standard deviation of the signal of a tomogram of standard deviation 1, the wedge filled in with the mean of each shell.
+    """Standard deviation of the signal of a tomogram in memory; see ``scale_of_signal``."""
+    return scale_of_signal(prepared.name, prepared.density, prepared.tilts, prepared.noise)
+
+
+def scale_of_signal(name: str, density: Tensor, tilts: TiltGeometry, noise: NoiseSpectrum) -> float:
+    """Standard deviation of the signal of a standardised density, the wedge filled in with the mean of each shell.
+
+    Args:
+        name: of the tomogram.
+        density: (z, y, x).
+        tilts: its tilt geometry.
+        noise: its noise spectrum.
 
     Raises:
         NoSignal: there is no signal above the noise.
     """
-    density = prepared.density
     k = fourier.frequencies(density.shape)
-    mask = volume_mask(density.shape, prepared.tilts)
-    power = prepared.noise.signal(density, mask)(k)
+    mask = volume_mask(density.shape, tilts)
+    power = noise.signal(density, mask)(k)
     power[0, 0, 0] = 0.0
     variance = float((power * fourier.multiplicity(density.shape)).double().sum() / density.numel())
-    evidence = signal_evidence(density, mask, prepared.noise(k), k)
+    evidence = signal_evidence(density, mask, noise(k), k)
     if evidence < LEAST_SIGNAL or variance <= 0:
         raise NoSignal(
-            f"tomogram {prepared.name} has a power of {evidence:.1f} standard errors above its noise, expected {LEAST_SIGNAL:g} "
+            f"tomogram {name} has a power of {evidence:.1f} standard errors above its noise, expected {LEAST_SIGNAL:g} "
             "or more: it is noise alone, so there is nothing to draw"
         )
     return variance**0.5

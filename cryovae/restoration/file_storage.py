@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.data.held_out_boxes import held_out_boxes
 from cryovae.data.measurement import Orientations
 from cryovae.data.prepare import PreparedTomogram
 from cryovae.data.region import region_of
@@ -29,16 +31,20 @@ from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.posterior.codes import fast_convolutions
 from cryovae.posterior.tiles import TilePredictor
+from cryovae.posterior.volume_sampler import VolumeSampler
 from cryovae.restoration.moments import SampleMoments
 from cryovae.restoration.standardise_slabs import standardise, with_transfer
 from cryovae.restoration.storage import Slabs, Storage, Weights
-from cryovae.tiling.grid import Position
+from cryovae.tiling.batching import Batches
+from cryovae.tiling.grid import PatchGrid, Position
 from cryovae.tiling.streaming import Layers, Work
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 Result = TypeVar("Result")
 # Bytes for each bin of the rows at hand, frequencies, masks and filters included, and for each voxel of a slab.
 BYTES_PER_BIN, BYTES_PER_VOXEL = 260, 48
+# Names of the moments that are stored.
+SUMS = ("total", "within", "between", "unfiltered")
 
 
 class FileStorage(Storage):
@@ -52,6 +58,8 @@ class FileStorage(Storage):
     """
 
     device, sum_dtype, is_shared = torch.device("cpu"), torch.float64, False
+
+    folder: Path
 
     def __init__(self, folder: Path, shape: tuple[int, int, int], journal: Journal, memory: float) -> None:
         self.folder, self.shape, self.journal = folder, shape, journal
@@ -70,7 +78,9 @@ class FileStorage(Storage):
         region = region_of(tomogram)
         places, orientations = held_out_patches(density, patch, region), Orientations(tilts, noise, patch)
         mean, scale = record["mean"], record["scale"]
-        return PreparedTomogram(tomogram.name, tilts, density, density, mean, scale, noise, orientations, places, region)
+        boxes = held_out_boxes(density, patch, region, places)
+        about = tomogram.name, tilts, density, density, mean, scale, noise, orientations, places, region
+        return PreparedTomogram(*about, held_out_boxes=boxes)
 
     def volume(self, name: str) -> Stored:
         return self._open(f"{name}.f32", self.shape, np.float32)
@@ -109,26 +119,33 @@ class FileStorage(Storage):
         def mean(tiles: Tensor, positions: Sequence[Position]) -> Tensor:
             return predictor.predict_tiles(tiles, tilts, rotations).mean(0, keepdim=True)
 
-        self._tiles(f"mean of {source}", predictor, source, [target], mean, len(rotations))
+        self._tiles(f"mean of {source}", _runner(predictor, self.shape), source, [target], mean, len(rotations))
 
     def sample(self, predictor: TilePredictor, tilts: TiltGeometry, pair: int) -> None:
         def drawn(tiles: Tensor, positions: Sequence[Position]) -> Tensor:
             return predictor.sample_tiles(tiles, positions, tilts, pair)
 
-        self._tiles(f"samples of pair {pair}", predictor, "data", ["plus", "minus"], drawn, 1)
+        self._tiles(f"samples of pair {pair}", _runner(predictor, self.shape), "data", ["plus", "minus"], drawn, 1)
+
+    def blend(self, name: str, sampler: VolumeSampler, target: str, work: Work) -> None:
+        runner = _Runner(sampler.grid, sampler.batches, sampler.sampler.device, sampler.advance)
+        self._tiles(name, runner, "data", [target], work, 1)
+
+    def has(self, name: str) -> bool:
+        return self.journal.has(name)
 
     def moments(self, slab: slice) -> SampleMoments:
         path = self._moments_of(slab)
         if not path.exists():
             return SampleMoments.empty((slab.stop - slab.start, *self.shape[1:]))
         with np.load(path) as sums:
-            total, within, between = (torch.from_numpy(sums[name]) for name in ("total", "within", "between"))
-            return SampleMoments(total, within, between, int(sums["pairs"]))
+            total, within, between, unfiltered = (torch.from_numpy(sums[name]) for name in SUMS)
+            return SampleMoments(total, within, between, unfiltered, int(sums["pairs"]))
 
     def keep_moments(self, slab: slice, moments: SampleMoments) -> None:
         path = self._moments_of(slab)
         beside = path.with_suffix(".part.npz")
-        tables = {name: getattr(moments, name).numpy() for name in ("total", "within", "between")}
+        tables = {name: getattr(moments, name).numpy() for name in SUMS}
         np.savez(beside, pairs=moments.pairs, **tables)
         beside.replace(path)
 
@@ -162,15 +179,15 @@ class FileStorage(Storage):
         for rows in self.rows:
             yield rows, [fourier.along_z(torch.from_numpy(spectrum[:, rows])) for spectrum in spectra]
 
-    def _tiles(self, name: str, predictor: TilePredictor, source: str, targets: list[str], work: Work, passes: int) -> None:
+    def _tiles(self, name: str, runner: _Runner, source: str, targets: list[str], work: Work, passes: int) -> None:
         """All tiles of ``source`` into files, layer by layer; passes: through the network, for each tile."""
-        journal = self.journal
-        predictor.batches.size = int(journal.once("batch", lambda: predictor.batches.size))
+        journal, batches = self.journal, runner.batches
+        batches.size = int(journal.once(f"batch of {runner.grid.side}", lambda: batches.size))
         if journal.has(name):
             return
-        grid, carry = predictor.grid(self.shape), self.folder / "between"
+        grid, carry = runner.grid, self.folder / "between"
         files = [self.volume(target) for target in targets]
-        layers = Layers(grid, self.volume(source), files, carry, predictor.batches, predictor.device)
+        layers = Layers(grid, self.volume(source), files, carry, batches, runner.device)
 
         def single(tiles: Tensor, positions: Sequence[Position]) -> Tensor:
             # torch takes a slow implementation for a single tile.
@@ -179,14 +196,35 @@ class FileStorage(Storage):
 
         def done(layer: int, tiles: int) -> None:
             values = {f"layer of {name}": layer, "tiles": self.tiles_done() + tiles * passes}
-            journal.keep(values | {"batch": predictor.batches.size})
-            predictor.advance(tiles * passes)
+            journal.keep(values | {f"batch of {grid.side}": batches.size})
+            runner.advance(tiles * passes)
 
         layers.run(single, int(journal.values.get(f"layer of {name}", 0)), done)
         journal.once(name, lambda: True)
         layers.clear()
 
 
+@dataclass(frozen=True)
+class _Runner:
+    """How tiles are gone through.
+
+    Attributes:
+        grid: their positions.
+        batches: how many at once.
+        device: where they are worked on.
+        advance: called with the number of tiles that are done.
+    """
+
+    grid: PatchGrid
+    batches: Batches
+    device: torch.device
+    advance: Callable[[int], None]
+
+
+def _runner(predictor: TilePredictor, shape: tuple[int, int, int]) -> _Runner:
+    return _Runner(predictor.grid(shape), predictor.batches, predictor.device, predictor.advance)
+
+
 def volumes_on_disk(samples_out: int, halves: bool) -> int:
     """How many times the tomogram in 32 bits all files take at most."""
-    return 15 + 2 * samples_out + (4 if halves else 0)
+    return 24 + 2 * samples_out + (6 if halves else 0)

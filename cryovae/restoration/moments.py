@@ -21,22 +21,25 @@ class SampleMoments:
         total: sum of the means of the pairs (z, y, x).
         within: sum of the squared half differences of the pairs (z, y, x).
         between: sum of the squared means of the pairs (z, y, x).
+        unfiltered: sum of the means of the pairs before any filter (z, y, x).
         pairs: number of pairs in the sums.
     """
 
     total: Tensor
     within: Tensor
     between: Tensor
+    unfiltered: Tensor
     pairs: int = 0
 
     @classmethod
     def empty(cls, shape: tuple[int, ...], device: torch.device | None = None) -> SampleMoments:
         """Sums of no pairs."""
-        total, within, between = (torch.zeros(shape, device=device) for _ in range(3))
-        return cls(total, within, between)
+        total, within, between, unfiltered = (torch.zeros(shape, device=device) for _ in range(4))
+        return cls(total, within, between, unfiltered)
 
-    def add(self, plus: Tensor, minus: Tensor) -> None:
-        """Add one pair, (z, y, x) each."""
+    def add(self, plus: Tensor, minus: Tensor, unfiltered: Tensor | None = None) -> None:
+        """Add one pair, (z, y, x) each, and the mean of the pair before any filter, if it is asked for later."""
+        self.unfiltered += 0.0 if unfiltered is None else unfiltered
         middle = (plus + minus) / 2
         self.total += middle
         self.between += middle.square()
@@ -46,6 +49,10 @@ class SampleMoments:
     def mean(self) -> Tensor:
         """Mean of all samples (z, y, x)."""
         return self.total / self.pairs
+
+    def average(self) -> Tensor:
+        """Mean of all samples before any filter (z, y, x)."""
+        return self.unfiltered / self.pairs
 
     def variance(self) -> Tensor:
         """Unbiased variance of a sample (z, y, x)."""

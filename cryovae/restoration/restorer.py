@@ -1,15 +1,12 @@
 """Restoration: a tomogram in, its posterior mean, standard deviation and samples out.
 
-    x = 1/4 sum_g g^-1 G( E_r[ z | g u ] )             mean: of r's means, in four orientations g that keep the wedge
-    z^s ~ r(z | u),  x^s = G(z^s)                      samples about it;         std^2 = < (x^s - < x^s >)^2 >
-
-The model is applied tile by tile (posterior/tiles.py). Mean and samples are then made data-consistent (data_consistency.py). The
-steps are in steps.py. All volumes lie in a storage, in memory or in files (storage.py). A search of the posterior
-(posterior/posterior_tiles.py) replaces the mean and the samples of r by those of a refined or sampled posterior, in memory only.
+Means and samples come from a source: the flow, if the model has one and the settings ask for it, or the ladder (sources.py). They
+are combined with the data (steps.py). All volumes lie in a storage, in memory or in files (storage.py).
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,33 +15,40 @@ import torch
 from torch import Tensor
 
 from cryovae import distributed, fourier
+from cryovae.calibration.scores import VOXELS, Subject
 from cryovae.data.prepare import PreparedTomogram
+from cryovae.models.generator import Generator
 from cryovae.models.ladder import Ladder
 from cryovae.models.precision import halved, precision_of
 from cryovae.physics.wedge import volume_mask
+from cryovae.posterior.flow_posterior import TILE, FlowPosterior
+from cryovae.posterior.patch_sampler import NoSignal
 from cryovae.posterior.search import AMORTISED, FLOW
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.restoration.config import RestoreConfig
+from cryovae.restoration.sources import FlowSource, ladder_source
 from cryovae.restoration.steps import Restoration, Steps
 from cryovae.restoration.storage import MemoryStorage, Storage
 from cryovae.tiling.batching import free_on
 from cryovae.tomogram import Tomogram
 
+log = logging.getLogger("cryovae")
 # Volumes of 32 bits that a GPU holds at once, spectra and their frequencies included (measured: 31, with tiles).
 GPU_VOLUMES = 34
 
 
 class Restorer:
-    """Applies a trained ladder to tomograms. Memory: a few volumes and a batch of tiles, whatever the number of samples.
+    """Applies a trained model to tomograms. Memory: a few volumes and a batch of tiles, whatever the number of samples.
 
-    Several ranks share the tiles of a restoration in memory, unless they are searched; all ranks have the result.
+    Several ranks share the tiles of a ladder in memory, unless they are searched; all ranks have the result.
 
     Args:
         ladder: the model.
         patch: side of the patches of training, in voxels.
-        config: the settings; with the sampler 'flow' samples are those of the ladder.
+        config: the settings.
         device: where the model runs; volumes lie there too if all of them fit.
         watch: called with the tiles that are done, and all tiles.
+        flow: the generative model that was fitted with the ladder; without one the samples are those of the ladder.
     """
 
     def __init__(
@@ -54,11 +58,11 @@ class Restorer:
         config: RestoreConfig,
         device: torch.device | None = None,
         watch: Callable[[int, int], None] = lambda done, total: None,
+        flow: Generator | None = None,
     ) -> None:
-        if config.sampler == FLOW:
-            # A ladder has no flow: restorers.py.
+        if config.sampler == FLOW and flow is None:
             config = replace(config, sampler=AMORTISED)
-        self.ladder, self.patch, self.config, self.watch = ladder, patch, config, watch
+        self.ladder, self.patch, self.config, self.watch, self.flow = ladder, patch, config, watch, flow
         self.device = device or torch.device("cpu")
         is_shared = not config.search.any
         self.predictor = TilePredictor(ladder, patch, config.batch, config.seed, self.device, self._advance, shared=is_shared)
@@ -70,15 +74,42 @@ class Restorer:
         device = torch.device("cpu") if self.config.search.any else held_on(self.device, tomogram.shape)
         return self.restore(tomogram, MemoryStorage(tomogram.shape, device))
 
-    def restore(self, tomogram: Tomogram, storage: Storage) -> Restoration:
-        """Restore into a storage, going on where an earlier run with the same storage ended."""
+    def restore(self, tomogram: Tomogram, storage: Storage, voxels: int = VOXELS) -> Restoration:
+        """Restore into a storage, going on where an earlier run with the same storage ended.
+
+        Args:
+            tomogram: what is restored.
+            storage: of all volumes.
+            voxels: on which hidden bins are looked at, at most.
+        """
         with precision_of(self.ladder, mixed_on(self.config, self.device)):
-            steps = Steps(self.predictor, self.patch, self.config, tomogram, storage)
-            self._done, self._total = storage.tiles_done(), steps.tile_count()
+            steps = self._steps(tomogram, storage, voxels)
+            self._done = storage.tiles_done()
+            self._total = steps.source.tile_count(tomogram.shape, len(steps.halves))
             self._sharers = distributed.count() if storage.is_shared and self.predictor.shared else 1
             restoration = steps.run()
         self.watch(self._total, self._total)
         return restoration
+
+    def _steps(self, tomogram: Tomogram, storage: Storage, voxels: int) -> Steps:
+        prepared = storage.prepare(tomogram, self.patch, self.config.seed)
+        halves = None if tomogram.halves is None else (storage.volume("half1"), storage.volume("half2"))
+        if self.flow is not None and self.config.sampler == FLOW:
+            try:
+                subject = Subject.of(prepared, halves, self.patch, voxels)
+                source = self._flow_source(self.flow, prepared, subject)
+                return Steps(source, self.config, tomogram, prepared, subject, storage)
+            except NoSignal as error:
+                log.warning("%s by the flow; restored by the encoder", error)
+        config = replace(self.config, sampler=AMORTISED) if self.config.sampler == FLOW else self.config
+        subject = Subject.of(prepared, halves, self.patch, voxels, scaled=False)
+        ladder = ladder_source(self.predictor, self.patch, config, prepared)
+        return Steps(ladder, config, tomogram, prepared, subject, storage)
+
+    def _flow_source(self, flow: Generator, prepared: PreparedTomogram, subject: Subject) -> FlowSource:
+        config = self.config
+        posterior = FlowPosterior(flow, self.ladder, TILE, self.patch, self.device, config.flow_steps, config.seed, self._advance)
+        return FlowSource(posterior, self.predictor, config, prepared, subject)
 
     def _advance(self, tiles: int) -> None:
         # Other ranks are as far as this one.

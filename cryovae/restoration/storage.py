@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from math import prod
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -18,15 +18,15 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.data.prepare import PreparedTomogram, prepare
 from cryovae.posterior.tiles import TilePredictor
+from cryovae.posterior.volume_sampler import VolumeSampler
 from cryovae.restoration.moments import SampleMoments
+from cryovae.tiling.streaming import Work
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 Result = TypeVar("Result")
 Slabs = Iterable[Tensor]
 # From the rows of a spectrum to a factor (z, rows, x // 2 + 1) for each volume; None leaves a volume as it is.
 Weights = Callable[[slice], Sequence[Tensor | None]]
-# torch draws random numbers in groups of this size: a stream that is cut elsewhere is another stream.
-RANDOM_GROUP = 16
 
 
 class Storage(ABC):
@@ -38,6 +38,7 @@ class Storage(ABC):
         device: where slabs and rows are worked on.
         sum_dtype: of sums over a spectrum.
         is_shared: whether all ranks work on the volumes.
+        folder: of the files, None if the volumes are in memory.
     """
 
     shape: tuple[int, int, int]
@@ -45,6 +46,7 @@ class Storage(ABC):
     device: torch.device
     sum_dtype: torch.dtype
     is_shared: bool
+    folder: Path | None = None
 
     @abstractmethod
     def prepare(self, tomogram: Tomogram, patch: int, seed: int) -> PreparedTomogram:
@@ -82,6 +84,14 @@ class Storage(ABC):
     def sample(self, predictor: TilePredictor, tilts: TiltGeometry, pair: int) -> None:
         """Write a pair of raw samples of "data" into "plus" and "minus"."""
 
+    def blend(self, name: str, sampler: VolumeSampler, target: str, work: Work) -> None:
+        """Write what ``work`` makes of all tiles of a sampler into ``target``, in files alone; ``name`` is that of the step."""
+        raise NotImplementedError
+
+    def has(self, name: str) -> bool:
+        """Whether an earlier run finished a step."""
+        return False
+
     @abstractmethod
     def moments(self, slab: slice) -> SampleMoments:
         """The moments of the samples in a slab."""
@@ -102,20 +112,6 @@ class Storage(ABC):
         """Write a whole volume."""
         for slab, part in zip(self.slabs, slabs, strict=True):
             self.put(name, slab, part)
-
-    def white(self, generator: torch.Generator) -> Iterator[Tensor]:
-        """The slabs of ``torch.randn(shape, generator=generator)``, number by number."""
-        total, plane = prod(self.shape), self.shape[1] * self.shape[2]
-        rest, drawn = torch.empty(0), 0
-        for slab in self.slabs:
-            needed = (slab.stop - slab.start) * plane
-            if len(rest) < needed:
-                count = -(-(needed - len(rest)) // RANDOM_GROUP) * RANDOM_GROUP
-                count = total - drawn if total - drawn - count < RANDOM_GROUP else count
-                more = torch.randn(count, generator=generator)
-                rest, drawn = torch.cat((rest, more)) if len(rest) else more, drawn + count
-            yield rest[:needed].view(-1, *self.shape[1:]).to(self.device)
-            rest = rest[needed:].clone()
 
 
 class MemoryStorage(Storage):

@@ -90,12 +90,14 @@ class Pairs:
         observation: y, on the scale of x, and what was measured of it.
         scenes: number of the scene of each patch, (n,).
         tilts: the tilt geometry of each patch, n of them.
+        scored: 1 for the voxels that training may score, else 0, (n, z, y, x); None for all.
     """
 
     clean: Tensor
     observation: Observation
     scenes: Tensor
     tilts: tuple[TiltGeometry, ...]
+    scored: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -103,7 +105,8 @@ class Pairs:
     def rows(self, index: Tensor | slice) -> Pairs:
         """Some of the patches."""
         tilts = self.tilts[index] if isinstance(index, slice) else tuple(self.tilts[int(i)] for i in index)
-        return Pairs(self.clean[index], self.observation.rows(index), self.scenes[index], tilts)
+        scored = None if self.scored is None else self.scored[index]
+        return Pairs(self.clean[index], self.observation.rows(index), self.scenes[index], tilts, scored)
 
     def masks(self) -> Tensor:
         """M of each patch, (n, z, y, x // 2 + 1)."""
@@ -116,7 +119,9 @@ class Pairs:
         """The patches of several in one."""
         observation = Observation.joined([p.observation for p in parts])
         tilts = tuple(tilts for p in parts for tilts in p.tilts)
-        return Pairs(torch.cat([p.clean for p in parts]), observation, torch.cat([p.scenes for p in parts]), tilts)
+        masks = [torch.ones_like(p.clean) if p.scored is None else p.scored for p in parts]
+        scored = None if all(p.scored is None for p in parts) else torch.cat(masks)
+        return Pairs(torch.cat([p.clean for p in parts]), observation, torch.cat([p.scenes for p in parts]), tilts, scored)
 
 
 def scene_density(config: PatchConfig, number: int) -> Tensor:

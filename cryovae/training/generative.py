@@ -27,7 +27,7 @@ from cryovae.data.sampling import step_generator
 from cryovae.models.generator import Generator
 from cryovae.models.latent_flow import LatentFlow
 from cryovae.models.patch_vae import PatchVAE
-from cryovae.objectives.generative import DETAIL, LAYOUT, draw_flow, flow_matching, patch_bound
+from cryovae.objectives.generative import DETAIL, LAYOUT, draw_flow, flow_matching, mean_error, patch_bound, scored_places
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.ranges import Range, check_fields
 from cryovae.simulation.patches import Pairs
@@ -174,8 +174,9 @@ class FlowTraining(PairTraining[LatentFlow]):
             times, conditioned = self._phase(step)
             drawn = draw_flow(latents.shape, conditioned, rng, times).to(self.device)
             context = self.generator.context(observation, self.network)
-            error = flow_matching(self.network, latents, context, drawn, self.weights)
-            of_mean = ((context.mean.float() - latents).square().mean((0, 2, 3, 4)) * self.weights).mean()
+            places = self._places(batch)
+            error = flow_matching(self.network, latents, context, drawn, self.weights, places)
+            of_mean = mean_error(context.mean.float() - latents, self.weights, places).mean()
         with_condition = drawn.has_condition
         loss = error.mean() + self.generative.mean_weight * of_mean
         with timed(seconds, "backward"):
@@ -203,6 +204,11 @@ class FlowTraining(PairTraining[LatentFlow]):
         """Law of the times, and share of the patches with a condition, at a step."""
         g = self.generative
         return (DETAIL, g.conditioned) if step < self.layout_start else (LAYOUT, g.layout_conditioned)
+
+    def _places(self, batch: Pairs) -> Tensor | None:
+        """Places of the latents that are scored."""
+        places = scored_places(batch.scored, self.generator.config.vae.stride)
+        return None if places is None else places.to(self.device)
 
     @torch.no_grad()
     def _latents(self, density: Tensor, rng: torch.Generator) -> Tensor:

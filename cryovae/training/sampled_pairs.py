@@ -37,6 +37,7 @@ class SampledTomogram:
         noise: sigma^2.
         estimator: of the density.
         corners: first voxels of patches that may be drawn, (n, 3), or None for all of the volume.
+        scored: True for voxels that may be scored, (z, y, x), or None for all.
     """
 
     samples: Sequence[Tensor]
@@ -44,16 +45,18 @@ class SampledTomogram:
     noise: NoiseFunction
     estimator: Estimator
     corners: Tensor | None = None
+    scored: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """A sample, rotated and measured anew, in half precision, and the first voxels (n, 3) of its patches, or None for all."""
+    """A sample, rotated and measured anew, in half precision; first voxels of its patches and scored voxels, or None for all."""
 
     clean: Tensor
     data: Tensor
     estimate: Tensor
     corners: Tensor | None
+    scored: Tensor | None
     of: SampledTomogram
 
 
@@ -103,7 +106,8 @@ class SampledPairs:
         clean = rotation(sample)
         data = measured(clean, one.tilts, one.noise(fourier.frequencies(clean.shape)), generator)
         corners = None if one.corners is None else _rotated(one.corners, sample.shape, rotation, self.side)
-        return _Scene(clean.half(), data.half(), one.estimator(data).half(), corners, one)
+        scored = None if one.scored is None else rotation(one.scored)
+        return _Scene(clean.half(), data.half(), one.estimator(data).half(), corners, scored, one)
 
     def _pairs(self, scene: _Scene, count: int, generator: torch.Generator) -> Pairs:
         if scene.corners is None:
@@ -113,7 +117,8 @@ class SampledPairs:
             corners = scene.corners[torch.randint(len(scene.corners), (count,), generator=generator)]
         clean, data, estimate = (_cut(volume, corners, self.side) for volume in (scene.clean, scene.data, scene.estimate))
         observation = replace(observed(data, scene.of.tilts, scene.of.noise), estimate=estimate)
-        return Pairs(clean, observation, torch.zeros(count, dtype=torch.long), (scene.of.tilts,) * count)
+        scored = None if scene.scored is None else _cut(scene.scored, corners, self.side)
+        return Pairs(clean, observation, torch.zeros(count, dtype=torch.long), (scene.of.tilts,) * count, scored)
 
 
 def _rotated(first: Tensor, shape: Sequence[int], rotation: CubeRotation, side: int) -> Tensor:

@@ -19,18 +19,22 @@ from torch import Tensor
 
 from cryovae import fourier
 from cryovae.calibration.factors import Factors, log_likelihood
-from cryovae.calibration.scores import AVERAGE, MEANS, held_out_sums
+from cryovae.calibration.fitted import fitted
+from cryovae.calibration.scores import HeldOutSums, Subject, held_out_sums
 from cryovae.checkpoint import Checkpoint, load_model, load_state, save_state
 from cryovae.config import RunConfig, as_plain
 from cryovae.data.crops import Parts
+from cryovae.data.held_out_boxes import mark
 from cryovae.data.prepare import PreparedTomogram, prepare
 from cryovae.errors import InputError
 from cryovae.generator_file import GeneratorFile, load_base, load_generator, save_generator
 from cryovae.models.generator import Generator
 from cryovae.physics.wedge import volume_mask
-from cryovae.posterior.flow_posterior import TILE, FlowPosterior, VolumeData
+from cryovae.posterior.flow_posterior import TILE, FlowPosterior
 from cryovae.posterior.patch_sampler import NoSignal, PatchSampler
+from cryovae.posterior.volume_data import AVERAGE, VolumeData
 from cryovae.report.lap_figure import laps_plot
+from cryovae.restoration.data_consistency import combined
 from cryovae.saved_state import ANEW, check_fits
 from cryovae.tomogram import Tomogram
 from cryovae.training.adaptation import AdaptationConfig, AdaptedTraining
@@ -46,6 +50,8 @@ SAMPLER, UNFINISHED, STATE = "sampler.safetensors", "sampler_unfinished.safetens
 SPACING = 4
 # Patches of the prior whose power is compared with that of samples, and cycles per voxel between which it is.
 PRIOR_PATCHES, PRIOR_STEPS, PRIOR_BAND = 16, 8, (0.05, 0.2)
+# Orientations in which the wedge is hidden in each lap, and samples of each hidden volume.
+HIDDEN_ROTATIONS, HIDDEN_SAMPLES = 1, 2
 SHOWN = ("prior", "posterior", "mean")
 
 
@@ -72,13 +78,31 @@ class Lap:
 
 
 @dataclass(frozen=True)
-class _Subject:
+class _Tomogram:
     """A tomogram, or the part of it, that the flow is fitted to."""
 
     prepared: PreparedTomogram
-    volume: VolumeData
-    halves: tuple[Tensor, Tensor] | None
+    subject: Subject
     corners: Tensor | None
+
+    @property
+    def volume(self) -> VolumeData:
+        return self.subject.volume
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """What the flow makes of a tomogram.
+
+    Attributes:
+        samples: (z, y, x) each, about the mean and with the variance that hidden bins show.
+        predicted: the mean that the flow predicts, (z, y, x).
+        held_out: sums over hidden bins.
+    """
+
+    samples: list[Tensor]
+    predicted: Tensor
+    held_out: HeldOutSums
 
 
 def adapt_in(
@@ -105,11 +129,11 @@ def adapt_in(
     if resume and folder.saved(SAMPLER).exists():
         return load_generator(folder.saved(SAMPLER))
     base = load_base()
-    subjects = _subjects(tomograms, config, checkpoint.patch, base.patch)
-    if not subjects:
+    parts = _parts(tomograms, config, checkpoint.patch, base.patch)
+    if not parts:
         return None
     base = GeneratorFile(base.generator.taking_estimates().eval(), base.patch)
-    adaptation = _Adaptation(folder, subjects, checkpoint, config, device, base.generator, base.patch)
+    adaptation = _Adaptation(folder, parts, checkpoint, config, device, base.generator, base.patch)
     file = adaptation.run(base, resume)
     save_generator(folder.path(SAMPLER), file)
     for name in (UNFINISHED, STATE):
@@ -129,21 +153,21 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     return with_flow(checkpoint, load_generator(beside) if beside.is_file() else None)
 
 
-def _subjects(tomograms: Sequence[Tomogram], config: RunConfig, patch: int, side: int) -> list[_Subject]:
+def _parts(tomograms: Sequence[Tomogram], config: RunConfig, patch: int, side: int) -> list[_Tomogram]:
     """The tomograms that hold signal, or their most informative parts, within the voxels of the settings together."""
-    subjects = []
+    parts = []
     room = max(config.adaptation.voxels // max(len(tomograms), 1), (2 * side) ** 3)
     for tomogram in tomograms:
         part = Parts(tomogram, room, patch)[0] if prod(tomogram.shape) > room else tomogram
         prepared = prepare(part, patch, config.training.seed)
+        halves = None if part.halves is None else (prepared.ready(part.halves[0]), prepared.ready(part.halves[1]))
         try:
-            volume = VolumeData.of(prepared)
+            subject = Subject.of(prepared, halves, patch, prod(part.shape))
         except NoSignal as error:
             log.warning("%s; the flow is not fitted to it", error)
             continue
-        halves = None if part.halves is None else (prepared.ready(part.halves[0]), prepared.ready(part.halves[1]))
-        subjects.append(_Subject(prepared, volume, halves, _corners(prepared, patch, side)))
-    return subjects
+        parts.append(_Tomogram(prepared, subject, _corners(prepared, patch, side)))
+    return parts
 
 
 def _corners(prepared: PreparedTomogram, patch: int, side: int) -> Tensor | None:
@@ -166,36 +190,38 @@ class _Adaptation:
     def __init__(
         self,
         folder: RunFolder,
-        subjects: Sequence[_Subject],
+        tomograms: Sequence[_Tomogram],
         checkpoint: Checkpoint,
         config: RunConfig,
         device: torch.device,
         base: Generator,
         side: int,
     ) -> None:
-        self.folder, self.subjects, self.checkpoint, self.config = folder, subjects, checkpoint, config
+        self.folder, self.tomograms, self.checkpoint, self.config = folder, tomograms, checkpoint, config
         self.device, self.side = device, side
         self.settings: AdaptationConfig = config.adaptation
         # Estimates are those of the ladder alone, and stay the same.
-        self.estimates = [self._posterior(base, 0).estimate(subject.volume) for subject in subjects]
+        self.estimates = [self._posterior(base, 0).estimate(one.volume) for one in tomograms]
         self.laps: list[Lap] = []
         self._before: Tensor | None = None
 
     def run(self, base: GeneratorFile, resume: bool) -> GeneratorFile:
         """The fitted model."""
         file, state = self._begun(base) if resume else (base, None)
-        samples = self._sampled(file.generator, self._number(file))
+        began = time.monotonic()
+        sampled = self._sampled(file.generator, self._number(file))
         if not self.laps:
-            self._measure(file.generator, samples, time.monotonic())
+            self._measure(file.generator, sampled[0], began)
+        self._before = sampled[0].predicted
         for lap in range(self._number(file), self.settings.laps):
             began = time.monotonic()
-            self._fit(file.generator, samples, lap, state)
+            self._fit(file.generator, [one.samples for one in sampled], lap, state)
             state = None
             self._save(file, lap + 1)
             # As the file has it, and used as one that was read is: a run that is resumed has the same numbers.
             file = load_generator(self.folder.path(UNFINISHED))
-            samples = self._sampled(file.generator, lap + 1)
-            self._measure(file.generator, samples, began)
+            sampled = self._sampled(file.generator, lap + 1)
+            self._measure(file.generator, sampled[0], began)
             self._save(file, lap + 1)
         return GeneratorFile(file.generator, self.side, self._about(self._number(file)))
 
@@ -222,7 +248,7 @@ class _Adaptation:
         return state if state.get("lap") == lap else None
 
     def _about(self, lap: int) -> dict[str, Any]:
-        names = [subject.prepared.name for subject in self.subjects]
+        names = [one.prepared.name for one in self.tomograms]
         return {"adapted_to": names, "lap": lap, "laps": [asdict(row) for row in self.laps]}
 
     def _save(self, file: GeneratorFile, lap: int) -> None:
@@ -234,23 +260,26 @@ class _Adaptation:
         steps, seed = c.restoration.flow_steps, c.training.seed + 7919 * lap
         return FlowPosterior(generator, self.checkpoint.ladder, TILE, self.checkpoint.patch, self.device, steps, seed)
 
-    def _sampled(self, generator: Generator, lap: int) -> list[list[Tensor]]:
-        """Samples (z, y, x) of each tomogram, standardised."""
-        log.info("sampling %s", ", ".join(subject.prepared.name for subject in self.subjects))
-        posterior = self._posterior(generator, lap)
+    def _sampled(self, generator: Generator, lap: int) -> list[_Sampled]:
+        """The E-step: samples of each tomogram, about the mean and with the variance that hidden bins show."""
+        log.info("sampling %s", ", ".join(one.prepared.name for one in self.tomograms))
+        posterior, count = self._posterior(generator, lap), self.settings.samples
         sampled = []
-        for subject, estimate in zip(self.subjects, self.estimates, strict=True):
-            drawing = posterior.samples(subject.volume, estimate)
-            sampled.append([drawing(number) for number in range(self.settings.samples)])
+        for one, estimate in zip(self.tomograms, self.estimates, strict=True):
+            drawing = posterior.samples(one.volume, estimate)
+            predicted, drawn = drawing.predicted(), [drawing(number) for number in range(count)]
+            held_out = held_out_sums(posterior, one.subject, drawn[0], HIDDEN_ROTATIONS, HIDDEN_SAMPLES, lap)
+            means = [estimate, predicted, torch.stack(drawn).mean(0)]
+            sampled.append(_Sampled(combined(means, drawn, one.volume, fitted(held_out, count)), predicted, held_out))
         return sampled
 
     def _fit(self, generator: Generator, samples: list[list[Tensor]], lap: int, state: dict[str, Any] | None) -> None:
         """The M-step of a lap; the flow of ``generator`` is trained in place."""
         s, seed = self.settings, self.config.training.seed + lap
         posterior = self._posterior(generator, lap)
-        subjects = [_sampled_tomogram(one, drawn, posterior) for one, drawn in zip(self.subjects, samples, strict=True)]
+        sampled = [_sampled_tomogram(one, drawn, posterior) for one, drawn in zip(self.tomograms, samples, strict=True)]
         with Watch(f"lap {lap + 1} of {s.laps}, scenes", s.scenes) as watch:
-            pairs = SampledPairs(subjects, self.side, s.scenes, seed, watch.update)
+            pairs = SampledPairs(sampled, self.side, s.scenes, seed, watch.update)
         method = AdaptedTraining(generator.to(self.device), pairs, s.training(self.side, seed), s.losses(), self.device)
         trainer = Trainer(method)
         if state is not None:
@@ -270,22 +299,19 @@ class _Adaptation:
         generator.flow.load_state_dict(trained.state_dict())
         generator.eval()
 
-    def _measure(self, generator: Generator, samples: list[list[Tensor]], began: float) -> None:
+    def _measure(self, generator: Generator, sampled: _Sampled, began: float) -> None:
         """Add what is known after a lap to the record, and say it."""
-        subject, drawn, lap = self.subjects[0], samples[0], len(self.laps)
-        posterior = self._posterior(generator, lap)
-        mean = posterior.samples(subject.volume, self.estimates[0]).predicted()
+        volume, lap, mean = self.tomograms[0].volume, len(self.laps), sampled.predicted
         change = None if self._before is None else float((mean - self._before).square().mean().sqrt() / mean.std())
         self._before = mean
-        # The average of all samples that could be drawn, not of two: without the variance of few.
-        about, patch = (subject.prepared, subject.volume, subject.halves), self.checkpoint.patch
-        sums = held_out_sums(posterior, *about, drawn[0], patch, rotations=1, samples=2)
-        held_out = None
+        # The average of all samples that could be drawn, not of a few: without the variance of few.
+        sums, held_out = sampled.held_out, None
         if sums.wedge is not None:
-            alone = torch.tensor([float(name == AVERAGE) for name in MEANS])
-            held_out = log_likelihood(sums.wedge.averaging(MEANS.index(AVERAGE), 0.5).of(alone), Factors.none())
-        power = _prior_power(generator, self.device, self.side, drawn[0] / subject.volume.scale, lap)
-        noise_out = _noise_out(posterior, subject.volume)
+            alone = torch.tensor([float(name == AVERAGE) for name in sums.names])
+            own = sums.wedge.averaging(sums.names.index(AVERAGE), 1 / sums.samples)
+            held_out = log_likelihood(own.of(alone), Factors.none())
+        power = _prior_power(generator, self.device, self.side, sampled.samples[0] / volume.scale, lap)
+        noise_out = _noise_out(self._posterior(generator, lap), volume)
         row = Lap(lap, change, held_out, power, noise_out, round(time.monotonic() - began, 1))
         self.laps.append(row)
         self.folder.save(adaptation={"laps": [asdict(one) for one in self.laps]})
@@ -293,9 +319,9 @@ class _Adaptation:
         log.info("%s", described(row))
 
 
-def _sampled_tomogram(subject: _Subject, samples: list[Tensor], posterior: FlowPosterior) -> SampledTomogram:
+def _sampled_tomogram(one: _Tomogram, samples: list[Tensor], posterior: FlowPosterior) -> SampledTomogram:
     """The tomogram and its samples in units of its signal."""
-    volume = subject.volume
+    volume = one.volume
 
     def noise(frequency: Tensor) -> Tensor:
         return volume.noise(frequency) / volume.scale**2
@@ -303,7 +329,10 @@ def _sampled_tomogram(subject: _Subject, samples: list[Tensor], posterior: FlowP
     def estimate(data: Tensor) -> Tensor:
         return posterior.estimate(replace(volume, data=data * volume.scale)) / volume.scale
 
-    return SampledTomogram([sample / volume.scale for sample in samples], volume.tilts, noise, estimate, subject.corners)
+    scored = torch.ones(volume.data.shape, dtype=torch.bool)
+    mark(scored, one.prepared.held_out_boxes, False)
+    drawn = [sample / volume.scale for sample in samples]
+    return SampledTomogram(drawn, volume.tilts, noise, estimate, one.corners, scored)
 
 
 def described(lap: Lap) -> str:
@@ -330,7 +359,8 @@ def _prior_power(generator: Generator, device: torch.device, side: int, sample: 
     """Power of draws of the prior over that of patches of a sample, in the band."""
     sampler = PatchSampler(generator, device, PRIOR_STEPS)
     drawn = sampler.decoded(sampler.prior(side, PRIOR_PATCHES, seed))
-    starts = torch.stack([torch.randint(max(size - side, 0) + 1, (4 * PRIOR_PATCHES,)) for size in sample.shape], 1)
+    rng, count = torch.Generator().manual_seed(seed), (4 * PRIOR_PATCHES,)
+    starts = torch.stack([torch.randint(max(size - side, 0) + 1, count, generator=rng) for size in sample.shape], 1)
     patches = torch.stack([sample[z : z + side, y : y + side, x : x + side] for z, y, x in starts.tolist()])
     powers = []
     for densities in (drawn, patches):

@@ -24,8 +24,8 @@ from cryovae.workflows.adapt import adapt_in, open_checkpoint, with_flow
 from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
-from cryovae.workflows.run_folder import RunFolder, checksum, log, noted, read_record, summed
-from cryovae.workflows.streaming import is_streamed
+from cryovae.workflows.run_folder import RunFolder, checksum, noted, read_record, summed
+from cryovae.workflows.streaming import is_streamed, streams_flow
 from cryovae.workflows.train import check_state, train_in
 from cryovae.workflows.train_crops import within
 
@@ -172,8 +172,9 @@ def _restore_claimed(
     inputs: dict[str, Path],
 ) -> None:
     config, device = job.config, job.device
-    if streamed and config.restoration.sampler == FLOW:
-        log.info("%s is larger than memory: its samples are those of the encoder, not of the flow", tomogram.name)
+    trained = model.network if model is not None and isinstance(model.network, Checkpoint) else None
+    flows = config.objective.variational and config.restoration.sampler == FLOW
+    if streamed and flows and not streams_flow(tomogram.shape, trained, config, device, job.budget):
         config = override(config, {"restoration.sampler": AMORTISED})
     checked = preflight(tomogram, job.force)
     tomogram = checked.tomograms[0]

@@ -26,7 +26,6 @@ from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
 from cryovae.report.sampler_sentences import posterior_name, sampler_sentences
 from cryovae.restoration.restorer import Restorer
-from cryovae.restoration.restorers import restored
 from cryovae.restoration.steps import Restoration
 from cryovae.tomogram import Fill, Tomogram
 from cryovae.workflows import memory
@@ -95,20 +94,17 @@ def restore_in(
         if distributed.rank():
             return None
     began = time.monotonic()
-    storage, settings = None, config.restoration
+    storage, settings, voxels = None, config.restoration, 0
     if budget is not None:
-        storage, batch = open_storage(folder, tomogram, checkpoint, config, device, budget, resume)
+        storage, batch, voxels = open_storage(folder, tomogram, checkpoint, config, device, budget, resume)
         settings = replace(settings, batch=batch)
     with Watch("restoring, tiles", 1) as progress:
 
         def watch(done: int, total: int) -> None:
             progress.update(done, total=total)
 
-        ladder, patch = checkpoint.ladder, checkpoint.patch
-        if storage is None:
-            restoration = restored(tomogram, (ladder, patch, checkpoint.flow), settings, device, watch)
-        else:
-            restoration = Restorer(ladder, patch, settings, device, watch).restore(tomogram, storage)
+        restorer = Restorer(checkpoint.ladder, checkpoint.patch, settings, device, watch, checkpoint.flow)
+        restoration = restorer(tomogram) if storage is None else restorer.restore(tomogram, storage, voxels)
     if distributed.rank():
         return restoration
     seconds = time.monotonic() - began

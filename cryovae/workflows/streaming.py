@@ -9,24 +9,30 @@ import errno
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from glob import escape
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cryovae import distributed
+from cryovae.calibration.scores import VOXELS
 from cryovae.checkpoint import Checkpoint
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
 from cryovae.evaluation.region import SMALLEST, Box, box_about
+from cryovae.generator_file import load_base
 from cryovae.io.journal import Journal
 from cryovae.models.ladder import Ladder
 from cryovae.models.ladder_config import LadderConfig
+from cryovae.posterior.one_pass import LARGEST
 from cryovae.posterior.posterior_tiles import HELD
 from cryovae.posterior.search import FLOW
-from cryovae.posterior.tile_memory import FLOATS_PER_CHANNEL, bytes_of_tile, fitting
+from cryovae.posterior.tile_memory import bytes_of_tile, fitting
 from cryovae.posterior.tiles import side_of
+from cryovae.posterior.volume_sampler import LATENTS
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.file_storage import FileStorage, volumes_on_disk
 from cryovae.tomogram import Tomogram
@@ -34,22 +40,46 @@ from cryovae.workflows import memory
 from cryovae.workflows.run_folder import RunFolder, log
 
 WORK = "restoring"
-# Volumes of 32 bits that a restoration by the flow holds beside its samples: means, conditions, spectra of hidden volumes.
-FLOW_VOLUMES = 24
-# Calibration: rotations of a patch that are scored at once, and bytes for each voxel of a patch beside the network (measured).
-ROTATIONS_AT_ONCE, CALIBRATION_BYTES = 8, 4000
+# Volumes of 32 bits that are held while hidden bins are looked at, and by the flow beside what all restorations hold.
+HIDDEN_VOLUMES, FLOW_VOLUMES = 24, 12
+# Bytes that batches of the flow take in memory, in sampling and in training (measured).
+FLOW_BATCH = 2.5e9
+# Side of the smallest box for hidden bins, in patches.
+LEAST_HIDDEN = 1.5
 # Smallest memory for slabs, below which the disk sets the pace; memory of libraries that draw pictures, bytes each.
 MIN_SLAB_BYTES, PICTURE_BYTES = 1.0e8, 2.5e8
 # Volumes of 32 bits that a report holds, and the largest side of the region that it shows.
 REPORT_VOLUMES, MAX_REPORT_SIDE = 30, 320
 
 
-def calibration_bytes(sizes: LadderConfig, patch: int, config: RestoreConfig, device: torch.device) -> float:
-    """Bytes that the calibration takes in memory; the network counts only on the CPU."""
-    if not config.calibrate:
+def pass_bytes(sizes: LadderConfig, voxels: float, device: torch.device) -> float:
+    """Bytes that one pass of a network over so many voxels takes in memory, 0 if it is on a GPU."""
+    return min(bytes_of_tile(sizes, 1) * voxels, LARGEST) if device.type == "cpu" else 0.0
+
+
+def calibration_bytes(sizes: LadderConfig, voxels: float, config: RestoreConfig, device: torch.device) -> float:
+    """Bytes that hidden bins of so many voxels take in memory."""
+    if not config.calibrate or (config.search.any and config.sampler != FLOW):
         return 0.0
-    network = ROTATIONS_AT_ONCE * 4 * FLOATS_PER_CHANNEL * sizes.widths[0] if device.type == "cpu" else 0
-    return float((network + CALIBRATION_BYTES) * patch**3)
+    return pass_bytes(sizes, voxels, device) + 4 * HIDDEN_VOLUMES * voxels
+
+
+def flow_bytes(sizes: LadderConfig, shape: Sequence[int], config: RunConfig, device: torch.device, fitted: bool) -> float:
+    """Bytes that the flow takes beside the program when a tomogram is streamed; fitted: it was fitted before."""
+    base = load_base().generator.vae.config
+    latents = 4 * LATENTS * base.channels * prod(shape) / base.stride**3
+    voxels = min(prod(shape), VOXELS if fitted else max(config.adaptation.voxels, VOXELS))
+    return FLOW_BATCH + max(latents, pass_bytes(sizes, voxels, device) + 4 * HIDDEN_VOLUMES * voxels)
+
+
+def streams_flow(shape: Sequence[int], trained: Checkpoint | None, config: RunConfig, device: torch.device, budget: int) -> bool:
+    """Whether a tomogram that is streamed can be sampled by the flow within ``budget`` bytes; if not, the log says why."""
+    sizes = config.ladder if trained is None else trained.ladder.config
+    needed = memory.PROGRAM + flow_bytes(sizes, shape, config, device, trained is not None and trained.flow is not None)
+    if needed <= budget:
+        return True
+    log.info("the flow needs about %.1f GB, %.1f GB may be taken: samples are those of the encoder", needed / 1e9, budget / 1e9)
+    return False
 
 
 def batch_bytes(sizes: LadderConfig, patch: int, batch: int, device: torch.device) -> float:
@@ -86,12 +116,15 @@ def is_streamed(
     budget = distributed.broadcast(budget)
     sizes, patch = (config.ladder, config.training.patch) if trained is None else (trained.ladder.config, trained.patch)
     settings = config.restoration
-    tiles = max(batch_bytes(sizes, patch, settings.batch, device), calibration_bytes(sizes, patch, settings, device))
-    # A search holds all samples at once, and what gradients need; the flow holds them, and spectra of them.
+    shape = shape_of(first)
+    hidden = calibration_bytes(sizes, min(prod(shape), VOXELS), settings, device)
+    tiles = max(batch_bytes(sizes, patch, settings.batch, device), hidden)
+    # A search holds all samples at once, and what gradients need.
     kept, factor = (settings.samples, HELD) if settings.search.any else (settings.samples_out, 1)
     if settings.sampler == FLOW:
-        kept, factor = settings.samples + FLOW_VOLUMES, 1
-    needed = memory.in_memory(shape_of(first), halves, kept, factor * tiles)
+        kept, factor = settings.samples_out + FLOW_VOLUMES, 1
+        tiles = FLOW_BATCH + max(hidden, pass_bytes(sizes, prod(shape), device))
+    needed = memory.in_memory(shape, halves, kept, factor * tiles)
     if needed <= budget:
         return False
     sentence = f"{first} needs about {needed / 1e9:.1f} GB in memory, {budget / 1e9:.1f} GB may be taken"
@@ -116,16 +149,16 @@ def open_storage(
     device: torch.device,
     budget: int,
     resume: bool,
-) -> tuple[FileStorage, int]:
-    """The files of a streamed restoration, and how many tiles at once ``budget`` bytes allow.
+) -> tuple[FileStorage, int, int]:
+    """The files of a streamed restoration, and what ``budget`` bytes allow: tiles at once, and voxels for hidden bins.
 
     resume: go on where an earlier run of the same inputs, model and settings ended.
     """
     check_disk(folder, tomogram, config)
-    room, batch = room_within(budget, checkpoint, config.restoration, device)
+    room, batch, voxels = room_within(budget, checkpoint, config.restoration, device)
     journal = _journal(folder, tomogram, checkpoint, config, device, resume)
     log.info("larger than %.2f GB with all it needs: streamed, %.2f GB at a time", budget / 1e9, room / 1e9)
-    return FileStorage(folder.path(WORK), tomogram.shape, journal, room), batch
+    return FileStorage(folder.path(WORK), tomogram.shape, journal, room), batch, voxels
 
 
 def check_disk(folder: RunFolder, tomogram: Tomogram, config: RunConfig) -> None:
@@ -139,12 +172,12 @@ def check_disk(folder: RunFolder, tomogram: Tomogram, config: RunConfig) -> None
         raise OSError(errno.ENOSPC, room, str(folder.folder))
 
 
-def room_within(budget: int, checkpoint: Checkpoint, config: RestoreConfig, device: torch.device) -> tuple[float, int]:
-    """Bytes for slabs and rows, beside the program and the network; and the tiles at once that leave so much."""
+def room_within(budget: int, checkpoint: Checkpoint, config: RestoreConfig, device: torch.device) -> tuple[float, int, int]:
+    """Bytes for slabs and rows, beside the program and the network; tiles at once that leave so much; voxels for hidden bins."""
     taken = max(memory.resident(), memory.PROGRAM - PICTURE_BYTES)
     sizes, patch = checkpoint.ladder.config, checkpoint.patch
-    calibration = calibration_bytes(sizes, patch, config, device)
-    least = taken + max(calibration, batch_bytes(sizes, patch, 1, device)) + MIN_SLAB_BYTES
+    fewest = int((LEAST_HIDDEN * patch) ** 3)
+    least = taken + max(calibration_bytes(sizes, fewest, config, device), batch_bytes(sizes, patch, 1, device)) + MIN_SLAB_BYTES
     if budget < least:
         raise InputError(
             f"--memory {budget / 1e9:.2f}GB found, expected at least {least / 1e9:.2f}GB for this model, "
@@ -152,8 +185,10 @@ def room_within(budget: int, checkpoint: Checkpoint, config: RestoreConfig, devi
         )
     batch = config.batch
     if device.type == "cpu":
-        batch = fitting(sizes, side_of(sizes, patch), batch, max(calibration, (budget - taken - MIN_SLAB_BYTES) / 2))
-    return budget - taken - max(calibration, batch_bytes(sizes, patch, batch, device)), batch
+        batch = fitting(sizes, side_of(sizes, patch), batch, (budget - taken - MIN_SLAB_BYTES) / 2)
+    per_voxel = calibration_bytes(sizes, 1, config, device)
+    voxels = VOXELS if not per_voxel else max(fewest, min(VOXELS, int((budget - taken - MIN_SLAB_BYTES) / per_voxel)))
+    return budget - taken - batch_bytes(sizes, patch, batch, device), batch, voxels
 
 
 def region_within(shape: tuple[int, int, int], budget: int) -> Box | None:

@@ -5,7 +5,7 @@ from math import log
 import pytest
 import torch
 
-from cryovae.calibration.factors import Factors, at, figures, fit, log_likelihood, stacked
+from cryovae.calibration.factors import Factors, at, figures, fit, guarded, log_likelihood, overfitting, stacked
 from cryovae.calibration.hidden_bins import SHELLS, MeanSums, shell_centres
 
 VOXELS = 3000
@@ -37,6 +37,7 @@ def _sums(signal=4.0, noise=1.0, error=1.0, spread=1.0, amplitude=1.0, means=1, 
         yx=(x * y).sum(2),
         ax=(x * a).sum(2),
         xx=torch.einsum("isv,jsv->ijs", x, x),
+        regions=torch.ones(2, 1, dtype=torch.float64),
         kept=torch.stack((y, a, *x)).float(),
     )
 
@@ -78,7 +79,7 @@ def test_shells_without_bins_follow_their_neighbours():
     sums = _sums(error=2.0)
     known = torch.ones(SHELLS, dtype=torch.float64)
     known[8:11] = 0
-    some = MeanSums(**{name: value if name == "kept" else value * known for name, value in vars(sums).items()})
+    some = MeanSums(**{name: value if name in ("kept", "regions") else value * known for name, value in vars(sums).items()})
     factors = fit(some.of(ONE))
     assert float(factors.scale[9]) == pytest.approx(2.0, rel=0.2)
     assert factors.error[9] > factors.error[3]
@@ -156,3 +157,34 @@ def test_tables_are_read_between_shells():
     table = torch.arange(SHELLS).float()
     radius = torch.tensor([0.0, float(shell_centres()[3]), float(shell_centres()[3]) + 0.0125, 0.8])
     torch.testing.assert_close(at(table, radius), torch.tensor([0.0, 3.0, 3.5, SHELLS - 1.0]))
+
+
+def _regions(ratios):
+    """Errors over variances in all other voxels, and in each region."""
+    variance = torch.tensor([100.0, *[1.0] * (len(ratios) - 1)], dtype=torch.float64)
+    return torch.stack((variance * torch.tensor(ratios, dtype=torch.float64), variance))
+
+
+def test_errors_that_are_larger_where_nothing_was_trained_widen_the_factors():
+    regions = _regions([1.0, 1.9, 2.1, 2.0, 1.95, 2.05, 2.0, 1.9, 2.1])
+    ratio, error = overfitting(regions)
+    assert ratio == pytest.approx(2.0)
+    assert error < 0.03
+    assert float(guarded(Factors.none(), regions).scale[3]) == pytest.approx(2.0, rel=0.02)
+
+
+def test_regions_that_scatter_are_not_believed():
+    """Eight regions between 0.2 and 3: their mean of 1.3 says little."""
+    regions = _regions([1.0, 0.2, 3.0, 0.5, 2.5, 0.3, 2.4, 0.4, 1.1])
+    assert overfitting(regions)[1] == pytest.approx(0.29, abs=0.08)
+    assert 1 < float(guarded(Factors.none(), regions).scale[3]) < 1.2
+
+
+def test_errors_that_are_smaller_there_change_nothing():
+    assert torch.equal(guarded(Factors.none(), _regions([1.0, *[0.5] * 8])).scale, torch.ones(SHELLS))
+
+
+@pytest.mark.parametrize("regions", [_regions([1.0]), _regions([1.0, 2.0]), _regions([-0.1, 1.0, 1.0, 1.0])])
+def test_without_regions_or_errors_nothing_is_known(regions):
+    assert overfitting(regions) == (1.0, float("inf"))
+    assert torch.equal(guarded(Factors.none(), regions).scale, torch.ones(SHELLS))

@@ -64,7 +64,7 @@ def test_halves_are_prepared_as_their_mean_is(tomogram):
 
 
 def test_patches_validated_elsewhere_are_not_drawn(tomogram):
-    prepared = replace(prepare(tomogram, SIDE), held_out=((0, 0, 0),), excluded_patches=((20, 30, 20),))
+    prepared = replace(prepare(tomogram, SIDE), held_out=((0, 0, 0),), excluded_patches=((20, 30, 20),), held_out_boxes=())
     assert prepared.overlaps_held_out((SIDE - 1, 0, 0), SIDE)
     assert not prepared.overlaps_held_out((0, SIDE, 0), SIDE)
     assert prepared.overlaps_held_out((20 + SIDE - 1, 30, 20), SIDE)

@@ -20,7 +20,7 @@ SIDE = 16
 
 @pytest.fixture(scope="module")
 def measurement(tomogram):
-    return cube_rotated(prepare(tomogram, SIDE), [(2, 3, 4), (10, 20, 9)], [0, 7], SIDE, None)
+    return cube_rotated(prepare(tomogram, SIDE, held_out=False), [(2, 3, 4), (10, 20, 9)], [0, 7], SIDE, None)
 
 
 def test_figures_are_in_nats_per_measured_coefficient(ladder, measurement):
@@ -54,7 +54,13 @@ def test_losses_are_per_measured_coefficient_and_figures_per_hidden_one(ladder, 
 
 def test_the_bound_scores_all_measured_bins_of_a_draw_of_q(ladder, tomogram):
     """q has seen the whole patch, and residuals have the variance of the noise and of the model's own error."""
-    m = cube_rotated(prepare(tomogram, SIDE, masking=MaskingConfig(tolerance=0.5)), [(2, 3, 4), (10, 20, 9)], [0, 7], SIDE, None)
+    m = cube_rotated(
+        prepare(tomogram, SIDE, held_out=False, masking=MaskingConfig(tolerance=0.5)),
+        [(2, 3, 4), (10, 20, 9)],
+        [0, 7],
+        SIDE,
+        None,
+    )
     bound = two_encoder_bound(ladder, m, ladder.encode(m.input_masked, R), step_generator(0, 0))
     noise = _noise(ladder, m, step_generator(0, 0))
     full, masked = (ladder.posterior(ladder.encode(x, Q), Q).sample(noise) for x in (m.input_full, m.input_masked))
@@ -67,7 +73,7 @@ def test_the_bound_scores_all_measured_bins_of_a_draw_of_q(ladder, tomogram):
 
 def test_freely_rotated_densities_are_rotated_back_onto_the_data(ladder, tomogram):
     rotation = random_rotation(np.random.default_rng(3))
-    m = freely_rotated(prepare(tomogram, SIDE), [(5, 6, 7)], [rotation], SIDE, None)
+    m = freely_rotated(prepare(tomogram, SIDE, held_out=False), [(5, 6, 7)], [rotation], SIDE, None)
     features = ladder.encode(m.input_masked, R)
     density = rotate(ladder.restore(features, None)[None], rotation.T)[0]
     expected = log_likelihood(density, m.data, m.target_mask, m.variance, m.support, m.mask).sum()
@@ -110,7 +116,9 @@ def test_one_encoder_is_a_switch_of_the_same_ladder(ladder, measurement):
 
 
 def test_freely_rotated_patches_have_a_bound_too(ladder, tomogram):
-    m = freely_rotated(prepare(tomogram, SIDE), [(5, 6, 7)], [random_rotation(np.random.default_rng(3))], SIDE, None)
+    m = freely_rotated(
+        prepare(tomogram, SIDE, held_out=False), [(5, 6, 7)], [random_rotation(np.random.default_rng(3))], SIDE, None
+    )
     bound = two_encoder_bound(ladder, m, ladder.encode(m.input_masked, R), step_generator(0, 0))
     bound.loss(1.0).backward()
     assert torch.isfinite(bound.log_likelihood)

@@ -86,3 +86,25 @@ def test_bins_are_counted_by_the_mean_square_of_a_support(tilts):
     zero = torch.zeros(1, *shape)
     constant = -0.5 * count / 8 * np.log(2 * np.pi * 2.0)
     assert float(log_likelihood(zero, zero, mask, variance, support, mask)) == pytest.approx(constant, rel=1e-4)
+
+
+def test_held_out_voxels_change_no_score_and_nothing_leaks_into_scored_bins():
+    """Of two residuals in other bins, or in held-out voxels alone, neither is scored."""
+    shape = (12, 14, 10)
+    scored_mask = (fourier.radius(shape) < 0.2).float()[None]
+    scored = torch.ones(1, *shape)
+    scored[:, 4:8, 3:9, 2:7] = 0
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 1, *shape)
+    other = fourier.filtered(torch.randn(1, *shape), 1 - scored_mask)
+    measured = torch.ones_like(scored_mask)
+    about = scored_mask, torch.ones_like(scored_mask), None, measured, scored
+    one, two = (log_likelihood(density, y, *about) for density in (x, x + 5 * other))
+    assert torch.allclose(one, two, rtol=1e-4)
+    count = scored_bins(scored_mask, shape, scored=scored)
+    assert float(count) == pytest.approx(float(scored.mean() * scored_bins(scored_mask, shape)), rel=1e-5)
+    # A residual of the scored bins within the held-out voxels counts for little.
+    inside = fourier.filtered((1 - scored) * torch.randn(1, *shape), scored_mask)
+    none, some = (log_likelihood(y + part, y, *about) for part in (0 * inside, inside))
+    outside = log_likelihood(y + fourier.filtered(scored * torch.randn(1, *shape), scored_mask), y, *about)
+    assert float(none - some) < 0.2 * float(none - outside)

@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+from cryovae import fourier
+from cryovae.generator_file import load_base
 from cryovae.physics.observation import RandomNoise, observed
 from cryovae.posterior.noise_field import NoiseField
 from cryovae.posterior.patch_sampler import PatchSampler
+from cryovae.posterior.volume_data import VolumeData
 from cryovae.posterior.volume_sampler import VolumeSampler
 from cryovae.tiling.batching import Batches
 from cryovae.tomogram import TiltGeometry
@@ -20,8 +23,10 @@ def _data(shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def _volume(data, step=SIDE // 2, **settings):
-    return VolumeSampler(PatchSampler(tiny_generator()), data, RANGE, NOISE, SIDE, step, **settings)
+def _volume(data, step=SIDE // 2, generator=None, scale=1.0, **settings):
+    """The data, in units of the standard deviation of the signal."""
+    volume = VolumeData(data * scale, RANGE, lambda k: scale**2 * NOISE(k), scale)
+    return VolumeSampler(PatchSampler(generator or tiny_generator()), volume, SIDE, step, **settings)
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def test_a_volume_of_one_tile_is_a_patch():
 
 @pytest.mark.parametrize("step", [8, 16])
 def test_tiles_that_overlap_lose_no_variance(step, of_places):
-    volume = VolumeSampler(PatchSampler(of_places), _data((40, 24, 48)), RANGE, NOISE, SIDE, step)
+    volume = _volume(_data((40, 24, 48)), step, of_places)
     drawn = volume.latents(0, seed=1, steps=12)
     noise = NoiseField(1, 0).tile((0, 0, 0), tuple(drawn.shape), 0)
     torch.testing.assert_close(drawn, 0.5 * noise, atol=3e-3, rtol=3e-3)
@@ -88,3 +93,32 @@ def test_progress_counts_all_tiles_of_all_passes():
 def test_the_density_has_the_shape_of_the_data():
     volume = _volume(_data((21, 30, 17)))
     assert volume.density(volume.latents(0, seed=0, steps=2)).shape == (21, 30, 17)
+
+
+def test_standardised_data_give_the_sample_in_their_units():
+    data = _data((21, 30, 17))
+    one, two = _volume(data), _volume(data, scale=0.3)
+    drawn = one.latents(0, seed=0, steps=2)
+    torch.testing.assert_close(two.latents(0, seed=0, steps=2), drawn, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(two.density(drawn), 0.3 * one.density(drawn))
+
+
+def test_conditions_in_files_are_those_in_memory(tmp_path):
+    data = _data((24, 16, 40))
+    one, two = _volume(data), _volume(data, folder=tmp_path)
+    assert torch.equal(one.latents(0, seed=2, steps=2), two.latents(0, seed=2, steps=2))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.slow
+def test_seams_have_the_variance_of_what_lies_between_them():
+    """Of samples by the base of noise alone, tiles of 64 voxels 48 apart: where tiles overlap as elsewhere, within 2 %."""
+    noise = RandomNoise(4.0, 0.0, 0.0, 0.0)
+    data = fourier.filtered(_data((64, 64, 256)), noise(fourier.frequencies((64, 64, 256))).sqrt())
+    volume = VolumeSampler(PatchSampler(load_base().generator), VolumeData(data, RANGE, noise, 1.0), 64, 48)
+    drawn = torch.stack([volume.density(volume.latents(number, seed=0, steps=4)) for number in range(8)])
+    variance = drawn.var(0).mean((0, 1))
+    x = torch.arange(256)
+    inner, overlap = (x >= 48) & (x < 208), x % 48 < 16
+    ratio = variance[inner & overlap].mean() / variance[inner & ~overlap].mean()
+    assert float(ratio) == pytest.approx(1, abs=0.02)

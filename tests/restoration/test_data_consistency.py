@@ -1,84 +1,101 @@
-"""Filters from statistics of spectra and a calibration."""
+"""Filters that make the restored volume of means, samples and data."""
 
-import numpy as np
+import pytest
 import torch
 
 from cryovae import fourier
-from cryovae.calibration.variance import SHELLS, VarianceCalibration
-from cryovae.physics.noise import NoiseSpectrum
+from cryovae.calibration.factors import Factors
+from cryovae.calibration.fitted import Fitted, MeasuredPowers, Part, bounded, of_samples
+from cryovae.calibration.hidden_bins import SHELLS
 from cryovae.physics.wedge import volume_mask
-from cryovae.restoration.data_consistency import FourierBins, SpectrumStats, SpectrumStatsSums, filters
+from cryovae.posterior.volume_data import VolumeData
+from cryovae.restoration.data_consistency import FourierBins, MeasuredPowerSums, combined, filters, fourier_bins
+from cryovae.tomogram import TiltGeometry
 
+RANGE = TiltGeometry.from_range(-60, 60)
+SHAPE = (24, 36, 28)
 ONE = torch.ones(SHELLS)
-FLAT = NoiseSpectrum(torch.ones(24, 4, 4), "flat")
 
 
-def _bins(shape, mask=None, noise=1.0, rows=slice(None)):
-    k = fourier.frequencies(shape, rows=rows)
-    mask = torch.zeros(k.shape[1:]) if mask is None else mask[:, rows]
-    full = torch.ones(k.shape[1:])
-    return FourierBins(k, mask, noise * full, fourier.multiplicity(shape), 2.5 * full)
+def _random(seed):
+    return torch.randn(SHAPE, generator=torch.Generator().manual_seed(seed))
 
 
-def test_errors_of_patches_hold_for_the_volume_whatever_its_samples():
-    """A volume's samples, twice as wide in variance as those that held-out bins were compared with, are widened half as much."""
-    calibration = VarianceCalibration(3 * ONE, 2 * ONE, ONE, 0.2, 1.5 * ONE, 0.5 * ONE, 0.5 * ONE, FLAT)
-    spread = filters(_bins((12, 14, 10)), SpectrumStats(FLAT, FLAT, 4 * ONE), calibration, False).spread
-    assert torch.allclose(spread.square(), torch.full_like(spread, 3 * 2 / 4) * torch.tensor(0.2).exp(), rtol=1e-4)
+def _factors(scale=1.0, amplitude=1.0, weight=0.0):
+    return Factors(*(value * ONE for value in (scale, 0.0, amplitude, weight)))
 
 
-def test_without_calibration_the_weight_is_that_of_wiener(tilts):
-    shape = (12, 14, 10)
-    mask = volume_mask(shape, tilts)
-    tables = filters(_bins(shape, mask, noise=3.0), SpectrumStats(FLAT, FLAT, ONE), None, False)
-    assert torch.allclose(tables.weight, mask / (1 + 3.0))
-    # Where all was measured, samples deviate by the posterior of a Gaussian: P sigma^2 / (P + sigma^2).
-    variance = (tables.spread.square() + tables.noise.square())[mask == 1]
-    assert torch.allclose(variance, torch.full_like(variance, 3 / 4), rtol=1e-4)
-    assert torch.equal(tables.spread[mask == 0], torch.ones(int((mask == 0).sum())))
+def _flat(noise=1.0):
+    return fourier_bins(SHAPE, RANGE, lambda k: torch.full(k.shape[1:], noise))
 
 
-def test_raw_samples_are_left_as_they_are_without_a_calibration():
-    tables = filters(_bins((6, 8, 10)), SpectrumStats(FLAT, FLAT, ONE), None, True)
-    assert (tables.amplitude, tables.weight, tables.spread, tables.noise) == (None, None, None, None)
+def _applied(tables, means, data):
+    parts = [*(f * fourier.transform(m) for f, m in zip(tables.means, means, strict=True)), tables.data * fourier.transform(data)]
+    return torch.stack(parts).sum(0)
 
 
-def test_statistics_of_parts_are_those_of_the_whole_spectrum(tilts):
-    shape = (12, 14, 10)
-    generator = torch.Generator().manual_seed(0)
-    spectra = [fourier.transform(torch.randn(shape, generator=generator)) for _ in range(3)]
-    mask = volume_mask(shape, tilts)
-    stats = []
-    for parts in ([slice(None)], [slice(0, 5), slice(5, 14)]):
-        sums = SpectrumStatsSums(None, True, torch.float64, torch.device("cpu"))
+def test_each_kind_of_bins_has_its_own_mean():
+    means, data, mask = [_random(n) for n in range(3)], _random(9), volume_mask(SHAPE, RANGE)
+    wedge = Part(torch.tensor([1.0, 0.0, 0.0]), _factors(amplitude=0.5))
+    measured = Part(torch.tensor([0.0, 0.0, 1.0]), _factors(weight=0.25))
+    spectrum = _applied(filters(_flat(), Fitted(wedge, measured), MeasuredPowers(ONE, ONE)), means, data)
+    empty, full = mask == 0, mask == 1
+    full[0, 0, 0] = False
+    torch.testing.assert_close(spectrum[empty], 0.5 * fourier.transform(means[0])[empty], atol=1e-4, rtol=1e-4)
+    expected = 0.75 * fourier.transform(means[2]) + 0.25 * fourier.transform(data)
+    torch.testing.assert_close(spectrum[full], expected[full], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(spectrum[0, 0, 0], fourier.transform(data)[0, 0, 0], atol=1e-4, rtol=1e-4)
+
+
+def test_a_bin_of_more_noise_leaves_its_data_less_weight():
+    """As near a zero of the contrast transfer: P / (P + sigma^2) for the P that gives a half at the mean noise."""
+    bins = _flat()
+    noisy = FourierBins(bins.frequency, bins.mask, torch.full_like(bins.mask, 3.0), bins.multiplicity)
+    fit = Fitted(Part(torch.ones(1), _factors()), Part(torch.ones(1), _factors(weight=0.5)))
+    tables = filters(noisy, fit, MeasuredPowers(ONE, ONE))
+    full = bins.mask == 1
+    full[0, 0, 0] = False
+    torch.testing.assert_close(tables.data[full], torch.full_like(tables.data[full], 0.25))
+    torch.testing.assert_close(tables.means[0][full], torch.full_like(tables.data[full], 0.75))
+
+
+def test_samples_vary_about_the_mean_by_the_factor():
+    samples, mean, mask = [_random(n) for n in range(8)], 3 * _random(20), volume_mask(SHAPE, RANGE)
+    volume = VolumeData(_random(9), RANGE, lambda k: torch.full(k.shape[1:], 50.0), 1.0)
+    fit = Fitted(Part(torch.ones(1), _factors(scale=4.0)), Part(torch.ones(1), _factors(scale=0.25)))
+    drawn = combined([mean], samples, volume, fit)
+    torch.testing.assert_close(torch.stack(drawn).mean(0), mean - mean.mean() + volume.data.mean(), atol=1e-4, rtol=1e-4)
+    variance = torch.stack([fourier.transform(sample - mean).abs().square() for sample in drawn]).mean(0)
+    for bins, expected in ((mask == 0, 4.0), (mask == 1, 0.25)):
+        assert float(variance[bins].mean()) == pytest.approx(expected, rel=0.03)
+
+
+def test_no_error_of_measured_bins_is_larger_than_the_noise():
+    """Samples of variance 1 where the noise has 0.3: the data alone would be nearer."""
+    sums = MeasuredPowerSums()
+    sums.add(_flat(0.3), fourier.transform(_random(0)))
+    powers = sums.powers()
+    wide, narrow = (Fitted(*[Part(torch.ones(1), _factors(scale=scale))] * 2) for scale in (2.0, 0.01))
+    assert float(bounded(wide, powers).measured.factors.scale[4:12].mean()) == pytest.approx(0.3, rel=0.1)
+    torch.testing.assert_close(bounded(narrow, powers).measured.factors.scale[4:12], torch.full((8,), 0.01))
+    assert torch.equal(bounded(wide, powers).wedge.factors.scale, 2 * ONE)
+
+
+def test_without_hidden_bins_the_weight_is_that_of_wiener():
+    """Variances of 1 of the samples and 3 of the noise: a quarter of the data, and an error of 3 / 4."""
+    fit = of_samples(("completion",), MeasuredPowers(3 * ONE, ONE))
+    torch.testing.assert_close(fit.measured.factors.weight, 0.25 * ONE)
+    torch.testing.assert_close(fit.measured.factors.scale, 0.75 * ONE)
+    assert torch.equal(fit.wedge.factors.scale, ONE)
+
+
+def test_powers_of_parts_are_those_of_the_whole_spectrum():
+    spectrum = fourier.transform(_random(0))
+    results = []
+    for parts in ([slice(None)], [slice(0, 5), slice(5, 36)]):
+        sums = MeasuredPowerSums()
         for rows in parts:
-            sums.add(_bins(shape, mask, rows=rows), *(spectrum[:, rows] for spectrum in spectra))
-        stats.append(sums.stats())
-    one, two = stats
-    assert np.allclose(one.amplitude.table, two.amplitude.table, atol=1e-6)
-    assert np.allclose(one.sample_power.table, two.sample_power.table, atol=1e-6)
-    assert torch.allclose(one.wedge_variance, two.wedge_variance, atol=1e-6)
-    assert torch.allclose(one.shell_noise, two.shell_noise, atol=1e-6)
-
-
-def test_noise_that_the_mean_repeats_is_no_agreement():
-    """A mean of half the data, signal and noise of variance 1 each, fits the signal with an amplitude of 1."""
-    shape = (24, 32, 28)
-    data = 2**0.5 * torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    half = NoiseSpectrum(torch.full((24, 4, 4), 0.5), "flat")
-    calibration = VarianceCalibration(ONE, ONE, ONE, 0.0, ONE, ONE, ONE, half)
-    sums = SpectrumStatsSums(calibration, False, torch.float64, torch.device("cpu"))
-    bins = _bins(shape, torch.ones(24, 32, 15))
-    spectrum = fourier.transform(data)
-    sums.add(bins, 0.5 * spectrum, spectrum, spectrum)
-    inner = (bins.radius > 0.1) & (bins.radius < 0.45)
-    assert abs(float(sums.stats().amplitude(bins.frequency)[inner].mean()) - 1) < 0.05
-
-
-def test_samples_that_are_too_wide_are_narrowed_and_still_get_their_share_of_noise():
-    """A deviation of (1 - w)^2 v = 1/4 and noise of w^2 sigma^2 = 1/4 share an error of 0.1 in this proportion."""
-    calibration = VarianceCalibration(ONE, ONE, ONE, 0.0, ONE, 0.5 * ONE, 0.1 * ONE, FLAT)
-    tables = filters(_bins((6, 8, 10), torch.ones(6, 8, 6)), SpectrumStats(FLAT, FLAT, ONE), calibration, False)
-    half = torch.full_like(tables.spread, 0.05)
-    assert torch.allclose(tables.spread.square(), half, rtol=1e-4)
-    assert torch.allclose(tables.noise.square(), half, rtol=1e-4)
+            sums.add(fourier_bins(SHAPE, RANGE, lambda k: 1 + k.square().sum(0), rows), spectrum[:, rows])
+        results.append(sums.powers())
+    torch.testing.assert_close(results[0].noise, results[1].noise)
+    torch.testing.assert_close(results[0].spread, results[1].spread)

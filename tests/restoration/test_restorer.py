@@ -16,8 +16,6 @@ from cryovae.physics.wedge import volume_mask
 from cryovae.posterior.posterior_tiles import PosteriorTiles
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.restorer import Restorer
-from cryovae.restoration.steps import Steps
-from cryovae.restoration.storage import MemoryStorage
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 NO_WEDGE = TiltGeometry.from_range(-90, 90)
@@ -121,7 +119,7 @@ def test_same_seed_same_samples_and_halves_come_with_halves(small, small_config)
 def test_contrast_and_grey_scale_follow_the_input(tomogram):
     rotated = Tomogram("n", -3 * tomogram.density + 500, 10.0, tomogram.tilts)
     plain = Tomogram("p", tomogram.density, 10.0, tomogram.tilts)
-    config = RestoreConfig(samples=4, raw=True)
+    config = RestoreConfig(samples=4, raw=True, calibrate=False)
     one, two = (Restorer(Identity(), 16, config)(t).mean for t in (plain, rotated))
     assert torch.allclose(two, -3 * one + 500, atol=0.05)
 
@@ -160,7 +158,7 @@ def test_halves_of_a_search_are_restored_each_by_itself(ladder, small, search):
     restored = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PosteriorTiles, "over", watched)
-        patch.setattr("cryovae.restoration.steps.early_stopping", lambda *_: None)
+        patch.setattr("cryovae.restoration.sources.early_stopping", lambda *_: None)
         for pair in (corner, corner[::-1]):
             tomogram = replace(small, density=(pair[0] + pair[1]) / 2, halves=pair)
             config = RestoreConfig(samples=2, orientations=1, raw=True, calibrate=False, **search)
@@ -217,18 +215,3 @@ def test_a_higher_grey_level_gives_the_same_restoration_higher(tomogram):
     restorer = Restorer(ladder, 16, RestoreConfig(samples=2))
     one, two = restorer.predictor.predict(data, tomogram.tilts), restorer.predictor.predict(data + 5.0, tomogram.tilts)
     assert torch.allclose(two, one + 5.0, atol=1e-3)
-
-
-def test_one_volume_is_split_into_two_of_independent_noise(tilts):
-    """Their mean is the volume, and half their difference has its noise in the measured bins and none in the wedge."""
-    shape = (24, 32, 28)
-    seen = fourier.filtered(torch.from_numpy(_tomogram(shape).density), volume_mask(shape, tilts))
-    config = RestoreConfig(samples=2)
-    storage, restorer = MemoryStorage(shape, torch.device("cpu")), Restorer(Identity(), 16, config)
-    steps = Steps(restorer.predictor, 16, config, Tomogram("t", seen.numpy(), 10.0, tilts), storage)
-    one, two = (torch.as_tensor(part[:]).clone() for part in steps._split(torch.Generator().manual_seed(0)))
-    assert torch.allclose((one + two) / 2, steps.prepared.density, atol=1e-4)
-    k, mask = fourier.frequencies(shape), volume_mask(shape, tilts)
-    power = fourier.transform((one - two) / 2).abs().square() / steps.prepared.noise(k)
-    assert float(power[mask == 1].mean()) == pytest.approx(1, abs=0.05)
-    assert float(power[mask == 0].max()) < 1e-6

@@ -1,15 +1,20 @@
 """Pairs of samples: rotated, measured anew, cut alike, from allowed places alone, the same for the same seed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from cryovae import fourier
+from cryovae.objectives.generative import scored_places
 from cryovae.physics.observation import RandomNoise
 from cryovae.physics.rotation import training_rotations
 from cryovae.physics.wedge import volume_mask
 from cryovae.simulation.patches import measured
 from cryovae.tomogram import TiltGeometry
+from cryovae.training.adaptation import AdaptationConfig, AdaptedTraining
 from cryovae.training.sampled_pairs import SampledPairs, SampledTomogram
+from tests.helpers.generative import tiny_generator
 
 SHAPE, SIDE = (24, 36, 28), 16
 RANGE = TiltGeometry.from_range(-60, 50)
@@ -94,3 +99,36 @@ def test_each_scene_is_reported():
     calls = []
     SampledPairs([_sampled()], SIDE, 3, seed=0, watch=calls.append)
     assert calls == [1, 2, 3]
+
+
+def test_held_out_voxels_rotate_and_are_cut_with_the_sample():
+    """A sample that is 5 in held-out voxels and at most 4 elsewhere shows where they are."""
+    scored = torch.ones(SHAPE, dtype=torch.bool)
+    scored[4:12, 8:16, 12:20] = False
+    volume = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0)).clamp(-4, 4)
+    volume[~scored] = 5.0
+    one = SampledTomogram([volume], RANGE, SILENT, lambda data: data, None, scored)
+    batch = _batch(SampledPairs([one], SIDE, 6, seed=0), 24)
+    assert torch.equal(batch.scored == 0, batch.clean > 4.5)
+    assert 0 < float(batch.scored.mean()) < 1
+
+
+def test_the_flow_is_not_fitted_to_held_out_voxels():
+    """What it would have to predict there changes no loss, beyond the places beside them that a convolution reaches."""
+    generator = tiny_generator().taking_estimates()
+    pairs = SampledPairs([_sampled()], SIDE, 2, seed=0)
+    batch = _batch(pairs, 2)
+    config = AdaptationConfig(precision="float32")
+    losses = []
+    for scored in (None, torch.ones_like(batch.clean), torch.zeros_like(batch.clean)):
+        method = AdaptedTraining(generator, pairs, config.training(SIDE, 0), config.losses(), torch.device("cpu"))
+        losses.append(method.backward(replace(batch, scored=scored), 0, {"forward": 0.0, "backward": 0.0})["loss"].item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0] > 0.1
+    assert losses[2] == 0
+    half = torch.ones(2, 8, 8, 8)
+    half[0, :4] = 0
+    half[1, 5, 5, 5] = 0
+    places = scored_places(half, 4)
+    assert places[0].tolist() == [[[0, 0], [0, 0]], [[1, 1], [1, 1]]]
+    assert float(places[1].sum()) == 7

@@ -12,7 +12,7 @@ from cryovae.checkpoint import MODEL, Checkpoint, save_model
 from cryovae.config import override, preset
 from cryovae.errors import InputError
 from cryovae.generator_file import GeneratorFile, load_generator
-from cryovae.restoration import restorers
+from cryovae.restoration import restorer
 from cryovae.restoration.config import RestoreConfig
 from cryovae.training.trainer import Interrupted
 from cryovae.workflows import adapt
@@ -41,7 +41,7 @@ SETTINGS = {
 def _tiny(monkeypatch):
     monkeypatch.setattr(adapt, "load_base", lambda: GeneratorFile(tiny_generator(), 16))
     monkeypatch.setattr(adapt, "TILE", 16)
-    monkeypatch.setattr(restorers, "TILE", 16)
+    monkeypatch.setattr(restorer, "TILE", 16)
     monkeypatch.setattr(adapt, "PRIOR_PATCHES", 2)
 
 
@@ -142,10 +142,10 @@ def test_of_a_large_tomogram_a_part_is_used(tmp_path, tomogram, checkpoint, conf
 
 
 def test_held_out_voxels_are_not_drawn(tomogram, config):
-    (subject,) = adapt._subjects([tomogram], config, 16, 16)
-    assert subject.prepared.held_out
-    for box in subject.prepared.held_out:
-        separate = (subject.corners - torch.tensor(box)).abs() >= 16
+    (part,) = adapt._parts([tomogram], config, 16, 16)
+    assert part.prepared.held_out
+    for box in part.prepared.held_out:
+        separate = (part.corners - torch.tensor(box)).abs() >= 16
         assert bool(separate.any(1).all())
 
 

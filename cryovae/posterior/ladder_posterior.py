@@ -1,0 +1,37 @@
+"""The posterior of a volume by a ladder alone, in one pass over the volume: r's mean and independent samples of r."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cryovae.models.ladder import Ladder
+from cryovae.posterior.one_pass import predicted_volume, sampled_volume
+from cryovae.posterior.volume_data import COMPLETION, VolumeData
+
+
+class LadderPosterior:
+    """Estimates and samples volumes.
+
+    Attributes:
+        names: of its only mean.
+
+    Args:
+        ladder: the model, on ``device``.
+        patch: side of the patches of training, in voxels.
+        device: of the ladder.
+        orientations: over which the mean is averaged.
+        seed: of the noise of the samples.
+    """
+
+    names = (COMPLETION,)
+
+    def __init__(self, ladder: Ladder, patch: int, device: torch.device, orientations: int, seed: int) -> None:
+        self.ladder, self.patch, self.device = ladder, patch, device
+        self.orientations, self.seed = orientations, seed
+
+    def restored(self, volume: VolumeData, samples: int) -> tuple[list[Tensor], list[Tensor]]:
+        """The mean of a volume, and samples of it: (z, y, x) each."""
+        about = self.ladder, volume.data, volume.tilts, self.patch, self.device
+        mean = predicted_volume(*about, self.orientations)
+        return [mean], [sampled_volume(*about, number, self.seed) for number in range(samples)]

@@ -1,0 +1,239 @@
+"""Where the means and samples of a volume come from: the encoder of a ladder, a search of its posterior, or the flow.
+
+A source writes standardised volumes into a storage: ``mean_NAME`` for each of its means but the average of samples, which the
+steps of a restoration add up, and samples two at a time.
+"""
+
+# The docstrings of the methods of a source are those of Source.
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from cryovae.calibration.scores import Subject
+from cryovae.data.prepare import PreparedTomogram
+from cryovae.physics.rotation import symmetry_rotations
+from cryovae.posterior.early_stopping import early_stopping
+from cryovae.posterior.flow_posterior import FlowPosterior, VolumeSamples
+from cryovae.posterior.ladder_posterior import LadderPosterior
+from cryovae.posterior.posterior_tiles import PosteriorTiles, PosteriorVolumes, frozen
+from cryovae.posterior.search import AMORTISED, LANGEVIN
+from cryovae.posterior.tiles import TilePredictor
+from cryovae.posterior.volume_data import AVERAGE, COMPLETION, PREDICTED, VolumeData, VolumePosterior
+from cryovae.restoration.config import RestoreConfig
+from cryovae.restoration.storage import Storage
+from cryovae.tiling.grid import Position
+
+# Orientations over which the encoder's mean is averaged, for the tomogram, for each half and for hidden volumes.
+ORIENTATIONS, HALF_ORIENTATIONS, HIDDEN_ORIENTATIONS = 4, 2, 2
+# Samples of each half whose average is a mean.
+HALF_SAMPLES = 4
+# Variance of the noise of a half over that of the tomogram.
+OF_HALF = 2.0
+
+
+class Source(ABC):
+    """Means and samples of the volumes of one restoration.
+
+    Attributes:
+        names: of its means.
+        opposite: whether the samples of a pair have opposite noise.
+        half_samples: samples of a half whose average is a mean.
+        figures: for the record of the restoration, or None.
+    """
+
+    names: tuple[str, ...] = (COMPLETION,)
+    opposite = True
+    half_samples = 0
+    figures: dict[str, object] | None = None
+
+    @abstractmethod
+    def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
+        """Tiles in all, for a tomogram and so many restored halves."""
+
+    @abstractmethod
+    def means(self, storage: Storage, of: str) -> None:
+        """Write the means of the volume ``of``: "data", "half1" or "half2"."""
+
+    @abstractmethod
+    def pair(self, storage: Storage, of: str, number: int) -> None:
+        """Write samples 2 ``number`` and 2 ``number`` + 1 of the volume of the last means into "plus" and "minus"."""
+
+    @abstractmethod
+    def posterior(self) -> VolumePosterior | None:
+        """What restores volumes with hidden bins as this restores volumes; None if samples are not compared with those."""
+
+
+class LadderSource(Source):
+    """The encoder of a ladder.
+
+    Args:
+        predictor: applies the ladder to tiles.
+        patch: side of the patches of training, in voxels.
+        config: the settings.
+        prepared: the tomogram.
+    """
+
+    def __init__(self, predictor: TilePredictor, patch: int, config: RestoreConfig, prepared: PreparedTomogram) -> None:
+        self.predictor, self.patch, self.config, self.prepared = predictor, patch, config, prepared
+        self.tilts = prepared.tilts
+
+    def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
+        orientations = len(symmetry_rotations(self.tilts))
+        passes = self.config.samples // 2 + min(orientations, ORIENTATIONS) + halves * min(orientations, HALF_ORIENTATIONS)
+        return passes * len(self.predictor.grid(shape))
+
+    def means(self, storage: Storage, of: str) -> None:
+        orientations = ORIENTATIONS if of == "data" else HALF_ORIENTATIONS
+        storage.predict(self.predictor, of, f"mean_{COMPLETION}", self.tilts, orientations)
+
+    def pair(self, storage: Storage, of: str, number: int) -> None:
+        storage.sample(self.predictor, self.tilts, number)
+
+    def posterior(self) -> VolumePosterior | None:
+        predictor = self.predictor
+        return LadderPosterior(predictor.ladder, self.patch, predictor.device, HIDDEN_ORIENTATIONS, self.config.seed)
+
+
+class SearchSource(LadderSource):
+    """A search of the posterior of a ladder, in memory.
+
+    Args:
+        predictor, patch, config, prepared: as of ``LadderSource``.
+        allowed: steps of refinement.
+        figures: of its early stopping.
+    """
+
+    def __init__(
+        self,
+        predictor: TilePredictor,
+        patch: int,
+        config: RestoreConfig,
+        prepared: PreparedTomogram,
+        allowed: int,
+        figures: dict[str, object],
+    ) -> None:
+        super().__init__(predictor, patch, config, prepared)
+        self.search = PosteriorTiles(predictor, config.search, allowed)
+        self.figures = figures
+        self.opposite = config.sampler == AMORTISED
+        self._found: PosteriorVolumes | None = None
+
+    def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
+        passes = len(self.search.active_orientations(self.tilts, self.config.samples))
+        passes += halves * (1 if self.config.sampler == LANGEVIN else min(passes, HALF_ORIENTATIONS))
+        return passes * len(self.predictor.grid(shape))
+
+    def means(self, storage: Storage, of: str) -> None:
+        search, samples, excess = self.search, self.config.samples, 1.0
+        if of != "data":
+            fewer = replace(search.config, orientations=min(HALF_ORIENTATIONS, search.config.orientations))
+            search, excess = PosteriorTiles(self.predictor, fewer, search.allowed), OF_HALF
+            # Chains alone need samples for their mean.
+            samples = 2 if self.config.sampler == LANGEVIN else 0
+        found = search.over(storage.volume(of), self.tilts, self.prepared.noise, samples, excess)
+        storage.write(f"mean_{COMPLETION}", [found.mean])
+        if of == "data":
+            self._found, self.figures = found, (self.figures or {}) | found.figures
+
+    def pair(self, storage: Storage, of: str, number: int) -> None:
+        assert self._found is not None
+        for name, sample in zip(("plus", "minus"), self._found.pair(number), strict=True):
+            storage.write(name, [sample])
+
+    def posterior(self) -> VolumePosterior | None:
+        return None
+
+
+def ladder_source(predictor: TilePredictor, patch: int, config: RestoreConfig, prepared: PreparedTomogram) -> LadderSource:
+    """The encoder of a ladder, or a search if the settings ask for one and its early stopping allows a step."""
+    search = config.search
+    if not search.any:
+        return LadderSource(predictor, patch, config, prepared)
+    allowed, record = search.refine, dict[str, object]()
+    if search.refine:
+        with frozen(predictor.ladder):
+            stopping = early_stopping(predictor.ladder, prepared, patch, search.refine, config.seed, predictor.device)
+        allowed = search.refine if stopping is None else stopping.allowed
+        record = {"asked_steps": search.refine, "guard": None if stopping is None else stopping.figures()}
+    if not allowed and search.sampler == AMORTISED:
+        source = LadderSource(predictor, patch, config, prepared)
+        source.figures = record
+        return source
+    return SearchSource(predictor, patch, config, prepared, allowed, record)
+
+
+class FlowSource(Source):
+    """The flow, with the ladder's estimate.
+
+    Args:
+        flow: both models.
+        predictor: applies the ladder to tiles, where a volume is not in memory.
+        config: the settings.
+        prepared: the tomogram.
+        subject: of its calibration.
+    """
+
+    names = (COMPLETION, PREDICTED, AVERAGE)
+    opposite = False
+    half_samples = HALF_SAMPLES
+
+    def __init__(
+        self,
+        flow: FlowPosterior,
+        predictor: TilePredictor,
+        config: RestoreConfig,
+        prepared: PreparedTomogram,
+        subject: Subject,
+    ) -> None:
+        self.flow, self.predictor, self.config, self.prepared = flow, predictor, config, prepared
+        self.scale = subject.volume.scale
+        self.figures = {"sampler": config.sampler, "temperature": 1.0, "tempered": False}
+        self._volume = subject.volume
+        self._drawing: VolumeSamples | None = None
+
+    def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
+        samples = self.config.samples + halves * self.half_samples
+        # The conditions; the predicted latents and their density; the steps of a sample and its density.
+        return self.flow.tiles(shape) * (3 * (1 + halves) + (2 * self.flow.steps + 1) * samples)
+
+    def means(self, storage: Storage, of: str) -> None:
+        noise, target = self.prepared.noise, f"mean_{COMPLETION}"
+        excess = 1.0 if of == "data" else OF_HALF
+        data = storage.volume(of)
+        data = data.cpu() if isinstance(data, Tensor) else data
+        volume = VolumeData(data, self.prepared.tilts, lambda k: excess * noise(k), self.scale)
+        if storage.folder is None:
+            storage.write(target, [self.flow.estimate(volume)])
+        else:
+            storage.predict(self.predictor, of, target, self.prepared.tilts, 1)
+        self._volume, self._drawing = volume, None
+        self._write(storage, f"prediction of {of}", None, f"mean_{PREDICTED}")
+
+    def pair(self, storage: Storage, of: str, number: int) -> None:
+        for sample, target in ((2 * number, "plus"), (2 * number + 1, "minus")):
+            self._write(storage, f"sample {sample} of {of}", sample, target)
+
+    def posterior(self) -> VolumePosterior | None:
+        return self.flow
+
+    def _write(self, storage: Storage, name: str, number: int | None, target: str) -> None:
+        """Draw the latents of a sample, or of the predicted mean, and write their density."""
+        if storage.has(name):
+            return
+        if self._drawing is None:
+            self._drawing = self.flow.samples(self._volume, storage.volume(f"mean_{COMPLETION}"), storage.folder)
+        drawing = self._drawing
+        latents = drawing.latents(number)
+        sampler = drawing.sampler
+
+        def decoded(tiles: Tensor, positions: Sequence[Position]) -> Tensor:
+            return sampler.decoded(latents, positions)[None]
+
+        if storage.folder is None:
+            storage.write(target, [drawing.density(latents)])
+        else:
+            storage.blend(name, sampler, target, decoded)
