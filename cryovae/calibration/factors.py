@@ -10,6 +10,7 @@ specimen that the same bins show.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import exp, log
 
 import torch
 from scipy.optimize import nnls
@@ -29,8 +30,6 @@ ITERATIONS = 200
 NOMINAL_COVERAGE = (0.5, 0.8, 0.9, 0.95)
 # Cycles per voxel between which figures are computed, as the report says.
 BAND = (0.01, 0.2)
-# Standard deviation of the log of the factor on errors where training saw nothing, before held-out regions are looked at.
-OVERFITTING_PRIOR = 0.3
 
 
 @dataclass(frozen=True)
@@ -136,10 +135,9 @@ def overfitting(regions: Tensor) -> tuple[float, float]:
 
 
 def guarded(factors: Factors, regions: Tensor) -> Factors:
-    """The factors with c^2 raised as far as errors are surely larger where training saw nothing."""
+    """The factors with c^2 raised as far as errors are larger, by more than a standard error, where training saw nothing."""
     ratio, error = overfitting(regions)
-    trust = OVERFITTING_PRIOR**2 / (OVERFITTING_PRIOR**2 + error**2)
-    return replace(factors, scale=factors.scale * max(ratio, 1.0) ** trust)
+    return replace(factors, scale=factors.scale * exp(max(log(ratio) - error, 0.0)))
 
 
 def _misfit(s: ShellSums, amplitude: Tensor, weight: Tensor) -> Tensor:

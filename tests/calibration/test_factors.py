@@ -170,14 +170,14 @@ def test_errors_that_are_larger_where_nothing_was_trained_widen_the_factors():
     ratio, error = overfitting(regions)
     assert ratio == pytest.approx(2.0)
     assert error < 0.03
-    assert float(guarded(Factors.none(), regions).scale[3]) == pytest.approx(2.0, rel=0.02)
+    assert float(guarded(Factors.none(), regions).scale[3]) == pytest.approx(2.0, rel=0.04)
 
 
 def test_regions_that_scatter_are_not_believed():
-    """Eight regions between 0.2 and 3: their mean of 1.3 says little."""
+    """Eight regions between 0.2 and 3: their mean of 1.3 is within a standard error of 1."""
     regions = _regions([1.0, 0.2, 3.0, 0.5, 2.5, 0.3, 2.4, 0.4, 1.1])
     assert overfitting(regions)[1] == pytest.approx(0.29, abs=0.08)
-    assert 1 < float(guarded(Factors.none(), regions).scale[3]) < 1.2
+    assert float(guarded(Factors.none(), regions).scale[3]) == pytest.approx(1, abs=0.02)
 
 
 def test_errors_that_are_smaller_there_change_nothing():
