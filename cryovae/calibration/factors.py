@@ -134,7 +134,7 @@ def overfitting(regions: Tensor) -> tuple[float, float]:
     return float(held / others), float(error)
 
 
-def guarded(factors: Factors, regions: Tensor) -> Factors:
+def widened(factors: Factors, regions: Tensor) -> Factors:
     """The factors with c^2 raised as far as errors are larger, by more than a standard error, where training saw nothing."""
     ratio, error = overfitting(regions)
     return replace(factors, scale=factors.scale * exp(max(log(ratio) - error, 0.0)))

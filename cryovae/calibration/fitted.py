@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from cryovae.calibration.factors import Factors, figures, fit, guarded, overfitting, stacked
+from cryovae.calibration.factors import Factors, figures, fit, overfitting, stacked, widened
 from cryovae.calibration.hidden_bins import ADDED_NOISE, SHELLS, MeanSums
 from cryovae.calibration.scores import HeldOutSums, weights_by_name
 from cryovae.posterior.volume_data import AVERAGE
@@ -76,7 +76,7 @@ def fitted(held_out: HeldOutSums, samples: int, noise: float = 1.0) -> Fitted:
 def _part(held_out: HeldOutSums, sums: MeanSums, samples: int, blend: bool) -> Part:
     averaged = held_out.averaging(sums, samples)
     weights = stacked(averaged)
-    return Part(weights, guarded(fit(averaged.of(weights), blend), sums.regions))
+    return Part(weights, widened(fit(averaged.of(weights), blend), sums.regions))
 
 
 @dataclass(frozen=True)

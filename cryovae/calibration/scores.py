@@ -133,8 +133,8 @@ def held_out_sums(
     volume, labels = subject.volume, subject.labels
     tilts, noise = volume.tilts, volume.noise
     generator = torch.Generator().manual_seed(seed)
-    hidden = hidden_rotations(tilts, rotations)
-    if hidden and sample is None:
+    orientations = hidden_rotations(tilts, rotations)
+    if orientations and sample is None:
         sample = posterior.restored(volume, 2)[1][0]
 
     def sums(problem: HiddenVolume) -> MeanSums:
@@ -142,7 +142,7 @@ def held_out_sums(
         return mean_sums(problem, *posterior.restored(seen, samples), labels)
 
     wedge: MeanSums | None = None
-    for rotation in hidden:
+    for rotation in orientations:
         assert sample is not None
         part = sums(with_hidden_wedge(volume.data, tilts, noise, sample, rotation, generator))
         wedge = part if wedge is None else wedge + part

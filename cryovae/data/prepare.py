@@ -166,8 +166,9 @@ def prepare(
     scaled = None if halves is None else ((halves[0] - mean) / scale, (halves[1] - mean) / scale)
     window = None if region is None else region.window()
     places = None if region is None else region.random_positions
-    noise = estimate_noise(density.numpy(), scaled, tomogram.tilts, seed=seed, device=device, window=window, places=places)
-    noise = noise.simplified(masking.noise)
+    noise = estimate_noise(
+        density.numpy(), scaled, tomogram.tilts, seed=seed, device=device, window=window, places=places
+    ).simplified(masking.noise)
     tilts = tomogram.tilts
     if tomogram.optics is not None:
         tilts = replace(tilts, transfer=Transfer(tomogram.optics, tomogram.voxel_size))
@@ -181,13 +182,7 @@ def prepare(
         model_variance = noise.signal(seen, volume_mask(density.shape, tilts)).scaled(masking.tolerance)
     orientations = Orientations(tilts, noise, side, rotations=masking.rotations, hide=masking.hide, model_variance=model_variance)
     inside = None if region is None or region.is_box else region.positions(side)
-    held: tuple[Position, ...] = ()
-    excluded_patches: tuple[Position, ...] = ()
-    boxes: tuple[Box, ...] = ()
-    if held_out:
-        held, excluded_patches = never_drawn(density, side, region, tomogram.validation_patches or ())
-        own = tomogram.validation_boxes
-        boxes = held_out_boxes(density, side, region, held + excluded_patches) if own is None else own
+    held, excluded_patches, boxes = _left_out(tomogram, density, side, region) if held_out else ((), (), ())
     return PreparedTomogram(
         tomogram.name,
         tilts,
@@ -204,6 +199,15 @@ def prepare(
         held_out_boxes=boxes,
         excluded_patches=excluded_patches,
     )
+
+
+def _left_out(
+    tomogram: Tomogram, density: Tensor, side: int, region: Region | None
+) -> tuple[tuple[Position, ...], tuple[Position, ...], tuple[Box, ...]]:
+    """Held-out patches, patches that are not drawn either, and held-out boxes."""
+    held, excluded_patches = never_drawn(density, side, region, tomogram.validation_patches or ())
+    boxes = tomogram.validation_boxes
+    return held, excluded_patches, held_out_boxes(density, side, region, held + excluded_patches) if boxes is None else boxes
 
 
 @dataclass

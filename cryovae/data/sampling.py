@@ -138,8 +138,8 @@ def _scored(
     masks = [prepared.scored(position, side) for position in positions]
     if all(mask is None for mask in masks):
         return None
-    whole = torch.ones(side, side, side)
-    rotated = [g(whole if mask is None else mask) for g, mask in zip(rotations, masks, strict=True)]
+    every = torch.ones(side, side, side)
+    rotated = [g(every if mask is None else mask) for g, mask in zip(rotations, masks, strict=True)]
     return sent(torch.stack(rotated), device)
 
 

@@ -15,6 +15,7 @@ PANELS = {
     "mean_change": "change of the mean (share of its std)",
     "prior_power": "power of the prior over that of samples",
     "noise_out": "noise: power in the wedge over all of it",
+    "random_phases": "random phases: correlation with hidden bins",
 }
 
 

@@ -120,7 +120,7 @@ class SearchSource(LadderSource):
         self.search = PosteriorTiles(predictor, config.search, allowed)
         self.figures = figures
         self.opposite = config.sampler == AMORTISED
-        self._found: PosteriorVolumes | None = None
+        self._volumes: PosteriorVolumes | None = None
 
     def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
         passes = len(self.search.active_orientations(self.tilts, self.config.samples))
@@ -134,14 +134,14 @@ class SearchSource(LadderSource):
             search, excess = PosteriorTiles(self.predictor, fewer, search.allowed), OF_HALF
             # Chains alone need samples for their mean.
             samples = 2 if self.config.sampler == LANGEVIN else 0
-        found = search.over(storage.volume(of), self.tilts, self.prepared.noise, samples, excess)
-        storage.write(f"mean_{COMPLETION}", [found.mean])
+        volumes = search.over(storage.volume(of), self.tilts, self.prepared.noise, samples, excess)
+        storage.write(f"mean_{COMPLETION}", [volumes.mean])
         if of == "data":
-            self._found, self.figures = found, (self.figures or {}) | found.figures
+            self._volumes, self.figures = volumes, (self.figures or {}) | volumes.figures
 
     def pair(self, storage: Storage, of: str, number: int) -> None:
-        assert self._found is not None
-        for name, sample in zip(("plus", "minus"), self._found.pair(number), strict=True):
+        assert self._volumes is not None
+        for name, sample in zip(("plus", "minus"), self._volumes.pair(number), strict=True):
             storage.write(name, [sample])
 
     def posterior(self) -> VolumePosterior | None:

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cryovae import fourier
 from cryovae.calibration.factors import Factors, log_likelihood
 from cryovae.calibration.fitted import fitted
 from cryovae.calibration.scores import HeldOutSums, Subject, held_out_sums
@@ -27,11 +26,11 @@ from cryovae.data.crops import Parts
 from cryovae.data.held_out_boxes import mark
 from cryovae.data.prepare import PreparedTomogram, prepare
 from cryovae.errors import InputError
+from cryovae.evaluation.lap_measures import noise_out, prior_power, random_phases
 from cryovae.generator_file import GeneratorFile, load_base, load_generator, save_generator
 from cryovae.models.generator import Generator
-from cryovae.physics.wedge import volume_mask
 from cryovae.posterior.flow_posterior import TILE, FlowPosterior
-from cryovae.posterior.patch_sampler import NoSignal, PatchSampler
+from cryovae.posterior.patch_sampler import NoSignal
 from cryovae.posterior.volume_data import AVERAGE, VolumeData
 from cryovae.report.lap_figure import laps_plot
 from cryovae.restoration.data_consistency import combined
@@ -48,8 +47,6 @@ from cryovae.workflows.signals import stoppable
 SAMPLER, UNFINISHED, STATE = "sampler.safetensors", "sampler_unfinished.safetensors", "adaptation.pt"
 # Spacing of the patches that may be drawn, in voxels.
 SPACING = 4
-# Patches of the prior whose power is compared with that of samples, and cycles per voxel between which it is.
-PRIOR_PATCHES, PRIOR_STEPS, PRIOR_BAND = 16, 8, (0.05, 0.2)
 # Orientations in which the wedge is hidden in each lap, and samples of each hidden volume.
 HIDDEN_ROTATIONS, HIDDEN_SAMPLES = 1, 2
 SHOWN = ("prior", "posterior", "mean")
@@ -66,6 +63,8 @@ class Lap:
             coefficient; None without a wedge.
         prior_power: power of draws of the prior over that of the samples.
         noise_out: power in the wedge of the mean that is predicted from noise, over that of the noise.
+        random_phases: correlation of predicted and hidden bins of the data with random phases, which cannot be predicted; None
+            without a wedge.
         seconds: duration.
     """
 
@@ -74,6 +73,7 @@ class Lap:
     held_out: float | None
     prior_power: float
     noise_out: float
+    random_phases: float | None
     seconds: float
 
 
@@ -310,9 +310,10 @@ class _Adaptation:
             alone = torch.tensor([float(name == AVERAGE) for name in sums.names])
             own = sums.wedge.averaging(sums.names.index(AVERAGE), 1 / sums.samples)
             held_out = log_likelihood(own.of(alone), Factors.none())
-        power = _prior_power(generator, self.device, self.side, sampled.samples[0] / volume.scale, lap)
-        noise_out = _noise_out(self._posterior(generator, lap), volume)
-        row = Lap(lap, change, held_out, power, noise_out, round(time.monotonic() - began, 1))
+        power = prior_power(generator, self.device, self.side, sampled.samples[0] / volume.scale, lap)
+        posterior = self._posterior(generator, lap)
+        nulls = noise_out(posterior, volume), random_phases(posterior, volume)
+        row = Lap(lap, change, held_out, power, *nulls, round(time.monotonic() - began, 1))
         self.laps.append(row)
         self.folder.save(adaptation={"laps": [asdict(one) for one in self.laps]})
         laps_plot(self.folder.path("laps.png"), [asdict(one) for one in self.laps])
@@ -341,6 +342,7 @@ def described(lap: Lap) -> str:
     parts += [] if lap.mean_change is None else [f"mean changed by {100 * lap.mean_change:.1f} %,"]
     parts += [] if lap.held_out is None else [f"held-out bins {lap.held_out:.4f} nats a coefficient,"]
     parts += [f"power of the prior {lap.prior_power:.2f} of the samples',", f"noise in the wedge {100 * lap.noise_out:.2f} %"]
+    parts += [] if lap.random_phases is None else [f"with random phases a correlation of {lap.random_phases:.3f}"]
     return " ".join(parts)
 
 
@@ -353,31 +355,3 @@ def _show(watch: Watch, report: Report) -> None:
     if report.event:
         log.warning(report.event)
     watch.update(report.step, "  ".join(f"{name} {report.figures[name]:.3f}" for name in SHOWN if name in report.figures))
-
-
-def _prior_power(generator: Generator, device: torch.device, side: int, sample: Tensor, seed: int) -> float:
-    """Power of draws of the prior over that of patches of a sample, in the band."""
-    sampler = PatchSampler(generator, device, PRIOR_STEPS)
-    drawn = sampler.decoded(sampler.prior(side, PRIOR_PATCHES, seed))
-    rng, count = torch.Generator().manual_seed(seed), (4 * PRIOR_PATCHES,)
-    starts = torch.stack([torch.randint(max(size - side, 0) + 1, count, generator=rng) for size in sample.shape], 1)
-    patches = torch.stack([sample[z : z + side, y : y + side, x : x + side] for z, y, x in starts.tolist()])
-    powers = []
-    for densities in (drawn, patches):
-        radius = fourier.radius(densities.shape[-3:])
-        band = (radius >= PRIOR_BAND[0]) & (radius < PRIOR_BAND[1])
-        powers.append(float(fourier.transform(densities).abs().square().mean(0)[band].mean()))
-    return powers[0] / max(powers[1], 1e-12)
-
-
-def _noise_out(posterior: FlowPosterior, volume: VolumeData) -> float:
-    """Power in the wedge of the mean that is predicted from noise like that of the data, over that of the noise."""
-    shape, generator = volume.data.shape, torch.Generator().manual_seed(1)
-    mask = volume_mask(shape, volume.tilts)
-    amplitude = volume.noise(fourier.frequencies(shape)).sqrt() * mask
-    noise = fourier.filtered(torch.randn(shape, generator=generator), amplitude)
-    data = VolumeData(noise, volume.tilts, volume.noise, volume.scale)
-    predicted = posterior.samples(data, posterior.estimate(data)).predicted()
-    wedge = (mask < 0.5) * fourier.multiplicity(shape)
-    power = float((wedge * fourier.transform(predicted).abs().square()).sum())
-    return power / float((fourier.multiplicity(shape) * fourier.transform(noise).abs().square()).sum())

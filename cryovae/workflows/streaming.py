@@ -117,13 +117,13 @@ def is_streamed(
     sizes, patch = (config.ladder, config.training.patch) if trained is None else (trained.ladder.config, trained.patch)
     settings = config.restoration
     shape = shape_of(first)
-    hidden = calibration_bytes(sizes, min(prod(shape), VOXELS), settings, device)
-    tiles = max(batch_bytes(sizes, patch, settings.batch, device), hidden)
+    of_bins = calibration_bytes(sizes, min(prod(shape), VOXELS), settings, device)
+    tiles = max(batch_bytes(sizes, patch, settings.batch, device), of_bins)
     # A search holds all samples at once, and what gradients need.
     kept, factor = (settings.samples, HELD) if settings.search.any else (settings.samples_out, 1)
     if settings.sampler == FLOW:
         kept, factor = settings.samples_out + FLOW_VOLUMES, 1
-        tiles = FLOW_BATCH + max(hidden, pass_bytes(sizes, prod(shape), device))
+        tiles = FLOW_BATCH + max(of_bins, pass_bytes(sizes, prod(shape), device))
     needed = memory.in_memory(shape, halves, kept, factor * tiles)
     if needed <= budget:
         return False

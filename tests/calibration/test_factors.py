@@ -5,7 +5,7 @@ from math import log
 import pytest
 import torch
 
-from cryovae.calibration.factors import Factors, at, figures, fit, guarded, log_likelihood, overfitting, stacked
+from cryovae.calibration.factors import Factors, at, figures, fit, log_likelihood, overfitting, stacked, widened
 from cryovae.calibration.hidden_bins import SHELLS, MeanSums, shell_centres
 
 VOXELS = 3000
@@ -170,21 +170,21 @@ def test_errors_that_are_larger_where_nothing_was_trained_widen_the_factors():
     ratio, error = overfitting(regions)
     assert ratio == pytest.approx(2.0)
     assert error < 0.03
-    assert float(guarded(Factors.none(), regions).scale[3]) == pytest.approx(2.0, rel=0.04)
+    assert float(widened(Factors.none(), regions).scale[3]) == pytest.approx(2.0, rel=0.04)
 
 
 def test_regions_that_scatter_are_not_believed():
     """Eight regions between 0.2 and 3: their mean of 1.3 is within a standard error of 1."""
     regions = _regions([1.0, 0.2, 3.0, 0.5, 2.5, 0.3, 2.4, 0.4, 1.1])
     assert overfitting(regions)[1] == pytest.approx(0.29, abs=0.08)
-    assert float(guarded(Factors.none(), regions).scale[3]) == pytest.approx(1, abs=0.02)
+    assert float(widened(Factors.none(), regions).scale[3]) == pytest.approx(1, abs=0.02)
 
 
 def test_errors_that_are_smaller_there_change_nothing():
-    assert torch.equal(guarded(Factors.none(), _regions([1.0, *[0.5] * 8])).scale, torch.ones(SHELLS))
+    assert torch.equal(widened(Factors.none(), _regions([1.0, *[0.5] * 8])).scale, torch.ones(SHELLS))
 
 
 @pytest.mark.parametrize("regions", [_regions([1.0]), _regions([1.0, 2.0]), _regions([-0.1, 1.0, 1.0, 1.0])])
 def test_without_regions_or_errors_nothing_is_known(regions):
     assert overfitting(regions) == (1.0, float("inf"))
-    assert torch.equal(guarded(Factors.none(), regions).scale, torch.ones(SHELLS))
+    assert torch.equal(widened(Factors.none(), regions).scale, torch.ones(SHELLS))

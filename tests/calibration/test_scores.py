@@ -120,7 +120,7 @@ def test_of_a_large_tomogram_one_box_is_looked_at(prepared):
         prepared.density = before
     sizes = subject.volume.data.shape
     assert np.prod(sizes) <= 24**3
-    whole = prepared.held_out_labels(PATCH)
+    every = prepared.held_out_labels(PATCH)
     places = [
         (z, y, x)
         for z, y, x in np.ndindex(*(n - s + 1 for n, s in zip(SHAPE, sizes, strict=True)))
@@ -129,7 +129,7 @@ def test_of_a_large_tomogram_one_box_is_looked_at(prepared):
     assert len(places) == 1
     z, y, x = places[0]
     assert y >= 36
-    assert torch.equal(subject.labels, whole[z : z + sizes[0], y : y + sizes[1], x : x + sizes[2]])
+    assert torch.equal(subject.labels, every[z : z + sizes[0], y : y + sizes[1], x : x + sizes[2]])
     assert subject.halves[0].shape == sizes
 
 

@@ -97,12 +97,12 @@ def test_labels_number_the_regions_and_leave_out_what_has_no_data(tomogram):
 
 def test_a_crop_holds_out_the_boxes_of_its_tomogram(tomogram):
     """In the same voxels, however the tomogram is cut."""
-    whole = prepare(tomogram, 16).held_out_labels(16)
+    every = prepare(tomogram, 16).held_out_labels(16)
     parts = Parts(tomogram, 12_000, 16, 4)
     for number, box in enumerate(parts.boxes):
         part = prepare(parts[number], 16)
         expected = np.zeros(part.density.shape, bool)
-        marked = whole[box].numpy()
+        marked = every[box].numpy()
         of_boxes = marked > len(prepare(tomogram, 16).held_out)
         for one in part.held_out_boxes:
             expected[tuple(slice(max(a, 0), max(b, 0)) for a, b in one)] = True

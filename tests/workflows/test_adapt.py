@@ -11,6 +11,7 @@ import torch
 from cryovae.checkpoint import MODEL, Checkpoint, save_model
 from cryovae.config import override, preset
 from cryovae.errors import InputError
+from cryovae.evaluation import lap_measures
 from cryovae.generator_file import GeneratorFile, load_generator
 from cryovae.restoration import restorer
 from cryovae.restoration.config import RestoreConfig
@@ -42,7 +43,7 @@ def _tiny(monkeypatch):
     monkeypatch.setattr(adapt, "load_base", lambda: GeneratorFile(tiny_generator(), 16))
     monkeypatch.setattr(adapt, "TILE", 16)
     monkeypatch.setattr(restorer, "TILE", 16)
-    monkeypatch.setattr(adapt, "PRIOR_PATCHES", 2)
+    monkeypatch.setattr(lap_measures, "PRIOR_PATCHES", 2)
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_laps_change_the_flow_and_are_recorded(tmp_path, small, checkpoint, conf
     assert [lap["lap"] for lap in laps] == [0, 1, 2]
     assert laps[0]["mean_change"] is None
     assert laps[2]["mean_change"] > 0
-    assert all(np.isfinite([lap["held_out"], lap["prior_power"], lap["noise_out"]]).all() for lap in laps)
+    assert all(np.isfinite([lap["held_out"], lap["prior_power"], lap["noise_out"], lap["random_phases"]]).all() for lap in laps)
     assert kept.recipe["adapted_to"] == [small.name]
     assert (tmp_path / "run/laps.png").stat().st_size > 1000
     assert not (tmp_path / "run" / UNFINISHED).exists()
