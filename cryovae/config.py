@@ -70,12 +70,12 @@ PRESETS: dict[str, RunConfig] = {
         restoration=RestoreConfig(samples=8, sampler=FLOW),
     ),
     "default": RunConfig(
-        adaptation=AdaptationConfig(laps=3, steps=3000, batch=64, scenes=48),
+        adaptation=AdaptationConfig(laps=2, steps=3000, batch=64, scenes=48),
         restoration=RestoreConfig(samples=16, batch=8, sampler=FLOW),
     ),
     "large": RunConfig(
         training=TrainingConfig(patch=96, batch=4, steps=40000),
-        adaptation=AdaptationConfig(laps=4, steps=6000, batch=64, scenes=96),
+        adaptation=AdaptationConfig(laps=2, steps=6000, batch=64, scenes=96),
         restoration=RestoreConfig(samples=32, batch=4, sampler=FLOW),
     ),
 }

@@ -135,7 +135,7 @@ def held_out_sums(
     generator = torch.Generator().manual_seed(seed)
     orientations = hidden_rotations(tilts, rotations)
     if orientations and sample is None:
-        sample = posterior.restored(volume, 2)[1][0]
+        sample = posterior.restored(volume, 1)[1][0]
 
     def sums(problem: HiddenVolume) -> MeanSums:
         seen = VolumeData(problem.data, tilts, problem.noise, volume.scale)

@@ -107,6 +107,7 @@ def _of_prior(
         generative.model,
         molecule_files(generative.molecule or []),
         None if run is None else checked_tomogram_of(run, voxel_size, results.force),
+        run,
         generative.processes,
         results.overwrite,
         GenerativeMeasureConfig(patches=patches, samples=draws, seed=seed),

@@ -40,7 +40,7 @@ class AdaptationConfig:
         precision: of the convolutions.
     """
 
-    laps: Annotated[int, Range(0, 1000)] = 2
+    laps: Annotated[int, Range(0, 1000)] = 1
     steps: Annotated[int, Range(1, 10**7)] = 400
     batch: Annotated[int, Range(1, 4096, what="patches")] = 16
     scenes: Annotated[int, Range(1, 10**5)] = 16

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from cryovae.data.prepare import prepare
+from cryovae.checkpoint import load_model
+from cryovae.data.prepare import PreparedTomogram, prepare
 from cryovae.errors import InputError
 from cryovae.evaluation.generative.evidence import spectrum_of
 from cryovae.evaluation.generative.prior import COPIED, LOW_PASS
@@ -28,10 +29,12 @@ from cryovae.generator_file import GeneratorFile, lineage, load_base, load_gener
 from cryovae.io.atomic import write_text
 from cryovae.io.outputs import check_folder
 from cryovae.posterior.codes import fast_convolutions
+from cryovae.posterior.one_pass import predicted_volume
 from cryovae.posterior.patch_sampler import PatchSampler
 from cryovae.report.generative_figures import generative_picture
 from cryovae.simulation.patches import Pairs, PatchConfig, pair_stream
 from cryovae.tomogram import Tomogram
+from cryovae.workflows.adapt import SAMPLER
 from cryovae.workflows.progress import Stages
 
 JSON, PICTURE = "prior.json", "prior.png"
@@ -48,6 +51,7 @@ class GenerativeRequest:
         model: a generative model, or None for the base.
         molecules: files of molecules that the model has not seen, for the scenes.
         tomogram: a tomogram whose patches are compared with draws, or None.
+        run: the run that restored it, whose own model is measured if it has one and ``model`` is None.
         processes: how many others make scenes.
         overwrite: whether results that are there are replaced.
         config: numbers of patches and draws.
@@ -57,6 +61,7 @@ class GenerativeRequest:
     model: Path | None
     molecules: tuple[str, ...]
     tomogram: Tomogram | None
+    run: Path | None
     processes: int
     overwrite: bool
     config: GenerativeMeasureConfig
@@ -68,7 +73,9 @@ def diagnose_generative(request: GenerativeRequest, device: torch.device) -> Pat
     for name in (JSON, PICTURE):
         if (request.output / name).exists() and not request.overwrite:
             raise InputError(f"{request.output / name} is there already: pass --overwrite, or another folder with -o")
-    file = load_base() if request.model is None else load_generator(request.model)
+    own = None if request.run is None or not (request.run / SAMPLER).is_file() else request.run / SAMPLER
+    model = request.model or own
+    file = load_base() if model is None else load_generator(model)
     _check_unseen(file, request.molecules)
     sampler = PatchSampler(file.generator, device)
     config = request.config
@@ -80,11 +87,12 @@ def diagnose_generative(request: GenerativeRequest, device: torch.device) -> Pat
         of_data = None
         if request.tomogram is not None:
             prepared = prepare(request.tomogram, file.patch, held_out=False)
-            of_data = measure_on_tomogram(sampler, prepared, spectrum_of(training.clean), file.patch, config, stages)
+            spectrum, estimate = spectrum_of(training.clean), _estimate(request.run, file, prepared, device)
+            of_data = measure_on_tomogram(sampler, prepared, spectrum, file.patch, config, stages, estimate)
     about = f"{len(held_out.clean[: config.patches])} patches of {file.patch} voxels from scenes that were not trained on"
     print_measures(measures, of_data, about)
     record = {
-        "model": "base" if request.model is None else str(request.model),
+        "model": "base" if model is None else str(model),
         "judged_on": about,
         "molecules": [Path(path).name for path in request.molecules],
         "settings": asdict(config),
@@ -95,6 +103,14 @@ def diagnose_generative(request: GenerativeRequest, device: torch.device) -> Pat
     write_text(request.output / JSON, json.dumps(record, indent=1))
     generative_picture(request.output / PICTURE, measures, drawn, f"generative model: {about}")
     return request.output / PICTURE
+
+
+def _estimate(run: Path | None, file: GeneratorFile, prepared: PreparedTomogram, device: torch.device) -> Tensor | None:
+    """What the network of a run makes of its tomogram, for a model that was fitted with it."""
+    if run is None or not file.generator.config.flow.estimates:
+        return None
+    checkpoint = load_model(run)
+    return predicted_volume(checkpoint.ladder, prepared.density, prepared.tilts, checkpoint.patch, device)
 
 
 def _check_unseen(file: GeneratorFile, molecules: Sequence[str]) -> None:
@@ -138,13 +154,12 @@ def print_measures(measures: SimulatedMeasures, of_data: DataMeasures | None, ab
     _print_prior(console, measures, about)
     evidence = {"clean patches": measures.evidence} | ({} if of_data is None else {"measured patches": of_data.evidence})
     table = Table(title="evidence, nats a coefficient")
-    for name in ("", "bound", "weighted bound", "Gaussian", "gain", "KL", "error of the trace"):
+    for name in ("", "bound", "weighted bound", "Gaussian", "gain", "KL", "error of the trace", "effective draws"):
         table.add_column(name, justify="left" if not name else "right")
     for name, e in evidence.items():
         gain = f"{e.gain:+.4f} ± {e.gain_error:.4f}"
-        table.add_row(
-            name, f"{e.elbo:.4f}", f"{e.weighted:.4f}", f"{e.gaussian:.4f}", gain, f"{e.kl:.4f}", f"{e.trace_error:.4f}"
-        )
+        numbers = (f"{value:.4f}" for value in (e.elbo, e.weighted, e.gaussian))
+        table.add_row(name, *numbers, gain, f"{e.kl:.4f}", f"{e.trace_error:.4f}", f"{e.effective:.2f} of {e.draws}")
     console.print(table)
     table = Table(title="posterior of patches, without any fit")
     for name in ("", "correlation", "of the prediction", "error over std", "factor two", "coverage of 90 %", "amplitude"):

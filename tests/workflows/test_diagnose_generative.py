@@ -1,13 +1,16 @@
 """cryovae diagnose --prior: its files, the same figures for the same seed, and what it refuses."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from cryovae.checkpoint import MODEL, Checkpoint, save_model
 from cryovae.errors import InputError
 from cryovae.evaluation.generative.report import GenerativeMeasureConfig
 from cryovae.generator_file import GeneratorFile, save_generator
+from cryovae.workflows.adapt import SAMPLER
 from cryovae.workflows.diagnose_generative import GenerativeRequest, diagnose_generative, training_patches, unseen_patches
 from tests.helpers.generative import made_up_pairs, tiny_generator
 
@@ -33,7 +36,7 @@ def _quick(monkeypatch):
 
 
 def request_of(model, output, overwrite=False, molecules=()):
-    return GenerativeRequest(output, model, molecules, None, 0, overwrite, FEW)
+    return GenerativeRequest(output, model, molecules, None, None, 0, overwrite, FEW)
 
 
 @pytest.mark.usefixtures("_quick")
@@ -74,3 +77,18 @@ def test_molecules_of_the_model_it_began_with_are_known_too(tmp_path):
     save_generator(model, GeneratorFile(tiny_generator(), 16, continued))
     with pytest.raises(InputError, match=r"seen\.mrc found, which the model was trained on"):
         diagnose_generative(request_of(model, tmp_path / "out", molecules=("maps/seen.mrc",)), torch.device("cpu"))
+
+
+@pytest.mark.usefixtures("_quick")
+def test_of_a_run_its_own_model_is_judged_with_the_estimate_of_its_network(small, ladder, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    save_model(run / MODEL, Checkpoint(ladder, 16, 4, 2, {}))
+    save_generator(run / SAMPLER, GeneratorFile(tiny_generator().taking_estimates().eval(), 16, {"adapted_to": ["small"]}))
+    request = replace(request_of(None, tmp_path / "out"), tomogram=small, run=run)
+    diagnose_generative(request, torch.device("cpu"))
+    record = json.loads((tmp_path / "out" / "prior.json").read_text())
+    assert record["model"] == str(run / SAMPLER)
+    assert 0 <= record["tomogram"]["separation"]["auc"] <= 1
+    assert record["tomogram"]["evidence"]["effective"] == 1
+    assert "1.00 of 1" in capsys.readouterr().out

@@ -41,6 +41,7 @@ class Evidence:
         weighted_gain: ``weighted`` less ``gaussian``.
         trace_error: standard error of the log-densities from their trace estimates, root mean square.
         kl: log q - log p.
+        effective: effective number of draws by their importance weights, a mean over patches, 1 to ``draws``.
         draws: of each patch.
     """
 
@@ -52,6 +53,7 @@ class Evidence:
     weighted_gain: float
     trace_error: float
     kl: float
+    effective: float
     draws: int
 
 
@@ -154,7 +156,7 @@ def _evidence(
 ) -> Evidence:
     bins = scored_bins(mask, data.shape).double()
     gaussian = log_likelihood(torch.zeros_like(data), data, mask, of_gaussian.expand_as(mask)).double() / bins
-    elbo, weighted, kls, errors = [], [], [], []
+    elbo, weighted, kls, errors, effective = [], [], [], [], []
     for index in range(len(data)):
         z, log_q = proposed(index)
         log_p = log_density(sampler.generator.flow, z, nothing, rng)
@@ -165,6 +167,7 @@ def _evidence(
         elbo.append(terms.mean() / bins[index])
         weighted.append((torch.logsumexp(terms, 0) - log(len(terms))) / bins[index])
         kls.append(kl.mean() / bins[index])
+        effective.append(1 / torch.softmax(terms, 0).square().sum())
         errors.append((log_p.error.square() + log_q.error.square()).mean().cpu() / bins[index] ** 2)
         watch(index + 1, len(data))
     bound, best = torch.stack(elbo), torch.stack(weighted)
@@ -178,5 +181,6 @@ def _evidence(
         float((best - gaussian).mean()),
         float(torch.stack(errors).mean().sqrt()),
         float(torch.stack(kls).mean()),
+        float(torch.stack(effective).mean()),
         len(z),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import torch
@@ -29,6 +29,7 @@ from cryovae.physics.wedge import patch_mask
 from cryovae.posterior.patch_sampler import PatchSampler, observed_patches
 from cryovae.ranges import MAX_SEED, Range, check_fields
 from cryovae.simulation.patches import Pairs
+from cryovae.tiling.grid import cut
 
 Watcher = Callable[[str, int, int], None]
 
@@ -177,6 +178,7 @@ def measure_on_tomogram(
     side: int,
     config: GenerativeMeasureConfig,
     watch: Watcher = lambda what, done, total: None,
+    estimate: Tensor | None = None,
 ) -> DataMeasures:
     """Measures on the patches of a tomogram.
 
@@ -187,10 +189,15 @@ def measure_on_tomogram(
         side: of a patch in voxels.
         config: numbers of patches and draws.
         watch: called with what is done, the parts done and their number.
+        estimate: of the density by the network that the model was fitted with, (z, y, x), standardised, or None.
     """
     rng = step_generator(config.seed, 18)
     positions = [drawn_position(prepared, side, rng) for _ in range(config.patches)]
     patches = observed_patches(prepared, positions, side)
+    observation = patches.observation
+    if estimate is not None:
+        estimates = torch.stack([cut(estimate, position, side) for position in positions]) / patches.scale
+        observation = replace(observation, estimate=estimates)
     k = fourier.frequencies((side,) * 3)
     mask = patch_mask((side,) * 3, prepared.tilts)
     variance = prepared.noise.scaled(patches.scale**-2)(k)
@@ -207,7 +214,7 @@ def measure_on_tomogram(
     watch("classifiers", 2, 2)
     evidence = noisy_evidence(
         sampler,
-        patches.observation.rows(slice(0, config.evidence_patches)),
+        observation.rows(slice(0, config.evidence_patches)),
         mask,
         variance,
         spectrum,
