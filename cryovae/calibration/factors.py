@@ -23,6 +23,8 @@ from cryovae.calibration.hidden_bins import FITTED, SHELL_WIDTH, SHELLS, MeanSum
 LOG_CHANGE, LOG_PRIOR, AMPLITUDE_CHANGE, AMPLITUDE_PRIOR = 0.3, 1.0, 0.05, 0.2
 # Coefficients that vary together: densities are localised and the wedge of a tile is smeared.
 CORRELATED = 4.0
+# Largest sum of the weights of the means: a mean that has almost no power is not made a prediction by any factor.
+MOST_WEIGHT = 1.5
 # Share of the mean power of the means that is added to their products.
 RIDGE = 0.01
 # Iterations of the fit.
@@ -81,7 +83,7 @@ def stacked(sums: MeanSums) -> Tensor:
     gram = gram + (RIDGE * gram.diagonal().mean()).clamp_min(1e-12) * torch.eye(len(gram), dtype=gram.dtype)
     root = torch.linalg.cholesky(gram)
     weights, _ = nnls(root.T.numpy(), torch.linalg.solve_triangular(root, product[:, None], upper=False)[:, 0].numpy())
-    return torch.from_numpy(weights).float()
+    return torch.from_numpy(weights * min(1.0, MOST_WEIGHT / max(float(weights.sum()), 1e-12))).float()
 
 
 def fit(s: ShellSums, blend: bool = False) -> Factors:
@@ -124,6 +126,8 @@ def overfitting(regions: Tensor) -> tuple[float, float]:
     """
     excess, variance = regions
     count = len(excess) - 1
+    if not (variance > 0).all():
+        return 1.0, float("inf")
     others, held = excess[0] / variance[0].clamp_min(1e-30), excess[1:].sum() / variance[1:].sum().clamp_min(1e-30)
     if count < 2 or not (others > 0 and held > 0):
         return 1.0, float("inf")

@@ -183,22 +183,9 @@ def prepare(
     orientations = Orientations(tilts, noise, side, rotations=masking.rotations, hide=masking.hide, model_variance=model_variance)
     inside = None if region is None or region.is_box else region.positions(side)
     held, excluded_patches, boxes = _left_out(tomogram, density, side, region) if held_out else ((), (), ())
-    return PreparedTomogram(
-        tomogram.name,
-        tilts,
-        density,
-        density,
-        mean,
-        scale,
-        noise,
-        orientations,
-        held,
-        region,
-        inside,
-        1 if region is None else spacing(side),
-        held_out_boxes=boxes,
-        excluded_patches=excluded_patches,
-    )
+    about = tomogram.name, tilts, density, density, mean, scale, noise, orientations, held, region, inside
+    step = 1 if region is None else spacing(side)
+    return PreparedTomogram(*about, step, held_out_boxes=boxes, excluded_patches=excluded_patches)
 
 
 def _left_out(

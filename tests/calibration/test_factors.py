@@ -188,3 +188,8 @@ def test_errors_that_are_smaller_there_change_nothing():
 def test_without_regions_or_errors_nothing_is_known(regions):
     assert overfitting(regions) == (1.0, float("inf"))
     assert torch.equal(widened(Factors.none(), regions).scale, torch.ones(SHELLS))
+
+
+def test_a_mean_of_almost_no_power_is_not_blown_up():
+    sums = _sums(amplitude=1000.0)
+    assert float(stacked(sums).sum()) <= 1.5

@@ -148,7 +148,9 @@ def measure_on_scenes(
         config.seed,
         lambda done, total: watch("evidence of clean patches", done, total),
     )
-    posterior = measure_posterior(sampler, held_out, masks, config, watch)
+    # A model that was fitted to a tomogram needs the estimate of its network, which knows no scenes.
+    needs_estimate = bool(sampler.generator.config.flow.estimates)
+    posterior = {} if needs_estimate else measure_posterior(sampler, held_out, masks, config, watch)
     measures = SimulatedMeasures(
         prior, gaussian, of_white, moments(low_passed(clean)), tuple(nearest(clean, training).tolist()), evidence, posterior
     )
