@@ -11,11 +11,11 @@ from cryovae.report.pictures import save_figure
 
 # Entries of a lap, and labels of their axes.
 PANELS = {
-    "held_out": "held-out bins (nats a coefficient)",
-    "mean_change": "change of the mean (share of its std)",
-    "prior_power": "power of the prior over that of samples",
-    "noise_out": "noise: power in the wedge over all of it",
-    "random_phases": "random phases: correlation with hidden bins",
+    "held_out": "hidden bins (nats a coefficient)",
+    "mean_change": "change of the mean (of its std)",
+    "prior_power": "power of the prior / samples",
+    "noise_out": "noise: share in the wedge",
+    "random_phases": "random phases: correlation",
 }
 
 
