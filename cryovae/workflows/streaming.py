@@ -41,7 +41,7 @@ from cryovae.workflows.run_folder import RunFolder, log
 
 WORK = "restoring"
 # Volumes of 32 bits that are held while hidden bins are looked at, and by the flow beside what all restorations hold.
-HIDDEN_VOLUMES, FLOW_VOLUMES = 24, 12
+HIDDEN_VOLUMES, FLOW_VOLUMES = 120, 12
 # Bytes that batches of the flow take in memory, in sampling and in training (measured).
 FLOW_BATCH = 2.5e9
 # Side of the smallest box for hidden bins, in patches.
