@@ -226,11 +226,8 @@ def restore(
     for line in checked_match(checkpoint.trained_on, tomogram, config):
         warnings.warn(line, stacklevel=2)
     with Watch("restoring, tiles", 1) as progress:
-
-        def watch(done: int, total: int) -> None:
-            progress.update(done, total=total)
-
-        restorer = Restorer(checkpoint.ladder, checkpoint.patch, config.restoration, where, watch, checkpoint.flow)
+        about = checkpoint.ladder, checkpoint.patch, config.restoration, where
+        restorer = Restorer(*about, lambda done, total: progress.update(done, total=total), checkpoint.flow)
         return restorer(checked.tomograms[0])
 
 

@@ -164,11 +164,6 @@ class Tabulation:
         return [_means(total.float().cpu().view(TABLE_SHELLS, -1), count) for total in self.total]
 
 
-def fine_shell(radius: Tensor) -> Tensor:
-    """The shell, half as wide as those of the table, that holds |k| (...) in cycles per voxel: 0 to 2 TABLE_SHELLS."""
-    return (radius / TABLE_RADIUS * 2 * TABLE_SHELLS).round().long()
-
-
 def amplitude_table(
     density: Tensor, data: Tensor, mask: Tensor, frequency: Tensor, noise: Tensor | None = None, copied: Tensor | None = None
 ) -> SpectralTable:

@@ -1,4 +1,4 @@
-"""What a ladder makes of a whole volume in one pass, without tiles: the network is convolutional.
+"""Mean and samples of a whole volume by a ladder in one pass. The network is convolutional, so it needs no tiles.
 
     x = 1/T sum_g g^-1 G( E_r[ z | g u ] )             u the volume without its wedge, g rotations that keep the wedge
     x^s = g^-1 G(z),   z ~ r(z | g u)                  a sample, in one of these orientations

@@ -85,6 +85,12 @@ def _nearest(axis: Any, measures: SimulatedMeasures) -> None:
 
 
 def _posterior(axis: Any, measures: SimulatedMeasures) -> None:
+    if not measures.posterior:
+        axis.set_axis_off()
+        axis.text(
+            0.5, 0.5, "no posterior of scenes: the model was fitted\nto a tomogram with the estimate of its network", ha="center"
+        )
+        return
     names = ("correlation", "error_over_std", "factor_two", "coverage")
     aims = (None, 1.0, 2.0, 0.9)
     for offset, (part, values) in enumerate(measures.posterior.items()):

@@ -30,8 +30,8 @@ from cryovae.io.stored import Stored, released
 from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.posterior.codes import fast_convolutions
+from cryovae.posterior.flow_posterior import VolumeSamples
 from cryovae.posterior.tiles import TilePredictor
-from cryovae.posterior.volume_sampler import VolumeSampler
 from cryovae.restoration.moments import SampleMoments
 from cryovae.restoration.standardise_slabs import standardise, with_transfer
 from cryovae.restoration.storage import Slabs, Storage, Weights
@@ -127,9 +127,14 @@ class FileStorage(Storage):
 
         self._tiles(f"samples of pair {pair}", _runner(predictor, self.shape), "data", ["plus", "minus"], drawn, 1)
 
-    def blend(self, name: str, sampler: VolumeSampler, target: str, work: Work) -> None:
+    def decode(self, name: str, drawing: VolumeSamples, latents: Tensor, target: str) -> None:
+        sampler = drawing.sampler
+
+        def decoded(tiles: Tensor, positions: Sequence[Position]) -> Tensor:
+            return sampler.decoded(latents, positions)[None]
+
         runner = _Runner(sampler.grid, sampler.batches, sampler.sampler.device, sampler.advance)
-        self._tiles(name, runner, "data", [target], work, 1)
+        self._tiles(name, runner, "data", [target], decoded, 1)
 
     def has(self, name: str) -> bool:
         return self.journal.has(name)

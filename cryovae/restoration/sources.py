@@ -8,12 +8,11 @@ steps of a restoration add up, and samples two at a time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
-from cryovae.calibration.scores import Subject
+from cryovae.calibration.scores import SAMPLES, Subject, hidden_rotations
 from cryovae.data.prepare import PreparedTomogram
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.posterior.early_stopping import early_stopping
@@ -25,7 +24,6 @@ from cryovae.posterior.tiles import TilePredictor
 from cryovae.posterior.volume_data import AVERAGE, COMPLETION, PREDICTED, VolumeData, VolumePosterior
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.storage import Storage
-from cryovae.tiling.grid import Position
 
 # Orientations over which the encoder's mean is averaged, for the tomogram, for each half and for hidden volumes.
 ORIENTATIONS, HALF_ORIENTATIONS, HIDDEN_ORIENTATIONS = 4, 2, 2
@@ -190,15 +188,29 @@ class FlowSource(Source):
         subject: Subject,
     ) -> None:
         self.flow, self.predictor, self.config, self.prepared = flow, predictor, config, prepared
-        self.scale = subject.volume.scale
+        self.subject, self.scale = subject, subject.volume.scale
         self.figures = {"sampler": config.sampler, "temperature": 1.0, "tempered": False}
         self._volume = subject.volume
         self._drawing: VolumeSamples | None = None
 
     def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
         samples = self.config.samples + halves * self.half_samples
+        return self.flow.tiles(shape) * self._passes(1 + halves, samples) + (
+            self._tiles_of_hidden() if self.config.calibrate else 0
+        )
+
+    def _passes(self, volumes: int, samples: int) -> int:
+        """How often tiles are gone through for so many volumes, and so many samples of them in all."""
         # The conditions; the predicted latents and their density; the steps of a sample and its density.
-        return self.flow.tiles(shape) * (3 * (1 + halves) + (2 * self.flow.steps + 1) * samples)
+        return 3 * volumes + (2 * self.flow.steps + 1) * samples
+
+    def _tiles_of_hidden(self) -> int:
+        """Tiles of all volumes with hidden bins, and of the sample that fills their wedge."""
+        z, y, x = shape = tuple(self.subject.volume.data.shape)
+        rotations = hidden_rotations(self.prepared.tilts)
+        shapes = [(z, y, x), *((shape[g.axes[0]], shape[g.axes[1]], shape[g.axes[2]]) for g in rotations)]
+        of_fill = self.flow.tiles((z, y, x)) * self._passes(1, 1) if rotations else 0
+        return of_fill + sum(self.flow.tiles(one) for one in shapes) * self._passes(1, SAMPLES)
 
     def means(self, storage: Storage, of: str) -> None:
         noise, target = self.prepared.noise, f"mean_{COMPLETION}"
@@ -226,14 +238,4 @@ class FlowSource(Source):
             return
         if self._drawing is None:
             self._drawing = self.flow.samples(self._volume, storage.volume(f"mean_{COMPLETION}"), storage.folder)
-        drawing = self._drawing
-        latents = drawing.latents(number)
-        sampler = drawing.sampler
-
-        def decoded(tiles: Tensor, positions: Sequence[Position]) -> Tensor:
-            return sampler.decoded(latents, positions)[None]
-
-        if storage.folder is None:
-            storage.write(target, [drawing.density(latents)])
-        else:
-            storage.blend(name, sampler, target, decoded)
+        storage.decode(name, self._drawing, self._drawing.latents(number), target)

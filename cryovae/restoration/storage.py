@@ -17,10 +17,9 @@ from torch import Tensor
 
 from cryovae import fourier
 from cryovae.data.prepare import PreparedTomogram, prepare
+from cryovae.posterior.flow_posterior import VolumeSamples
 from cryovae.posterior.tiles import TilePredictor
-from cryovae.posterior.volume_sampler import VolumeSampler
 from cryovae.restoration.moments import SampleMoments
-from cryovae.tiling.streaming import Work
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 Result = TypeVar("Result")
@@ -84,9 +83,9 @@ class Storage(ABC):
     def sample(self, predictor: TilePredictor, tilts: TiltGeometry, pair: int) -> None:
         """Write a pair of raw samples of "data" into "plus" and "minus"."""
 
-    def blend(self, name: str, sampler: VolumeSampler, target: str, work: Work) -> None:
-        """Write what ``work`` makes of all tiles of a sampler into ``target``, in files alone; ``name`` is that of the step."""
-        raise NotImplementedError
+    @abstractmethod
+    def decode(self, name: str, drawing: VolumeSamples, latents: Tensor, target: str) -> None:
+        """Write the density of latents (channels, z, y, x) of a volume into ``target``; ``name`` is that of the step."""
 
     def has(self, name: str) -> bool:
         """Whether an earlier run finished a step."""
@@ -160,6 +159,9 @@ class MemoryStorage(Storage):
 
     def sample(self, predictor: TilePredictor, tilts: TiltGeometry, pair: int) -> None:
         self._volumes["plus"], self._volumes["minus"] = predictor.pair(self._volumes["data"], tilts, pair)
+
+    def decode(self, name: str, drawing: VolumeSamples, latents: Tensor, target: str) -> None:
+        self._volumes[target] = drawing.density(latents)
 
     def moments(self, slab: slice) -> SampleMoments:
         self._moments = self._moments or SampleMoments.empty(self.shape, self.device)

@@ -92,7 +92,7 @@ class _Tomogram:
 
 @dataclass(frozen=True)
 class _Sampled:
-    """What the flow makes of a tomogram.
+    """Samples of one tomogram in one lap, and what hidden bins show of them.
 
     Attributes:
         samples: (z, y, x) each, about the mean and with the variance that hidden bins show.

@@ -106,7 +106,7 @@ def diagnose_generative(request: GenerativeRequest, device: torch.device) -> Pat
 
 
 def _estimate(run: Path | None, file: GeneratorFile, prepared: PreparedTomogram, device: torch.device) -> Tensor | None:
-    """What the network of a run makes of its tomogram, for a model that was fitted with it."""
+    """The mean by the network of a run (z, y, x), if the generative model was fitted with one; else None."""
     if run is None or not file.generator.config.flow.estimates:
         return None
     checkpoint = load_model(run)

@@ -42,7 +42,7 @@ from cryovae.workflows.run_folder import RunFolder, log
 WORK = "restoring"
 # Volumes of 32 bits that are held while hidden bins are looked at, and by the flow beside what all restorations hold.
 HIDDEN_VOLUMES, FLOW_VOLUMES = 120, 12
-# Bytes that batches of the flow take in memory, in sampling and in training (measured).
+# Bytes that batches of the flow take in memory, in sampling and in training (estimated from the sizes of its layers).
 FLOW_BATCH = 2.5e9
 # Side of the smallest box for hidden bins, in patches.
 LEAST_HIDDEN = 1.5

@@ -111,11 +111,9 @@ def test_conditions_in_files_are_those_in_memory(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="1.20 was measured: at its border a tile knows less of the data around it")
 def test_seams_have_the_variance_of_what_lies_between_them():
-    """Of samples by the base of noise alone, tiles of 64 voxels 48 apart: where tiles overlap 1.20 of that elsewhere; the aim is 2 %.
-
-    At its border a tile knows less of the data around it.
-    """
+    """Of samples by the base of noise alone, tiles of 64 voxels 48 apart: where tiles overlap as elsewhere, within 2 %."""
     noise = RandomNoise(4.0, 0.0, 0.0, 0.0)
     data = fourier.filtered(_data((64, 64, 256)), noise(fourier.frequencies((64, 64, 256))).sqrt())
     volume = VolumeSampler(PatchSampler(load_base().generator), VolumeData(data, RANGE, noise, 1.0), 64, 48)
@@ -124,4 +122,4 @@ def test_seams_have_the_variance_of_what_lies_between_them():
     x = torch.arange(256)
     inner, overlap = (x >= 48) & (x < 208), x % 48 < 16
     ratio = variance[inner & overlap].mean() / variance[inner & ~overlap].mean()
-    assert 0.95 < float(ratio) < 1.25
+    assert float(ratio) == pytest.approx(1, abs=0.02)

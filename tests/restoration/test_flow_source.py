@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_result(restored, small, ladder):
 
 def test_progress_ends_where_it_said(small, ladder):
     calls = []
-    _restored(small, ladder, lambda done, total: calls.append((done, total)), calibrate=False)
+    _restored(small, ladder, lambda done, total: calls.append((done, total)))
     assert len({total for _, total in calls}) == 1
     # All but the last call are made as tiles are done, and those are as many as were announced.
     assert calls[-2][0] == calls[-2][1] == calls[-1][1]
