@@ -49,6 +49,10 @@ class Seen(Protocol):
     def estimate(self) -> Tensor | None:
         """Another network's estimate of the density, (n, z, y, x), or None."""
 
+    @property
+    def power(self) -> Tensor | None:
+        """Local mean square of the data, (n, z, y, x), or None for that of each patch."""
+
 
 class Generator(nn.Module):
     """The VAE, the flow, and mean and scale (channels,) of the latents of the VAE.
@@ -83,7 +87,7 @@ class Generator(nn.Module):
         estimate = None
         if o.estimate is not None and flow.config.estimates:
             estimate = Estimate(o.estimate, self.standardised(self.vae.encode(o.estimate).mean))
-        return flow.context(o.data, o.linear, o.information, estimate)
+        return flow.context(o.data, o.linear, o.information, estimate, o.power)
 
     def taking_estimates(self) -> Generator:
         """The same model with a flow that takes the estimate of another network."""

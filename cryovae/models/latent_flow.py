@@ -184,7 +184,14 @@ class LatentFlow(nn.Module):
         """The layers of the network of the condition."""
         return self.of_information, self.observe, self.observed, self.predicted
 
-    def context(self, data: Tensor, linear: Tensor, information: Tensor, estimate: Estimate | None = None) -> Context:
+    def context(
+        self,
+        data: Tensor,
+        linear: Tensor,
+        information: Tensor,
+        estimate: Estimate | None = None,
+        power: Tensor | None = None,
+    ) -> Context:
         """The condition of observed patches.
 
         Args:
@@ -192,8 +199,10 @@ class LatentFlow(nn.Module):
             linear: its linear estimate, (n, z, y, x).
             information: what was measured how well, (n, entries).
             estimate: that of another network, for a flow that takes one.
+            power: local mean square of the data, (n, z, y, x), or None for that of each patch.
         """
-        scale = torch.rsqrt(data.square().mean((1, 2, 3), keepdim=True) + DATA_FLOOR)
+        power = data.square().mean((1, 2, 3), keepdim=True) if power is None else power
+        scale = torch.rsqrt(power + DATA_FLOOR)
         densities = [data * scale, linear] + ([] if estimate is None else [estimate.density])
         features = torch.stack(densities, 1)
         for _ in range(self.stride.bit_length() - 1):

@@ -42,12 +42,14 @@ class Observation:
         linear: the linear estimate of the density, (n, z, y, x).
         information: (n, ENTRIES), log( 1 + M / sigma^2 ).
         estimate: of the density by a network trained on the tomogram, (n, z, y, x), or None.
+        power: local mean square of the data, (n, z, y, x), or None for that of each patch.
     """
 
     data: Tensor
     linear: Tensor
     information: Tensor
     estimate: Tensor | None = None
+    power: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.data)
@@ -58,14 +60,14 @@ class Observation:
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Observation:
         """The same with ``change`` applied to each tensor."""
-        estimate = None if self.estimate is None else change(self.estimate)
-        return Observation(change(self.data), change(self.linear), change(self.information), estimate)
+        estimate, power = (None if part is None else change(part) for part in (self.estimate, self.power))
+        return Observation(change(self.data), change(self.linear), change(self.information), estimate, power)
 
     @staticmethod
     def joined(parts: Sequence[Observation]) -> Observation:
         """The patches of several in one."""
-        names = ("data", "linear", "information", *(() if parts[0].estimate is None else ("estimate",)))
-        return Observation(*(torch.cat([getattr(p, name) for p in parts]) for name in names))
+        names = [name for name in ("data", "linear", "information", "estimate", "power") if getattr(parts[0], name) is not None]
+        return Observation(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 def typical_power(radius: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ standard deviation of the signal; everything here is in those of the standardise
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,11 @@ from cryovae.posterior.codes import fast_convolutions
 from cryovae.posterior.one_pass import predicted_volume
 from cryovae.posterior.patch_sampler import PatchSampler
 from cryovae.posterior.volume_data import AVERAGE, COMPLETION, PREDICTED, VolumeData
-from cryovae.posterior.volume_sampler import VolumeSampler
-from cryovae.tiling.grid import PatchGrid
+from cryovae.posterior.volume_sampler import VolumeSampler, boxes_of, patches_in
+from cryovae.tiling.boxes import Shape
 
-# Side of the tiles of the flow in voxels, and their spacing over it: overlaps of 16 voxels.
-TILE, SPACING = 64, 3 / 4
+# Side of the patches of the flow's training, and longest side of the boxes that it is applied to, in voxels.
+SIDE, MOST = 64, 192
 
 
 class FlowPosterior:
@@ -38,12 +38,11 @@ class FlowPosterior:
     Args:
         generator: the generative model.
         ladder: the ladder, or None to sample without an estimate.
-        side: of the tiles of the flow in voxels.
         patch: side of the patches of the ladder's training, in voxels.
         device: of both models.
         steps: steps of Heun's method of a sample.
         seed: of the noise of the samples.
-        advance: called with the number of tiles after each batch of the flow.
+        advance: called with what the flow has been applied to since the last call, in patches of training.
     """
 
     names = (COMPLETION, PREDICTED, AVERAGE)
@@ -52,16 +51,16 @@ class FlowPosterior:
         self,
         generator: Generator,
         ladder: Ladder | None,
-        side: int,
         patch: int,
         device: torch.device,
         steps: int,
         seed: int,
-        advance: Callable[[int], None] = lambda tiles: None,
+        advance: Callable[[int], None] = lambda patches: None,
     ) -> None:
         self.sampler = PatchSampler(generator, device, steps)
         self.ladder = None if ladder is None else ladder.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
-        self.side, self.patch, self.device, self.steps, self.seed, self.advance = side, patch, device, steps, seed, advance
+        self.patch, self.device, self.steps, self.seed = patch, device, steps, seed
+        self.advance = advance
 
     def estimate(self, volume: VolumeData, orientations: int = 1) -> Tensor:
         """The ladder's mean (z, y, x); zeros without a ladder."""
@@ -75,11 +74,11 @@ class FlowPosterior:
         Args:
             volume: its density may be an array that can be sliced.
             estimate: of the density (z, y, x), standardised like it.
-            folder: for what the flow holds for each tile, or None to hold it in memory.
+            folder: for what the flow holds for each box, or None to hold it in memory.
         """
         taken = estimate if self.sampler.generator.config.flow.estimates else None
         with fast_convolutions():
-            sampler = VolumeSampler(self.sampler, volume, self.side, self._step, taken, folder, self.advance)
+            sampler = VolumeSampler(self.sampler, volume, SIDE, MOST, taken, folder, self.advance)
         return VolumeSamples(sampler, self.seed, self.steps)
 
     def restored(self, volume: VolumeData, samples: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -89,15 +88,9 @@ class FlowPosterior:
         drawn = [drawing(number) for number in range(samples)]
         return [estimate, drawing.predicted(), torch.stack(drawn).mean(0)], drawn
 
-    def tiles(self, shape: tuple[int, int, int]) -> int:
-        """Tiles of the flow in a volume."""
-        return len(PatchGrid(shape, self.side, self._step))
-
-    @property
-    def _step(self) -> int:
-        """Spacing of the tiles in voxels: a multiple of twice the stride of the latents."""
-        unit = 2 * self.sampler.generator.config.vae.stride
-        return max(int(SPACING * self.side) // unit, 1) * unit
+    def patches(self, shape: Shape) -> int:
+        """Patches of training that the flow's pass over a volume amounts to."""
+        return patches_in(boxes_of(shape, MOST, self.sampler.generator.config.vae.stride), SIDE)
 
 
 @dataclass(frozen=True)
@@ -105,7 +98,7 @@ class VolumeSamples:
     """Draws samples of one volume.
 
     Attributes:
-        sampler: the flow on its tiles.
+        sampler: the flow on its boxes.
         seed: of the noise.
         steps: of Heun's method.
     """
@@ -121,8 +114,12 @@ class VolumeSamples:
 
     def density(self, latents: Tensor) -> Tensor:
         """The density (z, y, x) of latents, standardised like the data."""
+        return torch.cat([slab for _, slab in self.slabs(latents)])
+
+    def slabs(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The same in slabs along z: number of the first plane, and planes (z, y, x)."""
         with fast_convolutions():
-            return self.sampler.density(latents)
+            yield from self.sampler.slabs(latents)
 
     def __call__(self, number: int) -> Tensor:
         """Sample ``number`` (z, y, x) of the posterior."""
@@ -131,3 +128,8 @@ class VolumeSamples:
     def predicted(self) -> Tensor:
         """The density (z, y, x) of the predicted mean of the latents, without sampling."""
         return self.density(self.latents(None))
+
+    def taken(self) -> int:
+        """Patches of training that the flow has been applied to since this was asked last."""
+        done, self.sampler.done = self.sampler.done, 0
+        return done

@@ -1,10 +1,10 @@
-"""The posterior of a whole tomogram by the generative model: one flow over all tiles, blended at each of its steps.
+"""The posterior of a whole tomogram by the generative model: one flow over a few large boxes, blended at each of its steps.
 
-    z_t  latents of the whole volume,      dz/dt = sum_i w_i v(z_t on tile i, t, y on tile i) / sum_i w_i
+    z_t  latents of the whole volume,      dz/dt = sum_i w_i v(z_t on box i, t, y on box i),      sum_i w_i = 1
 
-Noise at t = 1 is that of the absolute place (posterior/noise_field.py), and there is one state for all tiles: tiles agree where
-they overlap, so nothing is averaged that was drawn twice, and samples keep their variance at seams (Bar-Tal et al. 2023,
-"MultiDiffusion"). Memory: the latents of the volume LATENTS times, and the conditions of all tiles in half precision, which may
+The flow is convolutional, so a volume of one box needs no seams. Noise at t = 1 is that of the absolute place
+(posterior/noise_field.py), and there is one state for all boxes: nothing is averaged that was drawn twice (Bar-Tal et al. 2023,
+"MultiDiffusion"). Memory: the latents of the volume LATENTS times, and the conditions of all boxes in half precision, which may
 lie in files.
 """
 
@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
 
 from cryovae.models.flow_ode import ode_times
@@ -26,24 +27,24 @@ from cryovae.physics.observation import observed
 from cryovae.posterior.noise_field import NoiseField
 from cryovae.posterior.patch_sampler import PatchSampler
 from cryovae.posterior.volume_data import VolumeData
-from cryovae.tiling.batching import Batches
-from cryovae.tiling.grid import Blender, PatchGrid, Position, cut
+from cryovae.tiling.boxes import Boxes, Shape
+from cryovae.tiling.grid import Position, cut
 
-# Tiles that the flow sees at once.
-BATCH = 16
+# Overlap of neighbouring boxes in voxels. Half of it is blended; the quarter at the border of a box has no weight.
+OVERLAP = 32
 # How often the latents of a volume are held while it is sampled.
 LATENTS = 5
 
 
 class _Contexts:
-    """The conditions of all tiles in half precision, in memory or in files of a folder."""
+    """The conditions of all boxes in half precision, in memory or in files of a folder."""
 
     def __init__(self, count: int, folder: Path | None) -> None:
         self.count, self.folder = count, folder
         self._parts: list[Tensor] = []
 
     def put(self, start: int, context: Context) -> None:
-        """Store the conditions of tiles from number ``start`` on."""
+        """Store the conditions of boxes from number ``start`` on."""
         parts = (context.features, context.mean, context.embedding)
         if not self._parts:
             self._parts = [self._empty(number, part.shape[1:]) for number, part in enumerate(parts)]
@@ -51,7 +52,7 @@ class _Contexts:
             stored[start : start + len(part)] = part.half().cpu()
 
     def rows(self, numbers: Sequence[int], device: torch.device) -> Context:
-        """The conditions of some tiles."""
+        """The conditions of some boxes."""
         features, mean, embedding = (part[list(numbers)].to(device, torch.float32) for part in self._parts)
         return Context(features, mean, embedding)
 
@@ -67,17 +68,17 @@ class VolumeSampler:
     """Draws samples of a volume, given its data.
 
     Attributes:
-        grid: tiles of the volume, in voxels.
-        places: the same tiles on the places of the latents.
+        boxes: of the volume and its padding, in voxels.
+        done: what the flow has been applied to, in patches of training.
 
     Args:
         sampler: the generative model.
         data: of the volume; its density may be an array that can be sliced.
-        side: side of the tiles in voxels, that of the model's patches.
-        step: spacing of the tiles in voxels; both are multiples of twice the stride of the latents.
+        side: of the patches of the model's training, in voxels: data are brought to one scale over as much.
+        most: longest side of a box, in voxels.
         estimate: of the density (z, y, x), standardised like the data, for a flow that takes one.
-        folder: for the conditions of all tiles, or None to hold them in memory.
-        advance: called after each batch of tiles with their number; a sample takes ``passes`` of all tiles.
+        folder: for the conditions of all boxes, or None to hold them in memory.
+        advance: called after each box with the patches of training that it amounts to.
     """
 
     def __init__(
@@ -85,45 +86,37 @@ class VolumeSampler:
         sampler: PatchSampler,
         data: VolumeData,
         side: int,
-        step: int,
+        most: int,
         estimate: Any = None,
         folder: Path | None = None,
-        advance: Callable[[int], None] = lambda tiles: None,
+        advance: Callable[[int], None] = lambda patches: None,
     ) -> None:
-        self.sampler, self.advance, self.scale = sampler, advance, data.scale
-        self.stride = sampler.generator.config.vae.stride
+        self.sampler, self.scale, self.side, self.done = sampler, data.scale, side, 0
+        self._watch = advance
         z, y, x = data.data.shape
-        self.grid = PatchGrid((z, y, x), side, step)
-        lengths = [(self.grid.starts(axis)[-1] + side) // self.stride for axis in range(3)]
-        self.places = PatchGrid((lengths[0], lengths[1], lengths[2]), side // self.stride, step // self.stride)
-        self.batches = Batches(BATCH)
-        self._numbers = {position: number for number, position in enumerate(self.grid)}
-        self._contexts = _Contexts(len(self.grid), folder)
+        self.shape = (z, y, x)
+        self.stride = sampler.generator.config.vae.stride
+        self.boxes = boxes_of(self.shape, most, self.stride)
+        self._numbers = {position: number for number, position in enumerate(self.boxes)}
+        self._contexts = _Contexts(len(self.boxes), folder)
         self._add_conditions(data, estimate)
 
     def _add_conditions(self, data: VolumeData, estimate: Any) -> None:
-        """Find the condition of each tile."""
-        side = self.grid.side
+        """Find the condition of each box."""
 
         def noise(frequency: Tensor) -> Tensor:
             return data.noise(frequency) / self.scale**2
 
-        def cubes(density: Any, positions: Sequence[Position]) -> Tensor:
-            return torch.stack([cut(density, position, side) for position in positions]) / self.scale
+        def part(density: Any, position: Position) -> Tensor:
+            return cut(density, position, self.boxes.sides)[None] / self.scale
 
-        def work(positions: Sequence[Position]) -> Context:
-            observation = observed(cubes(data.data, positions), data.tilts, noise)
+        for position, number in self._numbers.items():
+            density = part(data.data, position)
+            observation = replace(observed(density, data.tilts, noise), power=local_power(density, self.side, self.stride))
             if estimate is not None:
-                observation = replace(observation, estimate=cubes(estimate, positions))
-            return self.sampler.context(observation)
-
-        for positions, context in self.batches.over(list(self.grid), work):
-            self._contexts.put(self._numbers[positions[0]], context)
-            self.advance(len(positions))
-
-    def passes(self, steps: int) -> int:
-        """How often a sample goes through all tiles: twice in each of its ``steps``, and in the decoder."""
-        return 2 * steps + 1
+                observation = replace(observation, estimate=part(estimate, position))
+            self._contexts.put(number, self.sampler.context(observation))
+            self._advance()
 
     @torch.no_grad()
     def latents(self, number: int, seed: int, steps: int) -> Tensor:
@@ -134,9 +127,7 @@ class VolumeSampler:
             seed: of the noise.
             steps: steps of Heun's method.
         """
-        device = self.sampler.device
-        channels = self.sampler.generator.config.vae.channels
-        state = NoiseField(seed, number, device).tile((0, 0, 0), (channels, *self.places.shape), 0)
+        state = NoiseField(seed, number, self.sampler.device).tile((0, 0, 0), self._shape, 0)
         for now, then in pairwise(ode_times(steps).tolist()):
             first = self._velocity(state, now)
             second = self._velocity(state + (then - now) * first, then)
@@ -146,57 +137,83 @@ class VolumeSampler:
     @torch.no_grad()
     def predicted(self) -> Tensor:
         """The predicted mean of the latents of the volume, (channels, z, y, x)."""
-        channels = self.sampler.generator.config.vae.channels
-        return self._blended(torch.zeros(channels, *self.places.shape, device=self.sampler.device), lambda _, c: c.mean)
+        return self._blended(torch.zeros(self._shape, device=self.sampler.device), lambda _, context: context.mean)
 
     @torch.no_grad()
-    def density(self, latents: Tensor) -> Tensor:
-        """The density (z, y, x) of latents of the volume, standardised like the data."""
-        blender = Blender(self.grid)
-        for positions, tiles in self.batches.over(list(self.grid), lambda positions: self.decoded(latents, positions)):
-            for position, tile in zip(positions, tiles, strict=True):
-                blender.add(position, tile.cpu())
-            self.advance(len(positions))
-        return blender.blended()
+    def slabs(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The density of latents of the volume, standardised like the data, in slabs: number of the first plane, (z, y, x)."""
+        depth, (_, height, width) = self.boxes.sides[0], self.boxes.shape
+        held = torch.zeros(0, height, width)
+        starts, (_, ny, nx) = self.boxes.starts(0), self.shape
+        rows = list(product(self.boxes.starts(1), self.boxes.starts(2)))
+        for start, end in zip(starts, [*starts[1:], self.shape[0]], strict=True):
+            total = torch.zeros(depth, height, width)
+            total[: len(held)] = held
+            for y, x in rows:
+                tile = self.sampler.generator.decode(self._part(latents, (start, y, x)))[0].cpu()
+                place = total[:, y : y + tile.shape[1], x : x + tile.shape[2]]
+                place += tile * self.boxes.window((start, y, x)) * self.scale
+                self._advance()
+            held = total[end - start :].clone()
+            yield start, total[: end - start, :ny, :nx]
 
-    @torch.no_grad()
-    def decoded(self, latents: Tensor, positions: Sequence[Position]) -> Tensor:
-        """Tiles (n, z, y, x) of the density of latents of the volume, standardised like the data."""
-        return self.sampler.generator.decode(self._states(latents, positions)) * self.scale
+    def _advance(self) -> None:
+        patches = patches_in(self.boxes, self.side) // len(self.boxes)
+        self.done += patches
+        self._watch(patches)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """Of the latents, (channels, z, y, x)."""
+        return self.sampler.generator.vae.latent_shape(self.boxes.shape)
 
     def _velocity(self, state: Tensor, time: float) -> Tensor:
-        """v of all tiles, blended: (channels, z, y, x)."""
-
-        def work(states: Tensor, context: Context) -> Tensor:
-            return self.sampler.generator.flow(states, torch.full((len(states),), time, device=states.device), context)
-
-        return self._blended(state, work)
+        """v of all boxes, blended: (channels, z, y, x)."""
+        at = torch.full((1,), time, device=state.device)
+        return self._blended(state, lambda part, context: self.sampler.generator.flow(part, at, context))
 
     def _blended(self, state: Tensor, work: Callable[[Tensor, Context], Tensor]) -> Tensor:
-        """What ``work`` makes of all tiles of latents of the volume, blended: (channels, z, y, x)."""
-        total, window, size = torch.zeros_like(state), self.places.window().to(state), self.places.side
-        window = window[:, None, None] * window[:, None] * window
-        for positions, tiles in self._tiles(state, work):
-            for position, tile in zip(positions, tiles, strict=True):
-                z, y, x = (start // self.stride for start in position)
-                total[:, z : z + size, y : y + size, x : x + size] += tile * window
-        for axis, weights in enumerate(self.places.weights()):
-            total /= weights.to(total).view([-1 if axis == other else 1 for other in range(3)])
+        """What ``work`` makes of all boxes of latents of the volume, blended: (channels, z, y, x)."""
+        total = torch.zeros_like(state)
+        for position, number in self._numbers.items():
+            context = self._contexts.rows([number], self.sampler.device)
+            made = work(self._part(state, position), context)[0]
+            self._part(total, position)[0].add_(made * self.boxes.window(position, self.stride).to(made))
+            self._advance()
         return total
 
-    def _tiles(self, state: Tensor, work: Callable[[Tensor, Context], Tensor]) -> Iterator[tuple[list[Position], Tensor]]:
-        """Batches of positions, and what ``work`` makes of their latents and conditions."""
+    def _part(self, latents: Tensor, position: Position) -> Tensor:
+        """Latents (1, channels, z, y, x) of one box of latents of the volume, in the same memory."""
+        z, y, x = (
+            slice(start // self.stride, (start + n) // self.stride) for start, n in zip(position, self.boxes.sides, strict=True)
+        )
+        return latents[None, :, z, y, x]
 
-        def on(positions: Sequence[Position]) -> Tensor:
-            numbers = [self._numbers[position] for position in positions]
-            return work(self._states(state, positions), self._contexts.rows(numbers, self.sampler.device))
 
-        for positions, tiles in self.batches.over(list(self.grid), on):
-            yield list(positions), tiles
-            self.advance(len(positions))
+def boxes_of(shape: Shape, most: int, stride: int) -> Boxes:
+    """The boxes of a volume (z, y, x) in voxels, padded so that its latents at ``stride`` can be halved."""
+    unit = 2 * stride
+    z, y, x = (-(-size // unit) * unit for size in shape)
+    return Boxes((z, y, x), most, min(OVERLAP, most // 2 // unit * unit), unit)
 
-    def _states(self, state: Tensor, positions: Sequence[Position]) -> Tensor:
-        """Latents (n, channels, z, y, x) of tiles of latents of the volume."""
-        size = self.places.side
-        starts = [[start // self.stride for start in position] for position in positions]
-        return torch.stack([state[:, z : z + size, y : y + size, x : x + size] for z, y, x in starts])
+
+def patches_in(boxes: Boxes, side: int) -> int:
+    """Cubes of ``side`` voxels that all boxes amount to, each of them rounded up."""
+    return len(boxes) * -(-prod(boxes.sides) // side**3)
+
+
+def local_power(density: Tensor, side: int, stride: int) -> Tensor:
+    """Mean square of densities (n, z, y, x) in cubes of ``side`` voxels about each place of their latents, cut at their borders.
+
+    In a patch of training it is one number, its mean square.
+    """
+    square, count = nnf.avg_pool3d(density.square(), stride), side // stride
+    for axis in (-3, -2, -1):
+        size = square.shape[axis]
+        sums = nnf.pad(square.movedim(axis, -1).cumsum(-1), (1, 0))
+        first = (torch.arange(size) - count // 2).clamp(0, max(size - count, 0))
+        last = (first + count).clamp_max(size)
+        square = ((sums[..., last] - sums[..., first]) / (last - first)).movedim(-1, axis)
+    for axis in (-3, -2, -1):
+        square = square.repeat_interleave(stride, axis)
+    return square

@@ -128,13 +128,10 @@ class FileStorage(Storage):
         self._tiles(f"samples of pair {pair}", _runner(predictor, self.shape), "data", ["plus", "minus"], drawn, 1)
 
     def decode(self, name: str, drawing: VolumeSamples, latents: Tensor, target: str) -> None:
-        sampler = drawing.sampler
-
-        def decoded(tiles: Tensor, positions: Sequence[Position]) -> Tensor:
-            return sampler.decoded(latents, positions)[None]
-
-        runner = _Runner(sampler.grid, sampler.batches, sampler.sampler.device, sampler.advance)
-        self._tiles(name, runner, "data", [target], decoded, 1)
+        for start, slab in drawing.slabs(latents):
+            self.volume(target).write(slab.numpy(), start)
+        self.journal.keep({"tiles": self.tiles_done() + drawing.taken()})
+        self.once(name, lambda: True)
 
     def has(self, name: str) -> bool:
         return self.journal.has(name)

@@ -21,7 +21,7 @@ from cryovae.models.generator import Generator
 from cryovae.models.ladder import Ladder
 from cryovae.models.precision import halved, precision_of
 from cryovae.physics.wedge import volume_mask
-from cryovae.posterior.flow_posterior import TILE, FlowPosterior
+from cryovae.posterior.flow_posterior import FlowPosterior
 from cryovae.posterior.patch_sampler import NoSignal
 from cryovae.posterior.search import AMORTISED, FLOW
 from cryovae.posterior.tiles import TilePredictor
@@ -108,7 +108,8 @@ class Restorer:
 
     def _flow_source(self, flow: Generator, prepared: PreparedTomogram, subject: Subject) -> FlowSource:
         config = self.config
-        posterior = FlowPosterior(flow, self.ladder, TILE, self.patch, self.device, config.flow_steps, config.seed, self._advance)
+        about = flow, self.ladder, self.patch, self.device, config.flow_steps, config.seed
+        posterior = FlowPosterior(*about, advance=self._advance)
         return FlowSource(posterior, self.predictor, config, prepared, subject)
 
     def _advance(self, tiles: int) -> None:

@@ -50,7 +50,7 @@ class Source(ABC):
 
     @abstractmethod
     def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
-        """Tiles in all, for a tomogram and so many restored halves."""
+        """Tiles, or patches of training, in all, for a tomogram and so many restored halves."""
 
     @abstractmethod
     def means(self, storage: Storage, of: str) -> None:
@@ -195,22 +195,22 @@ class FlowSource(Source):
 
     def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
         samples = self.config.samples + halves * self.half_samples
-        return self.flow.tiles(shape) * self._passes(1 + halves, samples) + (
-            self._tiles_of_hidden() if self.config.calibrate else 0
+        return self.flow.patches(shape) * self._passes(1 + halves, samples) + (
+            self._patches_of_hidden() if self.config.calibrate else 0
         )
 
     def _passes(self, volumes: int, samples: int) -> int:
-        """How often tiles are gone through for so many volumes, and so many samples of them in all."""
+        """How often all boxes are gone through for so many volumes, and so many samples of them in all."""
         # The conditions; the predicted latents and their density; the steps of a sample and its density.
         return 3 * volumes + (2 * self.flow.steps + 1) * samples
 
-    def _tiles_of_hidden(self) -> int:
-        """Tiles of all volumes with hidden bins, and of the sample that fills their wedge."""
+    def _patches_of_hidden(self) -> int:
+        """Patches of all volumes with hidden bins, and of the sample that fills their wedge."""
         z, y, x = shape = tuple(self.subject.volume.data.shape)
         rotations = hidden_rotations(self.prepared.tilts)
         shapes = [(z, y, x), *((shape[g.axes[0]], shape[g.axes[1]], shape[g.axes[2]]) for g in rotations)]
-        of_fill = self.flow.tiles((z, y, x)) * self._passes(1, 1) if rotations else 0
-        return of_fill + sum(self.flow.tiles(one) for one in shapes) * self._passes(1, SAMPLES)
+        of_fill = self.flow.patches((z, y, x)) * self._passes(1, 1) if rotations else 0
+        return of_fill + sum(self.flow.patches(one) for one in shapes) * self._passes(1, SAMPLES)
 
     def means(self, storage: Storage, of: str) -> None:
         noise, target = self.prepared.noise, f"mean_{COMPLETION}"

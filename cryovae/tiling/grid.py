@@ -66,20 +66,21 @@ class PatchGrid:
         return sums
 
 
-def cut(density: Tensor | np.ndarray, position: Position, side: int) -> Tensor:
-    """Cut a cube out of a volume; voxels outside the volume are filled by reflection.
+def cut(density: Tensor | np.ndarray, position: Position, side: int | Sequence[int]) -> Tensor:
+    """Cut a cube or a box out of a volume; voxels outside the volume are filled by reflection.
 
     Args:
         density: volume (z, y, x).
         position: first voxel (z, y, x); may lie outside the volume.
-        side: side of the cube, in voxels.
+        side: side of the cube, or sides of the box (z, y, x), in voxels.
 
     Returns:
-        The cube (side, side, side) as float32.
+        The cube or box (z, y, x) as float32.
     """
-    axes = [mirrored(start, side, size) for start, size in zip(position, density.shape, strict=True)]
-    if all(axis[0] + side - 1 == axis[-1] and len(axis) == side for axis in axes):
-        z, y, x = (slice(int(axis[0]), int(axis[0]) + side) for axis in axes)
+    sides = (side,) * 3 if isinstance(side, int) else side
+    axes = [mirrored(*axis) for axis in zip(position, sides, density.shape, strict=True)]
+    if all(axis[0] + n - 1 == axis[-1] for axis, n in zip(axes, sides, strict=True)):
+        z, y, x = (slice(int(axis[0]), int(axis[0]) + n) for axis, n in zip(axes, sides, strict=True))
         patch = density[z, y, x]
     else:
         lows = [int(axis.min()) for axis in axes]

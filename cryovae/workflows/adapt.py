@@ -29,7 +29,7 @@ from cryovae.errors import InputError
 from cryovae.evaluation.lap_measures import noise_out, prior_power, random_phases
 from cryovae.generator_file import GeneratorFile, load_base, load_generator, save_generator
 from cryovae.models.generator import Generator
-from cryovae.posterior.flow_posterior import TILE, FlowPosterior
+from cryovae.posterior.flow_posterior import FlowPosterior
 from cryovae.posterior.patch_sampler import NoSignal
 from cryovae.posterior.volume_data import AVERAGE, VolumeData
 from cryovae.report.lap_figure import laps_plot
@@ -258,7 +258,7 @@ class _Adaptation:
     def _posterior(self, generator: Generator, lap: int) -> FlowPosterior:
         c = self.config
         steps, seed = c.restoration.flow_steps, c.training.seed + 7919 * lap
-        return FlowPosterior(generator, self.checkpoint.ladder, TILE, self.checkpoint.patch, self.device, steps, seed)
+        return FlowPosterior(generator, self.checkpoint.ladder, self.checkpoint.patch, self.device, steps, seed)
 
     def _sampled(self, generator: Generator, lap: int) -> list[_Sampled]:
         """The E-step: samples of each tomogram, about the mean and with the variance that hidden bins show."""

@@ -10,8 +10,7 @@ import torch
 from cryovae import fourier
 from cryovae.io.journal import Journal
 from cryovae.physics.wedge import volume_mask
-from cryovae.posterior import one_pass
-from cryovae.restoration import restorer
+from cryovae.posterior import flow_posterior, one_pass
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.file_storage import FileStorage
 from cryovae.restoration.restorer import Restorer
@@ -72,7 +71,7 @@ def test_streamed_agrees_with_memory(small, ladder, tmp_path, kind):
 
 def test_the_flow_streamed_agrees_with_memory(small, ladder, tmp_path, monkeypatch):
     """To 1e-3 of the standard deviation: conditions are in half precision, and the estimate is made tile by tile in files."""
-    monkeypatch.setattr(restorer, "TILE", 16)
+    monkeypatch.setattr(flow_posterior, "MOST", 16)
     # One way to estimate for both.
     monkeypatch.setattr(one_pass, "LARGEST", 0.0)
     flow = tiny_generator().taking_estimates()

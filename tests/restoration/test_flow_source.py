@@ -9,9 +9,9 @@ import torch
 from cryovae.calibration.hidden_bins import SHELLS
 from cryovae.data.prepare import prepare
 from cryovae.io.fill import with_fill
+from cryovae.posterior import flow_posterior
 from cryovae.posterior.flow_posterior import FlowPosterior
 from cryovae.posterior.volume_data import VolumeData
-from cryovae.restoration import restorer
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.restorer import Restorer
 from cryovae.tomogram import TiltGeometry
@@ -27,8 +27,8 @@ def _restored(tomogram, ladder, watch=lambda done, total: None, seed=0, **settin
 
 
 @pytest.fixture(autouse=True)
-def _small_tiles(monkeypatch):
-    monkeypatch.setattr(restorer, "TILE", 16)
+def _small_boxes(monkeypatch):
+    monkeypatch.setattr(flow_posterior, "MOST", 16)
 
 
 @pytest.fixture
@@ -90,12 +90,12 @@ def test_without_a_wedge_measured_bins_alone_are_fitted(small, ladder, halves):
 def test_without_calibration_and_data_the_average_and_the_samples_are_as_drawn(small, ladder):
     restored = _restored(small, ladder, calibrate=False, halves=False, raw=True)
     prepared = prepare(small, 16, 0)
-    posterior = FlowPosterior(tiny_generator().taking_estimates(), ladder, 16, 16, CPU, 2, 0)
+    posterior = FlowPosterior(tiny_generator().taking_estimates(), ladder, 16, CPU, 2, 0)
     _, (first, second) = posterior.restored(VolumeData.of(prepared), 2)
     average = (first + second) / 2
     torch.testing.assert_close((restored.mean - prepared.mean) / prepared.scale, average - average.mean(), atol=2e-3, rtol=1e-3)
     # Two samples are drawn apart to the variance of one.
     distance = (restored.samples[0] - restored.samples[1]) / prepared.scale
     expected = (first - second) * 2**0.5
-    torch.testing.assert_close(distance, expected - expected.mean(), atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(distance, expected - expected.mean(), atol=4e-3, rtol=1e-3)
     assert restored.held_out is None

@@ -13,7 +13,7 @@ from cryovae.config import override, preset
 from cryovae.errors import InputError
 from cryovae.evaluation import lap_measures
 from cryovae.generator_file import GeneratorFile, load_generator
-from cryovae.restoration import restorer
+from cryovae.posterior import flow_posterior
 from cryovae.restoration.config import RestoreConfig
 from cryovae.training.trainer import Interrupted
 from cryovae.workflows import adapt
@@ -41,8 +41,7 @@ SETTINGS = {
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
     monkeypatch.setattr(adapt, "load_base", lambda: GeneratorFile(tiny_generator(), 16))
-    monkeypatch.setattr(adapt, "TILE", 16)
-    monkeypatch.setattr(restorer, "TILE", 16)
+    monkeypatch.setattr(flow_posterior, "MOST", 16)
     monkeypatch.setattr(lap_measures, "PRIOR_PATCHES", 2)
 
 
