@@ -27,7 +27,8 @@ class AdaptationConfig:
     """How the flow is fitted to a tomogram.
 
     Attributes:
-        laps: of sampling and fitting; 0 for the flow of the base as it is, without the estimate.
+        laps: of sampling and fitting at most, which end when held-out bins are predicted worse; 0 for the flow of the base as
+            it is, without the estimate.
         steps: of the flow in each lap.
         batch: patches a step.
         scenes: samples in another orientation and with other noise, in each lap.

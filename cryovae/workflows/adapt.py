@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from glob import escape
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_folder import RunFolder, log
 from cryovae.workflows.signals import stoppable
 
-# The flow of a run; that of the lap that was finished last; and the state within a lap.
-SAMPLER, UNFINISHED, STATE = "sampler.safetensors", "sampler_unfinished.safetensors", "adaptation.pt"
+# The flow of a run; those of the last two laps while it is fitted; and the state within a lap.
+SAMPLER, LAP, STATE = "sampler.safetensors", "sampler_lap_{}.safetensors", "adaptation.pt"
 # Spacing of the patches that may be drawn, in voxels.
 SPACING = 4
 # Orientations in which the wedge is hidden in each lap, and samples of each hidden volume.
@@ -136,8 +137,8 @@ def adapt_in(
     adaptation = _Adaptation(folder, parts, checkpoint, config, device, base.generator, base.patch)
     file = adaptation.run(base, resume)
     save_generator(folder.path(SAMPLER), file)
-    for name in (UNFINISHED, STATE):
-        folder.path(name).unlink(missing_ok=True)
+    for path in (*lap_files(folder).values(), folder.path(STATE)):
+        path.unlink(missing_ok=True)
     return file
 
 
@@ -151,6 +152,12 @@ def open_checkpoint(path: Path | str) -> Checkpoint:
     checkpoint, path = load_model(path), Path(path)
     beside = (path if path.is_dir() else path.parent) / SAMPLER
     return with_flow(checkpoint, load_generator(beside) if beside.is_file() else None)
+
+
+def lap_files(folder: RunFolder) -> dict[int, Path]:
+    """The flows of laps that lie in the folder, by their number."""
+    paths = folder.saved(LAP).parent.glob(escape(folder.prefix) + LAP.format("[0-9]*"))
+    return {int(path.stem.rsplit("_", 1)[1]): path for path in paths}
 
 
 def _parts(tomograms: Sequence[Tomogram], config: RunConfig, patch: int, side: int) -> list[_Tomogram]:
@@ -206,37 +213,50 @@ class _Adaptation:
         self._before: Tensor | None = None
 
     def run(self, base: GeneratorFile, resume: bool) -> GeneratorFile:
-        """The fitted model."""
+        """The fitted model: that of the last lap, or of the lap before if the last predicts held-out bins worse."""
         file, state = self._begun(base) if resume else (base, None)
         began = time.monotonic()
         sampled = self._sampled(file.generator, self._number(file))
-        if not self.laps:
+        if len(self.laps) <= self._number(file):
             self._measure(file.generator, sampled[0], began)
         self._before = sampled[0].predicted
-        for lap in range(self._number(file), self.settings.laps):
+        while (lap := self._number(file)) < self.settings.laps and not self._worsened():
             began = time.monotonic()
             self._fit(file.generator, [one.samples for one in sampled], lap, state)
             state = None
             self._save(file, lap + 1)
             # As the file has it, and used as one that was read is: a run that is resumed has the same numbers.
-            file = load_generator(self.folder.path(UNFINISHED))
+            file = load_generator(self._path(lap + 1))
             sampled = self._sampled(file.generator, lap + 1)
             self._measure(file.generator, sampled[0], began)
             self._save(file, lap + 1)
+        if self._worsened():
+            log.info("lap %d predicts held-out bins worse than lap %d, which is kept", self._number(file), self._number(file) - 1)
+            file = self._lap(self._number(file) - 1, base)
         return GeneratorFile(file.generator, self.side, self._about(self._number(file)))
+
+    def _worsened(self) -> bool:
+        """Whether the last lap predicts held-out bins worse than the one before."""
+        likelihoods = [row.held_out for row in self.laps[-2:] if row.held_out is not None]
+        return len(likelihoods) == 2 and likelihoods[1] < likelihoods[0]
 
     def _number(self, file: GeneratorFile) -> int:
         return int(file.recipe.get("lap", 0))
 
     def _begun(self, base: GeneratorFile) -> tuple[GeneratorFile, dict[str, Any] | None]:
         """The model of the last finished lap, and the state within the next."""
-        path, file = self.folder.saved(UNFINISHED), base
-        if path.exists():
-            file = load_generator(path)
+        file = self._lap(max(lap_files(self.folder), default=0), base)
+        if self._number(file):
             self.laps = [Lap(**row) for row in file.recipe.get("laps", [])]
             log.info("the flow was fitted for %d laps before", self._number(file))
-        state = self._state(self._number(file))
-        return file, state
+        return file, self._state(self._number(file))
+
+    def _lap(self, number: int, base: GeneratorFile) -> GeneratorFile:
+        """The model after a lap."""
+        return load_generator(self.folder.saved(LAP.format(number))) if number else base
+
+    def _path(self, lap: int) -> Path:
+        return self.folder.path(LAP.format(lap))
 
     def _state(self, lap: int) -> dict[str, Any] | None:
         path = self.folder.saved(STATE)
@@ -252,8 +272,9 @@ class _Adaptation:
         return {"adapted_to": names, "lap": lap, "laps": [asdict(row) for row in self.laps]}
 
     def _save(self, file: GeneratorFile, lap: int) -> None:
-        """Keep the model after a lap for a run that is resumed."""
-        save_generator(self.folder.path(UNFINISHED), GeneratorFile(file.generator, self.side, self._about(lap)))
+        """Keep the model after a lap, and that of the lap before."""
+        save_generator(self._path(lap), GeneratorFile(file.generator, self.side, self._about(lap)))
+        self._path(lap - 2).unlink(missing_ok=True)
 
     def _posterior(self, generator: Generator, lap: int) -> FlowPosterior:
         c = self.config

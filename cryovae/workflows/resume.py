@@ -13,7 +13,7 @@ from cryovae import distributed
 from cryovae.checkpoint import MODEL, STATE
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
-from cryovae.workflows.adapt import SAMPLER, UNFINISHED
+from cryovae.workflows.adapt import SAMPLER, lap_files
 from cryovae.workflows.adapt import STATE as ADAPTING
 from cryovae.workflows.run_folder import RunFolder, read_record, same_file
 
@@ -76,8 +76,10 @@ def forget(folder: RunFolder) -> None:
     Otherwise a new run that stops before it has saved anything would leave them with its own record, which is not theirs.
     """
     if not distributed.rank():
-        for name in (STATE, MODEL, SAMPLER, UNFINISHED, ADAPTING):
+        for name in (STATE, MODEL, SAMPLER, ADAPTING):
             folder.saved(name).unlink(missing_ok=True)
+        for path in lap_files(folder).values():
+            path.unlink(missing_ok=True)
 
 
 def check_model(

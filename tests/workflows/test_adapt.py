@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import count
 
 import mrcfile
 import numpy as np
@@ -17,12 +18,13 @@ from cryovae.posterior import flow_posterior
 from cryovae.restoration.config import RestoreConfig
 from cryovae.training.trainer import Interrupted
 from cryovae.workflows import adapt
-from cryovae.workflows.adapt import SAMPLER, STATE, UNFINISHED, adapt_in, open_checkpoint, with_flow
+from cryovae.workflows.adapt import SAMPLER, STATE, adapt_in, lap_files, open_checkpoint, with_flow
 from cryovae.workflows.restore import restore_in
 from cryovae.workflows.run_folder import RunFolder
 from tests.helpers.generative import tiny_generator
 
 CPU = torch.device("cpu")
+WORSENED = adapt._Adaptation._worsened
 SETTINGS = {
     "training.patch": 16,
     "ladder.widths": [4, 6, 8],
@@ -43,6 +45,15 @@ def _tiny(monkeypatch):
     monkeypatch.setattr(adapt, "load_base", lambda: GeneratorFile(tiny_generator(), 16))
     monkeypatch.setattr(flow_posterior, "MOST", 16)
     monkeypatch.setattr(lap_measures, "PRIOR_PATCHES", 2)
+    # What tiny models of random weights predict is chance.
+    monkeypatch.setattr(adapt._Adaptation, "_worsened", lambda laps: False)
+
+
+def _predicting(monkeypatch, likelihoods):
+    """Lets laps end, and sets how well each predicts held-out bins."""
+    monkeypatch.setattr(adapt._Adaptation, "_worsened", WORSENED)
+    calls = count()
+    monkeypatch.setattr(adapt, "log_likelihood", lambda sums, factors: float(likelihoods[next(calls) % len(likelihoods)]))
 
 
 @pytest.fixture
@@ -78,7 +89,7 @@ def test_laps_change_the_flow_and_are_recorded(tmp_path, small, checkpoint, conf
     assert all(np.isfinite([lap["held_out"], lap["prior_power"], lap["noise_out"], lap["random_phases"]]).all() for lap in laps)
     assert kept.recipe["adapted_to"] == [small.name]
     assert (tmp_path / "run/laps.png").stat().st_size > 1000
-    assert not (tmp_path / "run" / UNFINISHED).exists()
+    assert not lap_files(folder)
     assert not (tmp_path / "run" / STATE).exists()
 
 
@@ -104,6 +115,20 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_flow(at, tmp_path, small, ch
     for name, weight in expected.generator.state_dict().items():
         assert torch.equal(file.generator.state_dict()[name], weight), name
     assert [row["lap"] for row in file.recipe["laps"]] == [0, 1, 2]
+
+
+def test_a_lap_that_predicts_held_out_bins_worse_is_not_kept(tmp_path, small, checkpoint, config, monkeypatch, caplog):
+    """It is the last one, too: of five laps the second is the last, and the flow is that of one lap."""
+    _predicting(monkeypatch, (1,))
+    _, expected = _adapted(tmp_path / "one", [small], checkpoint, override(config, {"adaptation.laps": 1}))
+    _predicting(monkeypatch, (1, 3, 2))
+    folder, file = _adapted(tmp_path / "run", [small], checkpoint, override(config, {"adaptation.laps": 5}))
+    assert [row["held_out"] for row in file.recipe["laps"]] == [1, 3, 2]
+    assert file.recipe["lap"] == 1
+    for name, weight in expected.generator.state_dict().items():
+        assert torch.equal(file.generator.state_dict()[name], weight), name
+    assert "lap 2 predicts held-out bins worse than lap 1, which is kept" in caplog.text
+    assert not lap_files(folder)
 
 
 def test_other_settings_do_not_resume(tmp_path, small, checkpoint, config, monkeypatch):
