@@ -27,6 +27,7 @@ from cryovae.generator_file import load_base
 from cryovae.io.journal import Journal
 from cryovae.models.ladder import Ladder
 from cryovae.models.ladder_config import LadderConfig
+from cryovae.posterior.flow_posterior import MOST
 from cryovae.posterior.one_pass import LARGEST
 from cryovae.posterior.posterior_tiles import HELD
 from cryovae.posterior.search import FLOW
@@ -42,8 +43,8 @@ from cryovae.workflows.run_folder import RunFolder, log
 WORK = "restoring"
 # Volumes of 32 bits that are held while hidden bins are looked at, and by the flow beside what all restorations hold.
 HIDDEN_VOLUMES, FLOW_VOLUMES = 120, 12
-# Bytes that batches of the flow take in memory, in sampling and in training (estimated from the sizes of its layers).
-FLOW_BATCH = 2.5e9
+# Bytes for each voxel of a box of the flow (210 measured, of 192^3 voxels), and for a batch of its training (1.1e9 measured).
+BOX_BYTES, FLOW_TRAINING = 220, 1.2e9
 # Side of the smallest box for hidden bins, in patches.
 LEAST_HIDDEN = 1.5
 # Smallest memory for slabs, below which the disk sets the pace; memory of libraries that draw pictures, bytes each.
@@ -64,12 +65,18 @@ def calibration_bytes(sizes: LadderConfig, voxels: float, config: RestoreConfig,
     return pass_bytes(sizes, voxels, device) + 4 * HIDDEN_VOLUMES * voxels
 
 
+def box_bytes(shape: Sequence[int], device: torch.device) -> float:
+    """Bytes that a box of the flow takes in memory, 0 if it is on a GPU."""
+    return float(BOX_BYTES * prod(min(size, MOST) for size in shape)) if device.type == "cpu" else 0.0
+
+
 def flow_bytes(sizes: LadderConfig, shape: Sequence[int], config: RunConfig, device: torch.device, fitted: bool) -> float:
     """Bytes that the flow takes beside the program when a tomogram is streamed; fitted: it was fitted before."""
     base = load_base().generator.vae.config
     latents = 4 * LATENTS * base.channels * prod(shape) / base.stride**3
     voxels = min(prod(shape), VOXELS if fitted else max(config.adaptation.voxels, VOXELS))
-    return FLOW_BATCH + max(latents, pass_bytes(sizes, voxels, device) + 4 * HIDDEN_VOLUMES * voxels)
+    at_once = max(box_bytes(shape, device), 0.0 if fitted or device.type != "cpu" else FLOW_TRAINING)
+    return at_once + max(latents, pass_bytes(sizes, voxels, device) + 4 * HIDDEN_VOLUMES * voxels)
 
 
 def streams_flow(shape: Sequence[int], trained: Checkpoint | None, config: RunConfig, device: torch.device, budget: int) -> bool:
@@ -123,7 +130,8 @@ def is_streamed(
     kept, factor = (settings.samples, HELD) if settings.search.any else (settings.samples_out, 1)
     if settings.sampler == FLOW:
         kept, factor = settings.samples_out + FLOW_VOLUMES, 1
-        tiles = FLOW_BATCH + max(of_bins, pass_bytes(sizes, prod(shape), device))
+        at_once = max(box_bytes(shape, device), FLOW_TRAINING if device.type == "cpu" else 0.0)
+        tiles = at_once + max(of_bins, pass_bytes(sizes, prod(shape), device))
     needed = memory.in_memory(shape, halves, kept, factor * tiles)
     if needed <= budget:
         return False
