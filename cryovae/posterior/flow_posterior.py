@@ -26,7 +26,7 @@ from cryovae.posterior.volume_sampler import VolumeSampler, boxes_of, patches_in
 from cryovae.tiling.boxes import Shape
 
 # Side of the patches of the flow's training, and longest side of the boxes that it is applied to, in voxels.
-SIDE, MOST = 64, 192
+SIDE, MOST = 64, 256
 
 
 class FlowPosterior:

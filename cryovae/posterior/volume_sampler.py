@@ -31,7 +31,7 @@ from cryovae.tiling.boxes import Boxes, Shape
 from cryovae.tiling.grid import Position, cut
 
 # Overlap of neighbouring boxes in voxels. Half of it is blended; the quarter at the border of a box has no weight.
-OVERLAP = 32
+OVERLAP = 48
 # How often the latents of a volume are held while it is sampled.
 LATENTS = 5
 

@@ -119,11 +119,11 @@ def test_conditions_in_files_are_those_in_memory(tmp_path):
 @pytest.mark.slow
 def test_seams_have_the_variance_of_what_lies_between_them():
     """Samples by the base of noise alone, in boxes and in one, from the same noise: variances agree in overlaps, within 2 %."""
-    noise, shape = RandomNoise(4.0, 0.0, 0.0, 0.0), (64, 64, 224)
+    noise, shape = RandomNoise(4.0, 0.0, 0.0, 0.0), (48, 48, 224)
     data = fourier.filtered(_data(shape), noise(fourier.frequencies(shape)).sqrt())
     sampler, volume = PatchSampler(load_base().generator), VolumeData(data, RANGE, noise, 1.0)
     variances = []
-    for most in (224, 96):
+    for most in (224, 112):
         of_boxes = VolumeSampler(sampler, volume, 64, most)
         drawn = [_density(of_boxes, of_boxes.latents(number, seed=0, steps=4)) for number in range(4)]
         variances.append(torch.stack(drawn).var(0).mean((0, 1)))
@@ -136,11 +136,11 @@ def test_seams_have_the_variance_of_what_lies_between_them():
 
 
 def test_what_a_sample_is_depends_little_on_the_boxes():
-    """Boxes of 96 voxels and one box, by the base: the border of a box has no weight."""
+    """Boxes of 112 voxels and one box, by the base: the border of a box has no weight."""
     noise, shape = RandomNoise(1.0, 0.0, 0.0, 0.0), (32, 32, 160)
     data = fourier.filtered(_data(shape), noise(fourier.frequencies(shape)).sqrt()) + _data(shape, 1)
     sampler, volume = PatchSampler(load_base().generator), VolumeData(data, RANGE, noise, 1.0)
-    one, some = (VolumeSampler(sampler, volume, 64, most) for most in (160, 96))
+    one, some = (VolumeSampler(sampler, volume, 64, most) for most in (160, 112))
     assert len(one.boxes) == 1
     assert len(some.boxes) > 1
     first, second = (_density(v, v.latents(0, seed=0, steps=2)) for v in (one, some))

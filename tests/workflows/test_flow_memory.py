@@ -46,7 +46,7 @@ def test_a_flow_that_does_not_fit_is_not_streamed_and_the_log_says_why(caplog):
 
 
 def test_a_box_of_the_flow_takes_no_more_for_a_larger_tomogram():
-    assert box_bytes((64, 96, 96), CPU) < box_bytes((192, 192, 192), CPU) == box_bytes((512, 1024, 1024), CPU)
+    assert box_bytes((64, 96, 96), CPU) < box_bytes((256, 256, 256), CPU) == box_bytes((512, 1024, 1024), CPU)
     assert box_bytes((512, 1024, 1024), torch.device("cuda")) == 0.0
 
 
@@ -55,4 +55,4 @@ def test_a_box_of_the_flow_takes_what_is_counted():
     ran = subprocess.run([sys.executable, "-c", BYTES], capture_output=True, text=True, env=ALONE, check=True)
     before, after = (float(line) for line in ran.stdout.split())
     counted = box_bytes((128, 128, 128), CPU)
-    assert 0.5 * counted < after - before < 1.25 * counted
+    assert 0.4 * counted < after - before < 1.2 * counted
