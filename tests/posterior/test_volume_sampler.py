@@ -101,6 +101,24 @@ def test_the_density_has_the_shape_of_the_data():
     assert _density(volume, volume.latents(0, seed=0, steps=2)).shape == (21, 30, 17)
 
 
+def test_slabs_are_the_density_of_all_boxes(monkeypatch):
+    generator = tiny_generator()
+
+    def decoded(latents):
+        density = latents[:, 0]
+        for axis in (1, 2, 3):
+            density = density.repeat_interleave(4, axis)
+        return density
+
+    monkeypatch.setattr(generator, "decode", decoded)
+    volume = _volume(_data((45, 30, 40)), 16, generator)
+    assert all(len(volume.boxes.starts(axis)) > 2 for axis in range(3))
+    latents = _data(volume._shape)
+    slabs = list(volume.slabs(latents))
+    assert [first for first, _ in slabs] == volume.boxes.starts(0)
+    torch.testing.assert_close(torch.cat([slab for _, slab in slabs]), decoded(latents[None])[0][:45, :30, :40])
+
+
 def test_standardised_data_give_the_sample_in_their_units():
     data = _data((21, 30, 17))
     one, two = _volume(data), _volume(data, scale=0.3)
