@@ -66,7 +66,7 @@ class HiddenVolume:
 
 
 def with_hidden_wedge(
-    data: Tensor, tilts: TiltGeometry, noise: NoiseFunction, sample: Tensor, rotation: CubeRotation, generator: torch.Generator
+    data: Tensor, tilts: TiltGeometry, noise: NoiseFunction, fill: Tensor, rotation: CubeRotation, generator: torch.Generator
 ) -> HiddenVolume:
     """The data of a tomogram, rotated, with the bins that come to lie in the wedge hidden.
 
@@ -74,12 +74,12 @@ def with_hidden_wedge(
         data: y, (z, y, x), standardised.
         tilts: the tilt geometry.
         noise: sigma^2.
-        sample: of the posterior, (z, y, x), which fills the wedge of the data.
+        fill: of the wedge of the data, (z, y, x), without noise.
         rotation: R.
         generator: of the noise of what is filled in.
     """
     k = fourier.frequencies(data.shape)
-    noisy = sample + fourier.filtered(torch.randn(data.shape, generator=generator), noise(k).sqrt())
+    noisy = fill + fourier.filtered(torch.randn(data.shape, generator=generator), noise(k).sqrt())
     target = rotation(noisy + fourier.filtered(data - noisy, volume_mask(data.shape, tilts)))
     mask = volume_mask(target.shape, tilts)
     rotated = rotated_frequencies(fourier.frequencies(target.shape), rotation.matrix)

@@ -115,7 +115,7 @@ def hidden_rotations(tilts: TiltGeometry, count: int = ROTATIONS) -> list[CubeRo
 def held_out_sums(
     posterior: VolumePosterior,
     subject: Subject,
-    sample: Tensor | None = None,
+    fill: Tensor | None = None,
     rotations: int = ROTATIONS,
     samples: int = SAMPLES,
     seed: int = 0,
@@ -125,7 +125,7 @@ def held_out_sums(
     Args:
         posterior: the model.
         subject: what is restored.
-        sample: of its posterior, (z, y, x), which fills its wedge; None to draw one.
+        fill: of its wedge, (z, y, x); None for that of the posterior.
         rotations: in how many orientations the wedge is hidden.
         samples: of each hidden volume.
         seed: of all random numbers.
@@ -134,8 +134,8 @@ def held_out_sums(
     tilts, noise = volume.tilts, volume.noise
     generator = torch.Generator().manual_seed(seed)
     orientations = hidden_rotations(tilts, rotations)
-    if orientations and sample is None:
-        sample = posterior.restored(volume, 1)[1][0]
+    if orientations and fill is None:
+        fill = posterior.fill(volume)
 
     def sums(problem: HiddenVolume) -> MeanSums:
         seen = VolumeData(problem.data, tilts, problem.noise, volume.scale)
@@ -143,8 +143,8 @@ def held_out_sums(
 
     wedge: MeanSums | None = None
     for rotation in orientations:
-        assert sample is not None
-        part = sums(with_hidden_wedge(volume.data, tilts, noise, sample, rotation, generator))
+        assert fill is not None
+        part = sums(with_hidden_wedge(volume.data, tilts, noise, fill, rotation, generator))
         wedge = part if wedge is None else wedge + part
     more = noise_like(volume.data, subject.halves, tilts, noise, generator)
     measured = sums(with_more_noise(volume.data, more, tilts, noise))

@@ -88,6 +88,10 @@ class FlowPosterior:
         drawn = [drawing(number) for number in range(samples)]
         return [estimate, drawing.predicted(), torch.stack(drawn).mean(0)], drawn
 
+    def fill(self, volume: VolumeData) -> Tensor:
+        """A sample (z, y, x): of the right posterior it is as good as the truth."""
+        return self.samples(volume, self.estimate(volume))(0)
+
     def patches(self, shape: Shape) -> int:
         """Patches of training that the flow's pass over a volume amounts to."""
         return patches_in(boxes_of(shape, MOST, self.sampler.generator.config.vae.stride), SIDE)

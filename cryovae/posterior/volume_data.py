@@ -51,3 +51,6 @@ class VolumePosterior(Protocol):
 
     def restored(self, volume: VolumeData, samples: int) -> tuple[list[Tensor], list[Tensor]]:
         """The means of a volume, in the order of their names, and samples of it: (z, y, x) each."""
+
+    def fill(self, volume: VolumeData) -> Tensor:
+        """What fills the wedge of a volume, (z, y, x), where other bins of it are hidden and predicted."""

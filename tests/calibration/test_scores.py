@@ -48,6 +48,9 @@ class Exact:
         drawn = [mean + self.width * fourier.filtered(one, variance.sqrt()) for one in white]
         return [mean, torch.stack(drawn).mean(0)], drawn
 
+    def fill(self, volume):
+        return self.restored(volume, 1)[1][0]
+
 
 @pytest.fixture(scope="module")
 def prepared():
