@@ -209,7 +209,8 @@ class FlowSource(Source):
         z, y, x = shape = tuple(self.subject.volume.data.shape)
         rotations = hidden_rotations(self.prepared.tilts)
         shapes = [(z, y, x), *((shape[g.axes[0]], shape[g.axes[1]], shape[g.axes[2]]) for g in rotations)]
-        of_fill = self.flow.patches((z, y, x)) * self._passes(1, 1) if rotations else 0
+        # The conditions, and one sample.
+        of_fill = self.flow.patches((z, y, x)) * (1 + self._passes(0, 1)) if rotations else 0
         return of_fill + sum(self.flow.patches(one) for one in shapes) * self._passes(1, SAMPLES)
 
     def means(self, storage: Storage, of: str) -> None:

@@ -42,7 +42,7 @@ from cryovae.workflows.run_folder import RunFolder, log
 
 WORK = "restoring"
 # Volumes of 32 bits that are held while hidden bins are looked at, and by the flow beside what all restorations hold.
-HIDDEN_VOLUMES, FLOW_VOLUMES = 120, 12
+HIDDEN_VOLUMES, FLOW_VOLUMES = 132, 12
 # Bytes for each voxel of a box of the flow (103 to 152 measured), and for a batch of its training (1.1e9 measured).
 BOX_BYTES, FLOW_TRAINING = 160, 1.2e9
 # Side of the smallest box for hidden bins, in patches.
