@@ -42,13 +42,13 @@ from cryovae.workflows.run_folder import RunFolder, log
 
 WORK = "restoring"
 # Volumes of 32 bits that are held while hidden bins are looked at, and by the flow beside what all restorations hold.
-HIDDEN_VOLUMES, FLOW_VOLUMES = 132, 12
+HIDDEN_VOLUMES, FLOW_VOLUMES = 120, 12
 # Bytes for each voxel of a box of the flow (103 to 152 measured), and for a batch of its training (1.1e9 measured).
 BOX_BYTES, FLOW_TRAINING = 160, 1.2e9
 # Side of the smallest box for hidden bins, in patches.
 LEAST_HIDDEN = 1.5
 # Smallest memory for slabs, below which the disk sets the pace; memory of libraries that draw pictures, bytes each.
-MIN_SLAB_BYTES, PICTURE_BYTES = 1.0e8, 2.5e8
+MIN_SLAB_BYTES, PICTURE_BYTES = 1.0e8, 2.0e8
 # Volumes of 32 bits that a report holds, and the largest side of the region that it shows.
 REPORT_VOLUMES, MAX_REPORT_SIDE = 30, 320
 
