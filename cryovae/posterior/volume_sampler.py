@@ -164,7 +164,7 @@ class VolumeSampler:
 
     @property
     def _shape(self) -> tuple[int, ...]:
-        """Of the latents, (channels, z, y, x)."""
+        """Shape of the latents of the volume, (channels, z, y, x)."""
         return self.sampler.generator.vae.latent_shape(self.boxes.shape)
 
     def _velocity(self, state: Tensor, time: float) -> Tensor:
@@ -205,7 +205,7 @@ def patches_in(boxes: Boxes, side: int) -> int:
 def local_power(density: Tensor, side: int, stride: int) -> Tensor:
     """Mean square of densities (n, z, y, x) in cubes of ``side`` voxels about each place of their latents, cut at their borders.
 
-    In a patch of training it is one number, its mean square.
+    A patch of ``side`` voxels has its mean square everywhere, as in training.
     """
     square, count = nnf.avg_pool3d(density.square(), stride), side // stride
     for axis in (-3, -2, -1):

@@ -2,7 +2,7 @@
 
     out(r) = sum_i w_i(r) x_i(r),    w = 1 inside a box, sin^2 in the middle of overlaps, 0 at the border of a box
 
-What a convolution predicts near the border of its box lacks the data beyond it, so it has no weight there. The windows sum to 1.
+Near the border of its box a convolution lacks the data beyond, so its result has no weight there. The windows sum to 1.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Boxes:
 
     @property
     def sides(self) -> Shape:
-        """Of a box (z, y, x)."""
+        """Sides of a box (z, y, x), in voxels."""
         z, y, x = (self._side(axis) for axis in range(3))
         return z, y, x
 

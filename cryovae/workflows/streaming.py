@@ -47,7 +47,7 @@ HIDDEN_VOLUMES, FLOW_VOLUMES = 120, 12
 BOX_BYTES, FLOW_TRAINING = 160, 1.2e9
 # Side of the smallest box for hidden bins, in patches.
 LEAST_HIDDEN = 1.5
-# Smallest memory for slabs, below which the disk sets the pace; memory of libraries that draw pictures, bytes each.
+# Smallest memory for slabs, below which the disk sets the pace; memory for drawing pictures, bytes each.
 MIN_SLAB_BYTES, PICTURE_BYTES = 1.0e8, 2.0e8
 # Volumes of 32 bits that a report holds, and the largest side of the region that it shows.
 REPORT_VOLUMES, MAX_REPORT_SIDE = 30, 320
