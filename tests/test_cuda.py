@@ -16,7 +16,7 @@ from cryovae.models.ladder_config import FLOW, LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.elbo import ObjectiveConfig
-from cryovae.posterior.search import LANGEVIN, REWEIGHTED
+from cryovae.posterior.search import REWEIGHTED
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.file_storage import FileStorage
 from cryovae.restoration.networks import fill_halves, restore_by_network
@@ -125,7 +125,7 @@ def test_restoring_gives_what_a_processor_gives(small, ladder, tmp_path):
     assert two.held_out["correlation"] == pytest.approx(one.held_out["correlation"], abs=2e-3)
 
 
-@pytest.mark.parametrize("sampler", [{"refine": 3}, {"sampler": REWEIGHTED, "candidates": 4}, {"sampler": LANGEVIN, "chain": 4}])
+@pytest.mark.parametrize("sampler", [{"refine": 3}, {"sampler": REWEIGHTED, "candidates": 4}])
 def test_searching_runs(small, ladder, sampler):
     restored = Restorer(ladder, 16, RestoreConfig(samples=2, orientations=1, halves=False, **sampler), CUDA)(small)
     assert restored.mean.isfinite().all()

@@ -2,6 +2,8 @@
 
     m = E_r[ x | y ]        the ladder's mean, one pass                     z ~ p(z | y, m),  x = G(z)        the flow's samples
 
+Samples may be moved on by Langevin steps (langevin.py).
+
 The flow takes m as a part of its condition if it was adapted to the tomogram (training/adaptation.py). It works in units of the
 standard deviation of the signal; everything here is in those of the standardised tomogram.
 """
@@ -19,8 +21,10 @@ from torch import Tensor
 from cryovae.models.generator import Generator
 from cryovae.models.ladder import Ladder
 from cryovae.posterior.codes import fast_convolutions
+from cryovae.posterior.langevin import LAST_STEPS, VolumeLangevin
 from cryovae.posterior.one_pass import predicted_volume
 from cryovae.posterior.patch_sampler import PatchSampler
+from cryovae.posterior.search import LANGEVIN, SearchConfig, SearchRecord
 from cryovae.posterior.volume_data import AVERAGE, COMPLETION, PREDICTED, VolumeData
 from cryovae.posterior.volume_sampler import VolumeSampler, boxes_of, patches_in
 from cryovae.tiling.boxes import Shape
@@ -34,6 +38,7 @@ class FlowPosterior:
 
     Attributes:
         names: of its means: the ladder's, the flow's predicted one, the average of samples.
+        record: figures of the Langevin chains so far.
 
     Args:
         generator: the generative model.
@@ -43,6 +48,7 @@ class FlowPosterior:
         steps: steps of Heun's method of a sample.
         seed: of the noise of the samples.
         advance: called with what the flow has been applied to since the last call, in patches of training.
+        search: settings, for Langevin steps if its sampler is LANGEVIN; else there are none.
     """
 
     names = (COMPLETION, PREDICTED, AVERAGE)
@@ -56,11 +62,13 @@ class FlowPosterior:
         steps: int,
         seed: int,
         advance: Callable[[int], None] = lambda patches: None,
+        search: SearchConfig | None = None,
     ) -> None:
         self.sampler = PatchSampler(generator, device, steps)
         self.ladder = None if ladder is None else ladder.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
         self.patch, self.device, self.steps, self.seed = patch, device, steps, seed
-        self.advance = advance
+        self.advance, self.record = advance, SearchRecord()
+        self.search = search if search is not None and search.sampler == LANGEVIN else None
 
     def estimate(self, volume: VolumeData, orientations: int = 1) -> Tensor:
         """The ladder's mean (z, y, x); zeros without a ladder."""
@@ -79,7 +87,10 @@ class FlowPosterior:
         taken = estimate if self.sampler.generator.config.flow.estimates else None
         with fast_convolutions():
             sampler = VolumeSampler(self.sampler, volume, SIDE, MOST, taken, folder, self.advance)
-        return VolumeSamples(sampler, self.seed, self.steps)
+        if self.search is None:
+            return VolumeSamples(sampler, self.seed, self.steps)
+        chains = VolumeLangevin(sampler, volume, self.seed, self.search.temperature)
+        return VolumeSamples(sampler, self.seed, self.steps, Chains(chains, self.search.chain, self.record))
 
     def restored(self, volume: VolumeData, samples: int) -> tuple[list[Tensor], list[Tensor]]:
         """The means of a volume in the order of their names, and samples of it: (z, y, x) each."""
@@ -92,9 +103,38 @@ class FlowPosterior:
         """A sample (z, y, x): of the right posterior it is as good as the truth."""
         return self.samples(volume, self.estimate(volume))(0)
 
+    def passes_of_sample(self) -> int:
+        """How often all boxes are gone through for a sample and its density."""
+        chain = 0 if self.search is None else 3 * self.search.chain + 2 * LAST_STEPS
+        return 2 * self.steps + 1 + chain
+
     def patches(self, shape: Shape) -> int:
         """Patches of training that the flow's pass over a volume amounts to."""
         return patches_in(boxes_of(shape, MOST, self.sampler.generator.config.vae.stride), SIDE)
+
+
+class Chains:
+    """Moves the samples of one volume on, and keeps figures.
+
+    Args:
+        langevin: the chains.
+        steps: of each.
+        record: to which figures are added.
+    """
+
+    def __init__(self, langevin: VolumeLangevin, steps: int, record: SearchRecord) -> None:
+        self.langevin, self.steps, self.record = langevin, steps, record
+        self._last: Tensor | None = None
+
+    def __call__(self, latents: Tensor, number: int) -> Tensor:
+        """The latents (channels, z, y, x) of sample ``number`` after its chain."""
+        chain = self.langevin.moved(latents, number, self.steps)
+        self.record.climbs.append(chain.climb)
+        if self._last is not None:
+            distance = float((chain.end - self._last).square().mean())
+            self.record.moved.append(float((chain.end - latents).square().mean()) / max(distance, 1e-12))
+        self._last = chain.end
+        return chain.end
 
 
 @dataclass(frozen=True)
@@ -105,20 +145,26 @@ class VolumeSamples:
         sampler: the flow on its boxes.
         seed: of the noise.
         steps: of Heun's method.
+        chains: what moves each sample on, or None.
     """
 
     sampler: VolumeSampler
     seed: int
     steps: int
+    chains: Chains | None = None
 
     def latents(self, number: int | None) -> Tensor:
         """Latents (channels, z, y, x) of sample ``number``; None for their predicted mean."""
         with fast_convolutions():
-            return self.sampler.predicted() if number is None else self.sampler.latents(number, self.seed, self.steps)
+            if number is None:
+                return self.sampler.predicted()
+            latents = self.sampler.latents(number, self.seed, self.steps)
+            return latents if self.chains is None else self.chains(latents, number)
 
     def density(self, latents: Tensor) -> Tensor:
         """The density (z, y, x) of latents, standardised like the data."""
-        return torch.cat([slab for _, slab in self.slabs(latents)])
+        with fast_convolutions():
+            return self.sampler.density(latents)
 
     def slabs(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
         """The same in slabs along z: number of the first plane, and planes (z, y, x)."""

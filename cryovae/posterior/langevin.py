@@ -1,180 +1,116 @@
-"""Metropolis-adjusted Langevin steps in the latents of a patch (CryoWGEN-II).
+"""Langevin steps in the latents of a volume, from a sample of the flow (CryoWGEN-II).
 
-    pi(e)  ~  exp( log p(y | G(e)) / T ) N(e; 0, I)                       e: latents in units of the prior, z = m + s e
-    e'     =  e + eta/2 P grad log pi(e) + sqrt(eta P) xi                 xi ~ N(0, I)
-    accepted with probability  min( 1, pi(e') q(e | e') / ( pi(e) q(e' | e) ) )
+    u    =  (1 - t) z + t e,   e ~ N(0, I)                                  t = BLUR
+    s(u) =  -( u + (1 - t) v(u, t) ) / t                                    the score of u under the prior
+    u'   =  u + eta/2 ( s(u) + grad log p( y | G( u / (1 - t) ) ) / T ) + sqrt(eta) xi,     xi ~ N(0, I),     eta = STEP t^2
 
-(Roberts and Tweedie 1996; drift and noise as on open-cryo's page on Langevin.) Chains start from a draw of the amortised
-posterior. P is diagonal: the variance of that posterior in units of the prior, widened by T; it is constant along the chain. The
-first half of a chain is discarded; in it the step size is adapted to an acceptance of TARGET_ACCEPTANCE by ever smaller changes.
-In the second half it falls to LAST of that by a fixed schedule, so that pi is invariant. Without the acceptance test the chains
-would have a bias of order eta.
+v is the velocity of the flow without a condition: it predicts E[e - z | u], so s is the score of the prior by Tweedie's
+formula. The score at t = 0 is unbounded, so the chain runs at t = BLUR, and the flow with its condition takes its last state
+from there to t = 0. A density of the flow at each step would cost too much, so no step is rejected, and the chain has a bias of
+order eta.
 
-Step, schedule, chains and score of the published sampler are not available. This is a reconstruction with the score of the
-trained ladder. At T = 1 pi is the Bayes posterior; any other T is a tempered one.
+How far a chain came is seen in two figures. ``moved`` is the mean square distance of its end from its start, over that of two
+independent samples: 0 at the start, 1 once the start is forgotten. ``climb`` is the change of the log-likelihood over the second
+half: 0 where the chain is stationary.
+
+Step, score and schedule of the published sampler are not available: this is a reconstruction (Song and Ermon 2019 for the score,
+Roberts and Tweedie 1996 for the steps). At T = 1 the target is the Bayes posterior of the learned prior.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from cryovae.models.ladder import ByLevel
-from cryovae.posterior.problem import Moves, Problem
+from cryovae import fourier
+from cryovae.physics.wedge import volume_mask
+from cryovae.posterior.noise_field import NoiseField
+from cryovae.posterior.search import LONGEST
+from cryovae.posterior.volume_data import VolumeData
+from cryovae.posterior.volume_sampler import VolumeSampler
 
-# The best acceptance in many dimensions (Roberts and Rosenthal 1998), the share of the step size at the end, and the first step.
-TARGET_ACCEPTANCE, LAST = 0.574, 0.5
-FIRST = 0.05
+# Time t of the chain; its step in units of t^2; steps of Heun's method from there to t = 0.
+BLUR, STEP, LAST_STEPS = 0.3, 0.7, 2
+# Number of the first noise field of chains, beyond those of samples.
+CHAIN = 10**6
 
-# By level: (batch, channels, z, y, x).
-Codes = dict[int, Tensor]
-# Codes to log pi, (batch,), and the decoded densities, (batch, z, y, x).
-Density = Callable[[Codes], tuple[Tensor, Tensor]]
-
-
-@dataclass(frozen=True)
-class State:
-    """The state of the chains, one a row.
-
-    Attributes:
-        codes: Latents in units of the prior, by level.
-        value: log pi without a constant, (batch,).
-        slope: The gradient of log pi, by level.
-        decoded: Densities, (batch, z, y, x).
-    """
-
-    codes: Codes
-    value: Tensor
-    slope: Codes
-    decoded: Tensor
+# Gradient of the log-density at a state, and its log-likelihood in nats per measured coefficient.
+Slope = Callable[[Tensor], tuple[Tensor, float]]
 
 
 @dataclass(frozen=True)
-class Step:
-    """A step of the chains.
+class Walk:
+    """A chain that has ended.
 
     Attributes:
-        state: The state after the step.
-        accepted: 1 where the proposal was accepted, else 0, (batch,).
-        size: eta, (batch,).
-        kept: Whether the step is in the second half.
+        end: its last state.
+        climb: mean log-likelihood of its last quarter less that of the quarter before, in nats per measured coefficient.
     """
 
-    state: State
-    accepted: Tensor
-    size: Tensor
-    kept: bool
+    end: Tensor
+    climb: float
 
 
-def target(problem: Problem, temperature: float = 1.0) -> Density:
-    """log pi of the patches, without a constant."""
-
-    def at(codes: Codes) -> tuple[Tensor, Tensor]:
-        density = problem.prior.at(codes).density
-        log_prior = torch.stack([-0.5 * part.double().square().flatten(1).sum(1) for part in codes.values()]).sum(0)
-        return problem.score(density).double() / temperature + log_prior, density
-
-    return at
-
-
-@torch.no_grad()
-def start(problem: Problem, noise: ByLevel, temperature: float = 1.0, moves: Moves | None = None) -> tuple[Codes, Codes]:
-    """A draw of the posterior in units of the prior, and its variance there, P; by level."""
-    levels = problem.posterior.moved(moves).sample(noise).levels
-    codes = {output.level: output.code() for output in levels}
-    scale = {}
-    for output in levels:
-        # The width of a flow posterior is that of its base.
-        precision = torch.exp(output.prior.log_variance - output.posterior.base.log_variance).clamp_min(1.0)
-        scale[output.level] = 1 / (1 + (precision - 1) / temperature)
-    return codes, scale
-
-
-def chains(
-    density: Density,
-    codes: Codes,
-    scale: Codes,
-    steps: int,
-    noise: Callable[[int], Codes],
-    generator: torch.Generator,
-    first: float = FIRST,
-) -> Iterator[Step]:
-    """Steps of a chain for each patch.
+def walk(start: Tensor, slope: Slope, steps: int, size: float, noise: Callable[[int], Tensor]) -> Walk:
+    """Unadjusted Langevin steps.
 
     Args:
-        density: log pi.
-        codes: Start of the chains, by level.
-        scale: P, by level.
-        steps: Number of steps.
-        noise: Number of a step to its N(0, I), by level.
-        generator: Of the acceptance tests.
-        first: Step size of the first step.
-
-    The caller must freeze the weights of the model, or their gradients are computed for nothing.
+        start: first state.
+        slope: of the log-density.
+        steps: their number, at least 4.
+        size: eta.
+        noise: number of a step to its N(0, I), of the shape of the state.
     """
-    state = _at(density, codes)
-    log_size = torch.full_like(state.value, first).log()
-    half = steps // 2
-    for number in range(steps):
-        kept = number >= half
-        size = log_size.exp() * (LAST ** ((number - half) / max(steps - half, 1)) if kept else 1.0)
-        state, probability, accepted = _moved(density, state, scale, size, noise(number), generator)
-        if not kept:
-            log_size = log_size + 2.0 * (probability - TARGET_ACCEPTANCE) / (1 + number) ** 0.5
-        yield Step(state, accepted, size, kept)
+    state, values = start, []
+    for step in range(steps):
+        gradient, value = slope(state)
+        state = state + 0.5 * size * gradient + size**0.5 * noise(step)
+        values.append(value)
+    quarter = max(steps // 4, 1)
+    return Walk(state, (sum(values[-quarter:]) - sum(values[-2 * quarter : -quarter])) / quarter)
 
 
-def _at(density: Density, codes: Codes) -> State:
-    at = {level: part.detach().requires_grad_(True) for level, part in codes.items()}
-    with torch.enable_grad():
-        value, decoded = density(at)
-        slopes = torch.autograd.grad(value.sum(), list(at.values()))
-    slope = dict(zip(at, slopes, strict=True))
-    return State({level: part.detach() for level, part in at.items()}, value.detach(), slope, decoded.detach())
+class VolumeLangevin:
+    """Moves samples of a volume towards the posterior of the learned prior and the exact likelihood.
 
+    Args:
+        sampler: the flow on the boxes of the volume.
+        volume: its data, in memory.
+        seed: of the noise.
+        temperature: T of the likelihood.
+    """
 
-def _moved(
-    density: Density, state: State, scale: Codes, size: Tensor, noise: Codes, generator: torch.Generator
-) -> tuple[State, Tensor, Tensor]:
-    """The next state, the acceptance probability of the proposal, and 1 if it was accepted, (batch,) each."""
-    proposal = {
-        level: code + _drift(state.slope[level], scale[level], size) + (_rows(size, code) * scale[level]).sqrt() * noise[level]
-        for level, code in state.codes.items()
-    }
-    new = _at(density, proposal)
-    log_probability = new.value - state.value + _log_move(new, state, scale, size) - _log_move(state, new, scale, size)
-    # A proposal without a finite density is rejected.
-    probability = torch.nan_to_num(log_probability, nan=-torch.inf).clamp(max=0).exp()
-    uniform = torch.rand(len(probability), generator=generator, dtype=torch.float64).to(probability)
-    accepted = uniform < probability
-    state = State(
-        {level: _where(accepted, new.codes[level], code) for level, code in state.codes.items()},
-        torch.where(accepted, new.value, state.value),
-        {level: _where(accepted, new.slope[level], slope) for level, slope in state.slope.items()},
-        _where(accepted, new.decoded, state.decoded),
-    )
-    return state, probability, accepted.to(probability)
+    def __init__(self, sampler: VolumeSampler, volume: VolumeData, seed: int, temperature: float = 1.0) -> None:
+        self.sampler, self.seed, self.temperature = sampler, seed, temperature
+        shape, scale = tuple(volume.data.shape), volume.scale
+        mask = volume_mask(shape, volume.tilts)
+        # The decoder leaves a white residual of the model variance.
+        variance = volume.noise(fourier.frequencies(shape)) / scale**2 + sampler.sampler.generator.vae.config.model_variance
+        self._data = fourier.transform(volume.data / scale)
+        self._precision = mask / variance
+        self._weight = fourier.multiplicity(shape)
+        self._bins = float((mask * self._weight).double().sum())
 
+    @torch.no_grad()
+    def moved(self, latents: Tensor, number: int, steps: int) -> Walk:
+        """The chain that begins at the latents (channels, z, y, x) of sample ``number``."""
+        first = CHAIN + number * LONGEST
+        start = (1 - BLUR) * latents + BLUR * self._noise(first, latents)
+        chain = walk(start, self.slope, steps, STEP * BLUR**2, lambda step: self._noise(first + 1 + step, latents))
+        return Walk(self.sampler.flowed(chain.end, [BLUR * (1 - i / LAST_STEPS) for i in range(LAST_STEPS + 1)]), chain.climb)
 
-def _drift(slope: Tensor, scale: Tensor, size: Tensor) -> Tensor:
-    return 0.5 * _rows(size, slope) * scale * slope
+    @torch.no_grad()
+    def slope(self, state: Tensor) -> tuple[Tensor, float]:
+        """The gradient of the log-density at a state (channels, z, y, x), and its log-likelihood per measured coefficient."""
+        score = -(state + (1 - BLUR) * self.sampler.prior_velocity(state, BLUR)) / BLUR
+        latents = state / (1 - BLUR)
+        residual = self._data - fourier.transform(self.sampler.density(latents) / self.sampler.scale)
+        value = -0.5 * float((self._weight * self._precision * residual.abs().square()).double().sum()) / self._bins
+        along = fourier.inverse(self._precision * residual, self.sampler.shape)
+        return score + self.sampler.pulled_back(latents, along) / ((1 - BLUR) * self.temperature), value
 
-
-def _log_move(start: State, end: State, scale: Codes, size: Tensor) -> Tensor:
-    """log q(end | start), (batch,), without the terms that are the same both ways."""
-    total = torch.zeros_like(size)
-    for level, code in start.codes.items():
-        residual = end.codes[level] - code - _drift(start.slope[level], scale[level], size)
-        total = total - 0.5 * (residual.square() / scale[level]).double().flatten(1).sum(1) / size
-    return total
-
-
-def _rows(values: Tensor, like: Tensor) -> Tensor:
-    return values.to(like).view(-1, *(1,) * (like.ndim - 1))
-
-
-def _where(rows: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(rows.view(-1, *(1,) * (old.ndim - 1)), new, old)
+    def _noise(self, number: int, like: Tensor) -> Tensor:
+        return NoiseField(self.seed, number, like.device).tile((0, 0, 0), like.shape, 0)

@@ -1,14 +1,14 @@
 """A ladder applied to a volume tile by tile, with a posterior that is refined or sampled for each tile on its own.
 
     r(z | u)  ->  r*(z | u, y)                          refinement (refinement.py), as many steps as early stopping allows
-              ->  x = G(z), z ~ r*  |  sum_k w_k G(z_k)  |  Langevin chains from r*
+              ->  x = G(z), z ~ r*  |  sum_k w_k G(z_k)
 
 For each tile and each rotation g that keeps the wedge, the features of g u are those of an ordinary restoration, and the r of
 each level is moved. The density decoded from the means is the tile's mean, and samples use the same noise as without
 (noise_field.py). The bound scores all measured bins of the tile with mask and sigma^2 rotated by g; voxels outside the volume are
-not scored. A tile is finished in one go, so a volume is held for each sample. Noise, candidates and steps of chains are indexed
-by absolute position, so overlapping tiles share them. Each tile decides on its own which steps are accepted and which candidates
-count; where tiles differ, the blended samples vary a little less than those of a tile.
+not scored. A tile is finished in one go, so a volume is held for each sample. Noise and candidates are indexed by absolute
+position, so overlapping tiles share them. Each tile decides on its own which candidates count; where tiles differ, the blended
+samples vary a little less than those of a tile.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ from cryovae.models.ladder import Ladder, LadderDistribution, R
 from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.rotation import CubeRotation, rotated_frequencies, symmetry_rotations
 from cryovae.physics.wedge import patch_mask, smeared_mask
-from cryovae.posterior.langevin import chains, start, target
 from cryovae.posterior.noise_field import NoiseField
 from cryovae.posterior.problem import Moves, Problem, drawn, problem_of
 from cryovae.posterior.refinement import CHECK_DRAWS, optimised
 from cryovae.posterior.reweighted import candidates
-from cryovae.posterior.search import AMORTISED, LANGEVIN, LONGEST, REWEIGHTED, SearchConfig, SearchRecord
+from cryovae.posterior.search import AMORTISED, REWEIGHTED, SearchConfig, SearchRecord
 from cryovae.posterior.tile_memory import fitting
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.tiling.batching import Batches, free_on
@@ -42,8 +41,8 @@ from cryovae.tomogram import TiltGeometry
 
 # Gradients hold every layer: tiles take this many times the memory of a pair of samples.
 HELD = 6
-# First numbers of the noise fields of candidates and of chains, beyond those of samples.
-CANDIDATE, CHAIN = 10**4, 10**6
+# First number of the noise fields of candidates, beyond those of samples.
+CANDIDATE = 10**4
 # Mean (batch, z, y, x) of tiles, and their samples by number.
 MeanAndSamples = tuple[Tensor, dict[int, Tensor]]
 
@@ -117,11 +116,6 @@ class PosteriorTiles:
         """The rotations that keep the wedge, as many as the settings ask for."""
         return symmetry_rotations(tilts)[: self.config.orientations]
 
-    def active_orientations(self, tilts: TiltGeometry, samples: int) -> list[int]:
-        """Numbers of the orientations that are used: chains are only run for samples."""
-        count = len(self.orientations(tilts))
-        return [t for t in range(count) if self.config.sampler != LANGEVIN or t < samples // 2]
-
     @torch.no_grad()
     def over(
         self, data: Tensor, tilts: TiltGeometry, noise: NoiseSpectrum, samples: int, excess: float = 1.0
@@ -137,7 +131,7 @@ class PosteriorTiles:
         """
         grid, record = self.predictor.grid(tuple(data.shape)), SearchRecord()
         mean, sampled = Blender(grid), [Blender(grid) for _ in range(samples)]
-        active, side = self.active_orientations(tilts, samples), self.predictor.side
+        active, side = range(len(self.orientations(tilts))), self.predictor.side
 
         def of_batch(positions: Sequence[Position]) -> list[MeanAndSamples]:
             tiles = torch.stack([cut(data, position, side) for position in positions]).to(self.predictor.device)
@@ -181,7 +175,7 @@ class PosteriorTiles:
 
     def _restored(self, tiles: RotatedTiles, level: Tensor, record: SearchRecord) -> MeanAndSamples:
         """Mean and samples of tiles in one orientation, rotated back, with their patch means."""
-        sampler = {AMORTISED: self._amortised, REWEIGHTED: self._reweighted, LANGEVIN: self._langevin}[self.config.sampler]
+        sampler = {AMORTISED: self._amortised, REWEIGHTED: self._reweighted}[self.config.sampler]
         mean, samples = sampler(tiles, record)
         inverse = tiles.rotation.inverse
         return inverse(mean) + level, {n: inverse(x) + level for n, x in samples.items()}
@@ -230,32 +224,6 @@ class PosteriorTiles:
         quantiles = torch.rand(len(tiles.samples), generator=generator)
         samples = dict(zip(tiles.samples, weighted.drawn(quantiles), strict=True)) if tiles.samples else {}
         return weighted.mean(), samples
-
-    def _langevin(self, tiles: RotatedTiles, record: SearchRecord) -> MeanAndSamples:
-        config, problem = self.config, tiles.problem
-        total, count = torch.zeros(()), 0
-        samples: dict[int, Tensor] = {}
-        for n in tiles.samples:
-            first = CHAIN + n * LONGEST
-            codes, scale = start(problem, self._noise(tiles, first), config.temperature, tiles.moves)
-            generator = torch.Generator().manual_seed(self.predictor.seed * 7919 + n)
-
-            def noise(step: int, first: int = first, levels: Sequence[int] = tuple(codes)) -> dict[int, Tensor]:
-                parts = self._noise(tiles, first + 1 + step)
-                return {level: parts[level] for level in levels}
-
-            kept = []
-            for step in chains(target(problem, config.temperature), codes, scale, config.chain, noise, generator):
-                if step.kept:
-                    total, count = total.to(step.state.decoded) + step.state.decoded, count + 1
-                    kept.append((step.state.value, step.accepted, step.size))
-                samples[n] = step.state.decoded
-            values, accepted, sizes = (torch.stack(parts) for parts in zip(*kept, strict=True))
-            half = len(kept) // 2
-            record.climbs.extend(((values[half:].mean(0) - values[:half].mean(0)) / problem.bins).tolist())
-            record.accepted.extend(accepted.mean(0).tolist())
-            record.sizes.extend(sizes.mean(0).tolist())
-        return total / count, samples
 
     def _noise(self, tiles: RotatedTiles, number: int) -> list[Tensor]:
         """N(0, I) of rotated tiles, fine to coarse, (batch, channels, z, y, x) each."""

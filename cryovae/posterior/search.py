@@ -12,6 +12,8 @@ from cryovae.ranges import OneOf, Range, check_fields
 
 AMORTISED, REWEIGHTED, LANGEVIN, FLOW = "amortised", "reweighted", "langevin", "flow"
 SAMPLERS = (AMORTISED, REWEIGHTED, LANGEVIN, FLOW)
+# Those whose samples are those of the generative model.
+BY_FLOW = (LANGEVIN, FLOW)
 # Upper limit of the steps of a chain.
 LONGEST = 10**5
 
@@ -25,7 +27,7 @@ class SearchConfig:
         sampler: One of SAMPLERS.
         temperature: T of the likelihood; 1 is the Bayes posterior.
         candidates: Reweighted candidates in each orientation.
-        chain: Langevin steps of each sample.
+        chain: Langevin steps of each sample, from one of the flow.
         orientations: Number of orientations at most.
 
     Raises:
@@ -36,7 +38,7 @@ class SearchConfig:
     sampler: Annotated[str, OneOf(SAMPLERS)] = AMORTISED
     temperature: Annotated[float, Range(0, 1e6, above=True)] = 1.0
     candidates: Annotated[int, Range(2, 10**5)] = 16
-    chain: Annotated[int, Range(4, LONGEST - 1, what="steps")] = 100
+    chain: Annotated[int, Range(4, LONGEST - 1, what="steps")] = 40
     orientations: Annotated[int, Range(1, 1000)] = 4
 
     def __post_init__(self) -> None:
@@ -46,8 +48,17 @@ class SearchConfig:
                 f"--temperature {self.temperature:g} found with the {self.sampler} sampler, which is trained for 1: pass "
                 f"--sampler {REWEIGHTED} or {LANGEVIN}"
             )
+        if self.refine and self.sampler == LANGEVIN:
+            raise InputError(
+                f"--refine {self.refine} found with --sampler {LANGEVIN}, which leaves the encoder alone: leave out one of them"
+            )
         if self.refine and self.sampler == FLOW:
             object.__setattr__(self, "sampler", AMORTISED)
+
+    @property
+    def by_flow(self) -> bool:
+        """Whether samples are those of the generative model."""
+        return self.sampler in BY_FLOW
 
     @property
     def any(self) -> bool:
@@ -68,16 +79,14 @@ class SearchRecord:
         gains: Gain of the bound by refinement, in nats per measured coefficient.
         seconds: Time of refinement.
         effective: Effective sample sizes.
-        accepted: Shares of accepted Langevin steps.
-        sizes: Mean step sizes of the kept half of a chain.
-        climbs: Rise of log pi over the kept half, in nats per measured coefficient.
+        moved: Mean square distance of the end of each chain from its start, over that of two independent samples.
+        climbs: Change of the log-likelihood over the second half of each chain, in nats per measured coefficient.
     """
 
     gains: list[float] = field(default_factory=list)
     seconds: float = 0.0
     effective: list[float] = field(default_factory=list)
-    accepted: list[float] = field(default_factory=list)
-    sizes: list[float] = field(default_factory=list)
+    moved: list[float] = field(default_factory=list)
     climbs: list[float] = field(default_factory=list)
 
     def figures(self, config: SearchConfig, steps: int) -> dict[str, object]:
@@ -100,13 +109,10 @@ class SearchRecord:
                 "most": max(self.effective),
                 f"share_below_{MIN_EFFECTIVE:g}": few,
             }
-        if self.accepted:
+        if self.climbs:
             figures["langevin"] = {
                 "steps": config.chain,
-                "accepted": _mean(self.accepted),
-                "step": _mean(self.sizes),
-                # Relaxation times of the posterior in a chain, for a relaxation rate of size / 2 a step.
-                "relaxations": 0.5 * config.chain * _mean(self.accepted) * _mean(self.sizes),
+                "moved": _mean(self.moved),
                 "climb_nats_per_coefficient": _mean(self.climbs),
             }
         return figures

@@ -127,12 +127,43 @@ class VolumeSampler:
             seed: of the noise.
             steps: steps of Heun's method.
         """
-        state = NoiseField(seed, number, self.sampler.device).tile((0, 0, 0), self._shape, 0)
-        for now, then in pairwise(ode_times(steps).tolist()):
+        noise = NoiseField(seed, number, self.sampler.device).tile((0, 0, 0), self._shape, 0)
+        return self.flowed(noise, ode_times(steps).tolist())
+
+    @torch.no_grad()
+    def flowed(self, state: Tensor, times: Sequence[float]) -> Tensor:
+        """What a state (channels, z, y, x) at the first of ``times`` becomes at the last, by Heun's method."""
+        for now, then in pairwise(times):
             first = self._velocity(state, now)
             second = self._velocity(state + (then - now) * first, then)
             state = state + (then - now) * 0.5 * (first + second)
         return state
+
+    @torch.no_grad()
+    def prior_velocity(self, state: Tensor, time: float) -> Tensor:
+        """v (channels, z, y, x) of a state without its condition: that of the prior."""
+        flow, at = self.sampler.generator.flow, torch.full((1,), time, device=state.device)
+        return self._blended(state, lambda part, _: flow(part, at, flow.no_context(tuple(part.shape), part)))
+
+    def pulled_back(self, latents: Tensor, slope: Tensor) -> Tensor:
+        """The gradient in the latents (channels, z, y, x) of a function whose gradient in their density is ``slope``.
+
+        Args:
+            latents: of the volume.
+            slope: (z, y, x), by densities in units of the standard deviation of the signal.
+        """
+        total = torch.zeros_like(latents)
+        missing = [full - size for full, size in zip(self.boxes.shape, self.shape, strict=True)]
+        padded = nnf.pad(slope, (0, missing[2], 0, missing[1], 0, missing[0]))
+        for position in self._numbers:
+            part = self._part(latents, position).detach().clone().requires_grad_(True)
+            z, y, x = (slice(start, start + side) for start, side in zip(position, self.boxes.sides, strict=True))
+            along = padded[z, y, x] * self.boxes.window(position)
+            with torch.enable_grad():
+                reached = (self.sampler.generator.decode(part)[0] * along.to(part)).sum()
+            self._part(total, position)[0].add_(torch.autograd.grad(reached, part)[0][0])
+            self._advance()
+        return total
 
     @torch.no_grad()
     def predicted(self) -> Tensor:
@@ -156,6 +187,10 @@ class VolumeSampler:
                 self._advance()
             held = total[end - start :].clone()
             yield start, total[: end - start, :ny, :nx]
+
+    def density(self, latents: Tensor) -> Tensor:
+        """The density (z, y, x) of latents of the volume, standardised like the data."""
+        return torch.cat([slab for _, slab in self.slabs(latents)])
 
     def _advance(self) -> None:
         patches = patches_in(self.boxes, self.side) // len(self.boxes)

@@ -6,9 +6,9 @@ from typing import Any
 
 # Weights count as collapsed if more than this share of tiles has too few effective candidates.
 COLLAPSED_SHARE = 0.5
-# Chains count as converged with at least this acceptance, at most this change of the log-density over the kept steps, in nats per
-# coefficient, and at least this many relaxation times.
-MIN_ACCEPTANCE, MAX_CLIMB, MIN_RELAXATIONS = 0.2, 0.005, 3.0
+# Chains count as converged if they came at least this far from their start, of the mean square distance of independent samples,
+# and if the log-likelihood changed by at most this over their second half, in nats per coefficient.
+MIN_MOVED, MAX_CLIMB = 0.8, 0.005
 
 
 def posterior_name(settings: dict[str, Any]) -> str:
@@ -92,12 +92,12 @@ def _langevin(search: dict[str, Any]) -> list[str]:
         return []
     climb = chains["climb_nats_per_coefficient"]
     sentences = [
-        f"Langevin: of {chains['steps']} steps for each sample {chains['accepted']:.2f} were accepted; the log-density changed "
-        f"by {climb:+.4f} nats per coefficient over those kept, and a chain lasts {chains['relaxations']:.2f} relaxation times."
+        f"Langevin: {chains['steps']} steps took each sample from its start by {chains['moved']:.2f} of the mean square distance "
+        f"of independent samples; the log-likelihood changed by {climb:+.4f} nats per coefficient over the second half."
     ]
-    if chains["accepted"] < MIN_ACCEPTANCE or abs(climb) > MAX_CLIMB or chains["relaxations"] < MIN_RELAXATIONS:
+    if chains["moved"] < MIN_MOVED or abs(climb) > MAX_CLIMB:
         sentences.append(
-            "The chains have not converged, and the samples depend on where they started: use more steps, "
-            f"--set restoration.chain={10 * chains['steps']}."
+            "The chains have not converged, and the samples depend on those of the flow: use more steps, "
+            f"--set restoration.chain={4 * chains['steps']}."
         )
     return sentences

@@ -23,7 +23,7 @@ from cryovae.models.precision import halved, precision_of
 from cryovae.physics.wedge import volume_mask
 from cryovae.posterior.flow_posterior import FlowPosterior
 from cryovae.posterior.patch_sampler import NoSignal
-from cryovae.posterior.search import AMORTISED, FLOW
+from cryovae.posterior.search import AMORTISED
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.sources import FlowSource, ladder_source
@@ -60,8 +60,8 @@ class Restorer:
         watch: Callable[[int, int], None] = lambda done, total: None,
         flow: Generator | None = None,
     ) -> None:
-        if config.sampler == FLOW and flow is None:
-            config = replace(config, sampler=AMORTISED)
+        if config.by_flow and flow is None:
+            config = amortised(config)
         self.ladder, self.patch, self.config, self.watch, self.flow = ladder, patch, config, watch, flow
         self.device = device or torch.device("cpu")
         is_shared = not config.search.any
@@ -94,14 +94,14 @@ class Restorer:
     def _steps(self, tomogram: Tomogram, storage: Storage, voxels: int) -> Steps:
         prepared = storage.prepare(tomogram, self.patch, self.config.seed)
         halves = None if tomogram.halves is None else (storage.volume("half1"), storage.volume("half2"))
-        if self.flow is not None and self.config.sampler == FLOW:
+        if self.flow is not None and self.config.by_flow:
             try:
                 subject = Subject.of(prepared, halves, self.patch, voxels)
                 source = self._flow_source(self.flow, prepared, subject)
                 return Steps(source, self.config, tomogram, prepared, subject, storage)
             except NoSignal as error:
                 log.warning("%s by the flow; restored by the encoder", error)
-        config = replace(self.config, sampler=AMORTISED) if self.config.sampler == FLOW else self.config
+        config = amortised(self.config) if self.config.by_flow else self.config
         subject = Subject.of(prepared, halves, self.patch, voxels, scaled=False)
         ladder = ladder_source(self.predictor, self.patch, config, prepared)
         return Steps(ladder, config, tomogram, prepared, subject, storage)
@@ -109,13 +109,18 @@ class Restorer:
     def _flow_source(self, flow: Generator, prepared: PreparedTomogram, subject: Subject) -> FlowSource:
         config = self.config
         about = flow, self.ladder, self.patch, self.device, config.flow_steps, config.seed
-        posterior = FlowPosterior(*about, advance=self._advance)
+        posterior = FlowPosterior(*about, advance=self._advance, search=config.search)
         return FlowSource(posterior, self.predictor, config, prepared, subject)
 
     def _advance(self, tiles: int) -> None:
         # Other ranks are as far as this one.
         self._done += tiles * self._sharers
         self.watch(min(self._done, self._total), self._total)
+
+
+def amortised(config: RestoreConfig) -> RestoreConfig:
+    """The settings with the samples of the encoder."""
+    return replace(config, sampler=AMORTISED, temperature=1.0)
 
 
 def mixed_on(config: RestoreConfig, device: torch.device) -> bool:

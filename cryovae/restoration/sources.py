@@ -19,7 +19,7 @@ from cryovae.posterior.early_stopping import early_stopping
 from cryovae.posterior.flow_posterior import FlowPosterior, VolumeSamples
 from cryovae.posterior.ladder_posterior import LadderPosterior
 from cryovae.posterior.posterior_tiles import PosteriorTiles, PosteriorVolumes, frozen
-from cryovae.posterior.search import AMORTISED, LANGEVIN
+from cryovae.posterior.search import AMORTISED
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.posterior.volume_data import AVERAGE, COMPLETION, PREDICTED, VolumeData, VolumePosterior
 from cryovae.restoration.config import RestoreConfig
@@ -121,8 +121,8 @@ class SearchSource(LadderSource):
         self._volumes: PosteriorVolumes | None = None
 
     def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
-        passes = len(self.search.active_orientations(self.tilts, self.config.samples))
-        passes += halves * (1 if self.config.sampler == LANGEVIN else min(passes, HALF_ORIENTATIONS))
+        passes = len(self.search.orientations(self.tilts))
+        passes += halves * min(passes, HALF_ORIENTATIONS)
         return passes * len(self.predictor.grid(shape))
 
     def means(self, storage: Storage, of: str) -> None:
@@ -130,8 +130,7 @@ class SearchSource(LadderSource):
         if of != "data":
             fewer = replace(search.config, orientations=min(HALF_ORIENTATIONS, search.config.orientations))
             search, excess = PosteriorTiles(self.predictor, fewer, search.allowed), OF_HALF
-            # Chains alone need samples for their mean.
-            samples = 2 if self.config.sampler == LANGEVIN else 0
+            samples = 0
         volumes = search.over(storage.volume(of), self.tilts, self.prepared.noise, samples, excess)
         storage.write(f"mean_{COMPLETION}", [volumes.mean])
         if of == "data":
@@ -189,20 +188,20 @@ class FlowSource(Source):
     ) -> None:
         self.flow, self.predictor, self.config, self.prepared = flow, predictor, config, prepared
         self.subject, self.scale = subject, subject.volume.scale
-        self.figures = {"sampler": config.sampler, "temperature": 1.0, "tempered": False}
+        self.figures = flow.record.figures(config.search, 0)
         self._volume = subject.volume
         self._drawing: VolumeSamples | None = None
 
     def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
         samples = self.config.samples + halves * self.half_samples
         return self.flow.patches(shape) * self._passes(1 + halves, samples) + (
-            self._patches_of_hidden() if self.config.calibrate else 0
+            self._patches_of_hidden() if self.config.calibrate and not self.config.tempered else 0
         )
 
     def _passes(self, volumes: int, samples: int) -> int:
         """How often all boxes are gone through for so many volumes, and so many samples of them in all."""
-        # The conditions; the predicted latents and their density; the steps of a sample and its density.
-        return 3 * volumes + (2 * self.flow.steps + 1) * samples
+        # The conditions; the predicted latents and their density; the samples.
+        return 3 * volumes + self.flow.passes_of_sample() * samples
 
     def _patches_of_hidden(self) -> int:
         """Patches of all volumes with hidden bins, and of the sample that fills their wedge."""
@@ -229,9 +228,11 @@ class FlowSource(Source):
     def pair(self, storage: Storage, of: str, number: int) -> None:
         for sample, target in ((2 * number, "plus"), (2 * number + 1, "minus")):
             self._write(storage, f"sample {sample} of {of}", sample, target)
+        self.figures = self.flow.record.figures(self.config.search, 0)
 
     def posterior(self) -> VolumePosterior | None:
-        return self.flow
+        # Hidden bins would bring a tempered posterior back to the Bayes posterior.
+        return None if self.config.tempered else self.flow
 
     def _write(self, storage: Storage, name: str, number: int | None, target: str) -> None:
         """Draw the latents of a sample, or of the predicted mean, and write their density."""

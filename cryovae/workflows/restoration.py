@@ -18,7 +18,7 @@ from cryovae.config import RunConfig, as_plain, override, save_config
 from cryovae.io.geometry_record import described
 from cryovae.io.star.loading import Tomograms
 from cryovae.io.star.tomograms import Entry
-from cryovae.posterior.search import AMORTISED, FLOW
+from cryovae.posterior.search import AMORTISED
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.adapt import adapt_in, open_checkpoint, with_flow
 from cryovae.workflows.regression import regress_in
@@ -173,7 +173,7 @@ def _restore_claimed(
 ) -> None:
     config, device = job.config, job.device
     trained = model.network if model is not None and isinstance(model.network, Checkpoint) else None
-    flows = config.objective.variational and config.restoration.sampler == FLOW
+    flows = config.objective.variational and config.restoration.by_flow
     if streamed and flows and not streams_flow(tomogram.shape, trained, config, device, job.budget):
         config = override(config, {"restoration.sampler": AMORTISED})
     checked = preflight(tomogram, job.force)
@@ -224,7 +224,7 @@ def _fitted(
     folder: RunFolder, tomograms: Sequence[Tomogram], network: Network, config: RunConfig, device: torch.device, resume: bool
 ) -> Network:
     """A network with a flow, if the settings sample by one: its own, or one that is fitted to the tomograms now."""
-    if isinstance(network, NetworkCheckpoint) or config.restoration.sampler != FLOW or network.flow is not None:
+    if isinstance(network, NetworkCheckpoint) or not config.restoration.by_flow or network.flow is not None:
         return network
     file = adapt_in(folder, tomograms, network, config, device, resume)
     # What comes next may read it.

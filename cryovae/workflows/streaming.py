@@ -30,7 +30,7 @@ from cryovae.models.ladder_config import LadderConfig
 from cryovae.posterior.flow_posterior import MOST
 from cryovae.posterior.one_pass import LARGEST
 from cryovae.posterior.posterior_tiles import HELD
-from cryovae.posterior.search import FLOW
+from cryovae.posterior.search import FLOW, LANGEVIN
 from cryovae.posterior.tile_memory import bytes_of_tile, fitting
 from cryovae.posterior.tiles import side_of
 from cryovae.posterior.volume_sampler import LATENTS
@@ -45,6 +45,8 @@ WORK = "restoring"
 HIDDEN_VOLUMES, FLOW_VOLUMES = 120, 12
 # Bytes for each voxel of a box of the flow (103 to 152 measured), and for a batch of its training (1.1e9 measured).
 BOX_BYTES, FLOW_TRAINING = 160, 1.2e9
+# What a box takes with the gradients of Langevin steps over that (175 bytes a voxel of its decoder measured, and its spectra).
+DECODER_GRADIENTS = 1.5
 # Side of the smallest box for hidden bins, in patches.
 LEAST_HIDDEN = 1.5
 # Smallest memory for slabs, below which the disk sets the pace; memory for drawing pictures, bytes each.
@@ -60,7 +62,7 @@ def pass_bytes(sizes: LadderConfig, voxels: float, device: torch.device) -> floa
 
 def calibration_bytes(sizes: LadderConfig, voxels: float, config: RestoreConfig, device: torch.device) -> float:
     """Bytes that hidden bins of so many voxels take in memory."""
-    if not config.calibrate or (config.search.any and config.sampler != FLOW):
+    if not config.calibrate or config.tempered or (config.search.any and not config.by_flow):
         return 0.0
     return pass_bytes(sizes, voxels, device) + 4 * HIDDEN_VOLUMES * voxels
 
@@ -128,9 +130,10 @@ def is_streamed(
     tiles = max(batch_bytes(sizes, patch, settings.batch, device), of_bins)
     # A search holds all samples at once, and what gradients need.
     kept, factor = (settings.samples, HELD) if settings.search.any else (settings.samples_out, 1)
-    if settings.sampler == FLOW:
+    if settings.by_flow:
         kept, factor = settings.samples_out + FLOW_VOLUMES, 1
-        at_once = max(box_bytes(shape, device), FLOW_TRAINING if device.type == "cpu" else 0.0)
+        gradients = DECODER_GRADIENTS if settings.sampler == LANGEVIN else 1.0
+        at_once = max(gradients * box_bytes(shape, device), FLOW_TRAINING if device.type == "cpu" else 0.0)
         tiles = at_once + max(of_bins, pass_bytes(sizes, prod(shape), device))
     needed = memory.in_memory(shape, halves, kept, factor * tiles)
     if needed <= budget:

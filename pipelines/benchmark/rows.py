@@ -110,13 +110,6 @@ FAMILY = (
         settings={"restoration.sampler": "reweighted", "restoration.candidates": 16},
         model="vae",
     ),
-    Row(
-        "langevin",
-        "vae",
-        "CryoWGEN-II: chains of 30 steps from r",
-        settings={"restoration.sampler": "langevin", "restoration.chain": 30, "restoration.samples": 2},
-        model="vae",
-    ),
     Row("cryogen1", "unet", "CryoGEN-I: U-Net against a critic", "cryogen1"),
     Row("cryogen2", "unet", "CryoGEN-II: U-Net by transport", "cryogen2"),
 )

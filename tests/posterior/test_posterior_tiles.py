@@ -35,7 +35,7 @@ def test_without_a_search_mean_and_samples_are_those_of_a_restoration(ladder, sm
 
 @pytest.mark.parametrize(
     "settings",
-    [{"refine": 3}, {"sampler": "reweighted", "candidates": 4, "temperature": 3.0}, {"sampler": "langevin", "chain": 4}],
+    [{"refine": 3}, {"sampler": "reweighted", "candidates": 4, "temperature": 3.0}],
 )
 def test_a_restoration_reports_its_search(ladder, small, settings):
     restored = Restorer(ladder, SIDE, RestoreConfig(samples=2, samples_out=2, orientations=1, halves=False, **settings))(small)
@@ -48,20 +48,24 @@ def test_a_restoration_reports_its_search(ladder, small, settings):
         allowed = restored.search["guard"]["allowed_steps"]
         assert ("refined" in restored.search) == (allowed > 0)
         assert not allowed or restored.search["refined"]["gain_nats_per_coefficient"] > 0
-    elif settings["sampler"] == "reweighted":
+    else:
         assert 1 <= restored.search["effective_sample_size"]["least"] <= 4
         assert restored.search["tempered"]
         return
-    else:
-        assert 0 <= restored.search["langevin"]["accepted"] <= 1
-        assert 0 <= restored.search["langevin"]["relaxations"] < 4
-        assert not restored.search["tempered"]
     assert float(restored.std.min()) > 0
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"sampler": "hmc"}, {"refine": -1}, {"temperature": 2.0}, {"sampler": "langevin", "temperature": 0.0}, {"chain": 1}]
+    "wrong",
+    [
+        {"sampler": "hmc"},
+        {"refine": -1},
+        {"temperature": 2.0},
+        {"sampler": "langevin", "temperature": 0.0},
+        {"sampler": "langevin", "refine": 2},
+        {"chain": 1},
+    ],
 )
 def test_settings_that_make_no_sense_are_one_line(wrong):
-    with pytest.raises(InputError, match=r"expected|pass"):
+    with pytest.raises(InputError, match=r"expected|pass|leave out"):
         RestoreConfig(**wrong)

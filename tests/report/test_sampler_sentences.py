@@ -23,7 +23,7 @@ def _config(**settings):
         ({}, "posterior"),
         ({"refine": 20}, "refined 20 posterior"),
         ({"sampler": "langevin"}, "langevin posterior"),
-        ({"sampler": "langevin", "temperature": 0.5, "refine": 20}, "tempered (T 0.5) refined 20 langevin posterior"),
+        ({"sampler": "reweighted", "temperature": 0.5, "refine": 20}, "tempered (T 0.5) refined 20 reweighted posterior"),
     ],
 )
 def test_headers_say_what_was_drawn_within_a_label(settings, name):
@@ -51,9 +51,9 @@ def test_a_report_warns_of_what_is_not_to_be_trusted():
     assert "Tempered" in said
     assert "1.1 of 16" in said
     assert "collapsed" in said
-    chain = {"steps": 100, "accepted": 0.55, "step": 0.01, "relaxations": 5.0, "climb_nats_per_coefficient": 0.2}
+    chain = {"steps": 40, "moved": 0.95, "climb_nats_per_coefficient": 0.2}
     assert "not converged" in " ".join(sampler_sentences({"langevin": chain}))
     assert "not converged" not in " ".join(sampler_sentences({"langevin": chain | {"climb_nats_per_coefficient": 0.001}}))
-    short = chain | {"climb_nats_per_coefficient": 0.001, "relaxations": 0.1}
+    short = chain | {"climb_nats_per_coefficient": 0.001, "moved": 0.4}
     assert "not converged" in " ".join(sampler_sentences({"langevin": short}))
     assert sampler_sentences(None) == []
