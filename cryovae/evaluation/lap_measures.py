@@ -44,7 +44,7 @@ def noise_out(posterior: FlowPosterior, volume: VolumeData) -> float:
     amplitude = volume.noise(fourier.frequencies(shape)).sqrt() * mask
     noise = fourier.filtered(torch.randn(shape, generator=generator), amplitude)
     data = VolumeData(noise, volume.tilts, volume.noise, volume.scale)
-    predicted = posterior.samples(data, posterior.estimate(data)).predicted()
+    predicted = posterior.samples(data, posterior.estimate(data)).refined()
     wedge = (mask < 0.5) * fourier.multiplicity(shape)
     power = float((wedge * fourier.transform(predicted).abs().square()).sum())
     return power / float((fourier.multiplicity(shape) * fourier.transform(noise).abs().square()).sum())
@@ -60,7 +60,7 @@ def random_phases(posterior: FlowPosterior, volume: VolumeData) -> float | None:
     shuffled = fourier.inverse(fourier.transform(volume.data).abs() * phases / phases.abs().clamp_min(1e-12), shape)
     problem = with_hidden_wedge(shuffled, volume.tilts, volume.noise, torch.zeros(shape), rotations[0], generator)
     seen = VolumeData(problem.data, volume.tilts, problem.noise, volume.scale)
-    predicted = posterior.samples(seen, posterior.estimate(seen)).predicted()
+    predicted = posterior.samples(seen, posterior.estimate(seen)).refined()
     weight = problem.bins * fourier.multiplicity(problem.target.shape)
     x, y = fourier.transform(predicted), fourier.transform(problem.target)
     cross, power, data = (float((weight * v).double().sum()) for v in ((x * y.conj()).real, x.abs().square(), y.abs().square()))

@@ -2,7 +2,7 @@
 
     m = E_r[ x | y ]        the ladder's mean, one pass                     z ~ p(z | y, m),  x = G(z)        the flow's samples
 
-Samples may be moved on by Langevin steps (langevin.py).
+A few steps up the slope of the posterior refine the flow's predicted mean; Langevin steps may move samples on (langevin.py).
 
 The flow takes m as a part of its condition if it was adapted to the tomogram (training/adaptation.py). It works in units of the
 standard deviation of the signal; everything here is in those of the standardised tomogram.
@@ -21,23 +21,24 @@ from torch import Tensor
 from cryovae.models.generator import Generator
 from cryovae.models.ladder import Ladder
 from cryovae.posterior.codes import fast_convolutions
-from cryovae.posterior.langevin import LAST_STEPS, VolumeLangevin
+from cryovae.posterior.langevin import LAST_STEPS, REFINING, chained, refined
+from cryovae.posterior.latent_slope import LatentSlope
 from cryovae.posterior.one_pass import predicted_volume
 from cryovae.posterior.patch_sampler import PatchSampler
 from cryovae.posterior.search import LANGEVIN, SearchConfig, SearchRecord
-from cryovae.posterior.volume_data import AVERAGE, COMPLETION, PREDICTED, VolumeData
+from cryovae.posterior.volume_data import AVERAGE, COMPLETION, REFINED, VolumeData
 from cryovae.posterior.volume_sampler import VolumeSampler, boxes_of, patches_in
 from cryovae.tiling.boxes import Shape
 
 # Side of the patches of the flow's training, and longest side of the boxes that it is applied to, in voxels.
-SIDE, MOST = 64, 256
+SIDE, MOST = 64, 208
 
 
 class FlowPosterior:
     """Estimates and samples volumes.
 
     Attributes:
-        names: of its means: the ladder's, the flow's predicted one, the average of samples.
+        names: of its means: the ladder's, the flow's predicted one after a few steps, the average of samples.
         record: figures of the Langevin chains so far.
 
     Args:
@@ -51,7 +52,7 @@ class FlowPosterior:
         search: settings, for Langevin steps if its sampler is LANGEVIN; else there are none.
     """
 
-    names = (COMPLETION, PREDICTED, AVERAGE)
+    names = (COMPLETION, REFINED, AVERAGE)
 
     def __init__(
         self,
@@ -87,25 +88,29 @@ class FlowPosterior:
         taken = estimate if self.sampler.generator.config.flow.estimates else None
         with fast_convolutions():
             sampler = VolumeSampler(self.sampler, volume, SIDE, MOST, taken, folder, self.advance)
-        if self.search is None:
-            return VolumeSamples(sampler, self.seed, self.steps)
-        chains = VolumeLangevin(sampler, volume, self.seed, self.search.temperature)
-        return VolumeSamples(sampler, self.seed, self.steps, Chains(chains, self.search.chain, self.record))
+        chains = None if self.search is None else Chains(self.search, self.seed, self.record)
+        slope = LatentSlope(sampler, 1.0 if self.search is None else self.search.temperature)
+        return VolumeSamples(sampler, self.seed, self.steps, slope, chains)
 
     def restored(self, volume: VolumeData, samples: int) -> tuple[list[Tensor], list[Tensor]]:
         """The means of a volume in the order of their names, and samples of it: (z, y, x) each."""
         estimate = self.estimate(volume)
         drawing = self.samples(volume, estimate)
         drawn = [drawing(number) for number in range(samples)]
-        return [estimate, drawing.predicted(), torch.stack(drawn).mean(0)], drawn
+        return [estimate, drawing.refined(), torch.stack(drawn).mean(0)], drawn
 
     def fill(self, volume: VolumeData) -> Tensor:
         """A sample (z, y, x): of the right posterior it is as good as the truth."""
         return self.samples(volume, self.estimate(volume))(0)
 
+    def passes_of_means(self) -> int:
+        """How often all boxes are gone through for the conditions, the means and their densities."""
+        # The conditions, the predicted latents, the steps and what they end with, and the densities.
+        return 1 + 1 + REFINING + 1 + 1
+
     def passes_of_sample(self) -> int:
-        """How often all boxes are gone through for a sample and its density."""
-        chain = 0 if self.search is None else 3 * self.search.chain + 2 * LAST_STEPS
+        """The same for a sample and its density."""
+        chain = 0 if self.search is None else self.search.chain + 2 * LAST_STEPS
         return 2 * self.steps + 1 + chain
 
     def patches(self, shape: Shape) -> int:
@@ -114,21 +119,21 @@ class FlowPosterior:
 
 
 class Chains:
-    """Moves the samples of one volume on, and keeps figures.
+    """Langevin chains from the samples of one volume, and their figures.
 
     Args:
-        langevin: the chains.
-        steps: of each.
+        search: settings.
+        seed: of the noise.
         record: to which figures are added.
     """
 
-    def __init__(self, langevin: VolumeLangevin, steps: int, record: SearchRecord) -> None:
-        self.langevin, self.steps, self.record = langevin, steps, record
+    def __init__(self, search: SearchConfig, seed: int, record: SearchRecord) -> None:
+        self.search, self.seed, self.record = search, seed, record
         self._last: Tensor | None = None
 
-    def __call__(self, latents: Tensor, number: int) -> Tensor:
+    def __call__(self, slope: LatentSlope, latents: Tensor, number: int) -> Tensor:
         """The latents (channels, z, y, x) of sample ``number`` after its chain."""
-        chain = self.langevin.moved(latents, number, self.steps)
+        chain = chained(slope, latents, number, self.search.chain, self.seed)
         self.record.climbs.append(chain.climb)
         if self._last is not None:
             distance = float((chain.end - self._last).square().mean())
@@ -139,32 +144,36 @@ class Chains:
 
 @dataclass(frozen=True)
 class VolumeSamples:
-    """Draws samples of one volume.
+    """Draws samples of one volume, and their means.
 
     Attributes:
         sampler: the flow on its boxes.
         seed: of the noise.
         steps: of Heun's method.
+        slope: of the posterior.
         chains: what moves each sample on, or None.
     """
 
     sampler: VolumeSampler
     seed: int
     steps: int
+    slope: LatentSlope
     chains: Chains | None = None
 
-    def latents(self, number: int | None) -> Tensor:
-        """Latents (channels, z, y, x) of sample ``number``; None for their predicted mean."""
+    def latents(self, number: int) -> Tensor:
+        """Latents (channels, z, y, x) of sample ``number``."""
         with fast_convolutions():
-            if number is None:
-                return self.sampler.predicted()
             latents = self.sampler.latents(number, self.seed, self.steps)
-            return latents if self.chains is None else self.chains(latents, number)
+            return latents if self.chains is None else self.chains(self.slope, latents, number)
+
+    def refined_latents(self) -> Tensor:
+        """The predicted mean of the latents after a few steps up the slope, (channels, z, y, x)."""
+        with fast_convolutions():
+            return refined(self.slope, self.sampler.predicted())
 
     def density(self, latents: Tensor) -> Tensor:
         """The density (z, y, x) of latents, standardised like the data."""
-        with fast_convolutions():
-            return self.sampler.density(latents)
+        return torch.cat([slab for _, slab in self.slabs(latents)])
 
     def slabs(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
         """The same in slabs along z: number of the first plane, and planes (z, y, x)."""
@@ -175,9 +184,9 @@ class VolumeSamples:
         """Sample ``number`` (z, y, x) of the posterior."""
         return self.density(self.latents(number))
 
-    def predicted(self) -> Tensor:
-        """The density (z, y, x) of the predicted mean of the latents, without sampling."""
-        return self.density(self.latents(None))
+    def refined(self) -> Tensor:
+        """The density (z, y, x) of the refined mean, without sampling."""
+        return self.density(self.refined_latents())
 
     def taken(self) -> int:
         """Patches of training that the flow has been applied to since this was asked last."""

@@ -12,8 +12,8 @@ from cryovae.physics.observation import NoiseFunction
 from cryovae.posterior.patch_sampler import signal_scale
 from cryovae.tomogram import TiltGeometry
 
-# Means: of the ladder, of the latents as the flow predicts it, of samples.
-COMPLETION, PREDICTED, AVERAGE = "completion", "predicted", "average"
+# Means: of the ladder, of the latents as the flow predicts it and a few steps refine it, of samples.
+COMPLETION, REFINED, AVERAGE = "completion", "refined", "average"
 
 
 @dataclass(frozen=True)

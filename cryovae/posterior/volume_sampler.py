@@ -68,6 +68,7 @@ class VolumeSampler:
     """Draws samples of a volume, given its data.
 
     Attributes:
+        data: of the volume.
         boxes: of the volume and its padding, in voxels.
         done: what the flow has been applied to, in patches of training.
 
@@ -91,7 +92,7 @@ class VolumeSampler:
         folder: Path | None = None,
         advance: Callable[[int], None] = lambda patches: None,
     ) -> None:
-        self.sampler, self.scale, self.side, self.done = sampler, data.scale, side, 0
+        self.sampler, self.data, self.scale, self.side, self.done = sampler, data, data.scale, side, 0
         self._watch = advance
         z, y, x = data.data.shape
         self.shape = (z, y, x)
@@ -141,34 +142,20 @@ class VolumeSampler:
 
     @torch.no_grad()
     def prior_velocity(self, state: Tensor, time: float) -> Tensor:
-        """v (channels, z, y, x) of a state without its condition: that of the prior."""
-        flow, at = self.sampler.generator.flow, torch.full((1,), time, device=state.device)
-        return self._blended(state, lambda part, _: flow(part, at, flow.no_context(tuple(part.shape), part)))
+        """v of a state (channels, z, y, x) without its condition: that of the prior."""
+        return self.blended(state, lambda part, _: self.prior(part, time))
 
-    def pulled_back(self, latents: Tensor, slope: Tensor) -> Tensor:
-        """The gradient in the latents (channels, z, y, x) of a function whose gradient in their density is ``slope``.
-
-        Args:
-            latents: of the volume.
-            slope: (z, y, x), by densities in units of the standard deviation of the signal.
-        """
-        total = torch.zeros_like(latents)
-        missing = [full - size for full, size in zip(self.boxes.shape, self.shape, strict=True)]
-        padded = nnf.pad(slope, (0, missing[2], 0, missing[1], 0, missing[0]))
-        for position in self._numbers:
-            part = self._part(latents, position).detach().clone().requires_grad_(True)
-            z, y, x = (slice(start, start + side) for start, side in zip(position, self.boxes.sides, strict=True))
-            along = padded[z, y, x] * self.boxes.window(position)
-            with torch.enable_grad():
-                reached = (self.sampler.generator.decode(part)[0] * along.to(part)).sum()
-            self._part(total, position)[0].add_(torch.autograd.grad(reached, part)[0][0])
-            self._advance()
-        return total
+    def prior(self, part: Tensor, time: float) -> Tensor:
+        """The same for the state (1, channels, z, y, x) of one box."""
+        flow, at = self.sampler.generator.flow, torch.full((1,), time, device=part.device)
+        return flow(part, at, flow.no_context(tuple(part.shape), part))
 
     @torch.no_grad()
     def predicted(self) -> Tensor:
         """The predicted mean of the latents of the volume, (channels, z, y, x)."""
-        return self._blended(torch.zeros(self._shape, device=self.sampler.device), lambda _, context: context.mean)
+        return self.blended(
+            torch.zeros(self._shape, device=self.sampler.device), lambda _, position: self._context(position).mean
+        )
 
     @torch.no_grad()
     def slabs(self, latents: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -188,10 +175,6 @@ class VolumeSampler:
             held = total[end - start :].clone()
             yield start, total[: end - start, :ny, :nx]
 
-    def density(self, latents: Tensor) -> Tensor:
-        """The density (z, y, x) of latents of the volume, standardised like the data."""
-        return torch.cat([slab for _, slab in self.slabs(latents)])
-
     def _advance(self) -> None:
         patches = patches_in(self.boxes, self.side) // len(self.boxes)
         self.done += patches
@@ -205,17 +188,25 @@ class VolumeSampler:
     def _velocity(self, state: Tensor, time: float) -> Tensor:
         """v of all boxes, blended: (channels, z, y, x)."""
         at = torch.full((1,), time, device=state.device)
-        return self._blended(state, lambda part, context: self.sampler.generator.flow(part, at, context))
+        return self.blended(state, lambda part, position: self.sampler.generator.flow(part, at, self._context(position)))
 
-    def _blended(self, state: Tensor, work: Callable[[Tensor, Context], Tensor]) -> Tensor:
-        """What ``work`` makes of all boxes of latents of the volume, blended: (channels, z, y, x)."""
+    def blended(self, state: Tensor, work: Callable[[Tensor, Position], Tensor]) -> Tensor:
+        """What is made of each box of a state (channels, z, y, x), blended.
+
+        Args:
+            state: of the latents of the volume.
+            work: makes (1, channels, z, y, x) of the state (1, channels, z, y, x) of the box at a position.
+        """
         total = torch.zeros_like(state)
-        for position, number in self._numbers.items():
-            context = self._contexts.rows([number], self.sampler.device)
-            made = work(self._part(state, position), context)[0]
+        for position in self._numbers:
+            made = work(self._part(state, position), position)[0]
             self._part(total, position)[0].add_(made * self.boxes.window(position, self.stride).to(made))
             self._advance()
         return total
+
+    def _context(self, position: Position) -> Context:
+        """The condition of the box at a position."""
+        return self._contexts.rows([self._numbers[position]], self.sampler.device)
 
     def _part(self, latents: Tensor, position: Position) -> Tensor:
         """Latents (1, channels, z, y, x) of one box of latents of the volume, in the same memory."""

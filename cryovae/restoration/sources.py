@@ -8,7 +8,9 @@ steps of a restoration add up, and samples two at a time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
@@ -21,7 +23,7 @@ from cryovae.posterior.ladder_posterior import LadderPosterior
 from cryovae.posterior.posterior_tiles import PosteriorTiles, PosteriorVolumes, frozen
 from cryovae.posterior.search import AMORTISED
 from cryovae.posterior.tiles import TilePredictor
-from cryovae.posterior.volume_data import AVERAGE, COMPLETION, PREDICTED, VolumeData, VolumePosterior
+from cryovae.posterior.volume_data import COMPLETION, REFINED, VolumeData, VolumePosterior
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.storage import Storage
 
@@ -174,7 +176,7 @@ class FlowSource(Source):
         subject: of its calibration.
     """
 
-    names = (COMPLETION, PREDICTED, AVERAGE)
+    names = FlowPosterior.names
     opposite = False
     half_samples = HALF_SAMPLES
 
@@ -200,8 +202,7 @@ class FlowSource(Source):
 
     def _passes(self, volumes: int, samples: int) -> int:
         """How often all boxes are gone through for so many volumes, and so many samples of them in all."""
-        # The conditions; the predicted latents and their density; the samples.
-        return 3 * volumes + self.flow.passes_of_sample() * samples
+        return self.flow.passes_of_means() * volumes + self.flow.passes_of_sample() * samples
 
     def _patches_of_hidden(self) -> int:
         """Patches of all volumes with hidden bins, and of the sample that fills their wedge."""
@@ -223,21 +224,21 @@ class FlowSource(Source):
         else:
             storage.predict(self.predictor, of, target, self.prepared.tilts, 1)
         self._volume, self._drawing = volume, None
-        self._write(storage, f"prediction of {of}", None, f"mean_{PREDICTED}")
+        self._write(storage, f"refined mean of {of}", VolumeSamples.refined_latents, f"mean_{REFINED}")
 
     def pair(self, storage: Storage, of: str, number: int) -> None:
         for sample, target in ((2 * number, "plus"), (2 * number + 1, "minus")):
-            self._write(storage, f"sample {sample} of {of}", sample, target)
+            self._write(storage, f"sample {sample} of {of}", partial(VolumeSamples.latents, number=sample), target)
         self.figures = self.flow.record.figures(self.config.search, 0)
 
     def posterior(self) -> VolumePosterior | None:
         # Hidden bins would bring a tempered posterior back to the Bayes posterior.
         return None if self.config.tempered else self.flow
 
-    def _write(self, storage: Storage, name: str, number: int | None, target: str) -> None:
-        """Draw the latents of a sample, or of the predicted mean, and write their density."""
+    def _write(self, storage: Storage, name: str, latents: Callable[[VolumeSamples], Tensor], target: str) -> None:
+        """Write the density of what ``latents`` are drawn, unless an earlier run did."""
         if storage.has(name):
             return
         if self._drawing is None:
             self._drawing = self.flow.samples(self._volume, storage.volume(f"mean_{COMPLETION}"), storage.folder)
-        storage.decode(name, self._drawing, self._drawing.latents(number), target)
+        storage.decode(name, self._drawing, latents(self._drawing), target)

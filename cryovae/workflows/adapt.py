@@ -288,7 +288,7 @@ class _Adaptation:
         sampled = []
         for one, estimate in zip(self.tomograms, self.estimates, strict=True):
             drawing = posterior.samples(one.volume, estimate)
-            predicted, drawn = drawing.predicted(), [drawing(number) for number in range(count)]
+            predicted, drawn = drawing.refined(), [drawing(number) for number in range(count)]
             held_out = held_out_sums(posterior, one.subject, drawn[0], HIDDEN_ROTATIONS, HIDDEN_SAMPLES, lap)
             means = [estimate, predicted, torch.stack(drawn).mean(0)]
             sampled.append(_Sampled(combined(means, drawn, one.volume, fitted(held_out, count)), predicted, held_out))

@@ -30,7 +30,6 @@ from cryovae.models.ladder_config import LadderConfig
 from cryovae.posterior.flow_posterior import MOST
 from cryovae.posterior.one_pass import LARGEST
 from cryovae.posterior.posterior_tiles import HELD
-from cryovae.posterior.search import FLOW, LANGEVIN
 from cryovae.posterior.tile_memory import bytes_of_tile, fitting
 from cryovae.posterior.tiles import side_of
 from cryovae.posterior.volume_sampler import LATENTS
@@ -43,10 +42,8 @@ from cryovae.workflows.run_folder import RunFolder, log
 WORK = "restoring"
 # Volumes of 32 bits that are held while hidden bins are looked at, and by the flow beside what all restorations hold.
 HIDDEN_VOLUMES, FLOW_VOLUMES = 120, 12
-# Bytes for each voxel of a box of the flow (103 to 152 measured), and for a batch of its training (1.1e9 measured).
-BOX_BYTES, FLOW_TRAINING = 160, 1.2e9
-# What a box takes with the gradients of Langevin steps over that (175 bytes a voxel of its decoder measured, and its spectra).
-DECODER_GRADIENTS = 1.5
+# Bytes for each voxel of a box of the flow (254 to 279 measured), and for a batch of its training (1.1e9 measured).
+BOX_BYTES, FLOW_TRAINING = 290, 1.2e9
 # Side of the smallest box for hidden bins, in patches.
 LEAST_HIDDEN = 1.5
 # Smallest memory for slabs, below which the disk sets the pace; memory for drawing pictures, bytes each.
@@ -132,8 +129,7 @@ def is_streamed(
     kept, factor = (settings.samples, HELD) if settings.search.any else (settings.samples_out, 1)
     if settings.by_flow:
         kept, factor = settings.samples_out + FLOW_VOLUMES, 1
-        gradients = DECODER_GRADIENTS if settings.sampler == LANGEVIN else 1.0
-        at_once = max(gradients * box_bytes(shape, device), FLOW_TRAINING if device.type == "cpu" else 0.0)
+        at_once = max(box_bytes(shape, device), FLOW_TRAINING if device.type == "cpu" else 0.0)
         tiles = at_once + max(of_bins, pass_bytes(sizes, prod(shape), device))
     needed = memory.in_memory(shape, halves, kept, factor * tiles)
     if needed <= budget:
@@ -145,7 +141,7 @@ def is_streamed(
         return False
     if not variational:
         raise InputError(f"{sentence}, and {config.objective.name} takes all of it at once: give more, or use the vae")
-    if settings.search.any and settings.sampler != FLOW:
+    if settings.search.any and not settings.by_flow:
         raise InputError(f"{sentence}, and a search cannot be streamed: leave out --refine and --sampler, or give more --memory")
     if suffix != ".mrc":
         raise InputError(f"{sentence}, and only MRC can be streamed: leave out --format, or give more --memory")

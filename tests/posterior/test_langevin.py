@@ -1,20 +1,27 @@
-"""Langevin chains: against the posterior of a linear-Gaussian model, and of a flow whose prior is known."""
+"""Steps in the latents of a volume: the slope of a posterior that is known, refined means, and Langevin chains."""
 
 from dataclasses import replace
+from math import prod
 
 import pytest
 import torch
+import torch.nn.functional as nnf
 from torch import nn
 
+from cryovae import fourier
 from cryovae.data.prepare import prepare
+from cryovae.physics.wedge import patch_mask
+from cryovae.posterior import langevin
 from cryovae.posterior.flow_posterior import FlowPosterior
-from cryovae.posterior.langevin import BLUR, VolumeLangevin, walk
+from cryovae.posterior.langevin import walk
+from cryovae.posterior.latent_slope import BLUR, LatentSlope
 from cryovae.posterior.patch_sampler import PatchSampler
 from cryovae.posterior.search import LANGEVIN, SearchConfig
 from cryovae.posterior.volume_data import VolumeData
 from cryovae.posterior.volume_sampler import VolumeSampler
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.restorer import Restorer
+from cryovae.tiling.grid import cut
 from tests.helpers.generative import tiny_generator
 
 CPU = torch.device("cpu")
@@ -59,10 +66,17 @@ class _KnownFlow(nn.Module):
         return (2 * t - 1) * latents / ((1 - t) ** 2 + t**2)
 
 
-def _known(volume):
+WIDTH = (1 - BLUR) ** 2 + BLUR**2
+
+
+def _sampler(volume, most=64):
     generator = tiny_generator()
     generator.flow = _KnownFlow(generator.flow)
-    return VolumeSampler(PatchSampler(generator, CPU, 4), volume, 16, 64)
+    return VolumeSampler(PatchSampler(generator, CPU, 4), volume, 16, most)
+
+
+def _state(sampler, seed):
+    return torch.randn(sampler._shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture
@@ -70,40 +84,67 @@ def volume(small):
     return VolumeData.of(prepare(small, 16))
 
 
-def test_the_score_of_the_prior_is_that_of_its_blurred_density(volume):
-    """Without data the slope at u is that of N(0, (1 - t)^2 + t^2)."""
-    chain = VolumeLangevin(_known(replace(volume, noise=lambda k: torch.full(k.shape[1:], 1e12))), volume, 0)
-    chain._precision = torch.zeros_like(chain._precision)
-    state = torch.randn(chain.sampler._shape, generator=torch.Generator().manual_seed(1))
-    slope, _ = chain.slope(state)
-    assert torch.allclose(slope, -state / ((1 - BLUR) ** 2 + BLUR**2), atol=1e-4)
+@pytest.mark.parametrize("most", [64, 16])
+def test_without_data_the_slope_is_that_of_the_blurred_prior(volume, most):
+    """In one box and in several: at u that of N(0, (1 - t)^2 + t^2)."""
+    slope = LatentSlope(_sampler(replace(volume, noise=lambda k: torch.full(k.shape[1:], 1e12)), most))
+    state = _state(slope.sampler, 1)
+    gradient, _ = slope(state)
+    assert torch.allclose(gradient, -state / WIDTH, atol=1e-4)
+    assert torch.allclose(slope.latents(state), (1 - BLUR) * state / WIDTH, atol=1e-4)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_the_slope_of_the_likelihood_is_that_of_finite_differences(volume, temperature):
-    chain = VolumeLangevin(_known(volume), volume, 0, temperature)
-    rng = torch.Generator().manual_seed(2)
-    state, way = (torch.randn(chain.sampler._shape, generator=rng) for _ in range(2))
-    slope, _ = chain.slope(state)
-    of_prior = -state / ((1 - BLUR) ** 2 + BLUR**2)
-    step = 1e-2
-    (_, above), (_, below) = chain.slope(state + step * way), chain.slope(state - step * way)
-    expected = (above - below) * chain._bins / (2 * step) / temperature
-    assert float(((slope - of_prior) * way).sum()) == pytest.approx(expected, rel=0.02)
+    slope = LatentSlope(_sampler(volume), temperature)
+    state, way, step = _state(slope.sampler, 2), _state(slope.sampler, 3), 1e-2
+    of_prior = -state / WIDTH
+    (_, above), (_, below) = slope(state + step * way), slope(state - step * way)
+    expected = (above - below) * slope._count / (2 * step) / temperature
+    assert float(((slope(state)[0] - of_prior) * way).sum()) == pytest.approx(expected, rel=0.02)
 
 
-def test_boxes_pull_back_as_one_piece_does(volume):
-    """The gradient of the blended density of several boxes, in the latents of the whole, by finite differences."""
-    generator = tiny_generator()
-    boxes = VolumeSampler(PatchSampler(generator, CPU, 4), volume, 16, 16)
-    assert len(boxes.boxes) > 1
-    rng = torch.Generator().manual_seed(3)
-    latents, way = (torch.randn(boxes._shape, generator=rng) for _ in range(2))
-    slope = torch.randn(volume.data.shape, generator=rng)
-    step = 1e-2
-    above, below = (boxes.density(latents + sign * step * way) / boxes.scale for sign in (1, -1))
-    expected = float(((above - below) * slope).double().sum()) / (2 * step)
-    assert float((boxes.pulled_back(latents, slope) * way).sum()) == pytest.approx(expected, rel=0.02)
+def test_the_log_likelihood_is_that_of_the_measured_bins(volume):
+    """Of the data as they are, whatever the model predicts in the wedge."""
+    slope = LatentSlope(_sampler(volume))
+    data = cut(volume.data, (0, 0, 0), slope.sampler.boxes.sides) / volume.scale
+    shape = data.shape
+    mask = patch_mask(shape, volume.tilts)
+    variance = (
+        volume.noise(fourier.frequencies(shape)) / volume.scale**2 + slope.sampler.sampler.generator.vae.config.model_variance
+    )
+    latents = _state(slope.sampler, 4)
+    density = slope.sampler.sampler.generator.decode(latents[None])[0].detach()
+    residual = fourier.transform(data - density).abs().square()
+    weight = mask * fourier.multiplicity(shape)
+    expected = -0.5 * float((weight * residual / variance).sum() / weight.sum())
+    assert slope((1 - BLUR) * latents)[1] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_curvature_is_the_largest_of_the_likelihood(volume):
+    """Of a linear decoder: the largest eigenvalue of A^T F^-1 W F A, in the middle cube."""
+    slope = LatentSlope(_sampler(volume))
+    slope._decode = lambda latents: nnf.interpolate(latents[:, :1], scale_factor=slope.sampler.stride, mode="nearest")[:, 0]
+    state = _state(slope.sampler, 5)
+    stride = slope.sampler.stride
+    side = [min(32 // stride, n) for n in state.shape[1:]]
+    precision = slope._precision_of([n * stride for n in side], CPU)
+    units = torch.eye(prod(side)).view(-1, 1, *side)
+    raised = slope._decode(units)
+    weighted = fourier.filtered(raised, precision)
+    matrix = (raised.flatten(1) @ weighted.flatten(1).T).double()
+    assert slope.curvature(state) == pytest.approx(float(torch.linalg.eigvalsh(matrix)[-1]), rel=0.15)
+
+
+def test_refining_goes_up_the_posterior_and_stops_where_steps_are_too_long(volume, monkeypatch):
+    slope = LatentSlope(_sampler(volume))
+    latents = 0.1 * _state(slope.sampler, 6)
+    _, before = slope(slope.start(latents))
+    _, after = slope(slope.start(langevin.refined(slope, latents)))
+    assert after > before
+    monkeypatch.setattr(langevin, "FASTER", 1e4)
+    kept = langevin.refined(slope, latents)
+    assert torch.allclose(kept, slope.latents(slope.start(latents)))
 
 
 def test_chains_start_from_samples_of_the_flow_and_keep_figures(volume, ladder):
@@ -113,7 +154,7 @@ def test_chains_start_from_samples_of_the_flow_and_keep_figures(volume, ladder):
     plain, chained = posterior(None), posterior(SearchConfig(sampler=LANGEVIN, chain=4))
     estimate = plain.estimate(volume)
     first, moved = plain.samples(volume, estimate), chained.samples(volume, estimate)
-    assert torch.equal(first.predicted(), moved.predicted())
+    assert torch.equal(first.refined(), moved.refined())
     samples = [moved(0), moved(1)]
     assert not torch.equal(first(0), samples[0])
     assert torch.equal(samples[0], chained.samples(volume, estimate)(0))

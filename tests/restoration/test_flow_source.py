@@ -46,7 +46,7 @@ def test_all_results_are_on_the_grey_scale_of_the_input(restored, small):
 
 def test_the_record_says_what_held_out_bins_showed(restored):
     held_out = restored.held_out
-    assert set(held_out["mean"]) == {"completion", "predicted", "average"}
+    assert set(held_out["mean"]) == {"completion", "refined", "average"}
     assert held_out["bins"] > 0
     assert held_out["measured"]["bins"] > 0
     assert len(held_out["spread_factor"]) == len(held_out["spread_error"]) == SHELLS
