@@ -17,6 +17,7 @@ from cryovae import fourier
 from cryovae.calibration.fitted import Fitted, MeasuredPowers, bounded, figures_of, fitted, of_samples, plain
 from cryovae.calibration.scores import Subject, held_out_sums
 from cryovae.data.prepare import PreparedTomogram
+from cryovae.phases import Phases
 from cryovae.physics.wedge import volume_edge, wedge_mask
 from cryovae.posterior.volume_data import AVERAGE, VolumePosterior
 from cryovae.restoration.config import RestoreConfig
@@ -40,6 +41,7 @@ class Restoration:
         figures: what is known of the result without a truth.
         held_out: how well measured bins are predicted that the model did not see, or None.
         search: what a search of the posterior gained and how far it can be trusted, or None.
+        seconds: by phase.
     """
 
     mean: Tensor
@@ -49,6 +51,7 @@ class Restoration:
     figures: dict[str, float] = field(default_factory=dict)
     held_out: dict[str, object] | None = None
     search: dict[str, object] | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Steps:
@@ -78,6 +81,7 @@ class Steps:
         self.fit: Fitted | None = None
         self.fit_of_half: Fitted | None = None
         self.powers: MeasuredPowers | None = None
+        self.phase = Phases()
         self._all_filters: dict[bool, Filters] = {}
 
     def run(self) -> Restoration:
@@ -88,25 +92,27 @@ class Steps:
         "mean_half1" and "mean_half2".
         """
         config, storage, source = self.config, self.storage, self.source
-        held_out = self._calibrate()
-        source.means(storage, "data")
+        with self.phase("calibration"):
+            held_out = self._calibrate()
+        with self.phase("means"):
+            source.means(storage, "data")
         deviation = 0.0
         for pair in range(config.samples // 2):
-            source.pair(storage, "data", pair)
-            if pair == 0:
-                deviation = self._measure_first_pair()
-            storage.once(f"moments of pair {pair}", self._add_pair, pair)
-        figures = storage.once("mean", self._mean)
+            with self.phase("samples"):
+                source.pair(storage, "data", pair)
+                if pair == 0:
+                    deviation = self._measure_first_pair()
+                storage.once(f"moments of pair {pair}", self._add_pair, pair)
+        with self.phase("means"):
+            figures = storage.once("mean", self._mean)
         for half in self.halves:
-            source.means(storage, half)
-            for pair in range(source.half_samples // 2):
-                source.pair(storage, half, pair)
-                storage.once(f"pair {pair} of {half}", self._keep_pair, pair)
-            storage.once(f"restored {half}", self._half_mean, half)
-        storage.once("std", self._std)
-        for number in range(config.samples_out):
-            storage.once(f"sample {number}", self._sample, number)
-            storage.discard(f"kept_{number}")
+            with self.phase("halves"):
+                self._restore_half(half)
+        with self.phase("samples"):
+            storage.once("std", self._std)
+            for number in range(config.samples_out):
+                storage.once(f"sample {number}", self._sample, number)
+                storage.discard(f"kept_{number}")
         return Restoration(
             mean=storage.volume("mean"),
             std=storage.volume("std"),
@@ -115,7 +121,17 @@ class Steps:
             figures=figures | {"raw_spread": deviation},
             held_out=held_out,
             search=source.figures,
+            seconds=self.phase.seconds,
         )
+
+    def _restore_half(self, half: str) -> None:
+        """Restore "half1" or "half2" by itself."""
+        source, storage = self.source, self.storage
+        source.means(storage, half)
+        for pair in range(source.half_samples // 2):
+            source.pair(storage, half, pair)
+            storage.once(f"pair {pair} of {half}", self._keep_pair, pair)
+        storage.once(f"restored {half}", self._half_mean, half)
 
     # What hidden bins and samples say.
 

@@ -189,6 +189,7 @@ class Record(Part):
     process: Process | None = None
     seed: Whole | None = None
     seconds: Number | None = None
+    seconds_by_phase: dict[str, Number] | None = None
     inputs: Annotated[dict[str, Source], Field(max_length=MOST_ENTRIES)] = {}
     config: ConfigPart | None = None
     tilts: Tilts | None = None

@@ -120,7 +120,7 @@ def train_on(
         folder.save(**geometry)
         save_config(folder.path("config.toml"), config)
         with noted(folder):
-            network = train_in(folder, checked.tomograms, config, device, resume)
+            network = _trained(folder, checked.tomograms, config, device, resume)
             _fitted(folder, checked.tomograms, network, config, device, resume)
 
 
@@ -212,12 +212,26 @@ def _restore_claimed(
     save_config(folder.path("config.toml"), config)
     with noted(folder):
         data = [tomogram] if model is not None else _training_data(entry, tomogram, job, streamed)
-        network = train_in(folder, data, config, device, resume, job.live) if model is None else model.network
+        network = _trained(folder, data, config, device, resume, job.live) if model is None else model.network
         network = _fitted(folder, data, network, config, device, resume)
         if isinstance(network, NetworkCheckpoint):
-            regress_in(folder, tomogram, network, config, device)
+            with folder.phase("restoring"):
+                regress_in(folder, tomogram, network, config, device)
         else:
             restore_in(folder, tomogram, network, config, device, job.budget if streamed else None, job.resume)
+
+
+def _trained(
+    folder: RunFolder,
+    tomograms: Sequence[Tomogram],
+    config: RunConfig,
+    device: torch.device,
+    resume: bool,
+    live: bool = False,
+) -> Network:
+    """The network that is trained on the tomograms now, which is prepared and then trained."""
+    with folder.phase("preparing"):
+        return train_in(folder, tomograms, config, device, resume, live)
 
 
 def _fitted(
@@ -226,7 +240,8 @@ def _fitted(
     """A network with a flow, if the settings sample by one: its own, or one that is fitted to the tomograms now."""
     if isinstance(network, NetworkCheckpoint) or not config.restoration.by_flow or network.flow is not None:
         return network
-    file = adapt_in(folder, tomograms, network, config, device, resume)
+    with folder.phase("laps"):
+        file = adapt_in(folder, tomograms, network, config, device, resume)
     # What comes next may read it.
     distributed.barrier()
     return with_flow(network, file)

@@ -108,17 +108,21 @@ def restore_in(
     if distributed.rank():
         return restoration
     seconds = time.monotonic() - began
-    write_results(folder, tomogram, restoration, config)
+    folder.phase.add({"opening": seconds - sum(restoration.seconds.values())} | restoration.seconds)
+    with folder.phase("writing"):
+        write_results(folder, tomogram, restoration, config)
     rate = tomogram.density.size * settings.samples / max(seconds, 1e-9)
     log.info("restored in %.0f s, %.3g voxels of samples a second", seconds, rate)
     for sentence in sampler_sentences(restoration.search):
         log.info("%s", sentence)
     folder.save(restoration=_record(checkpoint, restoration, seconds))
     if budget is None:
-        picture(folder, tomogram, restoration, config)
-        report_on(folder, tomogram, restoration)
+        with folder.phase("report"):
+            picture(folder, tomogram, restoration, config)
+            report_on(folder, tomogram, restoration)
         return restoration
-    _report_region(folder, tomogram, restoration, config, budget)
+    with folder.phase("report"):
+        _report_region(folder, tomogram, restoration, config, budget)
     shutil.rmtree(folder.path(WORK), ignore_errors=True)
     return None
 

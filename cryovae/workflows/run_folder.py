@@ -24,6 +24,7 @@ from cryovae.findings import Finding
 from cryovae.io.atomic import whole_file, write_text
 from cryovae.io.claim import HeldByOther, InUse, claimed
 from cryovae.io.names import checked_name, in_one_line
+from cryovae.phases import Phases
 from cryovae.workflows.record_file import checked_record, read_json
 
 log = logging.getLogger("cryovae")
@@ -42,6 +43,7 @@ class RunFolder:
         name: of the tomogram, the beginning of the names of its results.
         suffix: of the volumes, .mrc or .zarr.
         record: the content of run.json.
+        phase: how long the phases of this run took.
     """
 
     def __init__(self, folder: Path, name: str, suffix: str = ".mrc") -> None:
@@ -56,6 +58,7 @@ class RunFolder:
             self._own = TemporaryDirectory(prefix="cryovae_")
             self.folder = Path(self._own.name)
         self.record: dict[str, Any] = {}
+        self.phase = Phases()
         self._began = time.time()
 
     def _prefix(self) -> str:
@@ -162,7 +165,8 @@ class RunFolder:
 
     def end(self, status: str, **figures: Any) -> None:
         """Record how the run ended, and how long it took."""
-        self.save(status=status, seconds=round(time.time() - self._began, 1), **figures)
+        spent = {"seconds_by_phase": self.phase.rounded()} if self.phase.seconds else {}
+        self.save(status=status, seconds=round(time.time() - self._began, 1), **spent, **figures)
         for handler in list(log.handlers):
             if isinstance(handler, logging.FileHandler):
                 handler.close()
@@ -183,6 +187,11 @@ def noted(folder: RunFolder) -> Iterator[None]:
         stopped = ("Interrupted", "Terminated", "StoppedMidStep", "KeyboardInterrupt", "BrokenPipeError")
         folder.end("stopped" if type(error).__name__ in stopped else "failed", error=str(error) or type(error).__name__)
         raise
+    if folder.phase.seconds:
+        line = f"time: {folder.phase.sentence()}"
+        log.info("%s", line)
+        if not distributed.rank():
+            print(line, file=sys.stderr)
     folder.end("done")
 
 

@@ -117,7 +117,7 @@ def _train_variational(
     store = _Store(place if len(prepared_tomograms) > 1 else None)
 
     def fill_wedge(ladder: Ladder, prepared: PreparedTomogram, seed: int) -> Tensor:
-        with _refilling(prepared):
+        with _refilling(folder, prepared):
             density = refilled(ladder, prepared, config.training.patch, seed, device)
         return store.keep(density, prepared.name, seed)
 
@@ -127,7 +127,8 @@ def _train_variational(
     trainer = Trainer(method)
     _resume(trainer, folder, config, resume)
     shown = Live(folder, tomograms[0], config.training.patch, method) if live else None
-    trained = _run(folder, trainer, config, shown)
+    with folder.phase("training"):
+        trained = _run(folder, trainer, config, shown)
     folder.save(
         training=folder.record["training"]
         | {
@@ -151,7 +152,7 @@ def _train_deterministic(
     store, patch, name = _Store(place if len(halves) > 1 else None), config.training.patch, config.objective.name
 
     def fill_wedge(network: UNet, data: PreparedHalves, seed: int) -> tuple[Tensor, Tensor]:
-        with _refilling(data.prepared):
+        with _refilling(folder, data.prepared):
             first, second = fill_halves(network, data, patch, device)
         return store.keep(first, f"{data.prepared.name}_half1", seed), store.keep(second, f"{data.prepared.name}_half2", seed)
 
@@ -161,7 +162,8 @@ def _train_deterministic(
     single = [data.prepared.name for data in halves if data.single]
     if single:
         log.warning("%s: no halves, so the noise of the target stands in the input too, and can be copied", ", ".join(single))
-    trained = _run(folder, trainer, config)
+    with folder.phase("training"):
+        trained = _run(folder, trainer, config)
     folder.save(training=folder.record["training"] | {"objective": name})
     checkpoint = NetworkCheckpoint(trained, patch, trainer.step, name, tuple(origins))
     save_network(folder.path(MODEL), checkpoint)
@@ -231,10 +233,10 @@ class _Store:
 
 
 @contextmanager
-def _refilling(prepared: PreparedTomogram) -> Iterator[None]:
+def _refilling(folder: RunFolder, prepared: PreparedTomogram) -> Iterator[None]:
     log.info("refilling the wedge of %s", prepared.name)
     # It takes many times as long as a step, and the trainer does not change meanwhile: it may be left at any moment.
-    with interruptible():
+    with folder.phase("refilling"), interruptible():
         yield
     released(prepared.density)
 
