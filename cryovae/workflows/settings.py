@@ -73,7 +73,7 @@ class RestorationSettings(TrainingSettings):
     )
     sampler: str | None = option(
         "How samples are drawn: flow (the generative model, fitted to the tomogram), amortised (the encoder alone, fast), "
-        "reweighted (weighted candidates) or langevin (chains in the latent space; slow).",
+        "reweighted (weighted candidates) or langevin (chains from samples of the flow; slow).",
         keys=("restoration.sampler",),
     )
     temperature: float | None = option(

@@ -46,6 +46,9 @@ def main() -> None:
         for low, high in SHELLS:
             print(f"{part:>8} {low:4.2f} to {high:4.2f}: {described(shell_scores(mean, samples, truth, bins, low, high))}")
     held = json.loads((options.run / "run.json").read_text())["restoration"]["held_out"]
+    if held is None:
+        print("held-out bins: none were looked at")
+        return
     for name in SAID:
         print(f"held-out {name}: wedge {held.get(name)}, measured {held.get('measured', {}).get(name)}")
 

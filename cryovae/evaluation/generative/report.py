@@ -203,16 +203,22 @@ def measure_on_tomogram(
     k = fourier.frequencies((side,) * 3)
     mask = patch_mask((side,) * 3, prepared.tilts)
     variance = prepared.noise.scaled(patches.scale**-2)(k)
+    wide, count = 2 * side, -(-config.patches // 8)
     draws = sampler.decoded(
-        sampler.prior(side, config.patches, config.seed, watch=lambda done, total: watch("draws of the prior", done, total))
+        sampler.prior(wide, count, config.seed, watch=lambda done, total: watch("draws of the prior", done, total))
     )
     data = patches.observation.data
-    of_signal = as_measured(draws, mask, variance, rng)
-    null = fourier.filtered(torch.randn(data.shape, generator=rng), spectrum.sqrt())
+    null = fourier.filtered(torch.randn(draws.shape, generator=rng), of_shells(spectrum, wide).sqrt())
+
+    def measured(density: Tensor) -> Tensor:
+        mask_of_wide = patch_mask((wide,) * 3, prepared.tilts)
+        variance_of_wide = prepared.noise.scaled(patches.scale**-2)(fourier.frequencies((wide,) * 3))
+        return octants(as_measured(density, mask_of_wide, variance_of_wide, rng))[: config.patches]
+
     watch("classifiers", 0, 2)
-    of_draws = separation(data, of_signal, config.seed)
+    of_draws = separation(data, measured(draws), config.seed)
     watch("classifiers", 1, 2)
-    of_null = separation(data, as_measured(null, mask, variance, rng), config.seed)
+    of_null = separation(data, measured(null), config.seed)
     watch("classifiers", 2, 2)
     evidence = noisy_evidence(
         sampler,
@@ -233,6 +239,24 @@ def as_measured(density: Tensor, mask: Tensor, variance: Tensor, rng: torch.Gene
     rotated = torch.stack([cube_rotations()[index](patch) for index, patch in zip(indices, density, strict=True)])
     white = torch.randn(density.shape, generator=rng)
     return fourier.filtered(rotated, mask) + fourier.filtered(white, mask * variance.sqrt())
+
+
+def octants(density: Tensor) -> Tensor:
+    """The eight octants (8 n, s, s, s) of cubes (n, 2 s, 2 s, 2 s).
+
+    A patch of a tomogram is cut after the wedge: its ends do not meet, so its own wedge is not empty. Nor is that of an octant.
+    """
+    for axis in (1, 2, 3):
+        density = torch.cat(density.chunk(2, axis))
+    return density
+
+
+def of_shells(spectrum: Tensor, side: int) -> Tensor:
+    """A power that depends on |k| alone, (s, s, s // 2 + 1), at the frequencies of cubes of ``side`` voxels."""
+    own = spectrum.shape[0]
+    shell = (fourier.radius((own,) * 3) * own).round().long()
+    table = torch.zeros(int(shell.max()) + 1).scatter_(0, shell.flatten(), spectrum.flatten())
+    return table[(fourier.radius((side,) * 3) * own).round().long().clamp(max=len(table) - 1)]
 
 
 def _spread(size: int, count: int) -> Tensor:

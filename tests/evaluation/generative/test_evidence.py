@@ -6,12 +6,14 @@ import pytest
 import torch
 
 from cryovae import fourier
+from cryovae.evaluation.generative.classifier import separation
 from cryovae.evaluation.generative.evidence import clean_evidence, noisy_evidence, spectrum_of
-from cryovae.evaluation.generative.report import GenerativeMeasureConfig, as_measured, measure_on_scenes
+from cryovae.evaluation.generative.report import GenerativeMeasureConfig, as_measured, measure_on_scenes, octants, of_shells
 from cryovae.models.latent_flow import LatentFlow
 from cryovae.physics.wedge import patch_mask
 from cryovae.posterior.patch_sampler import PatchSampler
 from cryovae.simulation.patches import Pairs, PatchConfig
+from cryovae.tomogram import TiltGeometry
 from tests.helpers.generative import RANGE, made_up_pairs, tiny_generator, tiny_observation
 
 SIDE = 16
@@ -107,6 +109,34 @@ def test_measured_draws_have_the_noise_and_no_wedge():
     power = fourier.transform(seen).abs().square().mean(0)
     assert float(power[mask == 0].max()) < 1e-6
     assert float(power[mask == 1].mean()) == pytest.approx(4, rel=0.05)
+
+
+def test_octants_of_a_measured_field_have_the_wedge_of_patches_of_a_tomogram():
+    """Both are cut after the wedge, which is not empty then; in a field that is measured as a patch it is."""
+    tilts, rng = TiltGeometry.from_range(-50, 50), torch.Generator().manual_seed(0)
+    spectrum = 40 * torch.exp(-((fourier.radius((16,) * 3) / 0.15) ** 2))
+
+    def measured(count, side):
+        field = fourier.filtered(torch.randn(count, side, side, side, generator=rng), of_shells(spectrum, side).sqrt())
+        return as_measured(field, patch_mask((side,) * 3, tilts), torch.full((side, side, side // 2 + 1), 0.2), rng)
+
+    def in_wedge(patches):
+        return float(fourier.transform(patches).abs().square().mean(0)[patch_mask((16,) * 3, tilts) == 0].mean())
+
+    volume = measured(1, 128)[0]
+    starts = torch.randint(0, 112, (200, 3), generator=rng).tolist()
+    data = torch.stack([volume[z : z + 16, y : y + 16, x : x + 16] for z, y, x in starts])
+    parts = octants(measured(25, 32))
+    assert parts.shape == (200, 16, 16, 16)
+    assert in_wedge(parts) == pytest.approx(in_wedge(data), rel=0.5)
+    assert in_wedge(measured(200, 16)) < 1e-6
+    assert separation(data, parts).auc < 0.65
+
+
+def test_a_power_by_shell_is_the_same_for_larger_cubes():
+    power = of_shells(torch.arange(9.0)[(fourier.radius((16,) * 3) * 16).round().long().clamp(max=8)], 32)
+    assert power.shape == (32, 32, 17)
+    assert power[0, 0, ::2].tolist() == list(range(9))
 
 
 def test_all_measures_of_a_small_model(sampler):
