@@ -42,7 +42,8 @@ class Phases:
     def sentence(self) -> str:
         """Where the time went, the phases that took a second at least: 'training 12 min 36 s, mean 8 s; 12 min 44 s in all'."""
         parts = [f"{name} {duration(seconds)}" for name, seconds in self.seconds.items() if seconds >= 1]
-        return "; ".join([", ".join(parts)] * bool(parts) + [f"{duration(sum(self.seconds.values()))} in all"])
+        total = f"{duration(sum(self.seconds.values()))} in all"
+        return f"{', '.join(parts)}; {total}" if parts else total
 
 
 def duration(seconds: float) -> str:

@@ -38,20 +38,20 @@ def prior_power(generator: Generator, device: torch.device, side: int, sample: T
 
 
 def noise_out(posterior: FlowPosterior, volume: VolumeData) -> float:
-    """Power in the wedge of the mean that is predicted from noise like that of the data, over that of the noise."""
+    """Power in the wedge of the refined mean of noise like that of the data, over that of the noise."""
     shape, generator = volume.data.shape, torch.Generator().manual_seed(1)
     mask = volume_mask(shape, volume.tilts)
     amplitude = volume.noise(fourier.frequencies(shape)).sqrt() * mask
     noise = fourier.filtered(torch.randn(shape, generator=generator), amplitude)
     data = VolumeData(noise, volume.tilts, volume.noise, volume.scale)
-    predicted = posterior.samples(data, posterior.estimate(data)).refined()
+    mean = posterior.samples(data, posterior.estimate(data)).refined()
     wedge = (mask < 0.5) * fourier.multiplicity(shape)
-    power = float((wedge * fourier.transform(predicted).abs().square()).sum())
+    power = float((wedge * fourier.transform(mean).abs().square()).sum())
     return power / float((fourier.multiplicity(shape) * fourier.transform(noise).abs().square()).sum())
 
 
 def random_phases(posterior: FlowPosterior, volume: VolumeData) -> float | None:
-    """Correlation of hidden bins of the data with random phases, and of the mean that is predicted for them."""
+    """Correlation of hidden bins of the data with random phases, and of the refined mean of them."""
     rotations = hidden_rotations(volume.tilts, 1)
     if not rotations:
         return None
@@ -60,8 +60,8 @@ def random_phases(posterior: FlowPosterior, volume: VolumeData) -> float | None:
     shuffled = fourier.inverse(fourier.transform(volume.data).abs() * phases / phases.abs().clamp_min(1e-12), shape)
     problem = with_hidden_wedge(shuffled, volume.tilts, volume.noise, torch.zeros(shape), rotations[0], generator)
     seen = VolumeData(problem.data, volume.tilts, problem.noise, volume.scale)
-    predicted = posterior.samples(seen, posterior.estimate(seen)).refined()
+    mean = posterior.samples(seen, posterior.estimate(seen)).refined()
     weight = problem.bins * fourier.multiplicity(problem.target.shape)
-    x, y = fourier.transform(predicted), fourier.transform(problem.target)
+    x, y = fourier.transform(mean), fourier.transform(problem.target)
     cross, power, data = (float((weight * v).double().sum()) for v in ((x * y.conj()).real, x.abs().square(), y.abs().square()))
     return cross / max(power * data, 1e-30) ** 0.5

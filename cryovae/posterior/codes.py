@@ -95,7 +95,7 @@ class _OneDnn(TorchFunctionMode):
 
 @contextmanager
 def fast_convolutions() -> Iterator[None]:
-    """Convolutions by oneDNN, also of a single patch, if torch was built with it; without gradients."""
+    """Convolutions by oneDNN, also of a single patch, if torch was built with it."""
     if not torch.backends.mkldnn.is_available():
         yield
         return

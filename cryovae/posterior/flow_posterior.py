@@ -25,7 +25,7 @@ from cryovae.posterior.langevin import LAST_STEPS, REFINING, chained, refined
 from cryovae.posterior.latent_slope import LatentSlope
 from cryovae.posterior.one_pass import predicted_volume
 from cryovae.posterior.patch_sampler import PatchSampler
-from cryovae.posterior.search import LANGEVIN, SearchConfig, SearchRecord
+from cryovae.posterior.search import LANGEVIN, SearchConfig
 from cryovae.posterior.volume_data import AVERAGE, COMPLETION, REFINED, VolumeData
 from cryovae.posterior.volume_sampler import VolumeSampler, boxes_of, patches_in
 from cryovae.tiling.boxes import Shape
@@ -39,7 +39,7 @@ class FlowPosterior:
 
     Attributes:
         names: of its means: the ladder's, the flow's predicted one after a few steps, the average of samples.
-        record: figures of the Langevin chains so far.
+        search: settings of Langevin chains, or None if there are none.
 
     Args:
         generator: the generative model.
@@ -68,7 +68,7 @@ class FlowPosterior:
         self.sampler = PatchSampler(generator, device, steps)
         self.ladder = None if ladder is None else ladder.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
         self.patch, self.device, self.steps, self.seed = patch, device, steps, seed
-        self.advance, self.record = advance, SearchRecord()
+        self.advance = advance
         self.search = search if search is not None and search.sampler == LANGEVIN else None
 
     def estimate(self, volume: VolumeData, orientations: int = 1) -> Tensor:
@@ -88,7 +88,7 @@ class FlowPosterior:
         taken = estimate if self.sampler.generator.config.flow.estimates else None
         with fast_convolutions():
             sampler = VolumeSampler(self.sampler, volume, SIDE, MOST, taken, folder, self.advance)
-        chains = None if self.search is None else Chains(self.search, self.seed, self.record)
+        chains = None if self.search is None else Chains(self.search, self.seed)
         slope = LatentSlope(sampler, 1.0 if self.search is None else self.search.temperature)
         return VolumeSamples(sampler, self.seed, self.steps, slope, chains)
 
@@ -103,10 +103,10 @@ class FlowPosterior:
         """A sample (z, y, x): of the right posterior it is as good as the truth."""
         return self.samples(volume, self.estimate(volume))(0)
 
-    def passes_of_means(self) -> int:
-        """How often all boxes are gone through for the conditions, the means and their densities."""
-        # The conditions, the predicted latents, the steps and what they end with, and the densities.
-        return 1 + 1 + REFINING + 1 + 1
+    def passes_of_means(self, is_refined: bool) -> int:
+        """How often all boxes are gone through for the conditions, and for the refined mean and its density if there is one."""
+        # The predicted latents, the steps, the latents that they end with, and their density.
+        return 1 + (1 + REFINING + 1 + 1) * is_refined
 
     def passes_of_sample(self) -> int:
         """The same for a sample and its density."""
@@ -119,26 +119,31 @@ class FlowPosterior:
 
 
 class Chains:
-    """Langevin chains from the samples of one volume, and their figures.
+    """Langevin chains from the samples of one volume.
+
+    Attributes:
+        climb: of the last chain, as in langevin.py.
+        moved: mean square distance of its end from its sample, over that of two independent samples; None for the first chain.
 
     Args:
         search: settings.
         seed: of the noise.
-        record: to which figures are added.
     """
 
-    def __init__(self, search: SearchConfig, seed: int, record: SearchRecord) -> None:
-        self.search, self.seed, self.record = search, seed, record
-        self._last: Tensor | None = None
+    def __init__(self, search: SearchConfig, seed: int) -> None:
+        self.search, self.seed = search, seed
+        self.climb = 0.0
+        self.moved: float | None = None
+        self._end: Tensor | None = None
 
     def __call__(self, slope: LatentSlope, latents: Tensor, number: int) -> Tensor:
         """The latents (channels, z, y, x) of sample ``number`` after its chain."""
         chain = chained(slope, latents, number, self.search.chain, self.seed)
-        self.record.climbs.append(chain.climb)
-        if self._last is not None:
-            distance = float((chain.end - self._last).square().mean())
-            self.record.moved.append(float((chain.end - latents).square().mean()) / max(distance, 1e-12))
-        self._last = chain.end
+        self.climb = chain.climb
+        if self._end is not None:
+            distance = float((chain.end - self._end).square().mean())
+            self.moved = float((chain.end - latents).square().mean()) / max(distance, 1e-12)
+        self._end = chain.end
         return chain.end
 
 

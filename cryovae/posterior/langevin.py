@@ -3,23 +3,24 @@
     u'  =  u + eta/2 g(u)                                  from the flow's predicted mean: a few steps refine it
     u'  =  u + eta/2 g(u) + sqrt(eta) xi,   xi ~ N(0, I)   from a sample of the flow: Langevin chains (CryoWGEN-II)
 
-A refined mean is the mean of the latents, given the last state. What the flow predicts in one pass is amortised, so
-these steps are its semi-amortised inference. They go up to the mode, so they must be few: hidden bins say how much the result is
-worth (calibration/fitted.py).
+What the flow predicts in one pass is amortised, and refining is its semi-amortised inference. Its steps lead to the mode, so
+they must be few: hidden bins say how much the result is worth (calibration/fitted.py). It ends with the mean of the latents under
+the prior, given the last state, which came nearer to the truth than that state.
 
-The flow with its condition takes the last state of a chain from t = BLUR to t = 0. A density of the flow at each step would cost
-too much, so no step is rejected, and a chain has a bias of order eta (Roberts and Tweedie 1996). How far it came is seen in two
-figures. ``moved`` is the mean square distance of its end from its start, over that of two independent samples: 0 at the start, 1
-once the start is forgotten. ``climb`` is the change of the log-likelihood over the second half: 0 where the chain is stationary.
-Step, score and schedule of the published sampler are not available: this is a reconstruction. At T = 1 the target is the Bayes
-posterior of the learned prior.
+The flow with its condition takes the last state of a chain from t = BLUR to t = 0. A chain is approximate in three places. No
+step is rejected, as a density of the flow at each step would cost too much: a bias of order eta (Roberts and Tweedie 1996). The
+likelihood is that of the blurred latents, and the last part of the way is the flow's own: biases of order BLUR. How far a chain
+came is seen in two figures. ``moved`` is the mean square distance of its end from the sample that it began with, over that of
+two independent samples: near 0 after no step, 1 once that sample is forgotten. ``climb`` is the change of the log-likelihood
+over the second half: 0 where the chain is stationary. Step, score and schedule of the published sampler are not available: this
+is a reconstruction.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import inf
 
 import torch
 from torch import Tensor
@@ -28,6 +29,7 @@ from cryovae.posterior.latent_slope import BLUR, LatentSlope
 from cryovae.posterior.noise_field import NoiseField
 from cryovae.posterior.search import LONGEST
 
+log = logging.getLogger("cryovae")
 # Steps that refine a mean, and their length in units of that of a chain.
 REFINING, FASTER = 6, 2.4
 # Steps of Heun's method from the last state of a chain to t = 0.
@@ -75,12 +77,12 @@ def walk(start: Tensor, slope: Slope, steps: int, size: float, noise: Callable[[
 def refined(slope: LatentSlope, latents: Tensor) -> Tensor:
     """Latents (channels, z, y, x) of a mean after a few steps up the slope."""
     state, size = slope.start(latents), FASTER * slope.step(latents)
-    before, lowest = state, -inf
+    before, first = state, 0.0
     for step in range(REFINING):
         gradient, value = slope(state)
-        lowest = value if step == 0 else lowest
-        # Steps that are too long lead away.
-        if not value >= lowest:
+        first = first if step else value
+        if not value >= first:
+            log.warning("step %d of the refinement was too long, and is taken back", step)
             return slope.latents(before)
         before, state = state, state + 0.5 * size * gradient
     return slope.latents(state)

@@ -5,27 +5,29 @@
     g(u) =  s(u) + grad log p( y | G(u / (1 - t)) ) / T                     of the posterior, T the temperature
 
 v is the velocity of the flow without a condition. It predicts E[e - z | u], so s is the score of the blurred prior by Tweedie's
-formula (Song and Ermon 2019); the score at t = 0 is unbounded. The likelihood is that of the measured bins of each box, where the
-noise has the model variance of the decoder added. Steps along g are stable while they are short against its curvature, which is
-found by power iterations.
+formula (Song and Ermon 2019); the score at t = 0 is unbounded. A flow that had guided steps in its training
+(training/generative.py) predicts a little more than that mean, and its prior is a little sharper. The likelihood is that of the
+measured bins of each box, where the noise has the model variance of the decoder added. Steps along g are stable while they are
+short against the inverse of its curvature, which is found by power iterations.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from cryovae import fourier
-from cryovae.physics.wedge import patch_mask
+from cryovae.physics.wedge import volume_mask
 from cryovae.posterior.volume_sampler import VolumeSampler
 from cryovae.tiling.grid import Position, cut
 
 # Time t of the state.
 BLUR = 0.2
-# Power iterations for the curvature, and side of the cube that they look at, in voxels.
-ITERATIONS, SIDE = 6, 32
+# Power iterations for the curvature, side of the cube that they look at, in voxels, and length of their differences.
+ITERATIONS, SIDE, LENGTH = 6, 32, 0.1
 
 
 class LatentSlope:
@@ -59,7 +61,7 @@ class LatentSlope:
         return (1 - BLUR) * latents
 
     def latents(self, state: Tensor) -> Tensor:
-        """The mean of the latents (channels, z, y, x), given a state."""
+        """The mean of the latents (channels, z, y, x) under the prior, given a state."""
         return state - BLUR * self.sampler.prior_velocity(state, BLUR)
 
     def step(self, latents: Tensor) -> float:
@@ -78,7 +80,7 @@ class LatentSlope:
         size = 0.0
         for _ in range(ITERATIONS):
             way = way / way.norm()
-            change = (self._decode(at + 0.1 * way) - self._decode(at - 0.1 * way))[0].detach() / 0.2
+            change = (self._decode(at + LENGTH * way) - self._decode(at - LENGTH * way))[0].detach() / (2 * LENGTH)
             way = self._pulled_back(at, fourier.filtered(change, precision))
             size = float(way.norm())
         return size
@@ -118,10 +120,14 @@ class LatentSlope:
     def _count(self) -> float:
         """Measured coefficients of a box."""
         sides = self.sampler.boxes.sides
-        return max(float((patch_mask(sides, self.sampler.data.tilts) * fourier.multiplicity(sides)).double().sum()), 1.0)
+        return max(float((self._mask_of(sides) * fourier.multiplicity(sides)).double().sum()), 1.0)
 
-    def _precision_of(self, shape: tuple[int, ...] | list[int], device: torch.device) -> Tensor:
+    def _precision_of(self, shape: Sequence[int], device: torch.device) -> Tensor:
         sampler = self.sampler
         noise = sampler.data.noise(fourier.frequencies(shape)) / sampler.scale**2
         variance = noise + sampler.sampler.generator.vae.config.model_variance
-        return (patch_mask(shape, sampler.data.tilts) / variance).to(device)
+        return (self._mask_of(shape) / variance).to(device)
+
+    def _mask_of(self, shape: Sequence[int]) -> Tensor:
+        """M of a box, with the edge that the mask of a volume of its shape has."""
+        return volume_mask(shape, self.sampler.data.tilts) * fourier.below_nyquist(shape)

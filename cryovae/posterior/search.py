@@ -79,7 +79,7 @@ class SearchRecord:
         gains: Gain of the bound by refinement, in nats per measured coefficient.
         seconds: Time of refinement.
         effective: Effective sample sizes.
-        moved: Mean square distance of the end of each chain from its start, over that of two independent samples.
+        moved: Mean square distance of the end of each chain from its sample, over that of two independent samples.
         climbs: Change of the log-likelihood over the second half of each chain, in nats per measured coefficient.
     """
 
@@ -109,11 +109,12 @@ class SearchRecord:
                 "most": max(self.effective),
                 f"share_below_{MIN_EFFECTIVE:g}": few,
             }
-        if self.climbs:
+        if self.climbs and self.moved:
+            # The chain that came least far, and the one that changed most.
             figures["langevin"] = {
                 "steps": config.chain,
-                "moved": _mean(self.moved),
-                "climb_nats_per_coefficient": _mean(self.climbs),
+                "moved": min(self.moved),
+                "climb_nats_per_coefficient": max(self.climbs, key=abs),
             }
         return figures
 

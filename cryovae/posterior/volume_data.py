@@ -12,7 +12,7 @@ from cryovae.physics.observation import NoiseFunction
 from cryovae.posterior.patch_sampler import signal_scale
 from cryovae.tomogram import TiltGeometry
 
-# Means: of the ladder, of the latents as the flow predicts it and a few steps refine it, of samples.
+# Means: of the ladder, of the flow's prediction after a few steps, of samples.
 COMPLETION, REFINED, AVERAGE = "completion", "refined", "average"
 
 

@@ -32,8 +32,8 @@ from cryovae.tiling.grid import Position, cut
 
 # Overlap of neighbouring boxes in voxels. Half of it is blended; the quarter at the border of a box has no weight.
 OVERLAP = 48
-# How often the latents of a volume are held while it is sampled.
-LATENTS = 5
+# How often the latents of a volume are held at most while it is sampled or refined, or a chain runs.
+LATENTS = 9
 
 
 class _Contexts:
@@ -128,8 +128,8 @@ class VolumeSampler:
             seed: of the noise.
             steps: steps of Heun's method.
         """
-        noise = NoiseField(seed, number, self.sampler.device).tile((0, 0, 0), self._shape, 0)
-        return self.flowed(noise, ode_times(steps).tolist())
+        times = ode_times(steps).tolist()
+        return self.flowed(NoiseField(seed, number, self.sampler.device).tile((0, 0, 0), self._shape, 0), times)
 
     @torch.no_grad()
     def flowed(self, state: Tensor, times: Sequence[float]) -> Tensor:

@@ -88,14 +88,15 @@ def _reweighted(search: dict[str, Any]) -> list[str]:
 
 def _langevin(search: dict[str, Any]) -> list[str]:
     chains = search.get("langevin")
-    if not chains:
+    if not chains or "moved" not in chains:
+        # Chains of version 0.1 were others.
         return []
     climb = chains["climb_nats_per_coefficient"]
     sentences = [
-        f"Langevin: {chains['steps']} steps took each sample from its start by {chains['moved']:.2f} of the mean square distance "
-        f"of independent samples; the log-likelihood changed by {climb:+.4f} nats per coefficient over the second half."
+        f"Langevin: {chains['steps']} steps took samples from their starts by at least {chains['moved']:.2f} of the mean square "
+        f"distance of independent samples; the log-likelihood changed by {climb:+.4f} nats per coefficient over the second half."
     ]
-    if chains["moved"] < MIN_MOVED or abs(climb) > MAX_CLIMB:
+    if not (chains["moved"] >= MIN_MOVED and abs(climb) <= MAX_CLIMB):
         sentences.append(
             "The chains have not converged, and the samples depend on those of the flow: use more steps, "
             f"--set restoration.chain={4 * chains['steps']}."

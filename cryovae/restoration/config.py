@@ -21,13 +21,13 @@ class RestoreConfig(SearchConfig):
         batch: tiles at once.
         raw: leave out the data-consistent step.
         halves: restore the halves too.
-        calibrate: scale the spread of the samples by what held-out bins show; samplers other than the encoder's stay as they are.
+        calibrate: combine means, samples and data as held-out bins show; reweighted and tempered samples stay as they are.
         seed: of all random numbers.
         precision: 'float32', 'bfloat16' (of convolutions alone) or 'auto'; a search always runs in float32.
         flow_steps: steps of Heun's method of a sample of the flow; four are as good as sixteen.
         refine: steps of refinement of the posterior, as in posterior/search.py, like the settings that follow.
         sampler: how samples are drawn.
-        temperature: of candidates.
+        temperature: of candidates and chains.
         candidates: for each reweighted sample.
         chain: steps of a Langevin chain.
         orientations: in which tiles are searched.

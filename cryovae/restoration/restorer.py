@@ -17,13 +17,15 @@ from torch import Tensor
 from cryovae import distributed, fourier
 from cryovae.calibration.scores import VOXELS, Subject
 from cryovae.data.prepare import PreparedTomogram
+from cryovae.errors import InputError
 from cryovae.models.generator import Generator
 from cryovae.models.ladder import Ladder
 from cryovae.models.precision import halved, precision_of
+from cryovae.phases import Phases
 from cryovae.physics.wedge import volume_mask
 from cryovae.posterior.flow_posterior import FlowPosterior
 from cryovae.posterior.patch_sampler import NoSignal
-from cryovae.posterior.search import AMORTISED
+from cryovae.posterior.search import AMORTISED, FLOW, LANGEVIN
 from cryovae.posterior.tiles import TilePredictor
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.sources import FlowSource, ladder_source
@@ -49,6 +51,12 @@ class Restorer:
         device: where the model runs; volumes lie there too if all of them fit.
         watch: called with the tiles that are done, and all tiles.
         flow: the generative model that was fitted with the ladder; without one the samples are those of the ladder.
+
+    Attributes:
+        phase: how long the phases of all restorations took.
+
+    Raises:
+        InputError: Langevin chains are asked for without a flow, or of a tomogram without a signal.
     """
 
     def __init__(
@@ -60,12 +68,15 @@ class Restorer:
         watch: Callable[[int, int], None] = lambda done, total: None,
         flow: Generator | None = None,
     ) -> None:
-        if config.by_flow and flow is None:
+        if config.sampler == LANGEVIN and flow is None:
+            raise InputError(f"--sampler {LANGEVIN} found, but no flow was fitted to the tomogram: pass --sampler {AMORTISED}")
+        if config.sampler == FLOW and flow is None:
             config = amortised(config)
         self.ladder, self.patch, self.config, self.watch, self.flow = ladder, patch, config, watch, flow
         self.device = device or torch.device("cpu")
         is_shared = not config.search.any
         self.predictor = TilePredictor(ladder, patch, config.batch, config.seed, self.device, self._advance, shared=is_shared)
+        self.phase = Phases()
         self._done = self._total = 0
         self._sharers = 1
 
@@ -98,13 +109,15 @@ class Restorer:
             try:
                 subject = Subject.of(prepared, halves, self.patch, voxels)
                 source = self._flow_source(self.flow, prepared, subject)
-                return Steps(source, self.config, tomogram, prepared, subject, storage)
+                return Steps(source, self.config, tomogram, prepared, subject, storage, self.phase)
             except NoSignal as error:
+                if self.config.sampler == LANGEVIN:
+                    raise
                 log.warning("%s by the flow; restored by the encoder", error)
-        config = amortised(self.config) if self.config.by_flow else self.config
+        config = amortised(self.config) if self.config.sampler == FLOW else self.config
         subject = Subject.of(prepared, halves, self.patch, voxels, scaled=False)
         ladder = ladder_source(self.predictor, self.patch, config, prepared)
-        return Steps(ladder, config, tomogram, prepared, subject, storage)
+        return Steps(ladder, config, tomogram, prepared, subject, storage, self.phase)
 
     def _flow_source(self, flow: Generator, prepared: PreparedTomogram, subject: Subject) -> FlowSource:
         config = self.config
@@ -120,7 +133,7 @@ class Restorer:
 
 def amortised(config: RestoreConfig) -> RestoreConfig:
     """The settings with the samples of the encoder."""
-    return replace(config, sampler=AMORTISED, temperature=1.0)
+    return replace(config, sampler=AMORTISED)
 
 
 def mixed_on(config: RestoreConfig, device: torch.device) -> bool:

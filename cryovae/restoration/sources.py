@@ -21,9 +21,9 @@ from cryovae.posterior.early_stopping import early_stopping
 from cryovae.posterior.flow_posterior import FlowPosterior, VolumeSamples
 from cryovae.posterior.ladder_posterior import LadderPosterior
 from cryovae.posterior.posterior_tiles import PosteriorTiles, PosteriorVolumes, frozen
-from cryovae.posterior.search import AMORTISED
+from cryovae.posterior.search import AMORTISED, SearchRecord
 from cryovae.posterior.tiles import TilePredictor
-from cryovae.posterior.volume_data import COMPLETION, REFINED, VolumeData, VolumePosterior
+from cryovae.posterior.volume_data import AVERAGE, COMPLETION, REFINED, VolumeData, VolumePosterior
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.storage import Storage
 
@@ -176,7 +176,6 @@ class FlowSource(Source):
         subject: of its calibration.
     """
 
-    names = FlowPosterior.names
     opposite = False
     half_samples = HALF_SAMPLES
 
@@ -190,19 +189,23 @@ class FlowSource(Source):
     ) -> None:
         self.flow, self.predictor, self.config, self.prepared = flow, predictor, config, prepared
         self.subject, self.scale = subject, subject.volume.scale
-        self.figures = flow.record.figures(config.search, 0)
+        # Without hidden bins nothing says what a refined mean is worth.
+        self.calibrated = config.calibrate and not config.tempered
+        self.names = FlowPosterior.names if self.calibrated else (COMPLETION, AVERAGE)
+        self.record = SearchRecord()
+        self.figures = self.record.figures(config.search, 0)
         self._volume = subject.volume
         self._drawing: VolumeSamples | None = None
 
     def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
         samples = self.config.samples + halves * self.half_samples
         return self.flow.patches(shape) * self._passes(1 + halves, samples) + (
-            self._patches_of_hidden() if self.config.calibrate and not self.config.tempered else 0
+            self._patches_of_hidden() if self.calibrated else 0
         )
 
     def _passes(self, volumes: int, samples: int) -> int:
         """How often all boxes are gone through for so many volumes, and so many samples of them in all."""
-        return self.flow.passes_of_means() * volumes + self.flow.passes_of_sample() * samples
+        return self.flow.passes_of_means(self.calibrated) * volumes + self.flow.passes_of_sample() * samples
 
     def _patches_of_hidden(self) -> int:
         """Patches of all volumes with hidden bins, and of the sample that fills their wedge."""
@@ -224,16 +227,27 @@ class FlowSource(Source):
         else:
             storage.predict(self.predictor, of, target, self.prepared.tilts, 1)
         self._volume, self._drawing = volume, None
-        self._write(storage, f"refined mean of {of}", VolumeSamples.refined_latents, f"mean_{REFINED}")
+        if REFINED in self.names:
+            self._write(storage, f"refined mean of {of}", VolumeSamples.refined_latents, f"mean_{REFINED}")
 
     def pair(self, storage: Storage, of: str, number: int) -> None:
         for sample, target in ((2 * number, "plus"), (2 * number + 1, "minus")):
-            self._write(storage, f"sample {sample} of {of}", partial(VolumeSamples.latents, number=sample), target)
-        self.figures = self.flow.record.figures(self.config.search, 0)
+            name = f"sample {sample} of {of}"
+            self._write(storage, name, partial(VolumeSamples.latents, number=sample), target)
+            if self.flow.search is not None and of == "data":
+                climb, moved = storage.once(f"chain of {name}", self._last_chain)
+                self.record.climbs += [] if climb is None else [climb]
+                self.record.moved += [] if moved is None else [moved]
+        self.figures = self.record.figures(self.config.search, 0)
+
+    def _last_chain(self) -> list[float | None]:
+        """How far the last chain came, as in ``SearchRecord``; unknown if a run was stopped between it and this."""
+        chains = None if self._drawing is None else self._drawing.chains
+        return [None, None] if chains is None else [chains.climb, chains.moved]
 
     def posterior(self) -> VolumePosterior | None:
         # Hidden bins would bring a tempered posterior back to the Bayes posterior.
-        return None if self.config.tempered else self.flow
+        return self.flow if self.calibrated else None
 
     def _write(self, storage: Storage, name: str, latents: Callable[[VolumeSamples], Tensor], target: str) -> None:
         """Write the density of what ``latents`` are drawn, unless an earlier run did."""

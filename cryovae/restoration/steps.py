@@ -41,7 +41,6 @@ class Restoration:
         figures: what is known of the result without a truth.
         held_out: how well measured bins are predicted that the model did not see, or None.
         search: what a search of the posterior gained and how far it can be trusted, or None.
-        seconds: by phase.
     """
 
     mean: Tensor
@@ -51,7 +50,6 @@ class Restoration:
     figures: dict[str, float] = field(default_factory=dict)
     held_out: dict[str, object] | None = None
     search: dict[str, object] | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Steps:
@@ -64,6 +62,7 @@ class Steps:
         prepared: the same, standardised.
         subject: the part of it on which hidden bins are looked at.
         storage: of all volumes; a step that its journal has is not repeated.
+        phase: to which the seconds of the steps are added.
     """
 
     def __init__(
@@ -74,6 +73,7 @@ class Steps:
         prepared: PreparedTomogram,
         subject: Subject,
         storage: Storage,
+        phase: Phases,
     ) -> None:
         self.source, self.config, self.prepared, self.subject, self.storage = source, config, prepared, subject, storage
         self.shape, self.fill, self.tilts = tomogram.shape, tomogram.fill, prepared.tilts
@@ -81,7 +81,7 @@ class Steps:
         self.fit: Fitted | None = None
         self.fit_of_half: Fitted | None = None
         self.powers: MeasuredPowers | None = None
-        self.phase = Phases()
+        self.phase = phase
         self._all_filters: dict[bool, Filters] = {}
 
     def run(self) -> Restoration:
@@ -121,7 +121,6 @@ class Steps:
             figures=figures | {"raw_spread": deviation},
             held_out=held_out,
             search=source.figures,
-            seconds=self.phase.seconds,
         )
 
     def _restore_half(self, half: str) -> None:

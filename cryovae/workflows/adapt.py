@@ -59,12 +59,12 @@ class Lap:
 
     Attributes:
         lap: its number; 0 is before the first.
-        mean_change: root mean square change of the mean that the flow predicts, over its standard deviation; None for the first.
+        mean_change: root mean square change of the flow's refined mean, over its standard deviation; None for the first.
         held_out: log-likelihood of held-out bins in the wedge by the samples as they are, above that of an empty mean, in nats a
             coefficient; None without a wedge.
         prior_power: power of draws of the prior over that of the samples.
-        noise_out: power in the wedge of the mean that is predicted from noise, over that of the noise.
-        random_phases: correlation of predicted and hidden bins of the data with random phases, which cannot be predicted; None
+        noise_out: power in the wedge of the refined mean of noise, over that of the noise.
+        random_phases: correlation of refined and hidden bins of the data with random phases, which cannot be predicted; None
             without a wedge.
         seconds: duration.
     """
@@ -97,12 +97,12 @@ class _Sampled:
 
     Attributes:
         samples: (z, y, x) each, about the mean and with the variance that hidden bins show.
-        predicted: the mean that the flow predicts, (z, y, x).
+        refined: the flow's refined mean, (z, y, x).
         held_out: sums over hidden bins.
     """
 
     samples: list[Tensor]
-    predicted: Tensor
+    refined: Tensor
     held_out: HeldOutSums
 
 
@@ -219,7 +219,7 @@ class _Adaptation:
         sampled = self._sampled(file.generator, self._number(file))
         if len(self.laps) <= self._number(file):
             self._measure(file.generator, sampled[0], began)
-        self._before = sampled[0].predicted
+        self._before = sampled[0].refined
         while (lap := self._number(file)) < self.settings.laps and not self._worsened():
             began = time.monotonic()
             self._fit(file.generator, [one.samples for one in sampled], lap, state)
@@ -288,10 +288,10 @@ class _Adaptation:
         sampled = []
         for one, estimate in zip(self.tomograms, self.estimates, strict=True):
             drawing = posterior.samples(one.volume, estimate)
-            predicted, drawn = drawing.refined(), [drawing(number) for number in range(count)]
+            refined, drawn = drawing.refined(), [drawing(number) for number in range(count)]
             held_out = held_out_sums(posterior, one.subject, drawn[0], HIDDEN_ROTATIONS, HIDDEN_SAMPLES, lap)
-            means = [estimate, predicted, torch.stack(drawn).mean(0)]
-            sampled.append(_Sampled(combined(means, drawn, one.volume, fitted(held_out, count)), predicted, held_out))
+            means = [estimate, refined, torch.stack(drawn).mean(0)]
+            sampled.append(_Sampled(combined(means, drawn, one.volume, fitted(held_out, count)), refined, held_out))
         return sampled
 
     def _fit(self, generator: Generator, samples: list[list[Tensor]], lap: int, state: dict[str, Any] | None) -> None:
@@ -322,7 +322,7 @@ class _Adaptation:
 
     def _measure(self, generator: Generator, sampled: _Sampled, began: float) -> None:
         """Add what is known after a lap to the record, and say it."""
-        volume, lap, mean = self.tomograms[0].volume, len(self.laps), sampled.predicted
+        volume, lap, mean = self.tomograms[0].volume, len(self.laps), sampled.refined
         change = None if self._before is None else float((mean - self._before).square().mean().sqrt() / mean.std())
         self._before = mean
         # The average of all samples that could be drawn, not of a few: without the variance of few.

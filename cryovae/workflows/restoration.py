@@ -229,7 +229,7 @@ def _trained(
     resume: bool,
     live: bool = False,
 ) -> Network:
-    """The network that is trained on the tomograms now, which is prepared and then trained."""
+    """Prepare the tomograms, and train a network on them."""
     with folder.phase("preparing"):
         return train_in(folder, tomograms, config, device, resume, live)
 

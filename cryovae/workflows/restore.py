@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -104,11 +106,11 @@ def restore_in(
             progress.update(done, total=total)
 
         restorer = Restorer(checkpoint.ladder, checkpoint.patch, settings, device, watch, checkpoint.flow)
-        restoration = restorer(tomogram) if storage is None else restorer.restore(tomogram, storage, voxels)
+        with _added(restorer, folder):
+            restoration = restorer(tomogram) if storage is None else restorer.restore(tomogram, storage, voxels)
     if distributed.rank():
         return restoration
     seconds = time.monotonic() - began
-    folder.phase.add({"opening": seconds - sum(restoration.seconds.values())} | restoration.seconds)
     with folder.phase("writing"):
         write_results(folder, tomogram, restoration, config)
     rate = tomogram.density.size * settings.samples / max(seconds, 1e-9)
@@ -125,6 +127,17 @@ def restore_in(
         _report_region(folder, tomogram, restoration, config, budget)
     shutil.rmtree(folder.path(WORK), ignore_errors=True)
     return None
+
+
+@contextmanager
+def _added(restorer: Restorer, folder: RunFolder) -> Iterator[None]:
+    """Add the phases of a restoration to those of the run, also if it fails."""
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        spent = restorer.phase.seconds
+        folder.phase.add({"opening": time.monotonic() - began - sum(spent.values())} | spent)
 
 
 def _record(checkpoint: Checkpoint, restoration: Restoration, seconds: float) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from cryovae.models.ladder_config import LadderConfig
 from cryovae.posterior.flow_posterior import MOST
 from cryovae.posterior.one_pass import LARGEST
 from cryovae.posterior.posterior_tiles import HELD
+from cryovae.posterior.search import AMORTISED, LANGEVIN
 from cryovae.posterior.tile_memory import bytes_of_tile, fitting
 from cryovae.posterior.tiles import side_of
 from cryovae.posterior.volume_sampler import LATENTS
@@ -79,11 +80,20 @@ def flow_bytes(sizes: LadderConfig, shape: Sequence[int], config: RunConfig, dev
 
 
 def streams_flow(shape: Sequence[int], trained: Checkpoint | None, config: RunConfig, device: torch.device, budget: int) -> bool:
-    """Whether a tomogram that is streamed can be sampled by the flow within ``budget`` bytes; if not, the log says why."""
+    """Whether a tomogram that is streamed can be sampled by the flow within ``budget`` bytes; if not, the log says why.
+
+    Raises:
+        InputError: if it cannot, and Langevin chains are asked for, which begin with the flow.
+    """
     sizes = config.ladder if trained is None else trained.ladder.config
     needed = memory.PROGRAM + flow_bytes(sizes, shape, config, device, trained is not None and trained.flow is not None)
     if needed <= budget:
         return True
+    if config.restoration.sampler == LANGEVIN:
+        raise InputError(
+            f"--sampler {LANGEVIN} needs about {needed / 1e9:.1f} GB, {budget / 1e9:.1f} GB may be taken: give more --memory, or "
+            f"pass --sampler {AMORTISED}"
+        )
     log.info("the flow needs about %.1f GB, %.1f GB may be taken: samples are those of the encoder", needed / 1e9, budget / 1e9)
     return False
 

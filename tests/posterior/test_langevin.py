@@ -1,5 +1,6 @@
 """Steps in the latents of a volume: the slope of a posterior that is known, refined means, and Langevin chains."""
 
+import logging
 from dataclasses import replace
 from math import prod
 
@@ -9,9 +10,12 @@ import torch.nn.functional as nnf
 from torch import nn
 
 from cryovae import fourier
+from cryovae.config import preset
 from cryovae.data.prepare import prepare
-from cryovae.physics.wedge import patch_mask
+from cryovae.errors import InputError
+from cryovae.physics.wedge import volume_mask
 from cryovae.posterior import langevin
+from cryovae.posterior.codes import fast_convolutions
 from cryovae.posterior.flow_posterior import FlowPosterior
 from cryovae.posterior.langevin import walk
 from cryovae.posterior.latent_slope import BLUR, LatentSlope
@@ -22,6 +26,7 @@ from cryovae.posterior.volume_sampler import VolumeSampler
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.restorer import Restorer
 from cryovae.tiling.grid import cut
+from cryovae.workflows.streaming import streams_flow
 from tests.helpers.generative import tiny_generator
 
 CPU = torch.device("cpu")
@@ -109,7 +114,7 @@ def test_the_log_likelihood_is_that_of_the_measured_bins(volume):
     slope = LatentSlope(_sampler(volume))
     data = cut(volume.data, (0, 0, 0), slope.sampler.boxes.sides) / volume.scale
     shape = data.shape
-    mask = patch_mask(shape, volume.tilts)
+    mask = volume_mask(shape, volume.tilts) * fourier.below_nyquist(shape)
     variance = (
         volume.noise(fourier.frequencies(shape)) / volume.scale**2 + slope.sampler.sampler.generator.vae.config.model_variance
     )
@@ -147,20 +152,53 @@ def test_refining_goes_up_the_posterior_and_stops_where_steps_are_too_long(volum
     assert torch.allclose(kept, slope.latents(slope.start(latents)))
 
 
-def test_chains_start_from_samples_of_the_flow_and_keep_figures(volume, ladder):
+def test_a_step_that_is_too_long_is_taken_back_and_said(volume, monkeypatch, caplog):
+    slope = LatentSlope(_sampler(volume))
+    monkeypatch.setattr(langevin, "FASTER", 1e4)
+    with caplog.at_level(logging.WARNING, "cryovae"):
+        langevin.refined(slope, 0.1 * _state(slope.sampler, 6))
+    assert "too long" in caplog.text
+
+
+def test_the_slope_of_several_boxes_is_that_of_one_in_the_middle(volume):
+    """With the likelihood of data, by the convolutions of production: what is far from the borders of boxes agrees."""
+    wide = replace(volume, data=torch.randn(16, 16, 128, generator=torch.Generator().manual_seed(7)))
+    one, several = (LatentSlope(_sampler(wide, most)) for most in (128, 80))
+    assert len(several.sampler.boxes) > 1
+    state = _state(one.sampler, 8)
+    with fast_convolutions():
+        whole, blended = one(state)[0], several(state)[0]
+    near = whole[..., :3], blended[..., :3]
+    assert torch.corrcoef(torch.stack([part.flatten() for part in near]))[0, 1] > 0.95
+
+
+def test_chains_start_from_samples_of_the_flow_and_say_how_far_they_came(volume, ladder):
     def posterior(search):
         return FlowPosterior(tiny_generator().taking_estimates(), ladder, 16, CPU, 2, 0, search=search)
 
     plain, chained = posterior(None), posterior(SearchConfig(sampler=LANGEVIN, chain=4))
     estimate = plain.estimate(volume)
-    first, moved = plain.samples(volume, estimate), chained.samples(volume, estimate)
-    assert torch.equal(first.refined(), moved.refined())
-    samples = [moved(0), moved(1)]
-    assert not torch.equal(first(0), samples[0])
-    assert torch.equal(samples[0], chained.samples(volume, estimate)(0))
-    figures = chained.record.figures(chained.search, 0)["langevin"]
-    assert figures["steps"] == 4
-    assert figures["moved"] > 0
+    flow, chain = plain.samples(volume, estimate), chained.samples(volume, estimate)
+    starts, ends = [flow.latents(n) for n in (0, 1)], []
+    for number in (0, 1):
+        ends.append(chain.latents(number))
+        assert (chain.chains.moved is None) == (number == 0)
+    assert not torch.equal(starts[0], ends[0])
+    expected = (ends[1] - starts[1]).square().mean() / (ends[1] - ends[0]).square().mean()
+    assert chain.chains.moved == pytest.approx(float(expected), rel=1e-4)
+    assert torch.equal(ends[0], chained.samples(volume, estimate).latents(0))
+
+
+def test_chains_without_a_flow_are_refused(small, ladder):
+    with pytest.raises(InputError, match=r"no flow was fitted.*--sampler amortised"):
+        Restorer(ladder, 16, RestoreConfig(samples=2, sampler=LANGEVIN), CPU)
+
+
+def test_chains_for_which_memory_is_too_small_are_refused():
+    config = preset("quick")
+    config = replace(config, restoration=replace(config.restoration, sampler=LANGEVIN, temperature=3.0))
+    with pytest.raises(InputError, match="give more --memory"):
+        streams_flow((256, 512, 512), None, config, CPU, 10**9)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])

@@ -56,4 +56,7 @@ def test_a_report_warns_of_what_is_not_to_be_trusted():
     assert "not converged" not in " ".join(sampler_sentences({"langevin": chain | {"climb_nats_per_coefficient": 0.001}}))
     short = chain | {"climb_nats_per_coefficient": 0.001, "moved": 0.4}
     assert "not converged" in " ".join(sampler_sentences({"langevin": short}))
+    old = {"steps": 100, "accepted": 0.55, "step": 0.01, "relaxations": 5.0, "climb_nats_per_coefficient": 0.2}
+    assert sampler_sentences({"langevin": old}) == []
+    assert "not converged" in " ".join(sampler_sentences({"langevin": chain | {"climb_nats_per_coefficient": float("nan")}}))
     assert sampler_sentences(None) == []

@@ -69,13 +69,14 @@ def test_streamed_agrees_with_memory(small, ladder, tmp_path, kind):
         assert two.held_out["correlation"] == pytest.approx(one.held_out["correlation"], abs=1e-4)
 
 
-def test_the_flow_streamed_agrees_with_memory(small, ladder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("sampler", ["flow", "langevin"])
+def test_the_flow_streamed_agrees_with_memory(small, ladder, tmp_path, monkeypatch, sampler):
     """To 1e-3 of the standard deviation: conditions are in half precision, and the estimate is made tile by tile in files."""
     monkeypatch.setattr(flow_posterior, "MOST", 16)
     # One way to estimate for both.
     monkeypatch.setattr(one_pass, "LARGEST", 0.0)
     flow = tiny_generator().taking_estimates()
-    config = RestoreConfig(samples=2, samples_out=1, sampler="flow", flow_steps=2)
+    config = RestoreConfig(samples=2, samples_out=1, sampler=sampler, flow_steps=2, chain=4)
     one = Restorer(ladder, 16, config, CPU, flow=flow)(small)
     reports = []
     storage = _storage(_folder(tmp_path / "parts"), small.shape, LITTLE)
@@ -89,10 +90,12 @@ def test_the_flow_streamed_agrees_with_memory(small, ladder, tmp_path, monkeypat
         (one.halves[0], two.halves[0]),
     ):
         assert float((memory - torch.from_numpy(stored[:])).abs().max()) < 1e-3 * scale
-    assert two.search["sampler"] == "flow"
+    assert two.search["sampler"] == sampler
     assert two.held_out["correlation"] == pytest.approx(one.held_out["correlation"], abs=1e-4)
     again = Restorer(ladder, 16, config, CPU, flow=flow).restore(small, _storage(tmp_path / "parts", small.shape, LITTLE))
     assert np.array_equal(again.mean[:], two.mean[:])
+    assert again.search == two.search
+    assert ("langevin" in two.search) == (sampler == "langevin")
 
 
 class Stopped(Exception):

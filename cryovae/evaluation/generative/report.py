@@ -203,7 +203,8 @@ def measure_on_tomogram(
     k = fourier.frequencies((side,) * 3)
     mask = patch_mask((side,) * 3, prepared.tilts)
     variance = prepared.noise.scaled(patches.scale**-2)(k)
-    wide, count = 2 * side, -(-config.patches // 8)
+    # An even number: the classifier then has all octants of a draw in one half.
+    wide, count = 2 * side, 2 * -(-config.patches // 16)
     draws = sampler.decoded(
         sampler.prior(wide, count, config.seed, watch=lambda done, total: watch("draws of the prior", done, total))
     )
@@ -244,7 +245,7 @@ def as_measured(density: Tensor, mask: Tensor, variance: Tensor, rng: torch.Gene
 def octants(density: Tensor) -> Tensor:
     """The eight octants (8 n, s, s, s) of cubes (n, 2 s, 2 s, 2 s).
 
-    A patch of a tomogram is cut after the wedge: its ends do not meet, so its own wedge is not empty. Nor is that of an octant.
+    Cutting smears measured bins into the wedge, in a patch of a tomogram as in an octant.
     """
     for axis in (1, 2, 3):
         density = torch.cat(density.chunk(2, axis))
