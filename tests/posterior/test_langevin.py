@@ -167,8 +167,8 @@ def test_the_slope_of_several_boxes_is_that_of_one_in_the_middle(volume):
     assert len(several.sampler.boxes) > 1
     state = _state(one.sampler, 8)
     with fast_convolutions():
-        whole, blended = one(state)[0], several(state)[0]
-    near = whole[..., :3], blended[..., :3]
+        single, blended = one(state)[0], several(state)[0]
+    near = single[..., :3], blended[..., :3]
     assert torch.corrcoef(torch.stack([part.flatten() for part in near]))[0, 1] > 0.95
 
 
