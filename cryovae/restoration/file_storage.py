@@ -41,8 +41,8 @@ from cryovae.tiling.streaming import Layers, Work
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 Result = TypeVar("Result")
-# Bytes for each bin of the rows at hand, frequencies, masks and filters included, and for each voxel of a slab.
-BYTES_PER_BIN, BYTES_PER_VOXEL = 260, 48
+# Bytes for each bin of the rows at hand, frequencies, masks and filters included (380 measured), and for each voxel of a slab.
+BYTES_PER_BIN, BYTES_PER_VOXEL = 400, 48
 # Names of the moments that are stored.
 SUMS = ("total", "within", "between", "unfiltered")
 
