@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import select
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -20,6 +21,8 @@ from cryovae.workflows.signals import interruptible
 logging.getLogger("cryovae").addHandler(logging.NullHandler())
 # By name, so that torch is not imported for it.
 STOPPED = ("Interrupted", "Terminated", "StoppedMidStep")
+# Commands that go on with --resume; the others begin again.
+RESUMED = ("restore", "train", "pretrain")
 P = ParamSpec("P")
 T = TypeVar("T")
 # 75 is EX_TEMPFAIL of sysexits.h: the same again may succeed. 130 and 141 are what shells give for a Ctrl-C and a closed pipe.
@@ -54,12 +57,21 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
         except Exception as error:
             kind = type(error).__name__
             if kind in STOPPED:
-                _fail(f"{error}; go on with the same command and --resume", INTERRUPTED)
+                _fail(f"{error}; go on with: {command_again(sys.argv[1:])}", INTERRUPTED)
             if kind == "OutOfMemoryError":
                 _fail("the GPU has too little memory: use a smaller --batch, --patch or --preset", FAILED)
             raise
 
     return run
+
+
+def command_again(words: Sequence[str]) -> str:
+    """The command that goes on with one that was stopped, for a shell; ``words`` are those after its name."""
+    again = list(words)
+    if again and again[0] in RESUMED:
+        # What is overwritten begins anew.
+        again = [word for word in again if word not in ("--overwrite", "--resume")] + ["--resume"]
+    return shlex.join(["cryovae", *again])
 
 
 def is_closed(error: BaseException | None) -> bool:

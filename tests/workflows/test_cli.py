@@ -1,6 +1,7 @@
 """The command line as a user has it: bad input is one line and exit code 2, nothing half-written; a small run is whole."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -186,10 +187,13 @@ def test_a_run_that_is_stopped_is_saved_and_resumed(small_files, tmp_path, numbe
     running.send_signal(number)
     _, said = running.communicate(timeout=60)
     assert running.returncode == code, said
-    assert "--resume" in said
+    # The command that it names goes on from there.
+    (line,) = (line for line in said.splitlines() if "go on with: cryovae restore" in line)
+    again = shlex.split(line.partition("go on with: cryovae ")[2])
+    assert again == [*map(str, arguments), "--resume"]
     assert json.loads((tmp_path / "out/run.json").read_text())["status"] == "stopped"
     assert not list((tmp_path / "out").glob("*.mrc"))
-    resumed = cryovae(*arguments, "--resume")
+    resumed = cryovae(*again)
     assert resumed.returncode == 0, resumed.stderr
     steps = [int(line.split(",")[0]) for line in metrics.read_text().splitlines()[1:]]
     assert steps == sorted(set(steps))
