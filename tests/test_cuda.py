@@ -16,7 +16,7 @@ from cryovae.models.ladder_config import FLOW, LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.elbo import ObjectiveConfig
-from cryovae.posterior.search import REWEIGHTED
+from cryovae.posterior.search import LANGEVIN, REWEIGHTED
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.file_storage import FileStorage
 from cryovae.restoration.networks import fill_halves, restore_by_network
@@ -25,6 +25,7 @@ from cryovae.training.deterministic import Deterministic
 from cryovae.training.method import TrainingConfig
 from cryovae.training.trainer import Interrupted, Trainer
 from cryovae.training.variational import Variational
+from tests.helpers.generative import tiny_generator
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -129,6 +130,14 @@ def test_restoring_gives_what_a_processor_gives(small, ladder, tmp_path):
 def test_searching_runs(small, ladder, sampler):
     restored = Restorer(ladder, 16, RestoreConfig(samples=2, orientations=1, halves=False, **sampler), CUDA)(small)
     assert restored.mean.isfinite().all()
+
+
+@pytest.mark.parametrize("sampler", ["flow", LANGEVIN])
+def test_the_flow_refines_and_draws(small, ladder, sampler):
+    config = RestoreConfig(samples=2, sampler=sampler, flow_steps=2, chain=4, halves=False)
+    restored = Restorer(ladder, 16, config, CUDA, flow=tiny_generator().taking_estimates())(small)
+    assert restored.mean.isfinite().all()
+    assert set(restored.held_out["mean"]) == {"completion", "refined", "average"}
 
 
 @pytest.mark.parametrize("objective", NAMES)
