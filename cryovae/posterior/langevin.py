@@ -3,9 +3,9 @@
     u'  =  u + eta/2 g(u)                                  from the flow's predicted mean: a few steps refine it
     u'  =  u + eta/2 g(u) + sqrt(eta) xi,   xi ~ N(0, I)   from a sample of the flow: Langevin chains (CryoWGEN-II)
 
-What the flow predicts in one pass is amortised, and refining is its semi-amortised inference. Its steps lead to the mode, so
-they must be few: hidden bins say how much the result is worth (calibration/fitted.py). It ends with the mean of the latents under
-the prior, given the last state, which came nearer to the truth than that state.
+One pass of the flow predicts a mean that is amortised: a network's guess for any data. Refining fits it to these data. The steps
+lead to the mode, so there must be few of them; hidden bins say how much the result is worth (calibration/fitted.py). The refined
+mean is that of the latents under the prior, given the last state. It is nearer to the truth than the last state itself.
 
 The flow with its condition takes the last state of a chain from t = BLUR to t = 0. A chain is approximate in three places. No
 step is rejected, as a density of the flow at each step would cost too much: a bias of order eta (Roberts and Tweedie 1996). The

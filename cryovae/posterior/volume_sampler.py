@@ -133,7 +133,7 @@ class VolumeSampler:
 
     @torch.no_grad()
     def flowed(self, state: Tensor, times: Sequence[float]) -> Tensor:
-        """What a state (channels, z, y, x) at the first of ``times`` becomes at the last, by Heun's method."""
+        """Take a state (channels, z, y, x) from the first of ``times`` to the last, by Heun's method."""
         for now, then in pairwise(times):
             first = self._velocity(state, now)
             second = self._velocity(state + (then - now) * first, then)

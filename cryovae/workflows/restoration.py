@@ -120,7 +120,7 @@ def train_on(
         folder.save(**geometry)
         save_config(folder.path("config.toml"), config)
         with noted(folder):
-            network = _trained(folder, checked.tomograms, config, device, resume)
+            network = train_in(folder, checked.tomograms, config, device, resume)
             _fitted(folder, checked.tomograms, network, config, device, resume)
 
 
@@ -212,26 +212,13 @@ def _restore_claimed(
     save_config(folder.path("config.toml"), config)
     with noted(folder):
         data = [tomogram] if model is not None else _training_data(entry, tomogram, job, streamed)
-        network = _trained(folder, data, config, device, resume, job.live) if model is None else model.network
+        network = train_in(folder, data, config, device, resume, job.live) if model is None else model.network
         network = _fitted(folder, data, network, config, device, resume)
         if isinstance(network, NetworkCheckpoint):
             with folder.phase("restoring"):
                 regress_in(folder, tomogram, network, config, device)
         else:
             restore_in(folder, tomogram, network, config, device, job.budget if streamed else None, job.resume)
-
-
-def _trained(
-    folder: RunFolder,
-    tomograms: Sequence[Tomogram],
-    config: RunConfig,
-    device: torch.device,
-    resume: bool,
-    live: bool = False,
-) -> Network:
-    """Prepare the tomograms, and train a network on them."""
-    with folder.phase("preparing"):
-        return train_in(folder, tomograms, config, device, resume, live)
 
 
 def _fitted(

@@ -91,7 +91,7 @@ def train_in(
         return (load_model if variational else load_network)(folder.saved(MODEL))
     torch.manual_seed(config.training.seed)
     # Each rank has its own files, on the disk where there is room.
-    with offload_folder(folder.saved(f"memmap{distributed.rank() or ''}")) as place:
+    with folder.phase("preparing"), offload_folder(folder.saved(f"memmap{distributed.rank() or ''}")) as place:
         checkpoint: Checkpoint | NetworkCheckpoint
         if variational:
             checkpoint = _train_variational(folder, tomograms, config, device, resume, live, place)
