@@ -225,7 +225,7 @@ def restore(
     config = _config(None, where, settings, {f"restoration.{name}": value for name, value in named.items()})
     for line in checked_match(checkpoint.trained_on, tomogram, config):
         warnings.warn(line, stacklevel=2)
-    with Watch("restoring, tiles", 1) as progress:
+    with Watch("restoring, patches", 1) as progress:
         about = checkpoint.ladder, checkpoint.patch, config.restoration, where
         restorer = Restorer(*about, lambda done, total: progress.update(done, total=total), checkpoint.flow)
         return restorer(checked.tomograms[0])

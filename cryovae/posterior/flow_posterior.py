@@ -21,9 +21,9 @@ from torch import Tensor
 from cryovae.models.generator import Generator
 from cryovae.models.ladder import Ladder
 from cryovae.posterior.codes import fast_convolutions
+from cryovae.posterior.ladder_boxes import LadderBoxes
 from cryovae.posterior.langevin import LAST_STEPS, REFINING, chained, refined
 from cryovae.posterior.latent_slope import LatentSlope
-from cryovae.posterior.one_pass import predicted_volume
 from cryovae.posterior.patch_sampler import PatchSampler
 from cryovae.posterior.search import LANGEVIN, SearchConfig
 from cryovae.posterior.volume_data import AVERAGE, COMPLETION, REFINED, VolumeData
@@ -66,7 +66,7 @@ class FlowPosterior:
         search: SearchConfig | None = None,
     ) -> None:
         self.sampler = PatchSampler(generator, device, steps)
-        self.ladder = None if ladder is None else ladder.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+        self.ladder = None if ladder is None else LadderBoxes(ladder, patch, device, seed)
         self.patch, self.device, self.steps, self.seed = patch, device, steps, seed
         self.advance = advance
         self.search = search if search is not None and search.sampler == LANGEVIN else None
@@ -75,7 +75,7 @@ class FlowPosterior:
         """The ladder's mean (z, y, x); zeros without a ladder."""
         if self.ladder is None:
             return torch.zeros_like(volume.data)
-        return predicted_volume(self.ladder, volume.data, volume.tilts, self.patch, self.device, orientations)
+        return self.ladder.predict(volume.data, volume.tilts, orientations)
 
     def samples(self, volume: VolumeData, estimate: Any, folder: Path | None = None) -> VolumeSamples:
         """What draws samples of a volume.

@@ -1,4 +1,4 @@
-"""The posterior of a volume by a ladder alone, in one pass over the volume: r's mean and independent samples of r."""
+"""The posterior of a volume by a ladder alone: r's mean and independent samples of r."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cryovae.models.ladder import Ladder
-from cryovae.posterior.one_pass import predicted_volume, sampled_volume
+from cryovae.posterior.ladder_boxes import LadderBoxes
 from cryovae.posterior.volume_data import COMPLETION, VolumeData
 
 
@@ -27,18 +27,16 @@ class LadderPosterior:
     names = (COMPLETION,)
 
     def __init__(self, ladder: Ladder, patch: int, device: torch.device, orientations: int, seed: int) -> None:
-        self.ladder, self.patch, self.device = ladder, patch, device
-        self.orientations, self.seed = orientations, seed
+        self.boxes, self.orientations = LadderBoxes(ladder, patch, device, seed), orientations
 
     def restored(self, volume: VolumeData, samples: int) -> tuple[list[Tensor], list[Tensor]]:
         """The mean of a volume, and samples of it: (z, y, x) each."""
-        about = self.ladder, volume.data, volume.tilts, self.patch, self.device
-        mean = predicted_volume(*about, self.orientations)
-        return [mean], [sampled_volume(*about, number, self.seed) for number in range(samples)]
+        data, tilts = volume.data, volume.tilts
+        return [self.fill(volume)], [self.boxes.sample(data, tilts, number) for number in range(samples)]
 
     def fill(self, volume: VolumeData) -> Tensor:
         """The mean (z, y, x).
 
         Samples of r hold much noise in the wedge: filled with one, hidden bins are predicted far worse than those of the wedge.
         """
-        return predicted_volume(self.ladder, volume.data, volume.tilts, self.patch, self.device, self.orientations)
+        return self.boxes.predict(volume.data, volume.tilts, self.orientations)

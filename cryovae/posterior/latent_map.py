@@ -26,7 +26,7 @@ from cryovae.errors import InputError
 from cryovae.models.ladder import Ladder
 from cryovae.physics.wedge import smeared_mask
 from cryovae.posterior.codes import Code, decoded, encoded, flattened, unflattened
-from cryovae.posterior.tiles import side_of
+from cryovae.posterior.tile_memory import side_of
 from cryovae.tiling.grid import PatchGrid, Position, cut, levels
 
 # Share of the decoded variance that the levels of a map explain at least, and the patches that it is estimated from.

@@ -27,18 +27,20 @@ from cryovae.models.ladder import Ladder, LadderDistribution, R
 from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.rotation import CubeRotation, rotated_frequencies, symmetry_rotations
 from cryovae.physics.wedge import patch_mask, smeared_mask
+from cryovae.posterior.ladder_boxes import LadderBoxes
 from cryovae.posterior.noise_field import NoiseField
 from cryovae.posterior.problem import Moves, Problem, drawn, problem_of
 from cryovae.posterior.refinement import CHECK_DRAWS, optimised
 from cryovae.posterior.reweighted import candidates
 from cryovae.posterior.search import AMORTISED, REWEIGHTED, SearchConfig, SearchRecord
-from cryovae.posterior.tile_memory import fitting
-from cryovae.posterior.tiles import TilePredictor
+from cryovae.posterior.tile_memory import fitting, side_of
 from cryovae.tiling.batching import Batches, free_on
-from cryovae.tiling.grid import Blender, Position, cut, inside
+from cryovae.tiling.grid import Blender, PatchGrid, Position, cut, inside
 from cryovae.tiling.grid import levels as patch_means
 from cryovae.tomogram import TiltGeometry
 
+# Voxels in a batch of tiles that use a GPU well.
+GPU_VOXELS = 2**21
 # Gradients hold every layer: tiles take this many times the memory of a pair of samples.
 HELD = 6
 # First number of the noise fields of candidates, beyond those of samples.
@@ -102,15 +104,22 @@ class PosteriorTiles:
     """Refines and samples the posterior of each tile of a volume.
 
     Args:
-        predictor: Ladder, tiles and noise.
+        predictor: The ladder, its device and seed.
         config: Settings.
         allowed: Steps of refinement.
+        batch: Tiles in a batch at most; on a GPU at least GPU_VOXELS voxels. Fewer if memory is short.
     """
 
-    def __init__(self, predictor: TilePredictor, config: SearchConfig, allowed: int) -> None:
+    def __init__(self, predictor: LadderBoxes, config: SearchConfig, allowed: int, batch: int) -> None:
         self.predictor, self.config, self.allowed = predictor, config, allowed
-        size = fitting(predictor.ladder.config, predictor.side, predictor.batches.size, free_on(predictor.device) / HELD)
-        self.batches = Batches(size)
+        sizes, device = predictor.ladder.config, predictor.device
+        self.side = side_of(sizes, predictor.patch)
+        most = batch if device.type == "cpu" else max(batch, GPU_VOXELS // self.side**3)
+        self.batches = Batches(fitting(sizes, self.side, most, free_on(device) / HELD))
+
+    def grid(self, shape: tuple[int, ...]) -> PatchGrid:
+        """The tiles of a (z, y, x) volume, overlapping by half."""
+        return PatchGrid((shape[0], shape[1], shape[2]), self.side, self.side // 2)
 
     def orientations(self, tilts: TiltGeometry) -> Sequence[CubeRotation]:
         """The rotations that keep the wedge, as many as the settings ask for."""
@@ -129,9 +138,9 @@ class PosteriorTiles:
             samples: Number of samples, even.
             excess: Variance of the volume's noise over ``noise``.
         """
-        grid, record = self.predictor.grid(tuple(data.shape)), SearchRecord()
+        grid, record = self.grid(tuple(data.shape)), SearchRecord()
         mean, sampled = Blender(grid), [Blender(grid) for _ in range(samples)]
-        active, side = range(len(self.orientations(tilts))), self.predictor.side
+        active, side = range(len(self.orientations(tilts))), self.side
 
         def of_batch(positions: Sequence[Position]) -> list[MeanAndSamples]:
             tiles = torch.stack([cut(data, position, side) for position in positions]).to(self.predictor.device)
@@ -228,7 +237,7 @@ class PosteriorTiles:
     def _noise(self, tiles: RotatedTiles, number: int) -> list[Tensor]:
         """N(0, I) of rotated tiles, fine to coarse, (batch, channels, z, y, x) each."""
         field = NoiseField(self.predictor.seed, number, self.predictor.device)
-        shapes = self.predictor.ladder.latent_shapes((self.predictor.side,) * 3)
+        shapes = self.predictor.ladder.latent_shapes((self.side,) * 3)
         return [tiles.rotation(field.tiles(tiles.positions, shape, level)) for level, shape in enumerate(shapes)]
 
 

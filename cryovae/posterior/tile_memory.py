@@ -1,4 +1,4 @@
-"""Memory that tiles need while a ladder draws samples of them."""
+"""Sides of the tiles of a ladder, and the memory that they need while samples of them are drawn."""
 
 from __future__ import annotations
 
@@ -7,6 +7,11 @@ from cryovae.models.ladder_config import LadderConfig
 # Floats for each voxel of a tile while a pair of samples is drawn: for each channel of the finest level, and for noise and
 # spectra. Measured on a CPU for widths 2, 4 and 16: 151, 198 and 310 to 450 in all.
 FLOATS_PER_CHANNEL, FLOATS_BESIDE = 18, 120
+
+
+def side_of(config: LadderConfig, patch: int) -> int:
+    """Side of the tiles for a ``patch``, in voxels: its half is a multiple of the coarsest stride, so tiles share latents."""
+    return int(-(-patch // (2 * config.stride)) * 2 * config.stride)
 
 
 def bytes_of_tile(config: LadderConfig, side: int) -> int:

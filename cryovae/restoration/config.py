@@ -18,7 +18,7 @@ class RestoreConfig(SearchConfig):
     Attributes:
         samples: samples behind mean and standard deviation; even, because they come in opposite pairs.
         samples_out: samples that are kept, 0 to ``samples``.
-        batch: tiles at once.
+        batch: tiles at once in a search of the posterior.
         raw: leave out the data-consistent step.
         halves: restore the halves too.
         calibrate: combine means, samples and data as held-out bins show; reweighted and tempered samples stay as they are.

@@ -3,15 +3,13 @@
     F = F_z F_yx          planes (y, x) slab by slab, then columns along z, some rows y of all planes at a time
 
 This is the transform of the whole volume, not of blocks: it differs from the one in memory by rounding alone. A journal holds the
-results of finished steps and the layers of tiles that are on the disk.
+results of finished steps and the layers of boxes that are on the disk.
 """
 
 # The docstrings of the methods of a storage are those of Storage.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -29,15 +27,13 @@ from cryovae.io.journal import Journal
 from cryovae.io.stored import Stored, released
 from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.rotation import symmetry_rotations
-from cryovae.posterior.codes import fast_convolutions
 from cryovae.posterior.flow_posterior import VolumeSamples
-from cryovae.posterior.tiles import TilePredictor
+from cryovae.posterior.ladder_boxes import LadderBoxes, Work
 from cryovae.restoration.moments import SampleMoments
 from cryovae.restoration.standardise_slabs import standardise, with_transfer
 from cryovae.restoration.storage import Slabs, Storage, Weights
-from cryovae.tiling.batching import Batches
-from cryovae.tiling.grid import PatchGrid, Position
-from cryovae.tiling.streaming import Layers, Work
+from cryovae.tiling.grid import Position
+from cryovae.tiling.streaming import Layers
 from cryovae.tomogram import TiltGeometry, Tomogram
 
 Result = TypeVar("Result")
@@ -113,19 +109,19 @@ class FileStorage(Storage):
         for slab in self.slabs:
             yield [fourier.planes_inverse(torch.from_numpy(spectrum[slab]), self.shape) for spectrum in spectra]
 
-    def predict(self, predictor: TilePredictor, source: str, target: str, tilts: TiltGeometry, orientations: int) -> None:
+    def predict(self, predictor: LadderBoxes, source: str, target: str, tilts: TiltGeometry, orientations: int) -> None:
         rotations = symmetry_rotations(tilts)[:orientations]
 
-        def mean(tiles: Tensor, positions: Sequence[Position]) -> Tensor:
-            return predictor.predict_tiles(tiles, tilts, rotations).mean(0, keepdim=True)
+        def mean(box: Tensor, _: Position) -> Tensor:
+            return predictor.mean(box, tilts, rotations)
 
-        self._tiles(f"mean of {source}", _runner(predictor, self.shape), source, [target], mean, len(rotations))
+        self._boxes(f"mean of {source}", predictor, source, [target], mean, len(rotations))
 
-    def sample(self, predictor: TilePredictor, tilts: TiltGeometry, pair: int) -> None:
-        def drawn(tiles: Tensor, positions: Sequence[Position]) -> Tensor:
-            return predictor.sample_tiles(tiles, positions, tilts, pair)
+    def sample(self, predictor: LadderBoxes, tilts: TiltGeometry, pair: int) -> None:
+        def drawn(box: Tensor, position: Position) -> Tensor:
+            return predictor.sampled(box, position, tilts, pair)
 
-        self._tiles(f"samples of pair {pair}", _runner(predictor, self.shape), "data", ["plus", "minus"], drawn, 1)
+        self._boxes(f"samples of pair {pair}", predictor, "data", ["plus", "minus"], drawn, 1)
 
     def decode(self, name: str, drawing: VolumeSamples, latents: Tensor, target: str) -> None:
         for start, slab in drawing.slabs(latents):
@@ -181,50 +177,27 @@ class FileStorage(Storage):
         for rows in self.rows:
             yield rows, [fourier.along_z(torch.from_numpy(spectrum[:, rows])) for spectrum in spectra]
 
-    def _tiles(self, name: str, runner: _Runner, source: str, targets: list[str], work: Work, passes: int) -> None:
-        """All tiles of ``source`` into files, layer by layer; passes: through the network, for each tile."""
-        journal, batches = self.journal, runner.batches
-        batches.size = int(journal.once(f"batch of {runner.grid.side}", lambda: batches.size))
+    def _boxes(self, name: str, predictor: LadderBoxes, source: str, targets: list[str], work: Work, passes: int) -> None:
+        """All boxes of ``source`` into files, layer by layer; passes: through the network, for each box."""
+        journal = self.journal
+        predictor.voxels = float(journal.once("voxels of a box", lambda: predictor.voxels))
         if journal.has(name):
             return
-        grid, carry = runner.grid, self.folder / "between"
-        files = [self.volume(target) for target in targets]
-        layers = Layers(grid, self.volume(source), files, carry, batches, runner.device)
+        boxes, files = predictor.boxes(self.shape), [self.volume(target) for target in targets]
+        layers = Layers(boxes, self.volume(source), files, self.folder / "between")
+        patches = predictor.patches(self.shape) * passes // len(boxes)
 
-        def single(tiles: Tensor, positions: Sequence[Position]) -> Tensor:
-            # torch takes a slow implementation for a single tile.
-            with fast_convolutions() if len(tiles) == 1 else nullcontext():
-                return work(tiles, positions)
+        @torch.no_grad()
+        def made(box: Tensor, position: Position) -> Tensor:
+            return predictor.applied(box, position, work)
 
-        def done(layer: int, tiles: int) -> None:
-            values = {f"layer of {name}": layer, "tiles": self.tiles_done() + tiles * passes}
-            journal.keep(values | {f"batch of {grid.side}": batches.size})
-            runner.advance(tiles * passes)
+        def done(layer: int, count: int) -> None:
+            journal.keep({f"layer of {name}": layer, "tiles": self.tiles_done() + count * patches})
+            predictor.advance(count * patches)
 
-        layers.run(single, int(journal.values.get(f"layer of {name}", 0)), done)
+        layers.run(made, int(journal.values.get(f"layer of {name}", 0)), done)
         journal.once(name, lambda: True)
         layers.clear()
-
-
-@dataclass(frozen=True)
-class _Runner:
-    """How tiles are gone through.
-
-    Attributes:
-        grid: their positions.
-        batches: how many at once.
-        device: where they are worked on.
-        advance: called with the number of tiles that are done.
-    """
-
-    grid: PatchGrid
-    batches: Batches
-    device: torch.device
-    advance: Callable[[int], None]
-
-
-def _runner(predictor: TilePredictor, shape: tuple[int, int, int]) -> _Runner:
-    return _Runner(predictor.grid(shape), predictor.batches, predictor.device, predictor.advance)
 
 
 def volumes_on_disk(samples_out: int, halves: bool) -> int:

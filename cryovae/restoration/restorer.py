@@ -24,9 +24,9 @@ from cryovae.models.precision import halved, precision_of
 from cryovae.phases import Phases
 from cryovae.physics.wedge import volume_mask
 from cryovae.posterior.flow_posterior import FlowPosterior
+from cryovae.posterior.ladder_boxes import LadderBoxes
 from cryovae.posterior.patch_sampler import NoSignal
 from cryovae.posterior.search import AMORTISED, FLOW, LANGEVIN
-from cryovae.posterior.tiles import TilePredictor
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.sources import FlowSource, ladder_source
 from cryovae.restoration.steps import Restoration, Steps
@@ -35,22 +35,23 @@ from cryovae.tiling.batching import free_on
 from cryovae.tomogram import Tomogram
 
 log = logging.getLogger("cryovae")
-# Volumes of 32 bits that a GPU holds at once, spectra and their frequencies included (measured: 31, with tiles).
+# Volumes of 32 bits that a GPU holds at once, spectra and their frequencies included (measured: 31, with a box of the ladder).
 GPU_VOLUMES = 34
 
 
 class Restorer:
-    """Applies a trained model to tomograms. Memory: a few volumes and a batch of tiles, whatever the number of samples.
+    """Applies a trained model to tomograms. Memory: a few volumes and one box of them, whatever the number of samples.
 
-    Several ranks share the tiles of a ladder in memory, unless they are searched; all ranks have the result.
+    Several ranks share the boxes of a ladder in memory, unless they are searched; all ranks have the result.
 
     Args:
         ladder: the model.
         patch: side of the patches of training, in voxels.
         config: the settings.
         device: where the model runs; volumes lie there too if all of them fit.
-        watch: called with the tiles that are done, and all tiles.
+        watch: called with the patches of training that are done, and all of them.
         flow: the generative model that was fitted with the ladder; without one the samples are those of the ladder.
+        box: voxels of a box of the ladder at most; None for as many as memory has room for.
 
     Attributes:
         phase: how long the phases of all restorations took.
@@ -67,6 +68,7 @@ class Restorer:
         device: torch.device | None = None,
         watch: Callable[[int, int], None] = lambda done, total: None,
         flow: Generator | None = None,
+        box: float | None = None,
     ) -> None:
         if config.sampler == LANGEVIN and flow is None:
             raise InputError(f"--sampler {LANGEVIN} found, but no flow was fitted to the tomogram: pass --sampler {AMORTISED}")
@@ -75,7 +77,7 @@ class Restorer:
         self.ladder, self.patch, self.config, self.watch, self.flow = ladder, patch, config, watch, flow
         self.device = device or torch.device("cpu")
         is_shared = not config.search.any
-        self.predictor = TilePredictor(ladder, patch, config.batch, config.seed, self.device, self._advance, shared=is_shared)
+        self.predictor = LadderBoxes(ladder, patch, self.device, config.seed, self._advance, is_shared, box)
         self.phase = Phases()
         self._done = self._total = 0
         self._sharers = 1
@@ -116,7 +118,7 @@ class Restorer:
                 log.warning("%s by the flow; restored by the encoder", error)
         config = amortised(self.config) if self.config.sampler == FLOW else self.config
         subject = Subject.of(prepared, halves, self.patch, voxels, scaled=False)
-        ladder = ladder_source(self.predictor, self.patch, config, prepared)
+        ladder = ladder_source(self.predictor, config, prepared)
         return Steps(ladder, config, tomogram, prepared, subject, storage, self.phase)
 
     def _flow_source(self, flow: Generator, prepared: PreparedTomogram, subject: Subject) -> FlowSource:
@@ -151,7 +153,7 @@ def refilled(ladder: Ladder, prepared: PreparedTomogram, patch: int, seed: int, 
     """A standardised density whose wedge holds r's mean and noise like that of the data: y+ = M y + (1 - M)(x + n)."""
     where, tilts = held_on(device, prepared.density.shape), prepared.tilts
     data = prepared.density.to(where)
-    predictor = TilePredictor(ladder, patch, RestoreConfig().batch, seed, device, lambda tiles: None, shared=True)
+    predictor = LadderBoxes(ladder, patch, device, seed, shared=True)
     mean = predictor.predict(data, tilts)
     white = torch.randn(data.shape, generator=torch.Generator().manual_seed(seed)).to(where)
     noisy = mean + fourier.filtered(white, prepared.noise(fourier.frequencies(data.shape, where)).sqrt())

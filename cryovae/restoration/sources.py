@@ -19,10 +19,10 @@ from cryovae.data.prepare import PreparedTomogram
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.posterior.early_stopping import early_stopping
 from cryovae.posterior.flow_posterior import FlowPosterior, VolumeSamples
+from cryovae.posterior.ladder_boxes import LadderBoxes
 from cryovae.posterior.ladder_posterior import LadderPosterior
 from cryovae.posterior.posterior_tiles import PosteriorTiles, PosteriorVolumes, frozen
 from cryovae.posterior.search import AMORTISED, SearchRecord
-from cryovae.posterior.tiles import TilePredictor
 from cryovae.posterior.volume_data import AVERAGE, COMPLETION, REFINED, VolumeData, VolumePosterior
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.storage import Storage
@@ -71,20 +71,19 @@ class LadderSource(Source):
     """The encoder of a ladder.
 
     Args:
-        predictor: applies the ladder to tiles.
-        patch: side of the patches of training, in voxels.
+        predictor: applies the ladder to boxes.
         config: the settings.
         prepared: the tomogram.
     """
 
-    def __init__(self, predictor: TilePredictor, patch: int, config: RestoreConfig, prepared: PreparedTomogram) -> None:
-        self.predictor, self.patch, self.config, self.prepared = predictor, patch, config, prepared
+    def __init__(self, predictor: LadderBoxes, config: RestoreConfig, prepared: PreparedTomogram) -> None:
+        self.predictor, self.config, self.prepared = predictor, config, prepared
         self.tilts = prepared.tilts
 
     def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
         orientations = len(symmetry_rotations(self.tilts))
         passes = self.config.samples // 2 + min(orientations, ORIENTATIONS) + halves * min(orientations, HALF_ORIENTATIONS)
-        return passes * len(self.predictor.grid(shape))
+        return passes * self.predictor.patches(shape)
 
     def means(self, storage: Storage, of: str) -> None:
         orientations = ORIENTATIONS if of == "data" else HALF_ORIENTATIONS
@@ -95,29 +94,29 @@ class LadderSource(Source):
 
     def posterior(self) -> VolumePosterior | None:
         predictor = self.predictor
-        return LadderPosterior(predictor.ladder, self.patch, predictor.device, HIDDEN_ORIENTATIONS, self.config.seed)
+        about = predictor.ladder, predictor.patch, predictor.device
+        return LadderPosterior(*about, HIDDEN_ORIENTATIONS, self.config.seed)
 
 
 class SearchSource(LadderSource):
     """A search of the posterior of a ladder, in memory.
 
     Args:
-        predictor, patch, config, prepared: as of ``LadderSource``.
+        predictor, config, prepared: as of ``LadderSource``.
         allowed: steps of refinement.
         figures: of its early stopping.
     """
 
     def __init__(
         self,
-        predictor: TilePredictor,
-        patch: int,
+        predictor: LadderBoxes,
         config: RestoreConfig,
         prepared: PreparedTomogram,
         allowed: int,
         figures: dict[str, object],
     ) -> None:
-        super().__init__(predictor, patch, config, prepared)
-        self.search = PosteriorTiles(predictor, config.search, allowed)
+        super().__init__(predictor, config, prepared)
+        self.search = PosteriorTiles(predictor, config.search, allowed, config.batch)
         self.figures = figures
         self.opposite = config.sampler == AMORTISED
         self._volumes: PosteriorVolumes | None = None
@@ -125,13 +124,13 @@ class SearchSource(LadderSource):
     def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
         passes = len(self.search.orientations(self.tilts))
         passes += halves * min(passes, HALF_ORIENTATIONS)
-        return passes * len(self.predictor.grid(shape))
+        return passes * len(self.search.grid(shape))
 
     def means(self, storage: Storage, of: str) -> None:
         search, samples, excess = self.search, self.config.samples, 1.0
         if of != "data":
             fewer = replace(search.config, orientations=min(HALF_ORIENTATIONS, search.config.orientations))
-            search, excess = PosteriorTiles(self.predictor, fewer, search.allowed), OF_HALF
+            search, excess = PosteriorTiles(self.predictor, fewer, search.allowed, self.config.batch), OF_HALF
             samples = 0
         volumes = search.over(storage.volume(of), self.tilts, self.prepared.noise, samples, excess)
         storage.write(f"mean_{COMPLETION}", [volumes.mean])
@@ -147,22 +146,22 @@ class SearchSource(LadderSource):
         return None
 
 
-def ladder_source(predictor: TilePredictor, patch: int, config: RestoreConfig, prepared: PreparedTomogram) -> LadderSource:
+def ladder_source(predictor: LadderBoxes, config: RestoreConfig, prepared: PreparedTomogram) -> LadderSource:
     """The encoder of a ladder, or a search if the settings ask for one and its early stopping allows a step."""
     search = config.search
     if not search.any:
-        return LadderSource(predictor, patch, config, prepared)
+        return LadderSource(predictor, config, prepared)
     allowed, record = search.refine, dict[str, object]()
     if search.refine:
         with frozen(predictor.ladder):
-            stopping = early_stopping(predictor.ladder, prepared, patch, search.refine, config.seed, predictor.device)
+            stopping = early_stopping(predictor.ladder, prepared, predictor.patch, search.refine, config.seed, predictor.device)
         allowed = search.refine if stopping is None else stopping.allowed
         record = {"asked_steps": search.refine, "guard": None if stopping is None else stopping.figures()}
     if not allowed and search.sampler == AMORTISED:
-        source = LadderSource(predictor, patch, config, prepared)
+        source = LadderSource(predictor, config, prepared)
         source.figures = record
         return source
-    return SearchSource(predictor, patch, config, prepared, allowed, record)
+    return SearchSource(predictor, config, prepared, allowed, record)
 
 
 class FlowSource(Source):
@@ -170,7 +169,7 @@ class FlowSource(Source):
 
     Args:
         flow: both models.
-        predictor: applies the ladder to tiles, where a volume is not in memory.
+        predictor: applies the ladder, where a volume is not in memory.
         config: the settings.
         prepared: the tomogram.
         subject: of its calibration.
@@ -182,7 +181,7 @@ class FlowSource(Source):
     def __init__(
         self,
         flow: FlowPosterior,
-        predictor: TilePredictor,
+        predictor: LadderBoxes,
         config: RestoreConfig,
         prepared: PreparedTomogram,
         subject: Subject,

@@ -18,7 +18,7 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.data.prepare import PreparedTomogram, prepare
 from cryovae.posterior.flow_posterior import VolumeSamples
-from cryovae.posterior.tiles import TilePredictor
+from cryovae.posterior.ladder_boxes import LadderBoxes
 from cryovae.restoration.moments import SampleMoments
 from cryovae.tomogram import TiltGeometry, Tomogram
 
@@ -76,11 +76,11 @@ class Storage(ABC):
         """The slabs of F^-1[ weight F volume ] of volumes, all volumes at a time."""
 
     @abstractmethod
-    def predict(self, predictor: TilePredictor, source: str, target: str, tilts: TiltGeometry, orientations: int) -> None:
+    def predict(self, predictor: LadderBoxes, source: str, target: str, tilts: TiltGeometry, orientations: int) -> None:
         """Write the model's mean of ``source`` in up to ``orientations`` orientations into ``target``."""
 
     @abstractmethod
-    def sample(self, predictor: TilePredictor, tilts: TiltGeometry, pair: int) -> None:
+    def sample(self, predictor: LadderBoxes, tilts: TiltGeometry, pair: int) -> None:
         """Write a pair of raw samples of "data" into "plus" and "minus"."""
 
     @abstractmethod
@@ -153,11 +153,11 @@ class MemoryStorage(Storage):
         pairs = zip(volumes, weights(slice(None)), strict=True)
         yield [x if weight is None else fourier.filtered(x, weight) for volume, weight in pairs for x in volume]
 
-    def predict(self, predictor: TilePredictor, source: str, target: str, tilts: TiltGeometry, orientations: int) -> None:
+    def predict(self, predictor: LadderBoxes, source: str, target: str, tilts: TiltGeometry, orientations: int) -> None:
         (data,) = self.read(source)
         self._volumes[target] = predictor.predict(data, tilts, orientations)
 
-    def sample(self, predictor: TilePredictor, tilts: TiltGeometry, pair: int) -> None:
+    def sample(self, predictor: LadderBoxes, tilts: TiltGeometry, pair: int) -> None:
         self._volumes["plus"], self._volumes["minus"] = predictor.pair(self._volumes["data"], tilts, pair)
 
     def decode(self, name: str, drawing: VolumeSamples, latents: Tensor, target: str) -> None:

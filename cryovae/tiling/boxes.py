@@ -88,3 +88,19 @@ class Boxes:
         if not self.overlap:
             return (distance > 0).float()
         return torch.sin(0.5 * pi * (distance / (0.5 * self.overlap) + 0.5).clamp(0, 1)).square()
+
+
+def boxes_within(shape: Shape, unit: int, overlap: int, voxels: float) -> Boxes:
+    """The largest boxes of at most ``voxels`` voxels, or the smallest that there are.
+
+    Args:
+        shape: of the volume (z, y, x), in voxels; multiples of ``unit``.
+        unit: positions and sides of boxes are multiples of it.
+        overlap: of neighbours at least, in voxels; half a box at the most.
+        voxels: of a box.
+    """
+    for most in range(max(*shape, 2 * unit), unit, -unit):
+        boxes = Boxes(shape, most, min(overlap, most // 2) // unit * unit, unit)
+        if prod(boxes.sides) <= voxels:
+            break
+    return boxes

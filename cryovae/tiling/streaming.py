@@ -1,6 +1,6 @@
-"""Streamed blending: tiles are read from a file and blended into files, one row of tiles along x in memory at a time.
+"""Streamed blending: boxes are read from a file and blended into files, one row of boxes along x in memory at a time.
 
-    out(r) = sum_i w(r - r_i) x_i(r - r_i) / sum_i w(r - r_i)          as in tiling/grid.py
+    out(r) = sum_i w_i(r) x_i(r)          as in tiling/boxes.py
 
 Rows follow each other along y and form a layer; layers follow each other along z. The overlap of two rows stays in memory. The
 overlap of two layers is stored in a file. Two such files alternate, so that an interrupted layer can be computed again.
@@ -9,6 +9,7 @@ overlap of two layers is stored in a file. Two such files alternate, so that an 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -17,8 +18,8 @@ import torch
 from torch import Tensor
 
 from cryovae.io.stored import Stored
-from cryovae.tiling.batching import Batches
-from cryovae.tiling.grid import PatchGrid, Position, mirrored
+from cryovae.tiling.boxes import Boxes
+from cryovae.tiling.grid import Position, mirrored
 
 
 class Readable(Protocol):
@@ -32,32 +33,26 @@ class Readable(Protocol):
         """Read a box (z, y, x)."""
 
 
-# From measured tiles (batch, side, side, side) and their positions to tiles (outputs, batch, side, side, side).
-Work = Callable[[Tensor, Sequence[Position]], Tensor]
+# From a measured box (z, y, x) and its position to boxes (outputs, z, y, x).
+Work = Callable[[Tensor, Position], Tensor]
 
 
 class Layers:
-    """Applies a function to all tiles of a volume and blends the results into files.
+    """Applies a function to all boxes of a volume and blends the results into files.
 
     Args:
-        grid: positions of the tiles.
+        boxes: of the volume, which may be padded.
         source: the volume (z, y, x).
         outputs: one file (z, y, x) for each output of the function.
         carry: path from which the names of the two overlap files are made; they exist until ``clear``.
-        batches: number of tiles that are processed at once.
-        device: device on which tiles are processed.
     """
 
-    def __init__(
-        self, grid: PatchGrid, source: Readable, outputs: Sequence[Stored], carry: Path, batches: Batches, device: torch.device
-    ) -> None:
-        self.grid, self.source, self.outputs, self.batches, self.device = grid, source, outputs, batches, device
-        self.starts = [grid.starts(axis) for axis in range(3)]
-        self.overlap = grid.side - grid.step
-        bump = grid.window()
-        self._window = bump[:, None, None] * bump[None, :, None] * bump[None, None, :]
-        self._weights = grid.weights()
-        _, rows, columns = grid.shape
+    def __init__(self, boxes: Boxes, source: Readable, outputs: Sequence[Stored], carry: Path) -> None:
+        self.boxes, self.source, self.outputs = boxes, source, outputs
+        self.starts = [boxes.starts(axis) for axis in range(3)]
+        # Planes that a layer shares with the next at most.
+        self.overlap = max((boxes.sides[0] + a - b for a, b in pairwise(self.starts[0])), default=0)
+        _, rows, columns = source.shape
         self._shape = (len(outputs) * self.overlap, rows, columns)
         self._paths = [carry.with_name(f"{carry.name}_{i}.f32") for i in range(2)]
 
@@ -68,9 +63,9 @@ class Layers:
         """Process the layers from ``first`` on.
 
         Args:
-            work: maps tiles and their positions to the tiles of each output.
+            work: maps a box and its position to the box of each output.
             first: number of the first layer, from 0; above 0, the overlap file of the previous layer is read.
-            done: called when a layer is on disk, with the number of the next layer and the number of tiles per layer.
+            done: called when a layer is on disk, with the number of the next layer and the number of boxes per layer.
 
         Raises:
             OSError: the overlap file is missing or of another length, or the disk is full.
@@ -90,36 +85,31 @@ class Layers:
             path.unlink(missing_ok=True)
 
     def _layer(self, number: int, work: Work, before: Stored | None, after: Stored | None) -> None:
-        rows = self.starts[1]
+        rows, size = self.starts[1], self.source.shape[1]
         held: Tensor | None = None
-        for index, y in enumerate(rows):
+        for y, end in zip(rows, [*rows[1:], size], strict=True):
             total = self._row(self.starts[0][number], y, work)
             if held is not None:
-                total[:, :, : self.overlap] += held
-            last = index + 1 == len(rows)
-            count = self.grid.shape[1] - y if last else self.grid.step
-            held = total[:, :, self.grid.step :].clone() if not last else None
-            self._put(number, y, total[:, :, :count], before, after)
+                total[:, :, : held.shape[2]] += held
+            held = total[:, :, end - y :].clone()
+            self._put(number, y, total[:, :, : end - y], before, after)
 
     def _row(self, z: int, y: int, work: Work) -> Tensor:
-        """Weighted sums (outputs, side, side, x) of the tiles of one row."""
-        side, columns = self.grid.side, self.grid.shape[2]
-        block = self._block(z, y)
-        total = torch.zeros(len(self.outputs), side, side, columns)
-
-        def on(positions: Sequence[Position]) -> Tensor:
-            tiles = [block[:, :, torch.from_numpy(mirrored(x, side, columns))] for _, _, x in positions]
-            return work(torch.stack(tiles).to(self.device), positions).cpu()
-
-        for positions, made in self.batches.over([(z, y, x) for x in self.starts[2]], on):
-            for number, (_, _, x) in enumerate(positions):
-                width = min(side, columns - x)
-                total[:, :, :, x : x + width] += (made[:, number] * self._window)[..., :width]
+        """Weighted sums (outputs, z, y, x) of the boxes of one row."""
+        depth, height, side = self.boxes.sides
+        block, columns = self._block(z, y), self.source.shape[2]
+        total = torch.zeros(len(self.outputs), depth, height, columns)
+        for x in self.starts[2]:
+            box = block[:, :, torch.from_numpy(mirrored(x, side, columns))]
+            made = work(box, (z, y, x)).cpu() * self.boxes.window((z, y, x))
+            width = min(side, columns - x)
+            total[..., x : x + width] += made[..., :width]
         return total
 
     def _block(self, z: int, y: int) -> Tensor:
-        """The box of the volume that one row of tiles covers, (side, side, x)."""
-        axes = [mirrored(start, self.grid.side, size) for start, size in zip((z, y), self.grid.shape, strict=False)]
+        """The box of the volume that one row covers, (z, y, x)."""
+        sides, sizes = self.boxes.sides, self.source.shape
+        axes = [mirrored(start, side, size) for start, side, size in zip((z, y), sides, sizes, strict=False)]
         low = [int(axis.min()) for axis in axes]
         box = [slice(a, int(axis.max()) + 1) for a, axis in zip(low, axes, strict=True)]
         near = self.source[(*box, slice(None))]
@@ -127,19 +117,15 @@ class Layers:
         return torch.from_numpy(np.ascontiguousarray(block, dtype=np.float32))
 
     def _put(self, number: int, y: int, total: Tensor, before: Stored | None, after: Stored | None) -> None:
-        """Write the finished planes of ``total`` (outputs, side, rows, x), and store its overlap with the next layer."""
-        z, rows = self.starts[0][number], slice(y, y + total.shape[2])
-        depth = self.grid.shape[0] - z if after is None else self.grid.step
-        wz, wy, wx = self._weights
+        """Write the finished planes of ``total`` (outputs, z, rows, x), and store its overlap with the next layer."""
+        starts, rows = self.starts[0], slice(y, y + total.shape[2])
+        z, depth = starts[number], self.boxes.sides[0]
+        end = starts[number + 1] if after is not None else self.source.shape[0]
         for index, output in enumerate(self.outputs):
-            sums = total[index]
-            carried = slice(index * self.overlap, (index + 1) * self.overlap)
+            sums, first = total[index], index * self.overlap
             if before is not None:
-                sums[: self.overlap] += torch.from_numpy(before[carried, rows])
+                shared = starts[number - 1] + depth - z
+                sums[:shared] += torch.from_numpy(before[first : first + shared, rows])
             if after is not None:
-                after.write(sums[self.grid.step :].numpy(), carried.start, y)
-            sums = sums[:depth]
-            sums /= wz[z : z + depth, None, None]
-            sums /= wy[rows][:, None]
-            sums /= wx
-            output.write(sums.numpy(), z, y)
+                after.write(sums[end - z :].numpy(), first, y)
+            output.write(sums[: end - z].numpy(), z, y)

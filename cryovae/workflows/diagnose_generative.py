@@ -29,7 +29,7 @@ from cryovae.generator_file import GeneratorFile, lineage, load_base, load_gener
 from cryovae.io.atomic import write_text
 from cryovae.io.outputs import check_folder
 from cryovae.posterior.codes import fast_convolutions
-from cryovae.posterior.one_pass import predicted_volume
+from cryovae.posterior.ladder_boxes import LadderBoxes
 from cryovae.posterior.patch_sampler import PatchSampler
 from cryovae.report.generative_figures import generative_picture
 from cryovae.simulation.patches import Pairs, PatchConfig, pair_stream
@@ -110,7 +110,7 @@ def _estimate(run: Path | None, file: GeneratorFile, prepared: PreparedTomogram,
     if run is None or not file.generator.config.flow.estimates:
         return None
     checkpoint = load_model(run)
-    return predicted_volume(checkpoint.ladder, prepared.density, prepared.tilts, checkpoint.patch, device)
+    return LadderBoxes(checkpoint.ladder, checkpoint.patch, device).predict(prepared.density, prepared.tilts)
 
 
 def _check_unseen(file: GeneratorFile, molecules: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import time
 from cryovae.data.measurement import Measurement
 from cryovae.io.files import write_volume
 from cryovae.models.ladder import Ladder
-from cryovae.posterior.tiles import TilePredictor
+from cryovae.posterior.ladder_boxes import LadderBoxes
 from cryovae.tomogram import Tomogram
 from cryovae.training.trainer import Trainer
 from cryovae.training.variational import Variational
@@ -41,7 +41,7 @@ class Live:
         if began < self._next:
             return
         prepared = self.method.prepared_tomograms[0]
-        predictor = TilePredictor(trainer.average, self.patch, 2, 0, trainer.device, lambda tiles: None)
+        predictor = LadderBoxes(trainer.average, self.patch, trainer.device)
         restored = predictor.predict(prepared.density[self.box].contiguous(), prepared.tilts) * prepared.scale + prepared.mean
         write_volume(self.folder.path(LIVE), restored.numpy(), None, self.tomogram.voxel_size, f"step {trainer.step}, live")
         took = time.monotonic() - began

@@ -96,16 +96,15 @@ def restore_in(
         if distributed.rank():
             return None
     began = time.monotonic()
-    storage, settings, voxels = None, config.restoration, 0
+    storage, settings, box, voxels = None, config.restoration, None, 0
     if budget is not None:
-        storage, batch, voxels = open_storage(folder, tomogram, checkpoint, config, device, budget, resume)
-        settings = replace(settings, batch=batch)
-    with Watch("restoring, tiles", 1) as progress:
+        storage, box, voxels = open_storage(folder, tomogram, checkpoint, config, device, budget, resume)
+    with Watch("restoring, patches", 1) as progress:
 
         def watch(done: int, total: int) -> None:
             progress.update(done, total=total)
 
-        restorer = Restorer(checkpoint.ladder, checkpoint.patch, settings, device, watch, checkpoint.flow)
+        restorer = Restorer(checkpoint.ladder, checkpoint.patch, settings, device, watch, checkpoint.flow, box)
         with _added(restorer, folder):
             restoration = restorer(tomogram) if storage is None else restorer.restore(tomogram, storage, voxels)
     if distributed.rank():

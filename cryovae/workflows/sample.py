@@ -14,7 +14,7 @@ from cryovae.checks.model_match import tell_match
 from cryovae.data.prepare import prepare
 from cryovae.posterior.codes import Code, between, decoded, prior_code
 from cryovae.posterior.latent_map import LatentMap, Patches, mapped
-from cryovae.posterior.tiles import side_of
+from cryovae.posterior.tile_memory import side_of
 from cryovae.report.drawn_files import DrawnFiles
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.progress import Watch

@@ -28,11 +28,10 @@ from cryovae.io.journal import Journal
 from cryovae.models.ladder import Ladder
 from cryovae.models.ladder_config import LadderConfig
 from cryovae.posterior.flow_posterior import MOST
-from cryovae.posterior.one_pass import LARGEST
+from cryovae.posterior.ladder_boxes import LARGEST, largest_box
 from cryovae.posterior.posterior_tiles import HELD
 from cryovae.posterior.search import AMORTISED, LANGEVIN
-from cryovae.posterior.tile_memory import bytes_of_tile, fitting
-from cryovae.posterior.tiles import side_of
+from cryovae.posterior.tile_memory import bytes_of_tile, side_of
 from cryovae.posterior.volume_sampler import LATENTS
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.file_storage import FileStorage, volumes_on_disk
@@ -45,6 +44,8 @@ WORK = "restoring"
 HIDDEN_VOLUMES, FLOW_VOLUMES = 120, 12
 # Bytes for each voxel of a box of the flow (254 to 279 measured), and for a batch of its training (1.1e9 measured).
 BOX_BYTES, FLOW_TRAINING = 290, 1.2e9
+# Bytes for each voxel of the face of a row of boxes of the ladder: two outputs, what they share with the next row, and the data.
+ROW_BYTES = 20
 # Side of the smallest box for hidden bins, in patches.
 LEAST_HIDDEN = 1.5
 # Smallest memory for slabs, below which the disk sets the pace; memory for drawing pictures, bytes each.
@@ -54,7 +55,7 @@ REPORT_VOLUMES, MAX_REPORT_SIDE = 30, 320
 
 
 def pass_bytes(sizes: LadderConfig, voxels: float, device: torch.device) -> float:
-    """Bytes that one pass of a network over so many voxels takes in memory, 0 if it is on a GPU."""
+    """Bytes that a pass of a network over so many voxels takes in memory, box by box if there are many; 0 on a GPU."""
     return min(bytes_of_tile(sizes, 1) * voxels, LARGEST) if device.type == "cpu" else 0.0
 
 
@@ -134,14 +135,14 @@ def is_streamed(
     settings = config.restoration
     shape = shape_of(first)
     of_bins = calibration_bytes(sizes, min(prod(shape), VOXELS), settings, device)
-    tiles = max(batch_bytes(sizes, patch, settings.batch, device), of_bins)
-    # A search holds all samples at once, and what gradients need.
-    kept, factor = (settings.samples, HELD) if settings.search.any else (settings.samples_out, 1)
+    kept, passes = settings.samples_out, max(of_bins, pass_bytes(sizes, prod(shape), device))
     if settings.by_flow:
-        kept, factor = settings.samples_out + FLOW_VOLUMES, 1
-        at_once = max(box_bytes(shape, device), FLOW_TRAINING if device.type == "cpu" else 0.0)
-        tiles = at_once + max(of_bins, pass_bytes(sizes, prod(shape), device))
-    needed = memory.in_memory(shape, halves, kept, factor * tiles)
+        kept += FLOW_VOLUMES
+        passes += max(box_bytes(shape, device), FLOW_TRAINING if device.type == "cpu" else 0.0)
+    elif settings.search.any:
+        # A search holds all samples at once, and what gradients need.
+        kept, passes = settings.samples, HELD * batch_bytes(sizes, patch, settings.batch, device)
+    needed = memory.in_memory(shape, halves, kept, passes)
     if needed <= budget:
         return False
     sentence = f"{first} needs about {needed / 1e9:.1f} GB in memory, {budget / 1e9:.1f} GB may be taken"
@@ -166,16 +167,16 @@ def open_storage(
     device: torch.device,
     budget: int,
     resume: bool,
-) -> tuple[FileStorage, int, int]:
-    """The files of a streamed restoration, and what ``budget`` bytes allow: tiles at once, and voxels for hidden bins.
+) -> tuple[FileStorage, float, int]:
+    """The files of a streamed restoration, and what ``budget`` bytes allow: voxels of a box, and voxels for hidden bins.
 
     resume: go on where an earlier run of the same inputs, model and settings ended.
     """
     check_disk(folder, tomogram, config)
-    room, batch, voxels = room_within(budget, checkpoint, config.restoration, device)
+    room, box, voxels = room_within(budget, checkpoint, config.restoration, device, tomogram.shape[2])
     journal = _journal(folder, tomogram, checkpoint, config, device, resume)
     log.info("larger than %.2f GB with all it needs: streamed, %.2f GB at a time", budget / 1e9, room / 1e9)
-    return FileStorage(folder.path(WORK), tomogram.shape, journal, room), batch, voxels
+    return FileStorage(folder.path(WORK), tomogram.shape, journal, room), box, voxels
 
 
 def check_disk(folder: RunFolder, tomogram: Tomogram, config: RunConfig) -> None:
@@ -189,8 +190,14 @@ def check_disk(folder: RunFolder, tomogram: Tomogram, config: RunConfig) -> None
         raise OSError(errno.ENOSPC, room, str(folder.folder))
 
 
-def room_within(budget: int, checkpoint: Checkpoint, config: RestoreConfig, device: torch.device) -> tuple[float, int, int]:
-    """Bytes for slabs and rows, beside the program and the network; tiles at once that leave so much; voxels for hidden bins."""
+def room_within(
+    budget: int, checkpoint: Checkpoint, config: RestoreConfig, device: torch.device, columns: int
+) -> tuple[float, float, int]:
+    """What ``budget`` bytes allow for a volume of ``columns`` voxels along x.
+
+    Returns:
+        Bytes for slabs and rows, beside the program and the network; voxels of a box; voxels for hidden bins.
+    """
     taken = max(memory.resident(), memory.PROGRAM - PICTURE_BYTES)
     sizes, patch = checkpoint.ladder.config, checkpoint.patch
     fewest = int((LEAST_HIDDEN * patch) ** 3)
@@ -200,12 +207,16 @@ def room_within(budget: int, checkpoint: Checkpoint, config: RestoreConfig, devi
             f"--memory {budget / 1e9:.2f}GB found, expected at least {least / 1e9:.2f}GB for this model, "
             f"{taken / 1e9:.2f} of them for the program: give more, or leave out most of it, --set restoration.calibrate=false"
         )
-    batch = config.batch
+    box, of_box = largest_box(sizes, device), 0.0
     if device.type == "cpu":
-        batch = fitting(sizes, side_of(sizes, patch), batch, (budget - taken - MIN_SLAB_BYTES) / 2)
+        smallest, each = side_of(sizes, patch) ** 3, bytes_of_tile(sizes, 1)
+        box = min(box, max(smallest, (budget - taken - MIN_SLAB_BYTES) / 2 / each))
+        of_box = each * box + ROW_BYTES * box ** (2 / 3) * columns
+        if of_box > budget - taken - MIN_SLAB_BYTES:
+            box, of_box = float(smallest), batch_bytes(sizes, patch, 1, device)
     per_voxel = calibration_bytes(sizes, 1, config, device)
     voxels = VOXELS if not per_voxel else max(fewest, min(VOXELS, int((budget - taken - MIN_SLAB_BYTES) / per_voxel)))
-    return budget - taken - batch_bytes(sizes, patch, batch, device), batch, voxels
+    return budget - taken - of_box, box, voxels
 
 
 def region_within(shape: tuple[int, int, int], budget: int) -> Box | None:

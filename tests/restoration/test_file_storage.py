@@ -10,7 +10,7 @@ import torch
 from cryovae import fourier
 from cryovae.io.journal import Journal
 from cryovae.physics.wedge import volume_mask
-from cryovae.posterior import flow_posterior, one_pass
+from cryovae.posterior import flow_posterior, ladder_boxes
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.file_storage import FileStorage
 from cryovae.restoration.restorer import Restorer
@@ -74,7 +74,7 @@ def test_the_flow_streamed_agrees_with_memory(small, ladder, tmp_path, monkeypat
     """To 1e-3 of the standard deviation: conditions are in half precision, and the estimate is made tile by tile in files."""
     monkeypatch.setattr(flow_posterior, "MOST", 16)
     # One way to estimate for both.
-    monkeypatch.setattr(one_pass, "LARGEST", 0.0)
+    monkeypatch.setattr(ladder_boxes, "LARGEST", 0.0)
     flow = tiny_generator().taking_estimates()
     config = RestoreConfig(samples=2, samples_out=1, sampler=sampler, flow_steps=2, chain=4)
     one = Restorer(ladder, 16, config, CPU, flow=flow)(small)

@@ -83,7 +83,7 @@ def test_data_are_kept_by_their_precision_and_the_wedge_is_left(tilts, monkeypat
             return torch.zeros(2, *features[0].shape) + 0 * features[0] + torch.stack((noise[0][:, 0], -noise[0][:, 0]))
 
     # The means of tiles would be a prediction, to which an amplitude is fitted.
-    monkeypatch.setattr("cryovae.posterior.tiles.levels", lambda tiles: tiles.new_zeros(len(tiles), 1, 1, 1))
+    monkeypatch.setattr("cryovae.posterior.ladder_boxes.levels", lambda tiles: tiles.new_zeros(len(tiles), 1, 1, 1))
     config = RestoreConfig(samples=8, halves=False, calibrate=False)
     restored = Restorer(Empty(), 16, config)(tomogram)
     power = fourier.transform(restored.mean - restored.mean.mean()).abs().square()
@@ -171,7 +171,7 @@ def test_halves_of_a_search_are_restored_each_by_itself(ladder, small, search):
 
 def test_samples_of_a_pair_differ_by_the_error_that_the_filters_allow(monkeypatch):
     """Without a wedge and a calibration, variances v of the model and s of the noise leave v s / (v + s): half, where v = s."""
-    monkeypatch.setattr("cryovae.posterior.tiles.levels", lambda tiles: tiles.new_zeros(len(tiles), 1, 1, 1))
+    monkeypatch.setattr("cryovae.posterior.ladder_boxes.levels", lambda tiles: tiles.new_zeros(len(tiles), 1, 1, 1))
     rng = np.random.default_rng(0)
     shape = (24, 32, 28)
     halves = tuple(rng.normal(100, 10, shape).astype(np.float32) for _ in range(2))

@@ -73,7 +73,7 @@ def test_a_tomogram_that_does_not_fit_is_streamed_to_the_same(small_files, model
     assert cryovae(*arguments, "-o", tmp_path / "memory", "--memory", "8GB").returncode == 0
     assert not (tmp_path / "memory" / "restoring").exists()
     monkeypatch.setattr(memory, "PROGRAM", 100e9)
-    monkeypatch.setattr("cryovae.workflows.streaming.room_within", lambda *_: (3e5, 2, 10**6))
+    monkeypatch.setattr("cryovae.workflows.streaming.room_within", lambda *_: (3e5, 1e9, 10**6))
     monkeypatch.setattr("cryovae.workflows.restore.region_within", _middle)
     parts = tmp_path / "parts"
     assert cryovae(*arguments, "-o", parts, "--memory", "8GB").returncode == 0
