@@ -17,7 +17,7 @@ from scipy.optimize import nnls
 from scipy.stats import norm
 from torch import Tensor
 
-from cryovae.calibration.hidden_bins import FITTED, SHELL_WIDTH, SHELLS, MeanSums, ShellSums, shell_centres
+from cryovae.calibration.hidden_bins import BAND, FITTED, SHELL_WIDTH, SHELLS, MeanSums, ShellSums, shell_centres
 
 # Standard deviations of the change of log c^2 and of b from shell to shell, and of both from no correction.
 LOG_CHANGE, LOG_PRIOR, AMPLITUDE_CHANGE, AMPLITUDE_PRIOR = 0.3, 1.0, 0.05, 0.2
@@ -30,8 +30,6 @@ RIDGE = 0.01
 # Iterations of the fit.
 ITERATIONS = 200
 NOMINAL_COVERAGE = (0.5, 0.8, 0.9, 0.95)
-# Cycles per voxel between which figures are computed, as the report says.
-BAND = (0.01, 0.2)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
 
 import torch
 from torch import Tensor
@@ -31,6 +32,8 @@ SHELLS = 20
 SHELL_WIDTH = 0.5 / SHELLS
 # Cycles per voxel between which means are weighed, likelihoods computed and regions compared.
 FITTED = (0.01, 0.3)
+# Cycles per voxel between which figures are computed, as the report says.
+BAND = (0.01, 0.2)
 # a^2: the smaller, the more the first observation is like the data, and the noisier the second.
 ADDED_NOISE = 0.25
 # Mask below which a bin counts as hidden, and above which it counts as measured.
@@ -132,7 +135,7 @@ class ShellSums:
         yy, yx, xx: products of target and mean.
         ay, ax, aa: products with what the model saw.
         spread: unbiased variance of a sample.
-        kept: y, x and a of a shell in some voxels, (3, SHELLS, KEPT) float32, NaN where there are fewer.
+        kept: y, x and a of a shell of BAND in some voxels, (3, SHELLS, KEPT) float32, NaN where there are fewer.
     """
 
     count: Tensor
@@ -155,9 +158,9 @@ class MeanSums:
         count, noise, yy, ay, aa, spread: as of ``ShellSums``.
         yx, ax: of each mean, (means, SHELLS).
         xx: of each pair of means, (means, means, SHELLS).
-        regions: squared error of the last mean less the noise, and variance of a sample, each over the sum of noise and that
-            variance; in all voxels that are not held out, and in each held-out region, (2, 1 + regions).
-        kept: y, a and the means of a shell in some voxels, (2 + means, SHELLS, KEPT) float32.
+        regions: squared error of the last mean less the noise, and variance of a sample, each shell of FITTED over its sum of
+            noise and that variance; in all voxels that are not held out, and in each held-out region, (2, 1 + regions).
+        kept: y, a and the means of a shell of BAND in some voxels, (2 + means, SHELLS, KEPT) float32.
     """
 
     count: Tensor
@@ -206,32 +209,14 @@ def mean_sums(volume: HiddenVolume, means: Sequence[Tensor], samples: Sequence[T
     """
     shape, labels = volume.target.shape, volume.rotation(labels)
     valid = labels >= 0
-    places = labels[valid].long()
-    share = len(places) / labels.numel()
     shell = (fourier.radius(shape) / SHELL_WIDTH).long().clamp(max=SHELLS)
     average = torch.stack(list(samples)).mean(0)
     densities = [volume.target, volume.data, *means, *(sample - average for sample in samples)]
-    spectra = [fourier.transform(density) * volume.bins for density in densities]
+    parts = _Parts([fourier.transform(density) * volume.bins for density in densities], 2 + len(means), shell, shape, valid)
     weight = volume.bins * fourier.multiplicity(shape)
     terms = torch.stack((weight, weight * volume.target_noise))
-    count, noise = share * fourier.shell_sums(terms, shell, SHELLS + 1)[:, :SHELLS]
-    seen = 2 + len(means)
-    products = torch.zeros(seen, seen, SHELLS, dtype=torch.float64)
-    spread, regions = torch.zeros(SHELLS, dtype=torch.float64), torch.zeros(2, int(labels.max()) + 1, dtype=torch.float64)
-    kept = torch.full((seen, SHELLS, KEPT), float("nan"))
-    for number in torch.nonzero(count >= 1)[:, 0].tolist():
-        bins = shell == number
-        parts = torch.stack([fourier.inverse(spectrum * bins, shape)[valid] for spectrum in spectra])
-        products[..., number] = parts[:seen].double() @ parts[:seen].double().T
-        variance = parts[seen:].double().square().sum(0) / (len(samples) - 1)
-        spread[number] = variance.sum()
-        some = parts[:seen, :: -(-len(places) // KEPT)]
-        kept[:, number, : some.shape[1]] = some
-        if FITTED[0] < (number + 0.5) * SHELL_WIDTH < FITTED[1]:
-            expected = noise[number] + spread[number]
-            excess = (parts[0] - parts[seen - 1]).double().square() - noise[number] / len(places)
-            for row, values in zip(regions, (excess, variance), strict=True):
-                row.index_add_(0, places, values / expected)
+    count, noise = parts.share * fourier.shell_sums(terms, shell, SHELLS + 1)[:, :SHELLS]
+    products, spread = parts.products()
     return MeanSums(
         count=count,
         noise=noise,
@@ -242,6 +227,86 @@ def mean_sums(volume: HiddenVolume, means: Sequence[Tensor], samples: Sequence[T
         yx=products[0, 2:],
         ax=products[1, 2:],
         xx=products[2:, 2:],
-        regions=regions,
-        kept=kept,
+        regions=parts.regions(noise, spread, labels[valid].long()),
+        kept=parts.kept(),
     )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Spectra of densities, and their parts in shells.
+
+    Attributes:
+        spectra: of target, data, means, and deviations of samples, (z, y, x // 2 + 1) each, 0 in bins that are not compared.
+        seen: number of those that are no deviations.
+        shell: of the bins, (z, y, x // 2 + 1).
+        shape: of the densities, (z, y, x).
+        valid: voxels with data, (z, y, x).
+    """
+
+    spectra: list[Tensor]
+    seen: int
+    shell: Tensor
+    shape: Sequence[int]
+    valid: Tensor
+
+    @property
+    def share(self) -> float:
+        """Share of the voxels with data."""
+        return float(self.valid.double().mean())
+
+    def products(self) -> tuple[Tensor, Tensor]:
+        """Sums by shell over voxels with data, float64: products of those seen, (seen, seen, SHELLS); variance of a sample."""
+        products = torch.zeros(self.seen, self.seen, SHELLS, dtype=torch.float64)
+        deviations = range(self.seen, len(self.spectra))
+        if self.share == 1:
+            weight = fourier.multiplicity(self.shape)
+            for i, j in combinations_with_replacement(range(self.seen), 2):
+                products[i, j] = products[j, i] = self._summed((self.spectra[i] * self.spectra[j].conj()).real * weight)
+            squares = sum((self.spectra[i].abs().square() for i in deviations), torch.zeros_like(weight))
+            return products, self._summed(squares * weight) / (len(deviations) - 1)
+        spread = torch.zeros(SHELLS, dtype=torch.float64)
+        for number in range(SHELLS):
+            parts = torch.stack([self._part(spectrum, number) for spectrum in self.spectra]).double()
+            products[..., number] = parts[: self.seen] @ parts[: self.seen].T
+            spread[number] = parts[self.seen :].square().sum() / (len(deviations) - 1)
+        return products, spread
+
+    def regions(self, noise: Tensor, spread: Tensor, places: Tensor) -> Tensor:
+        """``MeanSums.regions``; places: labels of the voxels with data."""
+        centres, expected = shell_centres(), noise + spread
+        fitted = (centres > FITTED[0]) & (centres < FITTED[1]) & (expected > 0)
+        scale = torch.zeros(SHELLS + 1)
+        scale[:SHELLS][fitted] = expected[fitted].rsqrt().float()
+        whitened = scale[self.shell]
+
+        def part(spectrum: Tensor) -> Tensor:
+            return fourier.inverse(spectrum * whitened, self.shape)[self.valid].double()
+
+        error = part(self.spectra[0] - self.spectra[self.seen - 1]).square()
+        expected_error = (noise[fitted] / expected[fitted]).sum() / len(places)
+        variance = torch.zeros_like(error)
+        for spectrum in self.spectra[self.seen :]:
+            variance += part(spectrum).square() / (len(self.spectra) - self.seen - 1)
+        regions = torch.zeros(2, int(places.max()) + 1, dtype=torch.float64)
+        for row, values in zip(regions, (error - expected_error, variance), strict=True):
+            row.index_add_(0, places, values)
+        return regions
+
+    def kept(self) -> Tensor:
+        """``MeanSums.kept``."""
+        kept = torch.full((self.seen, SHELLS, KEPT), float("nan"))
+        centres = shell_centres()
+        for number in torch.nonzero((centres > BAND[0]) & (centres < BAND[1]))[:, 0].tolist():
+            for row, spectrum in zip(kept, self.spectra[: self.seen], strict=True):
+                part = self._part(spectrum, number)
+                some = part[:: -(-len(part) // KEPT)]
+                row[number, : len(some)] = some
+        return kept
+
+    def _part(self, spectrum: Tensor, number: int) -> Tensor:
+        """Voxels with data of the part of a spectrum in a shell."""
+        return fourier.inverse(spectrum * (self.shell == number), self.shape)[self.valid]
+
+    def _summed(self, terms: Tensor) -> Tensor:
+        return fourier.shell_sums(terms[None], self.shell, SHELLS + 1)[0, :SHELLS]

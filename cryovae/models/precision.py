@@ -13,10 +13,26 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def halved(precision: str, device: torch.device) -> bool:
-    """Whether convolutions run in bfloat16 on a device: for 'bfloat16', and for 'auto' on a GPU with native bfloat16."""
-    if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return precision == "bfloat16"
+    """Whether convolutions run in bfloat16 on a device: for 'bfloat16', and for 'auto' if the device has instructions for it."""
+    if precision != "auto":
+        return precision == "bfloat16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.backends.mkldnn.is_available() and _processor_has_bfloat16()
+
+
+def _processor_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16: elsewhere it is converted, which is slower than float32."""
+    # Not every version of torch has these, and none has a public name for them.
+    known = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(is_supported() for is_supported in known if is_supported is not None)
+
+
+@contextmanager
+def convolving(device: torch.device, mixed: bool) -> Iterator[None]:
+    """Run convolutions of all networks on a device in bfloat16 (``mixed``), or as they come."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+        yield
 
 
 @contextmanager

@@ -88,7 +88,8 @@ class _OneDnn(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.nn.functional.conv3d and len(args) == 7 and not kwargs:
             density, weight, bias, stride, padding, dilation, groups = args
-            if density.device.type == "cpu" and density.dtype == torch.float32 and not isinstance(padding, str):
+            is_plain = density.dtype == torch.float32 and not isinstance(padding, str) and not torch.is_autocast_enabled("cpu")
+            if density.device.type == "cpu" and is_plain:
                 return torch.ops.aten.mkldnn_convolution(density, weight, bias, padding, stride, dilation, groups)
         return func(*args, **(kwargs or {}))
 

@@ -26,7 +26,7 @@ from cryovae.physics.rotation import CubeRotation, symmetry_rotations
 from cryovae.physics.wedge import smeared_mask
 from cryovae.posterior.codes import fast_convolutions
 from cryovae.posterior.noise_field import NoiseField
-from cryovae.posterior.tile_memory import bytes_of_tile
+from cryovae.posterior.tile_memory import bytes_of_voxel
 from cryovae.tiling.batching import free_on, lacks_memory
 from cryovae.tiling.boxes import Boxes, Shape, boxes_within
 from cryovae.tiling.grid import Position, cut, levels
@@ -43,7 +43,7 @@ Work = Callable[[Tensor, Position], Tensor]
 
 def largest_box(config: LadderConfig, device: torch.device) -> float:
     """Voxels of the largest box that the memory of a device has room for."""
-    return min(SHARE * free_on(device), LARGEST) / bytes_of_tile(config, 1)
+    return min(SHARE * free_on(device), LARGEST) / bytes_of_voxel(config)
 
 
 class LadderBoxes:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from cryovae import fourier
+from cryovae.models.precision import convolving
 from cryovae.physics.wedge import volume_mask
 from cryovae.posterior.volume_sampler import VolumeSampler
 from cryovae.tiling.grid import Position, cut
@@ -78,11 +79,13 @@ class LatentSlope:
         precision = self._precision_of(shape, at.device)
         way = torch.randn(at.shape, generator=torch.Generator().manual_seed(0)).to(at)
         size = 0.0
-        for _ in range(ITERATIONS):
-            way = way / way.norm()
-            change = (self._decode(at + LENGTH * way) - self._decode(at - LENGTH * way))[0].detach() / (2 * LENGTH)
-            way = self._pulled_back(at, fourier.filtered(change, precision))
-            size = float(way.norm())
+        # A small difference of two densities is lost in bfloat16.
+        with convolving(at.device, mixed=False):
+            for _ in range(ITERATIONS):
+                way = way / way.norm()
+                change = (self._decode(at + LENGTH * way) - self._decode(at - LENGTH * way))[0].detach() / (2 * LENGTH)
+                way = self._pulled_back(at, fourier.filtered(change, precision))
+                size = float(way.norm())
         return size
 
     def _score(self, part: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Sides of the tiles of a ladder, and the memory that they need while samples of them are drawn."""
+"""Sides of the tiles of a ladder, and the memory that they and boxes need while samples of them are drawn."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from cryovae.models.ladder_config import LadderConfig
 # Floats for each voxel of a tile while a pair of samples is drawn: for each channel of the finest level, and for noise and
 # spectra. Measured on a CPU for widths 2, 4 and 16: 151, 198 and 310 to 450 in all.
 FLOATS_PER_CHANNEL, FLOATS_BESIDE = 18, 120
+# The same for one large box. Measured for widths 4, 16 and 32: 112, 301 and 544 in all.
+BOX_PER_CHANNEL, BOX_BESIDE = 16, 64
 
 
 def side_of(config: LadderConfig, patch: int) -> int:
@@ -17,6 +19,11 @@ def side_of(config: LadderConfig, patch: int) -> int:
 def bytes_of_tile(config: LadderConfig, side: int) -> int:
     """Memory in bytes that a tile of ``side`` voxels needs while a pair of samples is drawn from a ladder."""
     return 4 * (FLOATS_PER_CHANNEL * config.widths[0] + FLOATS_BESIDE) * side**3
+
+
+def bytes_of_voxel(config: LadderConfig) -> int:
+    """Memory in bytes for each voxel of a large box while a pair of samples is drawn from a ladder; half as much for its mean."""
+    return 4 * (BOX_PER_CHANNEL * config.widths[0] + BOX_BESIDE)
 
 
 def fitting(config: LadderConfig, side: int, most: int, free: float) -> int:

@@ -199,7 +199,7 @@ class VolumeSampler:
         """
         total = torch.zeros_like(state)
         for position in self._numbers:
-            made = work(self._part(state, position), position)[0]
+            made = work(self._part(state, position), position)[0].float()
             self._part(total, position)[0].add_(made * self.boxes.window(position, self.stride).to(made))
             self._advance()
         return total

@@ -124,7 +124,7 @@ class Restorer:
     def _flow_source(self, flow: Generator, prepared: PreparedTomogram, subject: Subject) -> FlowSource:
         config = self.config
         about = flow, self.ladder, self.patch, self.device, config.flow_steps, config.seed
-        posterior = FlowPosterior(*about, advance=self._advance, search=config.search)
+        posterior = FlowPosterior(*about, advance=self._advance, search=config.search, mixed=mixed_on(config, self.device))
         return FlowSource(posterior, self.predictor, config, prepared, subject)
 
     def _advance(self, tiles: int) -> None:
@@ -139,8 +139,8 @@ def amortised(config: RestoreConfig) -> RestoreConfig:
 
 
 def mixed_on(config: RestoreConfig, device: torch.device) -> bool:
-    """Whether convolutions run in bfloat16 there; never in a search, which compares values of the bound."""
-    return halved(config.precision, device) and not config.search.any
+    """Whether convolutions run in bfloat16 there; never in a search or a chain, which compares values of the bound."""
+    return halved(config.precision, device) and config.sampler in (AMORTISED, FLOW) and not config.refine
 
 
 def held_on(device: torch.device, shape: Sequence[int]) -> torch.device:

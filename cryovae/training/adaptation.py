@@ -51,7 +51,7 @@ class AdaptationConfig:
     conditioned: Annotated[float, Range(0, 1)] = 0.7
     ema: Annotated[float, Range(0, 1, below=True)] = 0.99
     voxels: Annotated[int, Range(32**3, 2**34)] = 3 * 2**20
-    precision: Annotated[str, OneOf(PRECISIONS)] = "bfloat16"
+    precision: Annotated[str, OneOf(PRECISIONS)] = "auto"
 
     def __post_init__(self) -> None:
         check_fields(self)

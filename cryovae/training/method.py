@@ -42,7 +42,8 @@ class TrainingConfig:
         patience: validations without improvement after which training stops.
         checkpoint_minutes: minutes between saved states.
         binnings: sizes of a tomogram that are trained on at most, the full size included (data/binning.py).
-        precision: 'float32'; 'bfloat16', of the convolutions alone; or 'auto': bfloat16 on a GPU that has it, else float32.
+        precision: 'float32'; 'bfloat16', of the convolutions alone; or 'auto': bfloat16 where the device
+            has instructions for it, else float32.
         seed: seed of all random numbers.
     """
 

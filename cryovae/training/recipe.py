@@ -56,7 +56,7 @@ class Recipe:
     flow_batch: Annotated[int, Range(1, 4096)] = 16
     learning_rate: Annotated[float, Range(0, 1, above=True)] = 1e-3
     ema: Annotated[float, Range(0, 1, below=True)] = 0.999
-    precision: Annotated[str, OneOf(PRECISIONS)] = "bfloat16"
+    precision: Annotated[str, OneOf(PRECISIONS)] = "auto"
     seed: Annotated[int, Range(0, 2**31)] = 0
     start: str = ""
 

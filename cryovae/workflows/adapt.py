@@ -35,6 +35,7 @@ from cryovae.posterior.patch_sampler import NoSignal
 from cryovae.posterior.volume_data import AVERAGE, VolumeData
 from cryovae.report.lap_figure import laps_plot
 from cryovae.restoration.data_consistency import combined
+from cryovae.restoration.restorer import mixed_on
 from cryovae.saved_state import ANEW, check_fits
 from cryovae.tomogram import Tomogram
 from cryovae.training.adaptation import AdaptationConfig, AdaptedTraining
@@ -279,7 +280,8 @@ class _Adaptation:
     def _posterior(self, generator: Generator, lap: int) -> FlowPosterior:
         c = self.config
         steps, seed = c.restoration.flow_steps, c.training.seed + 7919 * lap
-        return FlowPosterior(generator, self.checkpoint.ladder, self.checkpoint.patch, self.device, steps, seed)
+        mixed = mixed_on(c.restoration, self.device)
+        return FlowPosterior(generator, self.checkpoint.ladder, self.checkpoint.patch, self.device, steps, seed, mixed=mixed)
 
     def _sampled(self, generator: Generator, lap: int) -> list[_Sampled]:
         """The E-step: samples of each tomogram, about the mean and with the variance that hidden bins show."""

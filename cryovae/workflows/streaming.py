@@ -31,7 +31,7 @@ from cryovae.posterior.flow_posterior import MOST
 from cryovae.posterior.ladder_boxes import LARGEST, largest_box
 from cryovae.posterior.posterior_tiles import HELD
 from cryovae.posterior.search import AMORTISED, LANGEVIN
-from cryovae.posterior.tile_memory import bytes_of_tile, side_of
+from cryovae.posterior.tile_memory import bytes_of_tile, bytes_of_voxel, side_of
 from cryovae.posterior.volume_sampler import LATENTS
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.file_storage import FileStorage, volumes_on_disk
@@ -56,7 +56,7 @@ REPORT_VOLUMES, MAX_REPORT_SIDE = 30, 320
 
 def pass_bytes(sizes: LadderConfig, voxels: float, device: torch.device) -> float:
     """Bytes that a pass of a network over so many voxels takes in memory, box by box if there are many; 0 on a GPU."""
-    return min(bytes_of_tile(sizes, 1) * voxels, LARGEST) if device.type == "cpu" else 0.0
+    return min(bytes_of_voxel(sizes) * voxels, LARGEST) if device.type == "cpu" else 0.0
 
 
 def calibration_bytes(sizes: LadderConfig, voxels: float, config: RestoreConfig, device: torch.device) -> float:
@@ -209,7 +209,7 @@ def room_within(
         )
     box, of_box = largest_box(sizes, device), 0.0
     if device.type == "cpu":
-        smallest, each = side_of(sizes, patch) ** 3, bytes_of_tile(sizes, 1)
+        smallest, each = side_of(sizes, patch) ** 3, bytes_of_voxel(sizes)
         box = min(box, max(smallest, (budget - taken - MIN_SLAB_BYTES) / 2 / each))
         of_box = each * box + ROW_BYTES * box ** (2 / 3) * columns
         if of_box > budget - taken - MIN_SLAB_BYTES:
