@@ -88,6 +88,26 @@ def preset(name: str) -> RunConfig:
     return PRESETS[name]
 
 
+def of_quality(config: RunConfig, name: str) -> RunConfig:
+    """The settings with the passes of a restoration that a quality stands for; ``normal`` changes nothing.
+
+    ``fast`` draws samples by the encoder alone, so no flow is fitted. ``best`` takes twice the samples and twice the steps for
+    each. What each pass is worth: pipelines/benchmark/passes.py.
+
+    Raises:
+        InputError: there is no quality of that name.
+    """
+    how = config.restoration
+    known = {
+        "fast": lambda: replace(how, sampler=AMORTISED),
+        "normal": lambda: how,
+        "best": lambda: replace(how, samples=2 * how.samples, flow_steps=2 * how.flow_steps),
+    }
+    if name not in known:
+        raise InputError(f"quality '{name}' found, expected one of {', '.join(known)}")
+    return replace(config, restoration=known[name]())
+
+
 def read_config(path: Path, base: RunConfig) -> RunConfig:
     """``base`` with the values of a TOML file. InputError for unknown keys, wrong types, or no TOML."""
     if not path.is_file():

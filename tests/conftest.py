@@ -37,6 +37,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
+@pytest.fixture(autouse=True)
+def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results are compared to rounding of float32, whatever the processor has."""
+    monkeypatch.setattr("cryovae.models.precision._processor_has_bfloat16", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data; tests that ask for it are skipped without it."""

@@ -1,7 +1,8 @@
 import pytest
 
-from cryovae.config import PRESETS, as_toml, override, parse_setting, preset, read_config
+from cryovae.config import PRESETS, as_toml, of_quality, override, parse_setting, preset, read_config
 from cryovae.errors import InputError
+from cryovae.workflows.settings import RestorationSettings
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -41,3 +42,24 @@ def test_settings_on_the_command_line():
     assert override(preset("quick"), {"training.learning_rate": 1}).training.learning_rate == 1.0
     with pytest.raises(InputError, match=r"section\.key=value"):
         parse_setting("steps")
+
+
+def test_a_quality_changes_the_passes_of_a_restoration_alone():
+    base = preset("quick")
+    assert of_quality(base, "normal") == base
+    fast, best = of_quality(base, "fast"), of_quality(base, "best")
+    assert fast.restoration.sampler == "amortised"
+    assert best.restoration.samples == 2 * base.restoration.samples
+    assert best.restoration.flow_steps == 2 * base.restoration.flow_steps
+    assert fast.training == best.training == base.training
+    with pytest.raises(InputError, match="quality 'good' found, expected one of fast, normal, best"):
+        of_quality(base, "good")
+
+
+def test_a_named_option_goes_before_the_quality_and_that_before_the_preset(tmp_path):
+    settings = RestorationSettings(preset="quick", quality="best", samples=4)
+    assert settings.resolved("default").restoration.samples == 4
+    path = tmp_path / "c.toml"
+    path.write_text("[restoration]\nsamples = 6\n")
+    assert RestorationSettings(config=path, quality="best").resolved("quick").restoration.samples == 12
+    assert RestorationSettings(quality="fast").resolved("quick").restoration.sampler == "amortised"

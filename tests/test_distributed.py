@@ -37,7 +37,9 @@ def _tomogram():
 def _trainer(batch, steps, completion_fraction=0.0, **changes):
     torch.manual_seed(0)
     # A high limit, so that gradients are compared before clipping.
-    config = TrainingConfig(patch=SIDE, batch=batch, steps=steps, validate_every=3, learning_rate=1e-3, binnings=1, clip=1e9)
+    config = TrainingConfig(
+        patch=SIDE, batch=batch, steps=steps, validate_every=3, learning_rate=1e-3, binnings=1, clip=1e9, precision="float32"
+    )
     # Without a warm-up the KL has its full weight from the first step on.
     objective = replace(ObjectiveConfig(completion_fraction=completion_fraction, warmup=0.0, refill_from=1.0), **changes)
     masking, prepared = MaskingConfig(rotated_fraction=0.5), prepare(_tomogram(), SIDE)
@@ -56,7 +58,7 @@ def _network_gradients(batch):
     torch.manual_seed(0)
     network = UNet(WIDTHS)
     torch.nn.init.normal_(network.out.weight, std=0.1)
-    config = TrainingConfig(patch=SIDE, batch=batch, steps=4, clip=1e9)
+    config = TrainingConfig(patch=SIDE, batch=batch, steps=4, clip=1e9, precision="float32")
     tomogram = _tomogram()
     halves = [prepare_halves(tomogram, prepare(tomogram, SIDE))]
     trainer = Trainer(Deterministic(network, halves, config, "deepdewedge", torch.device("cpu")))
@@ -69,7 +71,7 @@ def _restored(seed=0):
     ladder = Ladder(WIDTHS)
     for p in ladder.parameters():
         torch.nn.init.normal_(p, std=0.05)
-    return Restorer(ladder, SIDE, RestoreConfig(samples=SAMPLES, samples_out=1))(_tomogram())
+    return Restorer(ladder, SIDE, RestoreConfig(samples=SAMPLES, samples_out=1, precision="float32"))(_tomogram())
 
 
 def _trained(batch):

@@ -158,8 +158,8 @@ class MeanSums:
         count, noise, yy, ay, aa, spread: as of ``ShellSums``.
         yx, ax: of each mean, (means, SHELLS).
         xx: of each pair of means, (means, means, SHELLS).
-        regions: squared error of the last mean less the noise, and variance of a sample, each shell of FITTED over its sum of
-            noise and that variance; in all voxels that are not held out, and in each held-out region, (2, 1 + regions).
+        regions: squared error of the last mean less the noise, and variance of a sample, each over the sum of noise and that
+            variance; in all voxels that are not held out, and in each held-out region, (2, 1 + regions).
         kept: y, a and the means of a shell of BAND in some voxels, (2 + means, SHELLS, KEPT) float32.
     """
 
@@ -275,22 +275,13 @@ class _Parts:
     def regions(self, noise: Tensor, spread: Tensor, places: Tensor) -> Tensor:
         """``MeanSums.regions``; places: labels of the voxels with data."""
         centres, expected = shell_centres(), noise + spread
-        fitted = (centres > FITTED[0]) & (centres < FITTED[1]) & (expected > 0)
-        scale = torch.zeros(SHELLS + 1)
-        scale[:SHELLS][fitted] = expected[fitted].rsqrt().float()
-        whitened = scale[self.shell]
-
-        def part(spectrum: Tensor) -> Tensor:
-            return fourier.inverse(spectrum * whitened, self.shape)[self.valid].double()
-
-        error = part(self.spectra[0] - self.spectra[self.seen - 1]).square()
-        expected_error = (noise[fitted] / expected[fitted]).sum() / len(places)
-        variance = torch.zeros_like(error)
-        for spectrum in self.spectra[self.seen :]:
-            variance += part(spectrum).square() / (len(self.spectra) - self.seen - 1)
         regions = torch.zeros(2, int(places.max()) + 1, dtype=torch.float64)
-        for row, values in zip(regions, (error - expected_error, variance), strict=True):
-            row.index_add_(0, places, values)
+        for number in torch.nonzero((centres > FITTED[0]) & (centres < FITTED[1]) & (expected > 0))[:, 0].tolist():
+            error = self._part(self.spectra[0] - self.spectra[self.seen - 1], number).double().square()
+            deviations = [self._part(spectrum, number).double().square() for spectrum in self.spectra[self.seen :]]
+            variance = torch.stack(deviations).sum(0) / (len(deviations) - 1)
+            for row, values in zip(regions, (error - noise[number] / len(places), variance), strict=True):
+                row.index_add_(0, places, values / expected[number])
         return regions
 
     def kept(self) -> Tensor:

@@ -19,8 +19,8 @@ from cryovae.posterior.patch_sampler import scale_of_signal
 from cryovae.posterior.volume_data import AVERAGE, VolumeData, VolumePosterior
 from cryovae.tomogram import TiltGeometry
 
-# Orientations in which the wedge is hidden, and samples of each hidden volume.
-ROTATIONS, SAMPLES = 2, 4
+# Orientations in which the wedge is hidden.
+ROTATIONS = 2
 # Largest number of voxels of a subject: of larger tomograms the box that shows most.
 VOXELS = 3 * 2**20
 
@@ -92,7 +92,7 @@ class HeldOutSums:
     names: tuple[str, ...]
     regions: int
     share: float
-    samples: int = SAMPLES
+    samples: int
 
     def averaging(self, sums: MeanSums, samples: int) -> MeanSums:
         """Sums as if ``samples`` were averaged."""
@@ -117,7 +117,7 @@ def held_out_sums(
     subject: Subject,
     fill: Tensor | None = None,
     rotations: int = ROTATIONS,
-    samples: int = SAMPLES,
+    samples: int | None = None,
     seed: int = 0,
 ) -> HeldOutSums:
     """Restore a subject with bins hidden, and compare.
@@ -127,9 +127,10 @@ def held_out_sums(
         subject: what is restored.
         fill: of its wedge, (z, y, x); None for that of the posterior.
         rotations: in how many orientations the wedge is hidden.
-        samples: of each hidden volume.
+        samples: of each hidden volume; None for as many as the posterior needs.
         seed: of all random numbers.
     """
+    samples = samples or posterior.hidden_samples
     volume, labels = subject.volume, subject.labels
     tilts, noise = volume.tilts, volume.noise
     generator = torch.Generator().manual_seed(seed)

@@ -41,6 +41,7 @@ class FlowPosterior:
 
     Attributes:
         names: of its means: the ladder's, the flow's predicted one after a few steps, the average of samples.
+        hidden_samples: as of ``VolumePosterior``; their average is one of the means.
         search: settings of Langevin chains, or None if there are none.
 
     Args:
@@ -57,6 +58,7 @@ class FlowPosterior:
     """
 
     names = (COMPLETION, REFINED, AVERAGE)
+    hidden_samples = 4
 
     def __init__(
         self,

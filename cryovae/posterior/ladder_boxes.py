@@ -77,10 +77,8 @@ class LadderBoxes:
 
     def boxes(self, shape: Sequence[int]) -> Boxes:
         """The boxes of a (z, y, x) volume, padded so that all sizes are multiples of the coarsest stride."""
-        voxels = self.voxels
-        if self.shared and distributed.count() > 1:
-            # Free memory differs between ranks, and they must agree; each of them should have a box.
-            voxels = distributed.broadcast(min(voxels, prod(shape) / distributed.count()))
+        # Free memory differs between ranks, and they must agree.
+        voxels = distributed.broadcast(self.voxels) if self.shared else self.voxels
         return boxes_within(self._padded(shape), self.ladder.config.stride, OVERLAP, voxels)
 
     def patches(self, shape: Sequence[int]) -> int:

@@ -15,6 +15,7 @@ class LadderPosterior:
 
     Attributes:
         names: of its only mean.
+        hidden_samples: as of ``VolumePosterior``; of them only the variance matters.
 
     Args:
         ladder: the model, on ``device``.
@@ -25,6 +26,7 @@ class LadderPosterior:
     """
 
     names = (COMPLETION,)
+    hidden_samples = 2
 
     def __init__(self, ladder: Ladder, patch: int, device: torch.device, orientations: int, seed: int) -> None:
         self.boxes, self.orientations = LadderBoxes(ladder, patch, device, seed), orientations

@@ -7,8 +7,8 @@ from cryovae.models.ladder_config import LadderConfig
 # Floats for each voxel of a tile while a pair of samples is drawn: for each channel of the finest level, and for noise and
 # spectra. Measured on a CPU for widths 2, 4 and 16: 151, 198 and 310 to 450 in all.
 FLOATS_PER_CHANNEL, FLOATS_BESIDE = 18, 120
-# The same for one large box. Measured for widths 4, 16 and 32: 112, 301 and 544 in all.
-BOX_PER_CHANNEL, BOX_BESIDE = 16, 64
+# The same for one large box. Measured for widths 4, 16 and 32: 112 to 193, 301 to 342 and 544 in all.
+BOX_PER_CHANNEL, BOX_BESIDE = 14, 130
 
 
 def side_of(config: LadderConfig, patch: int) -> int:

@@ -43,7 +43,10 @@ class VolumePosterior(Protocol):
 
     Attributes:
         names: of its means.
+        hidden_samples: samples of each volume with hidden bins that a fit needs.
     """
+
+    hidden_samples: int
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -24,7 +24,7 @@ class RestoreConfig(SearchConfig):
         calibrate: combine means, samples and data as held-out bins show; reweighted and tempered samples stay as they are.
         seed: of all random numbers.
         precision: 'float32', 'bfloat16' (of convolutions alone) or 'auto'; a search always runs in float32.
-        flow_steps: steps of Heun's method of a sample of the flow; four are as good as sixteen.
+        flow_steps: steps of Heun's method of a sample of the flow; after the fit two are as good as four (benchmark/passes.py).
         refine: steps of refinement of the posterior, as in posterior/search.py, like the settings that follow.
         sampler: how samples are drawn.
         temperature: of candidates and chains.
@@ -42,7 +42,7 @@ class RestoreConfig(SearchConfig):
     calibrate: bool = True
     seed: Annotated[int, Range(0, MAX_SEED)] = 0
     precision: Annotated[str, OneOf(PRECISIONS)] = "auto"
-    flow_steps: Annotated[int, Range(1, 10**4)] = 4
+    flow_steps: Annotated[int, Range(1, 10**4)] = 2
     other_scale: bool = False
 
     @property

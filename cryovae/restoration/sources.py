@@ -14,7 +14,7 @@ from functools import partial
 
 from torch import Tensor
 
-from cryovae.calibration.scores import SAMPLES, Subject, hidden_rotations
+from cryovae.calibration.scores import Subject, hidden_rotations
 from cryovae.data.prepare import PreparedTomogram
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.posterior.early_stopping import early_stopping
@@ -28,7 +28,7 @@ from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.storage import Storage
 
 # Orientations over which the encoder's mean is averaged, for the tomogram, for each half and for hidden volumes.
-ORIENTATIONS, HALF_ORIENTATIONS, HIDDEN_ORIENTATIONS = 4, 2, 2
+ORIENTATIONS, HALF_ORIENTATIONS, HIDDEN_ORIENTATIONS = 2, 1, 1
 # Samples of each half whose average is a mean.
 HALF_SAMPLES = 4
 # Variance of the noise of a half over that of the tomogram.
@@ -213,7 +213,7 @@ class FlowSource(Source):
         shapes = [(z, y, x), *((shape[g.axes[0]], shape[g.axes[1]], shape[g.axes[2]]) for g in rotations)]
         # The conditions, and one sample.
         of_fill = self.flow.patches((z, y, x)) * (1 + self._passes(0, 1)) if rotations else 0
-        return of_fill + sum(self.flow.patches(one) for one in shapes) * self._passes(1, SAMPLES)
+        return of_fill + sum(self.flow.patches(one) for one in shapes) * self._passes(1, self.flow.hidden_samples)
 
     def means(self, storage: Storage, of: str) -> None:
         noise, target = self.prepared.noise, f"mean_{COMPLETION}"

@@ -44,17 +44,25 @@ class TrainingSettings:
         base = preset_of(self.preset or preset)
         if self.config is not None:
             base = read_config(self.config, base)
+        base = self._passes(base)
         values = dict(parse_setting(text) for text in self.settings or [])
         for one in fields(self):
             if (value := getattr(self, one.name)) is not None:
                 values |= dict.fromkeys(one.metadata["option"].keys, value)
         return override(base, values)
 
+    def _passes(self, base: RunConfig) -> RunConfig:
+        """The settings with more or fewer passes of a restoration, if the options ask for it."""
+        return base
+
 
 @dataclass(frozen=True)
 class RestorationSettings(TrainingSettings):
     """Options that change how a tomogram is restored, and how the model for it is trained."""
 
+    quality: str | None = option(
+        "fast: samples of the encoder alone, no flow is fitted; normal; best: twice the samples, and twice the steps for each."
+    )
     seed: int | None = option("Random seed of training and samples.", keys=("training.seed", "restoration.seed"))
     samples: int | None = option(
         "Posterior samples behind mean and standard deviation, an even number.", keys=("restoration.samples",)
@@ -80,3 +88,8 @@ class RestorationSettings(TrainingSettings):
         "Temperature of the likelihood, for --sampler reweighted or langevin; any but 1 is no posterior, and labelled tempered.",
         keys=("restoration.temperature",),
     )
+
+    def _passes(self, base: RunConfig) -> RunConfig:
+        from cryovae.config import of_quality
+
+        return base if self.quality is None else of_quality(base, self.quality)

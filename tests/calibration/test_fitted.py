@@ -11,7 +11,7 @@ from tests.calibration.test_factors import _sums
 
 
 def _held_out(**settings):
-    return HeldOutSums(_sums(**settings), _sums(seed=1, **settings), (COMPLETION,), 8, 0.05)
+    return HeldOutSums(_sums(**settings), _sums(seed=1, **settings), (COMPLETION,), 8, 0.05, 4)
 
 
 def test_the_weight_of_the_data_is_that_of_their_noise():

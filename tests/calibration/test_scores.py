@@ -32,7 +32,7 @@ def _tomogram(shape=SHAPE, seed=11, tilts=RANGE):
 class Exact:
     """The exact posterior of white signal: Wiener's filter in measured bins, nothing in the wedge; ``width`` times its spread."""
 
-    names = (COMPLETION, AVERAGE)
+    names, hidden_samples = (COMPLETION, AVERAGE), 4
 
     def __init__(self, scale, width=1.0):
         self.signal, self.width = SIGNAL / scale**2, width

@@ -6,10 +6,12 @@ import torch
 
 from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
+from cryovae.physics.rotation import IDENTITY
 from cryovae.posterior.codes import decoded
+from cryovae.posterior.ladder_boxes import LadderBoxes
 from cryovae.posterior.latent_map import LatentMap, Patches, mapped, principal_axes, shares_decoded
-from cryovae.posterior.tiles import TilePredictor
-from cryovae.tiling.grid import Blender
+from cryovae.posterior.tile_memory import side_of
+from cryovae.tiling.grid import PatchGrid, cut
 from cryovae.tomogram import Tomogram
 
 
@@ -33,23 +35,21 @@ def plane(patches) -> LatentMap:
 
 
 def test_the_patches_are_those_of_a_restoration(patches):
-    """Blended, what their codes decode to is the restored tomogram."""
+    """What their codes decode to is what the model restores of each."""
     data, tilts = patches.prepared.density, patches.prepared.tilts
-    predictor = TilePredictor(patches.ladder, 16, 2, 0, torch.device("cpu"), lambda tiles: None)
-    grid = predictor.grid(tuple(data.shape))
-    blender = Blender(grid)
+    boxes = LadderBoxes(patches.ladder, 16, torch.device("cpu"))
+    assert patches.grid() == list(PatchGrid(tuple(data.shape), 16, 8))
     for position in patches.grid():
         code, _, level = patches.encoded([position])
-        grey = patches.decoded(code, level)[0]
-        blender.add(position, (grey - patches.prepared.mean) / patches.prepared.scale)
-    assert patches.grid() == list(grid)
-    assert torch.allclose(blender.blended(), predictor.predict(data, tilts), atol=1e-4)
+        restored = (patches.decoded(code, level)[0] - patches.prepared.mean) / patches.prepared.scale
+        expected = boxes.mean(cut(data, position, 16)[None], tilts, [IDENTITY])[0]
+        assert torch.allclose(restored, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("patch", [8, 16, 20, 40])
 def test_the_side_is_that_of_restoring(ladder, small, patch):
     patches = Patches(ladder, patch, prepare(small, 16, held_out=False))
-    assert patches.side == TilePredictor(ladder, patch, 1, 0, torch.device("cpu"), lambda tiles: None).side
+    assert patches.side == side_of(ladder.config, patch)
 
 
 def test_axes_are_orthonormal_and_the_shares_sorted(plane):

@@ -5,32 +5,42 @@ import torch
 
 from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
+from cryovae.physics.rotation import symmetry_rotations
+from cryovae.posterior.ladder_boxes import LadderBoxes
 from cryovae.posterior.posterior_tiles import PosteriorTiles
 from cryovae.posterior.search import SearchConfig
-from cryovae.posterior.tiles import TilePredictor
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.restorer import Restorer
+from cryovae.tiling.grid import Blender, PatchGrid, cut
 
 SIDE = 16
 
 
 def _posterior_tiles(ladder, small, **settings):
     prepared = prepare(small, SIDE)
-    predictor = TilePredictor(ladder, SIDE, 2, 0, torch.device("cpu"), lambda tiles: None)
+    predictor = LadderBoxes(ladder, SIDE, torch.device("cpu"))
     search = SearchConfig(**settings)
     return (
-        PosteriorTiles(predictor, search, search.refine).over(prepared.density, prepared.tilts, prepared.noise, 2),
+        PosteriorTiles(predictor, search, search.refine, 2).over(prepared.density, prepared.tilts, prepared.noise, 2),
         predictor,
         prepared,
     )
 
 
-def test_without_a_search_mean_and_samples_are_those_of_a_restoration(ladder, small):
+def test_without_a_search_mean_and_samples_are_those_of_the_tiles(ladder, small):
     volumes, predictor, prepared = _posterior_tiles(ladder, small, orientations=2)
     data, tilts = prepared.density, prepared.tilts
-    assert torch.allclose(volumes.mean, predictor.predict(data, tilts, 2), atol=1e-4)
-    for mine, theirs in zip(volumes.samples, predictor.pair(data, tilts, 0), strict=True):
-        assert torch.allclose(mine, theirs, atol=1e-4)
+    grid = PatchGrid(tuple(data.shape), SIDE, SIDE // 2)
+    blenders = [Blender(grid) for _ in range(3)]
+    with torch.no_grad():
+        for position in grid:
+            tile = cut(data, position, SIDE)[None]
+            mean = predictor.mean(tile, tilts, symmetry_rotations(tilts)[:2])
+            drawn = predictor.sampled(tile, position, tilts, 0)
+            for blender, density in zip(blenders, (*mean, *drawn), strict=True):
+                blender.add(position, density)
+    for mine, blender in zip((volumes.mean, *volumes.samples), blenders, strict=True):
+        assert torch.allclose(mine, blender.blended(), atol=1e-4)
 
 
 @pytest.mark.parametrize(

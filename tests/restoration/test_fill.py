@@ -54,9 +54,9 @@ def test_inside_rotated_corners_the_restoration_is_the_same(tomogram, ladder, ha
     inner = torch.from_numpy(np.broadcast_to(depth > SIDE, tomogram.shape).copy())
     assert inner.any()
     std = float(one.std[inner].mean())
-    # The mean of a volume is that of its data, which includes what is predicted in the fill.
+    # The mean of a box is that of its data, and no data lie in the fill.
     difference = (one.mean - two.mean)[inner]
-    assert abs(float(difference.mean())) < 2e-3 * float(tomogram.density.std())
+    assert abs(float(difference.mean())) < 1e-2 * float(tomogram.density.std())
     assert float((difference - difference.mean()).abs().max()) < 0.02 * std
     assert float((one.std - two.std)[inner].abs().max()) < 0.02 * std
 

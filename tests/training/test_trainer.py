@@ -139,7 +139,7 @@ def test_in_bfloat16_it_learns_nearly_the_same_and_returns_float32(small):
     assert reports[-1].event is None
 
 
-def test_on_a_processor_nothing_is_rounded_unless_asked_for(small):
+def test_on_a_processor_without_bfloat16_nothing_is_rounded_unless_asked_for(small):
     assert not _trainer(small).network.mixed
     with pytest.raises(InputError, match="precision 'half' found, expected auto, float32 or bfloat16"):
         TrainingConfig(precision="half")
