@@ -1,6 +1,7 @@
-"""How good a restoration is after how many processor seconds: trainings of several lengths, scored against a truth; table and plot.
+"""How good a restoration is after how many processor seconds: trainings of several lengths against a truth, table and plot.
 
     python pipelines/benchmark/time_to_quality.py OUT --data dense_a --steps 100 200 400
+    python pipelines/benchmark/time_to_quality.py OUT --data dense_a --steps 100 200 --options='--quality fast'
     python pipelines/benchmark/time_to_quality.py OUT --data dense_a --steps 100 200 400 --code OLD --label old
 
 Each row is one `cryovae restore`, so schedules end where the row ends. `--code` is the root of another checkout, whose rows go
@@ -14,6 +15,7 @@ import argparse
 import json
 import os
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -40,8 +42,9 @@ def main() -> None:
     parser.add_argument("--code", type=Path, default=ROOT, help="root of the checkout that restores")
     parser.add_argument("--label", default="now", help="name of that checkout in the table")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("options", nargs="*", help="further options of cryovae restore, after --")
+    parser.add_argument("--options", default="", help="further options of cryovae restore, e.g. --options='--quality fast'")
     asked = parser.parse_args()
+    asked.out = asked.out.resolve()
     asked.out.mkdir(parents=True, exist_ok=True)
     kept = asked.out / "time_to_quality.json"
     rows: list[dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else []
@@ -72,7 +75,7 @@ def _restored(asked: argparse.Namespace, name: str, objective: str, steps: int) 
         folder / f"{name}.tlt",
     ]
     command += ["--preset", "quick", "--objective", objective, "--steps", steps, "--threads", asked.threads, "--overwrite"]
-    command += ["-o", run, *asked.options]
+    command += ["-o", run, *shlex.split(asked.options)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = os.environ | {"PYTHONPATH": str(asked.code.resolve()), "OMP_NUM_THREADS": str(asked.threads)}
     subprocess.run([str(part) for part in command], check=True, env=environment, cwd=asked.out, stderr=subprocess.DEVNULL)
@@ -89,13 +92,13 @@ def _folders(simulated: Path | None) -> list[Path]:
 
 
 def _line(row: dict[str, Any]) -> str:
-    about = f"{row['data']} | {row['code']} | {row['objective']} {' '.join(row['options'])} | {row['steps']}"
+    about = f"{row['data']} | {row['code']} | {row['objective']} {row['options']} | {row['steps']}"
     return f"| {about} | {row['seconds']:.0f} | {row['wedge']:.3f} | {row['measured']:.3f} |"
 
 
 def _table(rows: list[dict[str, Any]]) -> str:
-    head = "| data | code | objective, options | steps | processor s | wedge | measured |\n| --- | --- | --- | --- | --- | --- | --- |\n"
-    return head + "\n".join(map(_line, rows)) + "\n"
+    head = "| data | code | objective, options | steps | processor s | wedge | measured |"
+    return "\n".join((head, "| --- | --- | --- | --- | --- | --- | --- |", *map(_line, rows))) + "\n"
 
 
 def _plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -105,11 +108,11 @@ def _plot(rows: list[dict[str, Any]], path: Path) -> None:
     names = sorted({row["data"] for row in rows})
     figure = Figure(figsize=(5 * len(names), 4), layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for label in sorted({(row["code"], row["objective"], " ".join(row["options"])) for row in rows if row["data"] == name}):
+        for label in sorted({(row["code"], row["objective"], row["options"]) for row in rows if row["data"] == name}):
             own = sorted(
                 (row["seconds"], row["wedge"])
                 for row in rows
-                if row["data"] == name and (row["code"], row["objective"], " ".join(row["options"])) == label
+                if row["data"] == name and (row["code"], row["objective"], row["options"]) == label
             )
             axes.plot(*zip(*own, strict=True), marker="o", label=" ".join(label).strip())
         axes.set(title=name, xlabel="processor seconds", ylabel="correlation with the truth in the wedge")
