@@ -7,6 +7,8 @@ from pathlib import Path
 
 # Two workers on two cores: threads of more than one would wait for each other, here and in the processes that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Results are compared to rounding of float32, whatever the processor has.
+os.environ["CRYOVAE_NO_BFLOAT16"] = "1"
 
 import mrcfile
 import numpy as np
@@ -35,12 +37,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         getattr(config, "workerinput", None) or config.getoption("numprocesses", None)
     ):
         items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
-@pytest.fixture(autouse=True)
-def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results are compared to rounding of float32, whatever the processor has."""
-    monkeypatch.setattr("cryovae.models.precision._processor_has_bfloat16", lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,7 @@ def test_columns_of_metrics_have_their_new_names():
 @pytest.mark.slow
 @pytest.mark.parametrize(("run", "kinds"), [("finished", ("mean",)), ("network", ("mean",))])
 def test_an_old_model_with_its_old_settings_restores_the_same(run, kinds, tmp_path):
-    """A network to rounding. The variational model up to amplitudes, which are fitted to hidden bins otherwise now."""
+    """A network to rounding. The variational model nearly: amplitudes are fitted otherwise now, and a box replaces tiles of 16."""
     halves = ["--half1", "old_half1.mrc", "--half2", "old_half2.mrc", "--tilt-range", -60, 60]
     _cryovae("restore", *halves, "--model", run, "--config", f"{run}/config.toml", "-o", tmp_path)
     for kind in kinds:
@@ -108,7 +108,7 @@ def test_an_old_model_with_its_old_settings_restores_the_same(run, kinds, tmp_pa
         if run == "network":
             np.testing.assert_allclose(now, before, rtol=0, atol=ROUNDING * float(before.std()))
         else:
-            assert np.corrcoef(now.ravel(), before.ravel())[0, 1] > 0.9
+            assert np.corrcoef(now.ravel(), before.ravel())[0, 1] > 0.75
 
 
 @pytest.mark.slow

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
 from cryovae.models.ladder import Ladder
+
+# Variable of the environment: with any value, 'auto' is float32 on a processor, as on one that has no bfloat16.
+NO_BFLOAT16 = "CRYOVAE_NO_BFLOAT16"
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -22,7 +26,9 @@ def halved(precision: str, device: torch.device) -> bool:
 
 
 def _processor_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16: elsewhere it is converted, which is slower than float32."""
+    """Whether the processor multiplies bfloat16, and NO_BFLOAT16 is not set. Elsewhere it would be slower than float32."""
+    if os.environ.get(NO_BFLOAT16):
+        return False
     # Not every version of torch has these, and none has a public name for them.
     known = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(is_supported() for is_supported in known if is_supported is not None)

@@ -19,8 +19,17 @@ def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch, has_it):
 
 
 def test_a_torch_that_does_not_tell_counts_as_without(monkeypatch):
+    monkeypatch.delenv(precision.NO_BFLOAT16)
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert not precision._processor_has_bfloat16()
+
+
+def test_a_variable_of_the_environment_denies_it(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    monkeypatch.delenv(precision.NO_BFLOAT16)
+    assert precision._processor_has_bfloat16()
+    monkeypatch.setenv(precision.NO_BFLOAT16, "1")
     assert not precision._processor_has_bfloat16()
 
 

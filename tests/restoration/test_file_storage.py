@@ -20,6 +20,8 @@ from tests.helpers.generative import tiny_generator
 CPU = torch.device("cpu")
 # Bytes for so little that a volume of 24 x 36 x 32 has several slabs, and several rows of its spectrum at a time.
 LITTLE = 4e5
+# Voxels of a box: the volume has several layers of boxes.
+BOX = 4096.0
 
 
 def _folder(path: Path) -> Path:
@@ -33,9 +35,9 @@ def _storage(folder, shape, memory, mark=""):
     return FileStorage(folder, shape, journal, memory)
 
 
-def _restored(ladder, config, folder, tomogram, watch=lambda done, total: None):
+def _restored(ladder, config, folder, tomogram, watch=lambda done, total: None, box=None):
     storage = _storage(folder, tomogram.shape, LITTLE, repr(config))
-    return Restorer(ladder, 16, config, CPU, watch).restore(tomogram, storage)
+    return Restorer(ladder, 16, config, CPU, watch, box=box).restore(tomogram, storage)
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:
@@ -107,7 +109,7 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(small, ladder, tmp_pat
     config = RestoreConfig(samples=4, samples_out=1, calibrate=False)
     first = _folder(tmp_path / "first")
     reports = []
-    _restored(ladder, config, first, small, lambda done, total: reports.append((done, total)))
+    _restored(ladder, config, first, small, lambda done, total: reports.append((done, total)), BOX)
     expected = _bytes(first)
     assert len(expected) == 5
     assert reports[-1][0] == reports[-1][1]
@@ -121,10 +123,10 @@ def test_stopped_at_any_step_it_goes_on_to_the_same_bytes(small, ladder, tmp_pat
     # In the middle of the mean and of a pair, then between two slabs of the sums, then in the middle of each half.
     for at in (passes[0], passes[2], passes[len(passes) // 2 + 1], passes[-2]):
         with pytest.raises(Stopped):
-            _restored(ladder, config, again, small, stop)
+            _restored(ladder, config, again, small, stop, BOX)
         if at == passes[2]:
             _stop_in_the_sums(monkeypatch, ladder, config, again, small)
-    _restored(ladder, config, again, small)
+    _restored(ladder, config, again, small, box=BOX)
     assert _bytes(again) == expected
 
 
@@ -140,7 +142,7 @@ def _stop_in_the_sums(monkeypatch, ladder, config, folder, tomogram):
     with monkeypatch.context() as patched:
         patched.setattr(FileStorage, "keep_moments", keeping)
         with pytest.raises(Stopped):
-            _restored(ladder, config, folder, tomogram)
+            _restored(ladder, config, folder, tomogram, box=BOX)
 
 
 @pytest.mark.parametrize(("shape", "memory"), [((12, 9, 14), 1), ((7, 16, 11), 20_000), ((10, 8, 6), 1e9)])
