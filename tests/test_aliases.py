@@ -100,7 +100,7 @@ def test_columns_of_metrics_have_their_new_names():
 @pytest.mark.slow
 @pytest.mark.parametrize(("run", "kinds"), [("finished", ("mean",)), ("network", ("mean",))])
 def test_an_old_model_with_its_old_settings_restores_the_same(run, kinds, tmp_path):
-    """A network to rounding. The variational model nearly: amplitudes are fitted otherwise now, and a box replaces tiles of 16."""
+    """A network to rounding. The variational model nearly: amplitudes are fitted otherwise, and a box replaces tiles of 16."""
     halves = ["--half1", "old_half1.mrc", "--half2", "old_half2.mrc", "--tilt-range", -60, 60]
     _cryovae("restore", *halves, "--model", run, "--config", f"{run}/config.toml", "-o", tmp_path)
     for kind in kinds:
