@@ -95,6 +95,8 @@ class Restorer:
             storage: of all volumes.
             voxels: on which hidden bins are looked at, at most.
         """
+        # Files are restored by one process alone: the others make no calls.
+        self.predictor.shared = storage.is_shared and not self.config.search.any
         with precision_of(self.ladder, mixed_on(self.config, self.device)):
             steps = self._steps(tomogram, storage, voxels)
             self._done = storage.tiles_done()

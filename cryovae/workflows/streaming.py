@@ -35,6 +35,7 @@ from cryovae.posterior.tile_memory import bytes_of_tile, bytes_of_voxel, side_of
 from cryovae.posterior.volume_sampler import LATENTS
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.file_storage import FileStorage, volumes_on_disk
+from cryovae.restoration.restorer import mixed_on
 from cryovae.tomogram import Tomogram
 from cryovae.workflows import memory
 from cryovae.workflows.run_folder import RunFolder, log
@@ -245,7 +246,8 @@ def _journal(
     """The journal of this work; an earlier one is resumed if inputs, model, settings and versions are the same."""
     inputs = {role: about.get("sha256") for role, about in folder.record.get("inputs", {}).items()}
     mark = {
-        "storage": 2,
+        "storage": 3,
+        "mixed": mixed_on(config.restoration, device),
         "inputs": inputs,
         "shape": tomogram.shape,
         "tilts": repr(tomogram.tilts),
