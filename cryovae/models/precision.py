@@ -36,7 +36,7 @@ def _processor_has_bfloat16() -> bool:
 
 @contextmanager
 def convolving(device: torch.device, mixed: bool) -> Iterator[None]:
-    """Run convolutions of all networks on a device in bfloat16 (``mixed``), or as they come."""
+    """Run the convolutions of all networks on a device in bfloat16 (``mixed``) or float32, also inside another such context."""
     with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
         yield
 

@@ -28,21 +28,19 @@ from cryovae.posterior.codes import fast_convolutions
 from cryovae.posterior.noise_field import NoiseField
 from cryovae.posterior.tile_memory import bytes_of_voxel
 from cryovae.tiling.batching import free_on, lacks_memory
-from cryovae.tiling.boxes import Boxes, Shape, boxes_within
+from cryovae.tiling.boxes import Boxes, Shape, Work, boxes_within
 from cryovae.tiling.grid import Position, cut, levels
 from cryovae.tomogram import TiltGeometry
 
 log = logging.getLogger("cryovae")
-# Overlap of neighbouring boxes in voxels: the quarter at the border of a box has no weight.
+# Overlap of neighbouring boxes in voxels. Half of it is blended; the 8 voxels at the border of a box have no weight.
 OVERLAP = 32
 # Share of the free memory of a GPU that a box may take, and the most that it may take anywhere, in bytes.
 SHARE, LARGEST = 0.5, 6e9
-# From a box (1, z, y, x) and its position to the density or densities made of it, (outputs, z, y, x).
-Work = Callable[[Tensor, Position], Tensor]
 
 
 def largest_box(config: LadderConfig, device: torch.device) -> float:
-    """Voxels of the largest box that the memory of a device has room for."""
+    """Voxels of the largest box: LARGEST bytes on a processor, and on a GPU no more than SHARE of its free memory."""
     return min(SHARE * free_on(device), LARGEST) / bytes_of_voxel(config)
 
 
@@ -122,7 +120,7 @@ class LadderBoxes:
         return rotation.inverse(drawn) + level
 
     def applied(self, box: Tensor, position: Position, work: Work) -> Tensor:
-        """What ``work`` makes of a box (z, y, x); where memory runs out, of smaller boxes of it."""
+        """What ``work`` makes of a box (z, y, x), as (1, z, y, x); where memory runs out, of smaller boxes of it."""
         sides = (box.shape[0], box.shape[1], box.shape[2])
         parts = boxes_within(sides, self.ladder.config.stride, OVERLAP, self.voxels)
         if len(parts) == 1:

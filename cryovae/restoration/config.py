@@ -23,8 +23,8 @@ class RestoreConfig(SearchConfig):
         halves: restore the halves too.
         calibrate: combine means, samples and data as held-out bins show; reweighted and tempered samples stay as they are.
         seed: of all random numbers.
-        precision: 'float32', 'bfloat16' (of convolutions alone) or 'auto'; a search always runs in float32.
-        flow_steps: steps of Heun's method of a sample of the flow; after the fit two are as good as four (benchmark/passes.py).
+        precision: 'float32', 'bfloat16' (of convolutions alone) or 'auto'; searches and chains always run in float32.
+        flow_steps: steps of Heun's method of a sample of the flow; after the fit two are as good as four.
         refine: steps of refinement of the posterior, as in posterior/search.py, like the settings that follow.
         sampler: how samples are drawn.
         temperature: of candidates and chains.

@@ -28,10 +28,11 @@ from cryovae.io.stored import Stored, released
 from cryovae.physics.noise import NoiseSpectrum
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.posterior.flow_posterior import VolumeSamples
-from cryovae.posterior.ladder_boxes import LadderBoxes, Work
+from cryovae.posterior.ladder_boxes import LadderBoxes
 from cryovae.restoration.moments import SampleMoments
 from cryovae.restoration.standardise_slabs import standardise, with_transfer
 from cryovae.restoration.storage import Slabs, Storage, Weights
+from cryovae.tiling.boxes import Work
 from cryovae.tiling.grid import Position
 from cryovae.tiling.streaming import Layers
 from cryovae.tomogram import TiltGeometry, Tomogram

@@ -30,7 +30,7 @@ from cryovae.restoration.storage import Storage
 # Orientations over which the encoder's mean is averaged, for the tomogram, for each half and for hidden volumes.
 ORIENTATIONS, HALF_ORIENTATIONS, HIDDEN_ORIENTATIONS = 2, 1, 1
 # Orientations in which a half is searched at most.
-SEARCHED_HALF = 2
+MOST_PER_HALF = 2
 # Samples of each half whose average is a mean.
 HALF_SAMPLES = 4
 # Variance of the noise of a half over that of the tomogram.
@@ -125,13 +125,13 @@ class SearchSource(LadderSource):
 
     def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
         passes = len(self.search.orientations(self.tilts))
-        passes += halves * min(passes, SEARCHED_HALF)
+        passes += halves * min(passes, MOST_PER_HALF)
         return passes * len(self.search.grid(shape))
 
     def means(self, storage: Storage, of: str) -> None:
         search, samples, excess = self.search, self.config.samples, 1.0
         if of != "data":
-            fewer = replace(search.config, orientations=min(SEARCHED_HALF, search.config.orientations))
+            fewer = replace(search.config, orientations=min(MOST_PER_HALF, search.config.orientations))
             search, excess = PosteriorTiles(self.predictor, fewer, search.allowed, self.config.batch), OF_HALF
             samples = 0
         volumes = search.over(storage.volume(of), self.tilts, self.prepared.noise, samples, excess)

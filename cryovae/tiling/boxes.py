@@ -7,7 +7,7 @@ Near the border of its box a convolution lacks the data beyond, so its result ha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from math import pi, prod
@@ -18,6 +18,8 @@ from torch import Tensor
 from cryovae.tiling.grid import Position
 
 Shape = tuple[int, int, int]
+# Makes the outputs of one box, (outputs, z, y, x), from its data and its position.
+Work = Callable[[Tensor, Position], Tensor]
 
 
 @dataclass(frozen=True)

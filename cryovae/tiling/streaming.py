@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from cryovae.io.stored import Stored
-from cryovae.tiling.boxes import Boxes
-from cryovae.tiling.grid import Position, mirrored
+from cryovae.tiling.boxes import Boxes, Work
+from cryovae.tiling.grid import mirrored
 
 
 class Readable(Protocol):
@@ -31,10 +31,6 @@ class Readable(Protocol):
 
     def __getitem__(self, key: tuple[slice, ...], /) -> np.ndarray:
         """Read a box (z, y, x)."""
-
-
-# From a measured box (z, y, x) and its position to boxes (outputs, z, y, x).
-Work = Callable[[Tensor, Position], Tensor]
 
 
 class Layers:
@@ -63,7 +59,7 @@ class Layers:
         """Process the layers from ``first`` on.
 
         Args:
-            work: maps a box and its position to the box of each output.
+            work: makes the outputs of a box from its data (z, y, x) and its position.
             first: number of the first layer, from 0; above 0, the overlap file of the previous layer is read.
             done: called when a layer is on disk, with the number of the next layer and the number of boxes per layer.
 

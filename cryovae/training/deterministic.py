@@ -16,6 +16,7 @@ from cryovae.data.prepare import PreparedHalves
 from cryovae.data.sampling import held_out, step_generator
 from cryovae.errors import InputError
 from cryovae.io.stored import released
+from cryovae.models.precision import convolving
 from cryovae.models.unet import UNet
 from cryovae.objectives.cryogen import Adversary
 from cryovae.objectives.deterministic import FROM_HALVES, loss_of
@@ -94,7 +95,7 @@ class Deterministic(Method[UNet, HalfPair]):
         return figures
 
     def _forward(self, density: Tensor) -> Tensor:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+        with convolving(self.device, self.mixed):
             restored: Tensor = self.network(density)
         return restored
 

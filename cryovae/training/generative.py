@@ -27,6 +27,7 @@ from cryovae.data.sampling import step_generator
 from cryovae.models.generator import Generator
 from cryovae.models.latent_flow import LatentFlow
 from cryovae.models.patch_vae import PatchVAE
+from cryovae.models.precision import convolving
 from cryovae.objectives.generative import DETAIL, LAYOUT, draw_flow, flow_matching, mean_error, patch_bound, scored_places
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.ranges import Range, check_fields
@@ -106,7 +107,7 @@ class VAETraining(PairTraining[PatchVAE]):
                 (len(density), *self.network.latent_shape(density[0].shape)),  # type: ignore[arg-type]
                 generator=step_generator(self.config.seed, 2 * step + 1),
             ).to(self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+            with convolving(self.device, self.mixed):
                 bound = patch_bound(self.network, density, noise)
             loss = (self.generative.beta * bound.kl - bound.log_likelihood).mean() / density[0].numel()
         with timed(seconds, "backward"):
@@ -169,7 +170,7 @@ class FlowTraining(PairTraining[LatentFlow]):
         """Gradients of flow matching, and of the prediction of the latents."""
         rng = step_generator(self.config.seed, 2 * step + 1)
         observation = batch.observation.map(lambda part: part.to(self.device))
-        with timed(seconds, "forward"), torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+        with timed(seconds, "forward"), convolving(self.device, self.mixed):
             latents = self._latents(batch.clean.to(self.device), rng)
             times, conditioned = self._phase(step)
             drawn = draw_flow(latents.shape, conditioned, rng, times).to(self.device)
@@ -251,7 +252,7 @@ class GuidedTraining(FlowTraining):
         """Gradients of the mean squared distance from the guided velocity."""
         rng = step_generator(self.config.seed, 2 * step + 1)
         observation = batch.observation.map(lambda part: part.to(self.device))
-        with timed(seconds, "forward"), torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed):
+        with timed(seconds, "forward"), convolving(self.device, self.mixed):
             latents = self._latents(batch.clean.to(self.device), rng)
             times, conditioned = self._phase(step)
             drawn = draw_flow(latents.shape, conditioned, rng, times).to(self.device)

@@ -1,4 +1,4 @@
-"""The settings of a run from options: preset, then the TOML file, then --set, then the options that have a name."""
+"""The settings of a run from options: preset, TOML file, --quality, --set, options that have a name; the later one counts."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ class TrainingSettings:
         base = preset_of(self.preset or preset)
         if self.config is not None:
             base = read_config(self.config, base)
-        base = self._passes(base)
+        base = self._with_quality(base)
         values = dict(parse_setting(text) for text in self.settings or [])
         for one in fields(self):
             if (value := getattr(self, one.name)) is not None:
                 values |= dict.fromkeys(one.metadata["option"].keys, value)
         return override(base, values)
 
-    def _passes(self, base: RunConfig) -> RunConfig:
-        """The settings with more or fewer passes of a restoration, if the options ask for it."""
+    def _with_quality(self, base: RunConfig) -> RunConfig:
+        """The settings with the passes of a restoration that --quality asks for, if the command has it."""
         return base
 
 
@@ -89,7 +89,7 @@ class RestorationSettings(TrainingSettings):
         keys=("restoration.temperature",),
     )
 
-    def _passes(self, base: RunConfig) -> RunConfig:
+    def _with_quality(self, base: RunConfig) -> RunConfig:
         from cryovae.config import of_quality
 
         return base if self.quality is None else of_quality(base, self.quality)

@@ -3,7 +3,7 @@
     cryovae restore --half1 A_half1.mrc --half2 A_half2.mrc --tilts A.tlt --preset quick -o RUN
     python pipelines/benchmark/passes.py dense_a RUN
 
-Rows differ from the first in one setting. Processor seconds are those of the restoration alone, without reading and report.
+Rows differ from the first as their names say. Processor seconds are those of the restoration alone, without reading and report.
 Quality is that of error_bars.py, 0.05 to 0.3 cycles per voxel: correlation of the mean with the truth, and rms error over the
 standard deviation of the samples.
 """

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import shlex
 import subprocess
@@ -64,7 +65,7 @@ def _restored(asked: argparse.Namespace, name: str, objective: str, steps: int) 
     """Restore, and score."""
     subject = load(name, asked.simulated)
     folder = next(place for place in _folders(asked.simulated) if (place / f"{name}_half1.mrc").exists())
-    run = asked.out / f"{name}_{asked.label}_{objective}_{steps}"
+    run = asked.out / "_".join((name, asked.label, objective, str(steps), *re.findall(r"[\w.=]+", asked.options)))
     command = [sys.executable, "-m", "cryovae", "restore"]
     command += [
         "--half1",
@@ -78,7 +79,7 @@ def _restored(asked: argparse.Namespace, name: str, objective: str, steps: int) 
     command += ["-o", run, *shlex.split(asked.options)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = os.environ | {"PYTHONPATH": str(asked.code.resolve()), "OMP_NUM_THREADS": str(asked.threads)}
-    subprocess.run([str(part) for part in command], check=True, env=environment, cwd=asked.out, stderr=subprocess.DEVNULL)
+    subprocess.run([str(part) for part in command], check=True, env=environment, cwd=asked.out)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     mean = next(iter(sorted(run.glob("*_mean.mrc"))))
     figures = scores(torch.from_numpy(np.array(read_volume(mean).density, dtype=np.float32)), subject)

@@ -189,7 +189,7 @@ def test_a_volume_for_which_the_smallest_box_is_too_large_fails():
 
 @pytest.mark.parametrize("shape", [(64, 64, 64), (16, 256, 128), (8, 8, 8)])
 @pytest.mark.parametrize("voxels", [1, 1e4, 1e5])
-def test_boxes_are_the_largest_that_fit(shape, voxels):
+def test_boxes_cover_the_volume_once_and_stay_within_their_voxels(shape, voxels):
     boxes = boxes_within(shape, 8, 32, voxels)
     assert sum(float(boxes.window(position).sum()) for position in boxes) == pytest.approx(_covered(boxes), rel=1e-4)
     smallest = boxes_within(shape, 8, 32, 1)
