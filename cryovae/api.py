@@ -241,7 +241,7 @@ def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suff
         suffix: '.mrc', or '.zarr' for OME-Zarr.
 
     Returns:
-        Kind (mean, std, mean_half1, mean_half2, sample_0 ...) to path, e.g. restored/ts_01_mean.mrc.
+        Kind (mean, std, measured, mean_half1, mean_half2, sample_0 ...) to path, e.g. restored/ts_01_mean.mrc.
 
     Raises:
         InputError: no file may have the name of the tomogram.
@@ -251,12 +251,9 @@ def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suff
         >>> tomogram = cryovae.read_tomogram("even.mrc", "odd.mrc", tilts="ts.tlt")
         >>> restoration = cryovae.restore(tomogram, "run", samples=2, samples_out=1)
         >>> sorted(cryovae.save(restoration, tomogram, "restored"))
-        ['mean', 'mean_half1', 'mean_half2', 'sample_0', 'std']
+        ['mean', 'mean_half1', 'mean_half2', 'measured', 'sample_0', 'std']
     """
-    volumes = {"mean": restoration.mean, "std": restoration.std}
-    if restoration.halves is not None:
-        volumes |= {"mean_half1": restoration.halves[0], "mean_half2": restoration.halves[1]}
-    volumes |= {f"sample_{i}": sample for i, sample in enumerate(restoration.samples)}
+    volumes = restoration.volumes()
     name = checked_name(tomogram.name, "the tomogram")
     Path(folder).mkdir(parents=True, exist_ok=True)
     paths = {kind: Path(folder) / f"{name}_{kind}{suffix}" for kind in volumes}

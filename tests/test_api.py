@@ -102,7 +102,7 @@ def test_functions_and_commands_give_the_same_restoration(folder):
     model = cryovae.train(tomogram, preset="quick", steps=3, patch=16, device="cpu", settings=LIGHT)
     restoration = cryovae.restore(tomogram, model, samples=2, device="cpu")
     paths = cryovae.save(restoration, tomogram, "notebook")
-    for kind in ("mean", "std", "mean_half1", "mean_half2"):
+    for kind in ("mean", "std", "measured", "mean_half1", "mean_half2"):
         shell, notebook = read_volume(Path("shell") / paths[kind].name), read_volume(paths[kind])
         assert np.array_equal(shell.density, notebook.density)
         assert shell.voxel_size == notebook.voxel_size

@@ -49,8 +49,8 @@ def test_a_quality_changes_the_passes_of_a_restoration_alone():
     assert of_quality(base, "normal") == base
     fast, best = of_quality(base, "fast"), of_quality(base, "best")
     assert fast.restoration.sampler == "amortised"
-    assert best.restoration.samples == 2 * base.restoration.samples
-    assert best.restoration.flow_steps == 2 * base.restoration.flow_steps
+    assert (best.restoration.samples, best.restoration.flow_steps) == (32, 4)
+    assert of_quality(best, "best") == best
     assert fast.training == best.training == base.training
     with pytest.raises(InputError, match="quality 'good' found, expected one of fast, normal, best"):
         of_quality(base, "good")
@@ -61,5 +61,18 @@ def test_a_named_option_goes_before_the_quality_and_that_before_the_preset(tmp_p
     assert settings.resolved("default").restoration.samples == 4
     path = tmp_path / "c.toml"
     path.write_text("[restoration]\nsamples = 6\n")
-    assert RestorationSettings(config=path, quality="best").resolved("quick").restoration.samples == 12
+    assert RestorationSettings(config=path, quality="best").resolved("quick").restoration.samples == 32
     assert RestorationSettings(quality="fast").resolved("quick").restoration.sampler == "amortised"
+
+
+@pytest.mark.parametrize(
+    ("text", "outputs"), [("std, measured", ("std", "measured")), ("none", ()), ("halves,halves", ("halves",))]
+)
+def test_outputs_are_a_list_with_commas(text, outputs):
+    assert RestorationSettings(outputs=text).resolved("quick").restoration.outputs == outputs
+
+
+@pytest.mark.parametrize("text", ["", "std,", "none,std", "mean", "std measured"])
+def test_impossible_outputs_are_refused_with_those_that_there_are(text):
+    with pytest.raises(InputError, match=r"measured.*halves"):
+        RestorationSettings(outputs=text).resolved("quick")

@@ -38,6 +38,10 @@ def pretrain(
         int | None, typer.Option(help="Last steps, which give draws of the prior their contrast; without it those of the recipe.")
     ] = None,
     beta: Annotated[float, typer.Option(help="Weight of the KL of the VAE; 1 is the ELBO.")] = 1.0,
+    divergence: Annotated[
+        str,
+        typer.Option(help="kl; or mmd, sliced or sinkhorn, by which all latents together are drawn to the prior, as in a WAE."),
+    ] = "kl",
     processes: Annotated[int, typer.Option(help="Processes that simulate scenes beside the training; 0 for none.")] = 1,
     seed: Annotated[
         int, typer.Option(help="Random seed; the same gives the same model. 0 with --from: one more than that of its model.")
@@ -57,7 +61,7 @@ def pretrain(
 
     recipe = recipe_of(latent)
     patches = replace(recipe.patches, molecules=molecule_files(molecule or []))
-    recipe = replace(recipe, patches=patches, generative=replace(recipe.generative, beta=beta), seed=seed)
+    recipe = replace(recipe, patches=patches, generative=replace(recipe.generative, beta=beta, divergence=divergence), seed=seed)
     model = early = None
     if start is not None:
         model, digest = model_to_begin_with(start)

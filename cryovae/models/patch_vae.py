@@ -103,10 +103,14 @@ class PatchVAE(nn.Module):
     def encode(self, density: Tensor) -> DiagonalGaussian:
         """q(z | x), (batch, channels, z / stride, ...)."""
         blocks = self._blocks(density)
-        state = nnf.silu(self.encoding(self.enter(blocks)))
+        state = nnf.silu(self.features(density))
         mean, log_variance = self.moments(state).float().chunk(2, 1)
         mean = self.project(blocks).float() + mean
         return DiagonalGaussian(soft_clamp(mean, MEAN_LIMIT), soft_clamp(log_variance + FIRST_LOG_VARIANCE, LOG_VARIANCE_LIMIT))
+
+    def features(self, density: Tensor) -> Tensor:
+        """What the encoder makes of densities before mean and variance are read from it, (batch, width, z / stride, ...)."""
+        return self.encoding(self.enter(self._blocks(density)))  # type: ignore[no-any-return]
 
     def decode(self, latents: Tensor) -> Tensor:
         """G(z), (batch, z, y, x)."""

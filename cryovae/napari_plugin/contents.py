@@ -70,7 +70,7 @@ def header_of(volume: Volume) -> dict[str, Any]:
 
 
 def layers_of_run(folder: Path) -> list[LayerTuple]:
-    """Input, mean, standard deviation and samples of a run folder, those that exist; the beam along the first axis.
+    """Input and results of a run folder, those that exist, the beam along the first axis: mean, std, measured, samples.
 
     InputError if the folder holds no restored volume.
     """
@@ -90,7 +90,7 @@ def layers_of_run(folder: Path) -> list[LayerTuple]:
     suffix = f", {tempered_name(settings)}" if tempered_name(settings) else ""
     layers = [
         layer_for(density[kind], kind, f"{name} {kind}{suffix}", size, path=results[kind], visible=kind == "mean", **common)
-        for kind in ("mean", "std")
+        for kind in ("mean", "std", "measured")
         if kind in density
     ]
     samples = [density[kind] for kind in sorted(density, key=_number) if kind.startswith("sample_")]
@@ -115,14 +115,14 @@ def _number(kind: str) -> tuple[str, int]:
 
 
 def _results(folder: Path, name: str) -> dict[str, Path]:
-    """The restored volumes of a run by their kind: mean, std, sample_0, ..."""
+    """The restored volumes of a run by their kind: mean, std, measured, sample_0, ..."""
     files = {
         path.name.removeprefix(f"{name}_").removesuffix(path.suffix): path for path in sorted(folder.glob(f"{escape(name)}_*"))
     }
     return {
         kind: path
         for kind, path in files.items()
-        if path.suffix in (".mrc", ".zarr") and re.fullmatch(r"mean|std|sample_\d+", kind)
+        if path.suffix in (".mrc", ".zarr") and re.fullmatch(r"mean|std|measured|sample_\d+", kind)
     }
 
 

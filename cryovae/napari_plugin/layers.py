@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-ROLES = ("input", "half1", "half2", "mean", "std", "samples", "preview")
+ROLES = ("input", "half1", "half2", "mean", "std", "measured", "samples", "preview")
 KEY = "cryovae"
 # Grey values outside these percentiles are shown black and white.
 SHOWN_PERCENTILES = (0.5, 99.5)

@@ -32,8 +32,8 @@ class State:
 
     Attributes:
         phase: What is being done, e.g. training.
-        done: Steps or tiles that are done.
-        total: Steps or tiles of the phase.
+        done: Steps, or patches of work, that are done.
+        total: All of them in the phase.
         remaining: Time left of the phase, h:mm:ss.
     """
 

@@ -1,4 +1,4 @@
-"""Distance of the coarsest level's aggregated posterior from the prior: the penalty of a Wasserstein autoencoder.
+"""Distance of an aggregated posterior from the prior: the penalty of a Wasserstein autoencoder.
 
     mmd^2 = E k(z, z') + E k(p, p') - 2 E k(z, p),      k(a, b) = sum_s C_s / ( C_s + |a - b|^2 ),  C_s = 2 d s
     sliced = E_w ( sort(w . z) - sort(w . p) )^2                                                    w uniform on the sphere
@@ -9,9 +9,9 @@ they are as many draws from one distribution, though neighbours are not independ
 so may fall below zero. Tolstikhin et al. 2018 (WAE), with their inverse multiquadric kernel; Kolouri et al. 2018; for the last
 Feydy et al. 2019, debiased entropic transport as geomloss computes it, over d / 2 so that it is a distance along an axis as well.
 
-The penalty does not pull each z to the prior, so it does not blur it; but the loss no longer bounds the evidence. It applies to
-the coarsest level alone, where a batch has hundreds of vectors of a few channels, enough for a distance between clouds. On finer
-levels p(z | z_>l) changes from place to place, so no two draws share it, and the KL is kept.
+The penalty does not pull each z to the prior, so it does not blur it; but the loss no longer bounds the evidence. In a ladder
+it applies to the coarsest level alone, where a batch has hundreds of vectors of a few channels, enough for a distance between
+clouds. On finer levels p(z | z_>l) changes from place to place, so no two draws share it, and the KL is kept.
 """
 
 from __future__ import annotations
@@ -30,12 +30,25 @@ DIRECTIONS = 64
 MAX_VECTORS = 1024
 # Blur of the transport, in standard deviations of a latent: finer detail is not matched.
 BLUR = 0.1
+DISTANCES = ("mmd", "sliced", "sinkhorn")
 
 
 def aggregated(output: LevelOutput, distance: str, generator: torch.Generator | None = None) -> Tensor:
     """Distance between a level's latents and equally many draws from its prior, times the number of vectors."""
     noise = torch.randn(output.prior.mean.shape, generator=generator).to(output.latent.device)
-    latents, drawn = (_vectors(z) for z in (output.latent, output.prior.sample(noise)))
+    return cloud_distance(output.latent, output.prior.sample(noise), distance, generator)
+
+
+def cloud_distance(latent: Tensor, prior: Tensor, distance: str, generator: torch.Generator | None = None) -> Tensor:
+    """Distance between latents (batch, channels, z, y, x) and as many draws of a prior, times the number of vectors.
+
+    Args:
+        latent: of data.
+        prior: draws of the prior, of the same shape.
+        distance: mmd, sliced or sinkhorn.
+        generator: of directions, and of the vectors that are taken where there are many.
+    """
+    latents, drawn = _vectors(latent), _vectors(prior)
     if len(latents) > MAX_VECTORS:
         some = torch.randperm(len(latents), generator=generator)[:MAX_VECTORS].to(latents.device)
         latents, drawn = latents[some], drawn[some]
@@ -46,7 +59,7 @@ def aggregated(output: LevelOutput, distance: str, generator: torch.Generator | 
     else:
         directions = torch.randn(DIRECTIONS, latents.shape[1], generator=generator).to(latents.device)
         value = sliced(latents, drawn, directions)
-    return value * output.latent[:, 0].numel()
+    return value * latent[:, 0].numel()
 
 
 def _vectors(latent: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-from cryovae.models.distributions import DiagonalGaussian, kl_divergence
+from cryovae.models.distributions import DiagonalGaussian, Posterior, divergence
 from cryovae.models.latent_flow import Context, LatentFlow
 from cryovae.models.patch_vae import PatchVAE
 
@@ -29,27 +29,34 @@ DETAIL, LAYOUT = (-0.7, 1.5), (1.0, 1.8)
 
 @dataclass(frozen=True)
 class PatchBound:
-    """The terms of the ELBO of patches, (n,) each, in nats.
+    """The terms of the ELBO of patches, (n,) each, in nats, and what they were computed from.
 
     Attributes:
         log_likelihood: of the patches, at one draw of q.
         kl: KL( q || N(0, I) ), in closed form.
         squared_error: mean square of x - G(z).
+        latents: z, the draw, (n, channels, z, y, x).
     """
 
     log_likelihood: Tensor
     kl: Tensor
     squared_error: Tensor
+    latents: Tensor
 
 
 def patch_bound(vae: PatchVAE, density: Tensor, noise: Tensor) -> PatchBound:
     """The terms for densities (n, z, y, x), with N(0, I) noise of the shape of the latents."""
-    q = vae.encode(density)
-    error = (density - vae.decode(q.sample(noise))).float().square().mean((1, 2, 3))
-    zero = torch.zeros_like(q.mean)
+    return posterior_bound(vae, density, vae.encode(density), noise)
+
+
+def posterior_bound(vae: PatchVAE, density: Tensor, q: Posterior, noise: Tensor) -> PatchBound:
+    """The same for any q over the latents of the densities; the KL of one that is not Gaussian is from the draw."""
+    latents = q.sample(noise)
+    error = (density - vae.decode(latents)).float().square().mean((1, 2, 3))
+    zero = torch.zeros_like(latents)
     voxels, variance = density[0].numel(), vae.config.model_variance
     log_likelihood = -0.5 * voxels * (error / variance + log(2 * pi * variance))
-    return PatchBound(log_likelihood, kl_divergence(q, DiagonalGaussian(zero, zero)), error)
+    return PatchBound(log_likelihood, divergence(q, DiagonalGaussian(zero, zero), latents), error, latents)
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,11 @@ def volume_mask(shape: Sequence[int], tilts: TiltGeometry, edge_bins: float = 1.
     return wedge_mask(fourier.frequencies(shape, device), tilts, volume_edge(shape, tilts, edge_bins))
 
 
+def emptied(mask: Tensor) -> Tensor:
+    """A mask whose soft edge lies outside of the wedge: 0 where ``mask`` is at most 1/2, the middle of its edge."""
+    return (2 * mask - 1).clamp_min(0)
+
+
 def volume_edge(shape: Sequence[int], tilts: TiltGeometry, edge_bins: float = 1.0) -> float:
     """Width of the soft edge of ``volume_mask`` in cycles per voxel."""
     along_y = not (tilts.axis_angle or tilts.x_tilt or tilts.conical or tilts.second)

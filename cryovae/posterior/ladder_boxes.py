@@ -72,6 +72,7 @@ class LadderBoxes:
         self.ladder = ladder.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
         self.patch, self.device, self.seed, self.advance, self.shared = patch, device, seed, advance, shared
         self.voxels = largest_box(ladder.config, device) if voxels is None else voxels
+        self._last_mask: tuple[tuple[tuple[int, ...], TiltGeometry], Tensor] | None = None
 
     def boxes(self, shape: Sequence[int]) -> Boxes:
         """The boxes of a (z, y, x) volume, padded so that all sizes are multiples of the coarsest stride."""
@@ -177,4 +178,11 @@ class LadderBoxes:
     def _masked(self, box: Tensor, tilts: TiltGeometry) -> tuple[Tensor, Tensor]:
         """A box (1, z, y, x) without its mean and wedge, and its mean (1, 1, 1, 1)."""
         level = levels(box)
-        return fourier.filtered(box - level, smeared_mask(box.shape[-3:], tilts).to(box)), level
+        return fourier.filtered(box - level, self._input_mask(box, tilts)), level
+
+    def _input_mask(self, box: Tensor, tilts: TiltGeometry) -> Tensor:
+        """The mask of the wedge for a box; the last is kept, since nearly all boxes have one shape."""
+        key = tuple(box.shape[-3:]), tilts
+        if self._last_mask is None or self._last_mask[0] != key:
+            self._last_mask = key, smeared_mask(key[0], tilts).to(box)
+        return self._last_mask[1]

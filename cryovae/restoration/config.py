@@ -10,6 +10,9 @@ from cryovae.models.precision import PRECISIONS
 from cryovae.posterior.search import SearchConfig
 from cryovae.ranges import MAX_SEED, OneOf, Range
 
+# What may be written beside the mean: its standard deviation; the mean without its wedge; restored halves; samples.
+OUTPUTS = ("std", "measured", "halves", "samples")
+
 
 @dataclass(frozen=True)
 class RestoreConfig(SearchConfig):
@@ -18,6 +21,7 @@ class RestoreConfig(SearchConfig):
     Attributes:
         samples: samples behind mean and standard deviation; even, because they come in opposite pairs.
         samples_out: samples that are kept, 0 to ``samples``.
+        outputs: what is written beside the mean, any of OUTPUTS.
         batch: tiles at once in a search of the posterior.
         raw: leave out the data-consistent step.
         halves: restore the halves too.
@@ -36,6 +40,7 @@ class RestoreConfig(SearchConfig):
 
     samples: Annotated[int, Range(2, 100000)] = 8
     samples_out: Annotated[int, Range(0, 100000)] = 0
+    outputs: Annotated[tuple[str, ...], OneOf(OUTPUTS)] = OUTPUTS
     batch: Annotated[int, Range(1, 4096, what="tiles")] = 2
     raw: bool = False
     halves: bool = True
@@ -44,6 +49,16 @@ class RestoreConfig(SearchConfig):
     precision: Annotated[str, OneOf(PRECISIONS)] = "auto"
     flow_steps: Annotated[int, Range(1, 10**4)] = 2
     other_scale: bool = False
+
+    @property
+    def with_halves(self) -> bool:
+        """Whether halves are restored, if the tomogram has any."""
+        return self.halves and "halves" in self.outputs
+
+    @property
+    def samples_kept(self) -> int:
+        """How many samples are kept."""
+        return self.samples_out if "samples" in self.outputs else 0
 
     @property
     def search(self) -> SearchConfig:

@@ -40,6 +40,8 @@ from cryovae.tomogram import TiltGeometry, Tomogram
 Result = TypeVar("Result")
 # Bytes for each bin of the rows at hand, frequencies, masks and filters included (380 measured), and for each voxel of a slab.
 BYTES_PER_BIN, BYTES_PER_VOXEL = 400, 48
+# Name in the journal of the voxels that a box of the ladder may have.
+BOX_VOXELS = "voxels of a box"
 # Names of the moments that are stored.
 SUMS = ("total", "within", "between", "unfiltered")
 
@@ -127,7 +129,7 @@ class FileStorage(Storage):
     def decode(self, name: str, drawing: VolumeSamples, latents: Tensor, target: str) -> None:
         for start, slab in drawing.slabs(latents):
             self.volume(target).write(slab.numpy(), start)
-        self.journal.keep({"tiles": self.tiles_done() + drawing.taken()})
+        self.journal.keep({"patches": self.patches_done() + drawing.taken()})
         self.once(name, lambda: True)
 
     def has(self, name: str) -> bool:
@@ -151,8 +153,8 @@ class FileStorage(Storage):
     def once(self, name: str, step: Callable[..., Result], *arguments: Any) -> Result:
         return cast(Result, self.journal.once(name, lambda: step(*arguments)))
 
-    def tiles_done(self) -> int:
-        return int(self.journal.values.get("tiles", 0))
+    def patches_done(self) -> int:
+        return int(self.journal.values.get("patches", 0))
 
     def _open(self, name: str, shape: tuple[int, ...], kind: type) -> Stored:
         """A file of the right size, as it is if it exists."""
@@ -181,7 +183,6 @@ class FileStorage(Storage):
     def _boxes(self, name: str, predictor: LadderBoxes, source: str, targets: list[str], work: Work, passes: int) -> None:
         """All boxes of ``source`` into files, layer by layer; passes: through the network, for each box."""
         journal = self.journal
-        predictor.voxels = float(journal.once("voxels of a box", lambda: predictor.voxels))
         if journal.has(name):
             return
         boxes, files = predictor.boxes(self.shape), [self.volume(target) for target in targets]
@@ -193,14 +194,15 @@ class FileStorage(Storage):
             return predictor.applied(box, position, work)
 
         def done(layer: int, count: int) -> None:
-            journal.keep({f"layer of {name}": layer, "tiles": self.tiles_done() + count * patches})
+            journal.keep({f"layer of {name}": layer, "patches": self.patches_done() + count * patches})
             predictor.advance(count * patches)
 
         layers.run(made, int(journal.values.get(f"layer of {name}", 0)), done)
-        journal.once(name, lambda: True)
+        # Where memory ran out, the next pass begins with smaller boxes, in a resumed run as well.
+        journal.keep({name: True, BOX_VOXELS: predictor.voxels})
         layers.clear()
 
 
 def volumes_on_disk(samples_out: int, halves: bool) -> int:
     """How many times the tomogram in 32 bits all files take at most."""
-    return 24 + 2 * samples_out + (6 if halves else 0)
+    return 25 + 2 * samples_out + (6 if halves else 0)

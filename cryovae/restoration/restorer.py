@@ -24,8 +24,9 @@ from cryovae.models.precision import halved, precision_of
 from cryovae.phases import Phases
 from cryovae.physics.wedge import volume_mask
 from cryovae.posterior.flow_posterior import FlowPosterior
-from cryovae.posterior.ladder_boxes import LadderBoxes
+from cryovae.posterior.ladder_boxes import LadderBoxes, largest_box
 from cryovae.posterior.patch_sampler import NoSignal
+from cryovae.posterior.posterior_tiles import HELD
 from cryovae.posterior.search import AMORTISED, FLOW, LANGEVIN
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.sources import FlowSource, ladder_source
@@ -35,8 +36,9 @@ from cryovae.tiling.batching import free_on
 from cryovae.tomogram import Tomogram
 
 log = logging.getLogger("cryovae")
-# Volumes of 32 bits that a GPU holds at once, spectra and their frequencies included (measured: 31, with a box of the ladder).
-GPU_VOLUMES = 34
+# Volumes of 32 bits that a GPU holds at once, spectra and their frequencies included (measured: 31, with a box of the ladder;
+# NAME_measured has been added since).
+GPU_VOLUMES = 35
 
 
 class Restorer:
@@ -99,8 +101,8 @@ class Restorer:
         self.predictor.shared = storage.is_shared and not self.config.search.any
         with precision_of(self.ladder, mixed_on(self.config, self.device)):
             steps = self._steps(tomogram, storage, voxels)
-            self._done = storage.tiles_done()
-            self._total = steps.source.tile_count(tomogram.shape, len(steps.halves))
+            self._done = storage.patches_done()
+            self._total = steps.source.patch_count(tomogram.shape, len(steps.halves))
             self._sharers = distributed.count() if storage.is_shared and self.predictor.shared else 1
             restoration = steps.run()
         self.watch(self._total, self._total)
@@ -129,9 +131,9 @@ class Restorer:
         posterior = FlowPosterior(*about, advance=self._advance, search=config.search, mixed=mixed_on(config, self.device))
         return FlowSource(posterior, self.predictor, config, prepared, subject)
 
-    def _advance(self, tiles: int) -> None:
+    def _advance(self, patches: int) -> None:
         # Other ranks are as far as this one.
-        self._done += tiles * self._sharers
+        self._done += patches * self._sharers
         self.watch(min(self._done, self._total), self._total)
 
 
@@ -151,11 +153,19 @@ def held_on(device: torch.device, shape: Sequence[int]) -> torch.device:
     return device if has_room else torch.device("cpu")
 
 
-def refilled(ladder: Ladder, prepared: PreparedTomogram, patch: int, seed: int, device: torch.device) -> Tensor:
-    """A standardised density whose wedge holds r's mean and noise like that of the data: y+ = M y + (1 - M)(x + n)."""
+def refilled(
+    ladder: Ladder, prepared: PreparedTomogram, patch: int, seed: int, device: torch.device, batch: int | None = None
+) -> Tensor:
+    """A standardised density whose wedge holds r's mean and noise like that of the data: y+ = M y + (1 - M)(x + n).
+
+    On a processor a box takes no more memory than a ``batch`` of the training that it interrupts, if one is given.
+    """
     where, tilts = held_on(device, prepared.density.shape), prepared.tilts
     data = prepared.density.to(where)
-    predictor = LadderBoxes(ladder, patch, device, seed, shared=True)
+    voxels = largest_box(ladder.config, device)
+    if device.type == "cpu" and batch is not None:
+        voxels = min(voxels, HELD * batch * patch**3)
+    predictor = LadderBoxes(ladder, patch, device, seed, shared=True, voxels=voxels)
     mean = predictor.predict(data, tilts)
     white = torch.randn(data.shape, generator=torch.Generator().manual_seed(seed)).to(where)
     noisy = mean + fourier.filtered(white, prepared.noise(fourier.frequencies(data.shape, where)).sqrt())

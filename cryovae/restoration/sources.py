@@ -53,8 +53,8 @@ class Source(ABC):
     figures: dict[str, object] | None = None
 
     @abstractmethod
-    def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
-        """Tiles, or patches of training, in all, for a tomogram and so many restored halves."""
+    def patch_count(self, shape: tuple[int, int, int], halves: int) -> int:
+        """The work in all, in patches of training, for a tomogram and so many restored halves; in a search, in tiles."""
 
     @abstractmethod
     def means(self, storage: Storage, of: str) -> None:
@@ -82,7 +82,7 @@ class LadderSource(Source):
         self.predictor, self.config, self.prepared = predictor, config, prepared
         self.tilts = prepared.tilts
 
-    def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
+    def patch_count(self, shape: tuple[int, int, int], halves: int) -> int:
         orientations = len(symmetry_rotations(self.tilts))
         passes = self.config.samples // 2 + min(orientations, ORIENTATIONS) + halves * min(orientations, HALF_ORIENTATIONS)
         return passes * self.predictor.patches(shape)
@@ -123,7 +123,7 @@ class SearchSource(LadderSource):
         self.opposite = config.sampler == AMORTISED
         self._volumes: PosteriorVolumes | None = None
 
-    def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
+    def patch_count(self, shape: tuple[int, int, int], halves: int) -> int:
         passes = len(self.search.orientations(self.tilts))
         passes += halves * min(passes, MOST_PER_HALF)
         return passes * len(self.search.grid(shape))
@@ -198,7 +198,7 @@ class FlowSource(Source):
         self._volume = subject.volume
         self._drawing: VolumeSamples | None = None
 
-    def tile_count(self, shape: tuple[int, int, int], halves: int) -> int:
+    def patch_count(self, shape: tuple[int, int, int], halves: int) -> int:
         samples = self.config.samples + halves * self.half_samples
         return self.flow.patches(shape) * self._passes(1 + halves, samples) + (
             self._patches_of_hidden() if self.calibrated else 0

@@ -18,7 +18,7 @@ from cryovae.calibration.fitted import Fitted, MeasuredPowers, bounded, figures_
 from cryovae.calibration.scores import Subject, held_out_sums
 from cryovae.data.prepare import PreparedTomogram
 from cryovae.phases import Phases
-from cryovae.physics.wedge import volume_edge, wedge_mask
+from cryovae.physics.wedge import emptied, volume_edge, wedge_mask
 from cryovae.posterior.volume_data import AVERAGE, VolumePosterior
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.data_consistency import Filters, FourierBins, MeasuredPowerSums, filters, fourier_bins
@@ -36,6 +36,7 @@ class Restoration:
     Attributes:
         mean: of the posterior.
         std: standard deviation of the posterior.
+        measured: the mean without its wedge: denoised where there are data, empty where there are none; or None.
         samples: those that were kept.
         halves: the two halves, each restored by itself, or None.
         figures: what is known of the result without a truth.
@@ -45,11 +46,21 @@ class Restoration:
 
     mean: Tensor
     std: Tensor
+    measured: Tensor | None = None
     samples: list[Tensor] = field(default_factory=list)
     halves: tuple[Tensor, Tensor] | None = None
     figures: dict[str, float] = field(default_factory=dict)
     held_out: dict[str, object] | None = None
     search: dict[str, object] | None = None
+
+    def volumes(self) -> dict[str, Any]:
+        """All volumes by their kind, as in the names of files."""
+        volumes: dict[str, Any] = {"mean": self.mean, "std": self.std}
+        if self.measured is not None:
+            volumes["measured"] = self.measured
+        if self.halves is not None:
+            volumes |= {"mean_half1": self.halves[0], "mean_half2": self.halves[1]}
+        return volumes | {f"sample_{i}": sample for i, sample in enumerate(self.samples)}
 
 
 class Steps:
@@ -77,7 +88,7 @@ class Steps:
     ) -> None:
         self.source, self.config, self.prepared, self.subject, self.storage = source, config, prepared, subject, storage
         self.shape, self.fill, self.tilts = tomogram.shape, tomogram.fill, prepared.tilts
-        self.halves = ("half1", "half2") if tomogram.halves is not None and config.halves else ()
+        self.halves = ("half1", "half2") if tomogram.halves is not None and config.with_halves else ()
         self.fit: Fitted | None = None
         self.fit_of_half: Fitted | None = None
         self.powers: MeasuredPowers | None = None
@@ -88,8 +99,8 @@ class Steps:
         """All steps in their order.
 
         Volumes: "mean_completion" and so on are the means of the model; "plus" and "minus" are one pair of its samples;
-        "consistent" is the mean with the data; "kept_0", ... are samples. The results are "mean", "std", "sample_0", ...,
-        "mean_half1" and "mean_half2".
+        "consistent" is the mean with the data; "kept_0", ... are samples. The results are "mean", "std", "measured", "sample_0",
+        ..., "mean_half1" and "mean_half2".
         """
         config, storage, source = self.config, self.storage, self.source
         with self.phase("calibration"):
@@ -105,18 +116,21 @@ class Steps:
                 storage.once(f"moments of pair {pair}", self._add_pair, pair)
         with self.phase("means"):
             figures = storage.once("mean", self._mean)
+            if "measured" in config.outputs:
+                storage.once("measured", self._measured)
         for half in self.halves:
             with self.phase("halves"):
                 self._restore_half(half)
         with self.phase("samples"):
             storage.once("std", self._std)
-            for number in range(config.samples_out):
+            for number in range(config.samples_kept):
                 storage.once(f"sample {number}", self._sample, number)
                 storage.discard(f"kept_{number}")
         return Restoration(
             mean=storage.volume("mean"),
             std=storage.volume("std"),
-            samples=[storage.volume(f"sample_{number}") for number in range(config.samples_out)],
+            measured=storage.volume("measured") if "measured" in config.outputs else None,
+            samples=[storage.volume(f"sample_{number}") for number in range(config.samples_kept)],
             halves=(storage.volume("mean_half1"), storage.volume("mean_half2")) if self.halves else None,
             figures=figures | {"raw_spread": deviation},
             held_out=held_out,
@@ -222,7 +236,7 @@ class Steps:
             tables = self._filters(rows)
             return [tables.spread, tables.spread]
 
-        kept = range(2 * pair, min(2 * pair + 2, self.config.samples_out))
+        kept = range(2 * pair, min(2 * pair + 2, self.config.samples_kept))
         filtered = storage.filtered([storage.read("plus"), storage.read("minus")], weights)
         drawn = zip(storage.read("plus"), storage.read("minus"), strict=True)
         for slab, samples, (plus, minus) in zip(storage.slabs, filtered, drawn, strict=True):
@@ -260,6 +274,21 @@ class Steps:
             k = fourier.frequencies(self.shape, storage.device, rows)
             power.add(k, wedge_mask(k, tilts, volume_edge(self.shape, tilts, 1e-6)), restored, data)
         return power.figures()
+
+    def _measured(self) -> bool:
+        """Write the mean without its wedge, whose soft edge lies outside of it: w = 2 M - 1, at least 0.
+
+        Fill is not put back: the edge of a constant would reach into the wedge.
+        """
+        storage, tilts = self.storage, replace(self.tilts, transfer=None)
+
+        def inside(rows: slice) -> list[Tensor | None]:
+            k = fourier.frequencies(self.shape, storage.device, rows)
+            return [emptied(wedge_mask(k, tilts, volume_edge(self.shape, tilts)))]
+
+        filtered = (slab for (slab,) in storage.filtered([storage.read("consistent")], inside))
+        storage.write("measured", (slab.cpu() * self.prepared.scale + self.prepared.mean for slab in filtered))
+        return True
 
     def _half_mean(self, half: str) -> bool:
         storage, pairs = self.storage, range(self.source.half_samples // 2)

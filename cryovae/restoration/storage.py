@@ -104,8 +104,8 @@ class Storage(ABC):
         """The result, plain numbers, of a step; a step that an earlier run finished is not run again."""
 
     @abstractmethod
-    def tiles_done(self) -> int:
-        """Tiles that an earlier run finished."""
+    def patches_done(self) -> int:
+        """Patches of training, as units of work, that an earlier run finished."""
 
     def write(self, name: str, slabs: Slabs) -> None:
         """Write a whole volume."""
@@ -173,5 +173,5 @@ class MemoryStorage(Storage):
     def once(self, name: str, step: Callable[..., Result], *arguments: Any) -> Result:
         return step(*arguments)
 
-    def tiles_done(self) -> int:
+    def patches_done(self) -> int:
         return 0

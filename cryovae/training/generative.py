@@ -28,9 +28,10 @@ from cryovae.models.generator import Generator
 from cryovae.models.latent_flow import LatentFlow
 from cryovae.models.patch_vae import PatchVAE
 from cryovae.models.precision import convolving
+from cryovae.objectives.aggregate import DISTANCES, cloud_distance
 from cryovae.objectives.generative import DETAIL, LAYOUT, draw_flow, flow_matching, mean_error, patch_bound, scored_places
 from cryovae.objectives.schedules import learning_rate_at
-from cryovae.ranges import Range, check_fields
+from cryovae.ranges import OneOf, Range, check_fields
 from cryovae.simulation.patches import Pairs
 from cryovae.training.method import Method, Network, TrainingConfig, timed
 from cryovae.training.muon import Muon, hidden_convolutions
@@ -44,7 +45,8 @@ class GenerativeConfig:
     """Weights of the losses of the generative model, and a rate.
 
     Attributes:
-        beta: weight of the KL of the VAE; 1 is the ELBO.
+        beta: weight of the KL of the VAE, or of the distance in its place; 1 is the ELBO.
+        divergence: kl, or the distance of the aggregated posterior from N(0, I) that a Wasserstein autoencoder has in its place.
         conditioned: share of the patches with a condition while details are learned; the others train the prior.
         layout_conditioned: the same while the layout is learned, which a condition gives away.
         mean_weight: weight of the prediction of the mean of the latents.
@@ -55,6 +57,7 @@ class GenerativeConfig:
     """
 
     beta: Annotated[float, Range(0, 1000)] = 1.0
+    divergence: Annotated[str, OneOf(("kl", *DISTANCES))] = "kl"
     conditioned: Annotated[float, Range(0, 1)] = 0.55
     layout_conditioned: Annotated[float, Range(0, 1)] = 0.3
     mean_weight: Annotated[float, Range(0, 100)] = 0.5
@@ -97,19 +100,22 @@ class PairTraining(Method[Network, Pairs]):
 
 
 class VAETraining(PairTraining[PatchVAE]):
-    """The VAE of clean patches, trained by its ELBO."""
+    """The VAE of clean patches, trained by its ELBO, or as a Wasserstein autoencoder."""
 
     def backward(self, batch: Pairs, step: int, seconds: dict[str, float]) -> dict[str, Tensor]:
-        """Gradients of the negative ELBO, a mean over voxels, so that their size does not depend on the patch."""
+        """Gradients of the negative objective, a mean over voxels, so that their size does not depend on the patch."""
         density = batch.clean.to(self.device)
         with timed(seconds, "forward"):
-            noise = torch.randn(
-                (len(density), *self.network.latent_shape(density[0].shape)),  # type: ignore[arg-type]
-                generator=step_generator(self.config.seed, 2 * step + 1),
-            ).to(self.device)
+            generator = step_generator(self.config.seed, 2 * step + 1)
+            shape = (len(density), *self.network.latent_shape(density[0].shape))  # type: ignore[arg-type]
+            noise = torch.randn(shape, generator=generator).to(self.device)
             with convolving(self.device, self.mixed):
                 bound = patch_bound(self.network, density, noise)
-            loss = (self.generative.beta * bound.kl - bound.log_likelihood).mean() / density[0].numel()
+            penalty = bound.kl.mean()
+            if self.generative.divergence != "kl":
+                prior = torch.randn(shape, generator=generator).to(self.device)
+                penalty = cloud_distance(bound.latents, prior, self.generative.divergence, generator) / len(density)
+            loss = (self.generative.beta * penalty - bound.log_likelihood.mean()) / density[0].numel()
         with timed(seconds, "backward"):
             loss.backward()  # type: ignore[no-untyped-call]
         return {

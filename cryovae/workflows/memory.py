@@ -43,10 +43,10 @@ def resident(what: str = "VmRSS") -> float:
     return _kilobytes(Path("/proc/self/status"), what) or 0.0
 
 
-def in_memory(shape: tuple[int, ...], halves: bool, samples_out: int, tiles: float) -> float:
-    """Bytes that restoring a (z, y, x) tomogram takes when it is held in memory; tiles: bytes of a batch of tiles."""
+def in_memory(shape: tuple[int, ...], halves: bool, samples_out: int, passes: float) -> float:
+    """Bytes that restoring a (z, y, x) tomogram takes when held in memory; passes: bytes that the networks hold at once."""
     volumes = (IN_MEMORY_HALVES if halves else IN_MEMORY) + samples_out
-    return PROGRAM + tiles + 4.0 * volumes * prod(shape)
+    return PROGRAM + passes + 4.0 * volumes * prod(shape)
 
 
 def _available() -> float | None:

@@ -297,6 +297,7 @@ def training_of(file: GeneratorFile, recipe: Recipe, seconds: float, device: tor
     command += ["--from MODEL"] if recipe.start else []
     command += ["--latent large"] if recipe.sizes == recipe_of("large").sizes and not recipe.start else []
     command += [f"--beta {recipe.generative.beta:g}"] if recipe.generative.beta != 1 else []
+    command += [f"--divergence {recipe.generative.divergence}"] if recipe.generative.divergence != "kl" else []
     command += [f"--seed {recipe.seed}"] if recipe.seed else []
     command += [f"--molecule {Path(path).name}" for path in recipe.patches.molecules]
     cpu = f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)} of a CPU"

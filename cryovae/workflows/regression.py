@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import torch
 
-from cryovae import distributed
+from cryovae import distributed, fourier
 from cryovae.checkpoint import NetworkCheckpoint
 from cryovae.config import RunConfig
 from cryovae.evaluation.assessment import as_tensor, assess_region, in_neutral
 from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
+from cryovae.physics.wedge import emptied, volume_mask
 from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
@@ -42,7 +44,10 @@ def regress_in(
     )
     note = f"{checkpoint.objective} network, {'raw' if raw else 'data-consistent'}, no standard deviation"
     volumes = {"mean": mean}
-    if restored.halves is not None and config.restoration.halves:
+    if "measured" in config.restoration.outputs:
+        tilts = replace(tomogram.tilts, transfer=None)
+        volumes["measured"] = fourier.filtered(mean, emptied(volume_mask(mean.shape, tilts)))
+    if restored.halves is not None and config.restoration.with_halves:
         volumes |= {"mean_half1": restored.halves[0], "mean_half2": restored.halves[1]}
     for kind, density in volumes.items():
         stored = as_stored(density.numpy()) if tomogram.unrotated else density.numpy()

@@ -44,10 +44,11 @@ MAX_SCALE = 20.0
 
 def results_of(has_halves: bool, config: RunConfig) -> list[str]:
     """The kinds of volumes that a restoration will write."""
-    halves = ["mean_half1", "mean_half2"] if has_halves and config.restoration.halves else []
-    if not config.objective.variational:
-        return ["mean", *halves]
-    return ["mean", "std", *halves, *(f"sample_{i}" for i in range(config.restoration.samples_out))]
+    settings = config.restoration
+    halves = ["mean_half1", "mean_half2"] if has_halves and settings.with_halves else []
+    possible = ("std", "measured") if config.objective.variational else ("measured",)
+    beside = [kind for kind in possible if kind in settings.outputs]
+    return ["mean", *beside, *halves, *(f"sample_{i}" for i in range(settings.samples_kept))]
 
 
 def check_room(folder: RunFolder, tomogram: Tomogram, config: RunConfig, overwrite: bool) -> None:
@@ -212,6 +213,7 @@ def _cut_out(tomogram: Tomogram, restoration: Restoration, region: Box) -> tuple
         restoration,
         mean=tensor(restoration.mean),
         std=tensor(restoration.std),
+        measured=None,
         samples=[],
         halves=None if restored is None else (tensor(restored[0]), tensor(restored[1])),
     )
@@ -219,10 +221,9 @@ def _cut_out(tomogram: Tomogram, restoration: Restoration, region: Box) -> tuple
 
 def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:
     """Write the volumes with the header of the input; those in files some sections at a time."""
-    volumes: dict[str, Any] = {"mean": restoration.mean, "std": restoration.std}
-    if restoration.halves is not None:
-        volumes |= {"mean_half1": restoration.halves[0], "mean_half2": restoration.halves[1]}
-    volumes |= {f"sample_{i}": sample for i, sample in enumerate(restoration.samples)}
+    volumes = restoration.volumes()
+    if "std" not in config.restoration.outputs:
+        del volumes["std"]
     for kind, volume in volumes.items():
         check_result(folder.result(kind), tomogram, kind, volume)
     for kind, volume in volumes.items():

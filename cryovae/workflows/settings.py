@@ -6,10 +6,21 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from cryovae.errors import InputError
 from cryovae.workflows.options import option
 
 if TYPE_CHECKING:
     from cryovae.config import RunConfig
+
+
+def listed(text: str) -> list[str]:
+    """The words of a list with commas; none for 'none'. InputError for an empty one."""
+    from cryovae.restoration.config import OUTPUTS
+
+    words = list(dict.fromkeys(word.strip() for word in text.split(",")))
+    if "" in words or ("none" in words and len(words) > 1):
+        raise InputError(f"--outputs {text} found, expected some of {', '.join(OUTPUTS)} with commas between them, or none")
+    return [] if words == ["none"] else words
 
 
 @dataclass(frozen=True)
@@ -48,7 +59,7 @@ class TrainingSettings:
         values = dict(parse_setting(text) for text in self.settings or [])
         for one in fields(self):
             if (value := getattr(self, one.name)) is not None:
-                values |= dict.fromkeys(one.metadata["option"].keys, value)
+                values |= dict.fromkeys(one.metadata["option"].keys, listed(value) if one.name == "outputs" else value)
         return override(base, values)
 
     def _with_quality(self, base: RunConfig) -> RunConfig:
@@ -61,13 +72,18 @@ class RestorationSettings(TrainingSettings):
     """Options that change how a tomogram is restored, and how the model for it is trained."""
 
     quality: str | None = option(
-        "fast: samples of the encoder alone, no flow is fitted; normal; best: twice the samples, and twice the steps for each."
+        "fast: samples of the encoder alone, no flow is fitted; normal; best: 32 samples of 4 steps each."
     )
     seed: int | None = option("Random seed of training and samples.", keys=("training.seed", "restoration.seed"))
     samples: int | None = option(
         "Posterior samples behind mean and standard deviation, an even number.", keys=("restoration.samples",)
     )
     samples_out: int | None = option("How many samples to write.", keys=("restoration.samples_out",))
+    outputs: str | None = option(
+        "What to write beside the mean, with commas: std, measured (the mean without its wedge, for template matching), halves, "
+        "samples; or none. Without it, all.",
+        keys=("restoration.outputs",),
+    )
     raw: bool | None = option("Write the model's output without the data-consistent step.", "--raw", keys=("restoration.raw",))
     other_scale: bool | None = option(
         "Restore even if --model was trained at a voxel size that differs by more than 5 %: structures are of another size then.",

@@ -34,13 +34,15 @@ from cryovae.posterior.search import AMORTISED, LANGEVIN
 from cryovae.posterior.tile_memory import bytes_of_tile, bytes_of_voxel, side_of
 from cryovae.posterior.volume_sampler import LATENTS
 from cryovae.restoration.config import RestoreConfig
-from cryovae.restoration.file_storage import FileStorage, volumes_on_disk
+from cryovae.restoration.file_storage import BOX_VOXELS, FileStorage, volumes_on_disk
 from cryovae.restoration.restorer import mixed_on
 from cryovae.tomogram import Tomogram
 from cryovae.workflows import memory
 from cryovae.workflows.run_folder import RunFolder, log
 
 WORK = "restoring"
+# The kinds of volumes that a restoration writes, beside samples.
+VOLUMES = ("mean", "std", "measured", "mean_half1", "mean_half2")
 # Volumes of 32 bits that are held while hidden bins are looked at, and by the flow beside what all restorations hold.
 HIDDEN_VOLUMES, FLOW_VOLUMES = 120, 12
 # Bytes for each voxel of a box of the flow (254 to 279 measured), and for a batch of its training (1.1e9 measured).
@@ -136,13 +138,13 @@ def is_streamed(
     settings = config.restoration
     shape = shape_of(first)
     of_bins = calibration_bytes(sizes, min(prod(shape), VOXELS), settings, device)
-    kept, passes = settings.samples_out, max(of_bins, pass_bytes(sizes, prod(shape), device))
+    kept, passes = settings.samples_kept + ("measured" in settings.outputs), max(of_bins, pass_bytes(sizes, prod(shape), device))
     if settings.by_flow:
         kept += FLOW_VOLUMES
         passes += max(box_bytes(shape, device), FLOW_TRAINING if device.type == "cpu" else 0.0)
     elif settings.search.any:
         # A search holds all samples at once, and what gradients need.
-        kept, passes = settings.samples, HELD * batch_bytes(sizes, patch, settings.batch, device)
+        kept, passes = settings.samples, max(passes, HELD * batch_bytes(sizes, patch, settings.batch, device))
     needed = memory.in_memory(shape, halves, kept, passes)
     if needed <= budget:
         return False
@@ -176,13 +178,15 @@ def open_storage(
     check_disk(folder, tomogram, config)
     room, box, voxels = room_within(budget, checkpoint, config.restoration, device, tomogram.shape[2])
     journal = _journal(folder, tomogram, checkpoint, config, device, resume)
+    # A run that goes on must divide the volume as it did before, whatever memory is free now.
+    box = float(journal.once(BOX_VOXELS, lambda: box))
     log.info("larger than %.2f GB with all it needs: streamed, %.2f GB at a time", budget / 1e9, room / 1e9)
     return FileStorage(folder.path(WORK), tomogram.shape, journal, room), box, voxels
 
 
 def check_disk(folder: RunFolder, tomogram: Tomogram, config: RunConfig) -> None:
     """OSError if the disk has no room for the files of all steps; what an earlier run left there is replaced."""
-    volumes = volumes_on_disk(config.restoration.samples_out, tomogram.halves is not None)
+    volumes = volumes_on_disk(config.restoration.samples_kept, tomogram.halves is not None)
     needed = 4 * tomogram.density.size * volumes
     there = sum(file.stat().st_size for file in folder.path(WORK).glob("*")) if folder.path(WORK).is_dir() else 0
     free = shutil.disk_usage(folder.folder).free + there
@@ -246,7 +250,7 @@ def _journal(
     """The journal of this work; an earlier one is resumed if inputs, model, settings and versions are the same."""
     inputs = {role: about.get("sha256") for role, about in folder.record.get("inputs", {}).items()}
     mark = {
-        "storage": 3,
+        "storage": 4,
         "mixed": mixed_on(config.restoration, device),
         "inputs": inputs,
         "shape": tomogram.shape,
@@ -261,11 +265,11 @@ def _journal(
     place = folder.path(WORK)
     journal = Journal(place / "journal.json", mark)
     if resume and journal.resume():
-        log.info("resumed after %s tiles", journal.values.get("tiles", 0))
+        log.info("resumed after %d steps", sum(value is True for value in journal.values.values()))
         return journal
     if resume and place.exists():
         log.info("what was left in %s is of other inputs, model, settings or another version: begun anew", place)
-    for kind in ("mean", "std", "mean_half1", "mean_half2", *(f"sample_{i}" for i in range(config.restoration.samples_out))):
+    for kind in (*VOLUMES, *(f"sample_{i}" for i in range(config.restoration.samples_out))):
         path = folder.result(kind)
         for left in path.parent.glob(f".{escape(path.name)}.*.part{path.suffix}"):
             left.unlink()

@@ -118,7 +118,7 @@ def _train_variational(
 
     def fill_wedge(ladder: Ladder, prepared: PreparedTomogram, seed: int) -> Tensor:
         with _refilling(folder, prepared):
-            density = refilled(ladder, prepared, config.training.patch, seed, device)
+            density = refilled(ladder, prepared, config.training.patch, seed, device, config.training.batch)
         return store.keep(density, prepared.name, seed)
 
     ladder = Ladder(config.ladder, config.objective.encoders)

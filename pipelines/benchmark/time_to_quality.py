@@ -64,17 +64,10 @@ def main() -> None:
 def _restored(asked: argparse.Namespace, name: str, objective: str, steps: int) -> dict[str, Any]:
     """Restore, and score."""
     subject = load(name, asked.simulated)
-    folder = next(place for place in _folders(asked.simulated) if (place / f"{name}_half1.mrc").exists())
+    files = _inputs(name, asked.simulated)
     run = asked.out / "_".join((name, asked.label, objective, str(steps), *re.findall(r"[\w.=]+", asked.options)))
     command = [sys.executable, "-m", "cryovae", "restore"]
-    command += [
-        "--half1",
-        folder / f"{name}_half1.mrc",
-        "--half2",
-        folder / f"{name}_half2.mrc",
-        "--tilts",
-        folder / f"{name}.tlt",
-    ]
+    command += ["--half1", files[0], "--half2", files[1], "--tilts", files[2]]
     command += ["--preset", "quick", "--objective", objective, "--steps", steps, "--threads", asked.threads, "--overwrite"]
     command += ["-o", run, *shlex.split(asked.options)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -87,9 +80,17 @@ def _restored(asked: argparse.Namespace, name: str, objective: str, steps: int) 
     return {"seconds": seconds, "wedge": figures["wedge"], "measured": figures["measured"]}
 
 
-def _folders(simulated: Path | None) -> list[Path]:
+def _inputs(name: str, simulated: Path | None) -> list[Path]:
+    """Both halves and the tilts of a data set. SystemExit if there are none of that name, as of NAME_single."""
     shared = os.environ.get("CRYOVAE_SHARED_DATA")
-    return [*([Path(shared).resolve() / "bench"] if shared else []), *([simulated.resolve()] if simulated else [])]
+    folders = [*([Path(shared).resolve() / "bench"] if shared else []), *([simulated.resolve()] if simulated else [])]
+    for folder in folders:
+        files = [folder / f"{name}{ending}" for ending in ("_half1.mrc", "_half2.mrc", ".tlt")]
+        if all(file.exists() for file in files):
+            return files
+    raise SystemExit(
+        f"no halves of {name} found in {', '.join(map(str, folders)) or 'any folder'}: name a data set that has them"
+    )
 
 
 def _line(row: dict[str, Any]) -> str:

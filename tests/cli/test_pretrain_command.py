@@ -48,6 +48,7 @@ def test_the_help_names_the_options():
         (["--processes", "1000"], ["--processes 1000 found"]),
         (["--beta", "-1"], ["beta -1 found"]),
         (["--beta", "nan"], ["beta nan found"]),
+        (["--divergence", "kld"], ["divergence kld found", "sliced"]),
         (["--seed", "-1"], ["seed -1 found"]),
         (["--molecule", "no.pdb"], ["no.pdb does not exist"]),
         (["--from", "nothing.safetensors"], ["nothing.safetensors does not exist"]),

@@ -12,7 +12,7 @@ from cryovae.io.journal import Journal
 from cryovae.physics.wedge import volume_mask
 from cryovae.posterior import flow_posterior, ladder_boxes
 from cryovae.restoration.config import RestoreConfig
-from cryovae.restoration.file_storage import FileStorage
+from cryovae.restoration.file_storage import BOX_VOXELS, FileStorage
 from cryovae.restoration.restorer import Restorer
 from cryovae.tomogram import Optics
 from tests.helpers.generative import tiny_generator
@@ -57,8 +57,13 @@ def test_streamed_agrees_with_memory(small, ladder, tmp_path, kind):
         tomogram, config = replace(tomogram, optics=Optics((30000.0,))), RestoreConfig(samples=2, samples_out=1)
     one = Restorer(ladder, 16, config)(tomogram)
     two = _restored(ladder, config, _folder(tmp_path / "parts"), tomogram)
-    pairs = [(one.mean, two.mean), (one.std, two.std), *zip(one.halves or (), two.halves or (), strict=True)]
-    assert len(pairs) == (4 if kind == "halves" else 2)
+    pairs = [
+        (one.mean, two.mean),
+        (one.std, two.std),
+        (one.measured, two.measured),
+        *zip(one.halves or (), two.halves or (), strict=True),
+    ]
+    assert len(pairs) == (5 if kind == "halves" else 3)
     scale = float(tomogram.density.std())
     for memory, stored in pairs:
         assert float((memory - torch.from_numpy(stored[:])).abs().max()) < 3e-5 * scale
@@ -69,6 +74,36 @@ def test_streamed_agrees_with_memory(small, ladder, tmp_path, kind):
     if kind != "raw":
         assert one.held_out["correlation"] is not None
         assert two.held_out["correlation"] == pytest.approx(one.held_out["correlation"], abs=1e-4)
+
+
+def test_streamed_in_several_boxes_agrees_with_memory_in_the_same_boxes(small, ladder, tmp_path):
+    config = RestoreConfig(samples=2, samples_out=1, sampler="amortised")
+    one = Restorer(ladder, 16, config, box=BOX)(small)
+    two = _restored(ladder, config, _folder(tmp_path / "parts"), small, box=BOX)
+    scale = float(small.density.std())
+    for memory, stored in ((one.mean, two.mean), (one.std, two.std), (one.samples[0], two.samples[0])):
+        assert float((memory - torch.from_numpy(stored[:])).abs().max()) < 3e-5 * scale
+    one_pass = Restorer(ladder, 16, config)(small)
+    assert float((one.mean - one_pass.mean).abs().max()) > 1e-3 * scale
+
+
+def test_where_memory_runs_out_the_next_pass_has_smaller_boxes_also_when_resumed(small, ladder, tmp_path, monkeypatch):
+    """The journal keeps the size, and the work is counted by the boxes that there are."""
+    config = RestoreConfig(samples=2, samples_out=0, sampler="amortised", calibrate=False, halves=False)
+    mean, shapes = ladder_boxes.LadderBoxes.mean, []
+
+    def scarce(self, box, *rest):
+        if box[0].numel() > BOX:
+            raise MemoryError
+        shapes.append(tuple(box.shape[1:]))
+        return mean(self, box, *rest)
+
+    monkeypatch.setattr(ladder_boxes.LadderBoxes, "mean", scarce)
+    storage = _storage(_folder(tmp_path / "parts"), small.shape, LITTLE)
+    Restorer(ladder, 16, config, box=1e9).restore(small, storage)
+    assert shapes
+    assert max(np.prod(shape) for shape in shapes) <= BOX
+    assert _storage(tmp_path / "parts", small.shape, LITTLE).journal.values[BOX_VOXELS] <= BOX
 
 
 @pytest.mark.parametrize("sampler", ["flow", "langevin"])

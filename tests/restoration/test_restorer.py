@@ -14,7 +14,7 @@ from cryovae.models.ladder_config import LadderConfig
 from cryovae.physics.rotation import symmetry_rotations
 from cryovae.physics.wedge import volume_mask
 from cryovae.posterior.posterior_tiles import PosteriorTiles
-from cryovae.restoration.config import RestoreConfig
+from cryovae.restoration.config import OUTPUTS, RestoreConfig
 from cryovae.restoration.restorer import Restorer
 from cryovae.tomogram import TiltGeometry, Tomogram
 
@@ -97,6 +97,31 @@ def test_data_are_kept_by_their_precision_and_the_wedge_is_left(tilts, monkeypat
     wedge = volume_mask(shape, tilts) == 0
     one, two = (fourier.transform(r.mean)[wedge] for r in (restored, raw))
     assert torch.allclose(one, two, atol=1e-2)
+
+
+@pytest.mark.parametrize("wedge", [TiltGeometry.from_range(-60, 60), TiltGeometry.from_range(-45, 63)])
+def test_the_measured_volume_is_the_mean_without_its_wedge(ladder, wedge):
+    tomogram = _tomogram((24, 36, 32), wedge)
+    restored = Restorer(ladder, 16, RestoreConfig(samples=2, calibrate=False))(tomogram)
+    shape = tomogram.shape
+    density, mean = (fourier.transform(volume - volume.mean()) for volume in (restored.measured, restored.mean))
+    count, hard = fourier.multiplicity(shape), volume_mask(shape, wedge, 1e-6)
+    inside = fourier.below_nyquist(shape) * (volume_mask(shape, wedge) == 1)
+    power = (density.abs().square() * count * (1 - hard)).sum() / (density.abs().square() * count).sum()
+    assert float(power) < 1e-3
+    assert float(((density - mean).abs() * inside).max()) < 1e-3 * float(mean.abs().max())
+    assert float(((mean.abs().square() * count) * (1 - hard)).sum() / (mean.abs().square() * count).sum()) > 1e-2
+    # The grey scale is that of the input.
+    assert float(restored.measured.mean()) == pytest.approx(float(restored.mean.mean()), abs=0.01)
+
+
+def test_what_is_not_asked_for_is_not_restored(ladder, small):
+    config = RestoreConfig(samples=2, samples_out=2, calibrate=False, outputs=())
+    restored = Restorer(ladder, 16, config)(small)
+    assert set(restored.volumes()) == {"mean", "std"}
+    everything = Restorer(ladder, 16, replace(config, outputs=OUTPUTS))(small)
+    assert set(everything.volumes()) == {"mean", "std", "measured", "mean_half1", "mean_half2", "sample_0", "sample_1"}
+    assert torch.equal(everything.mean, restored.mean)
 
 
 def test_same_seed_same_samples_and_halves_come_with_halves(small, small_config):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from cryovae.errors import InputError
+from cryovae.objectives.aggregate import cloud_distance
 from cryovae.objectives.generative import DETAIL, LAYOUT
 from cryovae.simulation.pool import PairPool
 from cryovae.training.generative import FlowTraining, GenerativeConfig, GuidedTraining, VAETraining, first_patches
@@ -43,6 +44,37 @@ def test_the_loss_of_the_vae_is_minus_its_elbo(pool):
     assert twice["loss"] - figures["loss"] == pytest.approx(figures["kl"], rel=1e-3)
     assert twice["elbo"] == pytest.approx(figures["elbo"], rel=1e-5)
     assert figures["kl"] > 0
+
+
+@pytest.mark.parametrize("divergence", ["mmd", "sliced"])
+def test_a_wae_has_the_distance_of_all_latents_in_place_of_the_kl(pool, divergence):
+    plain, wae, twice = (
+        _figures(_vae(pool, **weights))
+        for weights in ({"beta": 0.0}, {"divergence": divergence}, {"divergence": divergence, "beta": 2.0})
+    )
+    penalty = wae["loss"] - plain["loss"]
+    assert penalty != pytest.approx(wae["kl"], rel=0.05)
+    assert twice["loss"] - plain["loss"] == pytest.approx(2 * penalty, rel=1e-3)
+    # What is reported is the bound, whatever is trained.
+    assert wae["elbo"] == pytest.approx(plain["elbo"], rel=1e-5)
+
+
+def test_a_wae_brings_all_latents_together_to_the_prior(pool):
+    """Trained with the distance, the cloud of the latents is nearer to the prior than without it."""
+
+    def distance(beta):
+        method = _vae(pool, divergence="sliced", beta=beta)
+        optimiser = torch.optim.Adam(method.network.parameters(), lr=1e-3)
+        for step in range(30):
+            optimiser.zero_grad()
+            method.backward(method.draw(step), step, {})
+            optimiser.step()
+        with torch.no_grad():
+            latents = method.network.encode(method.draw(0).clean).mean
+        prior = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+        return float(cloud_distance(latents, prior, "sliced", torch.Generator().manual_seed(1)))
+
+    assert distance(1000.0) < 0.7 * distance(0.0)
 
 
 def test_a_step_depends_on_seed_and_step_alone(pool):
@@ -130,7 +162,9 @@ def test_mixed_precision_is_close(pool):
     assert mixed != exact
 
 
-@pytest.mark.parametrize("bad", [{"beta": -1.0}, {"beta": float("nan")}, {"conditioned": 1.5}, {"mean_weight": "x"}])
+@pytest.mark.parametrize(
+    "bad", [{"beta": -1.0}, {"beta": float("nan")}, {"conditioned": 1.5}, {"mean_weight": "x"}, {"divergence": "x"}]
+)
 def test_impossible_weights_are_refused(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
         GenerativeConfig(**bad)

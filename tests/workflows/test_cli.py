@@ -115,7 +115,7 @@ def test_a_restoration_is_whole_and_the_same_for_the_same_seed(files, tmp_path):
         assert result.returncode == 0, result.stderr
         assert "ETA" in result.stderr
     out = tmp_path / "one"
-    volumes = ("mean", "std", "mean_half1", "mean_half2", "sample_0", "sample_1")
+    volumes = ("mean", "std", "measured", "mean_half1", "mean_half2", "sample_0", "sample_1")
     for kind in volumes:
         first, second = (mrcfile.read(tmp_path / folder / f"ts_01_{kind}.mrc") for folder in ("one", "two"))
         assert np.isfinite(first).all()

@@ -312,7 +312,13 @@ def results_columns(table: TomogramTable) -> dict[str, str]:
     """
     relion = any(column in table.rows for column in ("rlnTomoTiltSeriesPixelSize", SERIES))
     mean = "rlnTomoReconstructedTomogramDenoised" if relion else "rlnCorrectedTomoName"
-    return {"mean": mean, "std": "crvStandardDeviation", "mean_half1": "crvRestoredHalf1", "mean_half2": "crvRestoredHalf2"}
+    return {
+        "mean": mean,
+        "std": "crvStandardDeviation",
+        "measured": "crvMeasured",
+        "mean_half1": "crvRestoredHalf1",
+        "mean_half2": "crvRestoredHalf2",
+    }
 
 
 def write_results(path: Path, table: TomogramTable, results: Sequence[Mapping[str, Path]]) -> None:
