@@ -42,6 +42,7 @@ from cryovae.ranges import shown
 from cryovae.saved_state import read_state
 
 __all__ = [
+    "BASE_LADDER",
     "MODEL",
     "STATE",
     "Checkpoint",
@@ -57,6 +58,8 @@ __all__ = [
 ]
 
 STATE = "training.pt"
+# The ladder that comes with the package, trained on simulated scenes.
+BASE_LADDER = Path(__file__).parent / "base" / "ladder.safetensors"
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -83,9 +86,10 @@ class Checkpoint:
     flow: Generator | None = None
 
 
-def save_model(path: Path, checkpoint: Checkpoint) -> None:
-    """Write weights and sizes to one safetensors file, whole or not at all."""
-    tensors = {f"{WEIGHTS}{name}": tensor.contiguous() for name, tensor in checkpoint.ladder.state_dict().items()}
+def save_model(path: Path, checkpoint: Checkpoint, half: bool = False) -> None:
+    """Write weights and sizes to one safetensors file, whole or not at all; ``half``: weights in half precision."""
+    kind = torch.float16 if half else torch.float32
+    tensors = {f"{WEIGHTS}{name}": tensor.to(kind).contiguous() for name, tensor in checkpoint.ladder.state_dict().items()}
     tensors |= {f"{NOISE}{name}": table.contiguous() for name, table in checkpoint.noise.items()}
     about = {
         "cryovae": __version__,

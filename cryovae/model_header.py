@@ -27,6 +27,8 @@ MODEL, VARIATIONAL = "model.safetensors", "vae"
 WEIGHTS, NOISE = "weights.", "noise."
 # Largest number of entries of a noise spectrum.
 MOST_NOISE = 10**6
+# Types of tensors, as safetensors calls them.
+TYPES = ("F32", "F16")
 OTHER = "give a model that cryovae wrote, or train anew"
 
 
@@ -160,8 +162,8 @@ def check_tensors(path: Path, network: nn.Module, shapes: Mapping[str, tuple[str
         if weights[name][1] != shape:
             raise InputError(f"{path} has weights {name} of shape {_by(weights[name][1])}, expected {_by(shape)}: {OTHER}")
     for name, (kind, _) in shapes.items():
-        if kind != "F32":
-            raise InputError(f"{path} has {shown(name)} of type {shown(kind)}, expected F32: {OTHER}")
+        if kind not in TYPES:
+            raise InputError(f"{path} has {shown(name)} of type {shown(kind)}, expected {' or '.join(TYPES)}: {OTHER}")
     for name, (_, shape) in shapes.items():
         if name.startswith(NOISE) and (len(shape) != 3 or not 0 < shape[0] * shape[1] * shape[2] <= MOST_NOISE):
             raise InputError(f"{path} has a noise spectrum {shown(name)} of shape {_by(shape)}, expected three sides: {OTHER}")

@@ -99,7 +99,7 @@ def test_weights_that_are_missing_unknown_or_of_another_type_are_refused(model):
     _refused(_written(model, about, {n: t for n, t in tensors.items() if n != name}), "no weights")
     _refused(_written(model, about, tensors | {"weights.x": torch.ones(2)}), "unknown tensor 'x'")
     _refused(_written(model, about, tensors | {"x": torch.ones(2)}), "unknown tensor 'x'")
-    _refused(_written(model, about, tensors | {name: tensors[name].half()}), "type 'F16'")
+    _refused(_written(model, about, tensors | {name: tensors[name].double()}), "type 'F64'")
     _refused(_written(model, about, tensors | {name: tensors[name][None]}), "shape")
     _refused(_written(model, about, tensors | {"noise.ts_01": torch.ones(2)}), "noise spectrum")
 

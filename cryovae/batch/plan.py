@@ -13,12 +13,12 @@ from cryovae.checkpoint import MODEL, objective_of
 from cryovae.config import RunConfig, as_plain, override, preset, read_config, save_config
 from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
+from cryovae.io.record_file import read_json
 from cryovae.io.star.loading import checked_sizes
 from cryovae.io.star.tomograms import Entry, Problems, TomogramTable, named_file, read_tomograms
 from cryovae.ranges import shown
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.geometry import TiltAdjustment, adjusted_table
-from cryovae.workflows.record_file import read_json
 from cryovae.workflows.run_folder import checksum, read_record, unchanged
 from cryovae.workflows.table import MODEL_FOLDER, row_state
 

@@ -18,8 +18,8 @@ from cryovae.batch.plan import Opened, model_state, state_of
 from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.io.names import in_one_line
+from cryovae.io.record_file import read_json
 from cryovae.workflows.progress import clock
-from cryovae.workflows.record_file import read_json
 from cryovae.workflows.run_folder import read_record
 from cryovae.workflows.table import MODEL_FOLDER
 

@@ -91,6 +91,7 @@ class Pairs:
         scenes: number of the scene of each patch, (n,).
         tilts: the tilt geometry of each patch, n of them.
         scored: 1 for the voxels that training may score, else 0, (n, z, y, x); None for all.
+        scale: standard deviation of the data from which each patch was cut, (n,); None if unknown.
     """
 
     clean: Tensor
@@ -98,6 +99,7 @@ class Pairs:
     scenes: Tensor
     tilts: tuple[TiltGeometry, ...]
     scored: Tensor | None = None
+    scale: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -106,7 +108,8 @@ class Pairs:
         """Some of the patches."""
         tilts = self.tilts[index] if isinstance(index, slice) else tuple(self.tilts[int(i)] for i in index)
         scored = None if self.scored is None else self.scored[index]
-        return Pairs(self.clean[index], self.observation.rows(index), self.scenes[index], tilts, scored)
+        scale = None if self.scale is None else self.scale[index]
+        return Pairs(self.clean[index], self.observation.rows(index), self.scenes[index], tilts, scored, scale)
 
     def masks(self) -> Tensor:
         """M of each patch, (n, z, y, x // 2 + 1)."""
@@ -121,7 +124,9 @@ class Pairs:
         tilts = tuple(tilts for p in parts for tilts in p.tilts)
         masks = [torch.ones_like(p.clean) if p.scored is None else p.scored for p in parts]
         scored = None if all(p.scored is None for p in parts) else torch.cat(masks)
-        return Pairs(torch.cat([p.clean for p in parts]), observation, torch.cat([p.scenes for p in parts]), tilts, scored)
+        clean, scenes = (torch.cat(tensors) for tensors in zip(*((p.clean, p.scenes) for p in parts), strict=True))
+        scales = [p.scale for p in parts if p.scale is not None]
+        return Pairs(clean, observation, scenes, tilts, scored, torch.cat(scales) if len(scales) == len(parts) else None)
 
 
 def scene_density(config: PatchConfig, number: int) -> Tensor:
@@ -201,7 +206,8 @@ def scene_pairs(config: PatchConfig, number: int) -> Pairs:
         corners = [[int(rng.integers(r)) for r in room] for _ in range(config.cuts)]
         observation = observed(_cut(data, corners, config.side), tilts, noise)
         numbers = torch.full((config.cuts,), number)
-        parts.append(Pairs(_cut(rotated, corners, config.side), observation, numbers, (tilts,) * config.cuts))
+        scale = data.std().expand(config.cuts)
+        parts.append(Pairs(_cut(rotated, corners, config.side), observation, numbers, (tilts,) * config.cuts, scale=scale))
     return Pairs.joined(parts)
 
 

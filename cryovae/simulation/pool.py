@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Annotated
 
@@ -86,4 +86,4 @@ def _cast(pairs: Pairs, kind: torch.dtype) -> Pairs:
     def change(part: Tensor) -> Tensor:
         return part.to(kind)
 
-    return Pairs(change(pairs.clean), pairs.observation.map(change), pairs.scenes, pairs.tilts)
+    return replace(pairs, clean=change(pairs.clean), observation=pairs.observation.map(change))

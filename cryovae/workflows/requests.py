@@ -32,6 +32,11 @@ class TrainRequest:
     tomograms: list[Path] = argument("Tomograms; for halves, their first halves; or one .star table.")
     half2: list[Path] | None = option("Second half of each tomogram, in the same order.")
     output: Path = output_option("runs/cryovae")
+    start: str | None = option(
+        "What training begins with: base (the network of the package, trained on simulated scenes), a model or its run folder, "
+        "or none.",
+        "--from",
+    )
     geometry: GeometryOptions = field(default_factory=GeometryOptions)
     optics: OpticsOptions = field(default_factory=OpticsOptions)
     settings: TrainingSettings = field(default_factory=TrainingSettings)
@@ -48,6 +53,11 @@ class RestoreRequest:
     half2: Path | None = option("Second half tomogram.")
     output: Path = output_option("restored")
     model: Path | None = option("A trained model, or the folder of its run; without it, train first.")
+    start: str | None = option(
+        "What to begin with: base (the network of the package), a model or its run folder, or none. Without --steps it restores "
+        "at once, if it predicts hidden data better than clipping does; with --steps, or if not, it is trained further.",
+        "--from",
+    )
     geometry: GeometryOptions = field(default_factory=GeometryOptions)
     optics: OpticsOptions = field(default_factory=OpticsOptions)
     settings: RestorationSettings = field(default_factory=RestorationSettings)

@@ -14,6 +14,7 @@ from cryovae import distributed
 from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, load_network, objective_of
 from cryovae.checks.model_match import checked_match
 from cryovae.checks.preflight import preflight, preflight_all
+from cryovae.checks.trial import tried
 from cryovae.config import RunConfig, as_plain, override, save_config
 from cryovae.io.geometry_record import described
 from cryovae.io.star.loading import Tomograms
@@ -25,6 +26,7 @@ from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
 from cryovae.workflows.run_folder import RunFolder, checksum, noted, read_record, summed
+from cryovae.workflows.start import Start, continued, warn_of_scale
 from cryovae.workflows.streaming import is_streamed, streams_flow
 from cryovae.workflows.train import check_state, train_in
 from cryovae.workflows.train_crops import within
@@ -47,6 +49,8 @@ class Job:
         voxel_size: in angstrom, over headers and tables, or None.
         suffix: of the volumes that are written, .mrc or .zarr.
         force: whether refusals of the checks of the input pass.
+        start: the network to begin with, or None for nothing.
+        sampler_asked: whether the user named the sampler.
     """
 
     config: RunConfig
@@ -59,6 +63,8 @@ class Job:
     voxel_size: float | None = None
     suffix: str = ".mrc"
     force: bool = False
+    start: Start | None = None
+    sampler_asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,7 @@ def train_on(
     resume: bool,
     force: bool = False,
     about: Mapping[str, Any] | None = None,
+    start: Start | None = None,
 ) -> None:
     """Train one model on tomograms in ``folder``, with its record.
 
@@ -98,6 +105,7 @@ def train_on(
         resume: continue a run that was stopped, if there is one.
         force: let refusals of the checks pass.
         about: further entries of the record that a resumed run must share.
+        start: the network to begin with, or None for random weights.
 
     Raises:
         InputError: a check refuses a tomogram and ``force`` is False, another run writes into the folder, or a run that is
@@ -106,7 +114,8 @@ def train_on(
     with folder.claimed():
         checked = preflight_all(tomograms, force)
         sums = summed(inputs)
-        geometry = {"geometry": checked.geometry, **(about or {})}
+        config = config if start is None else continued(config, start)
+        geometry = {"geometry": checked.geometry, **_started(start), **(about or {})}
         if resume:
             finished = check_resumed(folder, "train", sums, config, geometry, TRAINING)
             if finished and folder.saved(MODEL).exists():
@@ -120,7 +129,8 @@ def train_on(
         folder.save(**geometry)
         save_config(folder.path("config.toml"), config)
         with noted(folder):
-            network = train_in(folder, checked.tomograms, config, device, resume)
+            ladder = None if start is None else start.network.ladder
+            network = train_in(folder, checked.tomograms, config, device, resume, start=ladder)
             _fitted(folder, checked.tomograms, network, config, device, resume)
 
 
@@ -178,9 +188,12 @@ def _restore_claimed(
         config = override(config, {"restoration.sampler": AMORTISED})
     checked = preflight(tomogram, job.force)
     tomogram = checked.tomograms[0]
+    begun: list[str] = []
+    if model is None and job.start is not None:
+        model, config, begun = begin(job.start, tomogram, job, config)
     lines = [] if model is None else checked_match(model.network.trained_on, tomogram, config)
     check_room(folder, tomogram, config, replace_results)
-    sums, geometry = summed(inputs_of_entry(entry) | inputs), described(tomogram)
+    sums, geometry = summed(inputs_of_entry(entry) | inputs), described(tomogram) | _started(job.start)
     # What is overwritten begins anew.
     resume = job.resume and not job.overwrite
     if resume:
@@ -199,26 +212,54 @@ def _restore_claimed(
     before = read_record(folder.saved("run.json")) if resume and model is None and folder.saved(MODEL).exists() else {}
     folder.begin("restore", sums, as_plain(config), seed)
     folder.save(**{name: before[name] for name in ("training", "adaptation") if name in before})
-    folder.tell([*tomogram.notes, *lines])
+    folder.tell([*tomogram.notes, *begun, *lines])
     folder.keep_findings(checked.findings, job.force)
     folder.save(
         **geometry,
         model=None if model is None else str(model.path),
         model_sha256=None if model is None else model.sha256,
     )
-    if not tomogram.tilts.has_wedge:
-        lowest, highest = tomogram.tilts.lowest, tomogram.tilts.highest
-        print(f"{tomogram.name}: tilts {lowest:g} to {highest:g} leave no wedge, so it is denoised only", file=sys.stderr)
+    _say_if_no_wedge(tomogram)
     save_config(folder.path("config.toml"), config)
     with noted(folder):
         data = [tomogram] if model is not None else _training_data(entry, tomogram, job, streamed)
-        network = train_in(folder, data, config, device, resume, job.live) if model is None else model.network
+        ladder = None if job.start is None else job.start.network.ladder
+        network = train_in(folder, data, config, device, resume, job.live, ladder) if model is None else model.network
         network = _fitted(folder, data, network, config, device, resume)
         if isinstance(network, NetworkCheckpoint):
             with folder.phase("restoring"):
                 regress_in(folder, tomogram, network, config, device)
         else:
             restore_in(folder, tomogram, network, config, device, job.budget if streamed else None, job.resume)
+
+
+def begin(start: Start, tomogram: Tomogram, job: Job, config: RunConfig) -> tuple[TrainedModel | None, RunConfig, list[str]]:
+    """The network that restores at once, or None if it is to be trained further; the settings; and what to say of it.
+
+    At once the encoder draws the samples, unless the user named the sampler: to fit the flow takes longer than all else.
+    """
+    warn_of_scale(start, tomogram)
+    if start.trains:
+        return None, continued(config, start), [f"trained on this tomogram, beginning with {start.name}"]
+    trial = distributed.broadcast(tried(start.network, tomogram, config.restoration.seed, job.device))
+    line = trial.line(start.name)
+    print(f"{tomogram.name}: {line}")
+    if not trial.is_good:
+        return None, continued(config, start), [line]
+    if not job.sampler_asked:
+        config = override(config, {"restoration.sampler": AMORTISED})
+    return TrainedModel(start.network, start.path, start.sha256), config, [line]
+
+
+def _say_if_no_wedge(tomogram: Tomogram) -> None:
+    if not tomogram.tilts.has_wedge:
+        lowest, highest = tomogram.tilts.lowest, tomogram.tilts.highest
+        print(f"{tomogram.name}: tilts {lowest:g} to {highest:g} leave no wedge, so it is denoised only", file=sys.stderr)
+
+
+def _started(start: Start | None) -> dict[str, Any]:
+    """What a run began with, for its record."""
+    return {} if start is None else {"start": start.record()}
 
 
 def _fitted(

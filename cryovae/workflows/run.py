@@ -23,6 +23,7 @@ from cryovae.workflows.particles import tomograms_of_particles
 from cryovae.workflows.requests import RestoreRequest, TrainRequest
 from cryovae.workflows.restoration import Job, open_model, restore_tomogram, stays_on_disk, train_on
 from cryovae.workflows.run_folder import RunFolder, folder_name
+from cryovae.workflows.start import start_of
 from cryovae.workflows.table import inputs_of_table, open_table, restore_table
 from cryovae.workflows.train_crops import within
 
@@ -41,6 +42,8 @@ def restore(request: RestoreRequest) -> Path:
     """
     if (request.half1 is None) != (request.half2 is None):
         raise InputError("one half found, expected both: pass --half1 and --half2, or one tomogram")
+    if request.model is not None and request.start is not None:
+        raise InputError("--model and --from found, expected one of them: --model restores, --from may also be trained further")
     if request.tomogram is not None and request.half1 is not None:
         raise InputError("a tomogram and halves were given, expected one or the other: their mean is used when halves are given")
     check_folder(request.output)
@@ -88,7 +91,7 @@ def train(request: TrainRequest) -> Path:
     if folder.path(MODEL).exists() and not (request.results.overwrite or request.results.resume):
         raise InputError(f"{folder.path(MODEL)} is there already: pass --overwrite, or another folder with -o")
     resume = request.results.resume and not request.results.overwrite
-    train_on(folder, tomograms, inputs, job.config, job.device, resume, job.force)
+    train_on(folder, tomograms, inputs, job.config, job.device, resume, job.force, start=job.start)
     return folder.path(MODEL)
 
 
@@ -139,9 +142,11 @@ def _job_of(request: TrainRequest | RestoreRequest) -> Job:
         overwrite=request.results.overwrite,
         voxel_size=request.geometry.voxel_size,
         force=request.results.force,
+        start=start_of(request.start, request.settings.steps is not None or isinstance(request, TrainRequest)),
     )
     if isinstance(request, RestoreRequest):
-        return replace(job, live=request.results.live, suffix=suffix_of(request.results.output_format))
+        suffix, is_asked = suffix_of(request.results.output_format), request.settings.sampler is not None
+        return replace(job, live=request.results.live, suffix=suffix, sampler_asked=is_asked)
     return job
 
 

@@ -24,8 +24,8 @@ from cryovae.findings import Finding
 from cryovae.io.atomic import whole_file, write_text
 from cryovae.io.claim import HeldByOther, InUse, claimed
 from cryovae.io.names import checked_name, in_one_line
+from cryovae.io.record_file import checked_record, read_json
 from cryovae.phases import Phases
-from cryovae.workflows.record_file import checked_record, read_json
 
 log = logging.getLogger("cryovae")
 CLAIM = ".run.claim"

@@ -31,6 +31,7 @@ from cryovae.workflows.restoration import (
     Job,
     Network,
     TrainedModel,
+    begin,
     inputs_of_entry,
     open_model,
     restore_tomogram,
@@ -99,6 +100,8 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     for entry in table.entries:
         if entry.name.casefold() in (MODEL_FOLDER, target.name.casefold()):
             raise InputError(f"{table.path} row {entry.row} is called {entry.name}, as a file of ours is: rename it")
+    if model is None and job.start is not None and not job.start.trains:
+        model, job = _begun(table, job)
     trained, config = open_model(model or _train_model(output / MODEL_FOLDER, table, job), job.config)
     suffix, count = job.suffix, len(table.entries)
     done = (
@@ -133,6 +136,14 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     return target
 
 
+def _begun(table: TomogramTable, job: Job) -> tuple[Path | None, Job]:
+    """The network that restores all rows at once, or None if one is to be trained from it; tried on the first row."""
+    assert job.start is not None
+    tomogram = load_entry(table.entries[0], job.voxel_size, True)
+    network, config, _ = begin(job.start, tomogram, job, job.config)
+    return (None if network is None else network.path), replace(job, config=config)
+
+
 def _train_model(where: Path, table: TomogramTable, job: Job) -> Path:
     """Train the model of a table unless it is there; returns its folder."""
     if not job.overwrite and (where / MODEL).exists():
@@ -145,7 +156,8 @@ def _train_model(where: Path, table: TomogramTable, job: Job) -> Path:
     tomograms = read_and_mended(tomograms_of(table, job.voxel_size))
     tomograms = within(tomograms, [entry.files[0] for entry in table.entries], job.config, job.device, budget)
     resume = job.resume and not job.overwrite
-    train_on(RunFolder(where, MODEL_FOLDER), tomograms, inputs_of_table(table), job.config, job.device, resume, job.force)
+    inputs = inputs_of_table(table)
+    train_on(RunFolder(where, MODEL_FOLDER), tomograms, inputs, job.config, job.device, resume, job.force, start=job.start)
     return where
 
 
@@ -226,7 +238,9 @@ def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: s
     record = read_record(where / "run.json")
     if record.get("status") != "done" or record.get("command") != "restore":
         return "missing"
-    settings = {"other_scale": config.restoration.other_scale} | record.get("config", {}).get("restoration", {})
+    # Settings that records of earlier versions lack.
+    added = {"other_scale": config.restoration.other_scale, "outputs": list(config.restoration.outputs)}
+    settings = added | record.get("config", {}).get("restoration", {})
     same = record.get("model_sha256") == mark and settings == _plain(config)
     if not same or not unchanged(record.get("inputs", {})) or _inputs_differ(record, entry):
         return "stale"

@@ -71,6 +71,7 @@ def train_in(
     device: torch.device,
     resume: bool,
     live: bool = False,
+    start: Ladder | None = None,
 ) -> Checkpoint | NetworkCheckpoint:
     """Train one model on tomograms, and keep in the folder all that a resumed run needs.
 
@@ -81,6 +82,7 @@ def train_in(
         device: where it is trained.
         resume: continue from the saved state, if there is one.
         live: show the progress on the first tomogram in a file (workflows/live.py); variational models only.
+        start: the ladder to begin with, of the sizes of the settings; None for random weights.
 
     Returns:
         The trained model.
@@ -94,7 +96,7 @@ def train_in(
     with folder.phase("preparing"), offload_folder(folder.saved(f"memmap{distributed.rank() or ''}")) as place:
         checkpoint: Checkpoint | NetworkCheckpoint
         if variational:
-            checkpoint = _train_variational(folder, tomograms, config, device, resume, live, place)
+            checkpoint = _train_variational(folder, tomograms, config, device, resume, live, place, start)
         else:
             checkpoint = _train_deterministic(folder, tomograms, config, device, resume, place)
     folder.path(STATE).unlink(missing_ok=True)
@@ -111,6 +113,7 @@ def _train_variational(
     resume: bool,
     live: bool,
     place: Path,
+    start: Ladder | None,
 ) -> Checkpoint:
     origins: list[TrainedOn] = []
     prepared_tomograms = _prepared_tomograms(tomograms, config, place, origins)
@@ -121,7 +124,7 @@ def _train_variational(
             density = refilled(ladder, prepared, config.training.patch, seed, device, config.training.batch)
         return store.keep(density, prepared.name, seed)
 
-    ladder = Ladder(config.ladder, config.objective.encoders)
+    ladder = start or Ladder(config.ladder, config.objective.encoders)
     training, objective = config.training, config.objective
     method = Variational(ladder, prepared_tomograms, training, config.masking, objective, device, fill_wedge)
     trainer = Trainer(method)

@@ -107,6 +107,8 @@ def test_the_measured_volume_is_the_mean_without_its_wedge(ladder, wedge):
     density, mean = (fourier.transform(volume - volume.mean()) for volume in (restored.measured, restored.mean))
     count, hard = fourier.multiplicity(shape), volume_mask(shape, wedge, 1e-6)
     inside = fourier.below_nyquist(shape) * (volume_mask(shape, wedge) == 1)
+    # The sum of all voxels, of which so small a mean is left by rounding.
+    inside[0, 0, 0] = 0
     power = (density.abs().square() * count * (1 - hard)).sum() / (density.abs().square() * count).sum()
     assert float(power) < 1e-3
     assert float(((density - mean).abs() * inside).max()) < 1e-3 * float(mean.abs().max())

@@ -41,7 +41,7 @@ def checked_record(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     """The content of a run.json with the names of today. InputError, with the wrong entry, if it is no record of a run."""
     from pydantic import ValidationError
 
-    from cryovae.workflows.record_schema import Record
+    from cryovae.io.record_schema import Record
 
     try:
         Record.model_validate(content)

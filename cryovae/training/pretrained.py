@@ -1,0 +1,141 @@
+"""Training of a ladder on simulated patches, whose truth is known, so that it restores a tomogram that it has not seen.
+
+    u = F^-1[ M F (y - level) ] / s          y the measured patch, level its mean, s the standard deviation of its scene's data
+    means:    sum_k w(k) | F( T (x - level - s G( E_r[z | u] )) ) |^2               T a taper, w(k) = (P(k) + 1)^-1/2
+    widths:   sum_k log P_d + |F(T e)|^2 / P_d,  P_d the power of samples about the mean by shell, in and out of the wedge
+
+First r's means, the decoder and the features are trained by the error of the mean. P is the power of a typical specimen: with the
+root of it as weight, fine detail counts as well. Then r's widths alone are trained, by the likelihood of the errors e. In the end
+q is started from r, so that a training on a tomogram may go on with all of it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from cryovae import fourier
+from cryovae.data.sampling import step_generator
+from cryovae.models.ladder import Ladder, R
+from cryovae.models.precision import precision_of
+from cryovae.physics.observation import typical_power
+from cryovae.physics.wedge import smeared_mask
+from cryovae.simulation.patches import Pairs
+from cryovae.tiling.grid import levels
+from cryovae.tomogram import TiltGeometry
+from cryovae.training.generative import PairSource
+from cryovae.training.method import Method, TrainingConfig, timed
+
+# Share of the steps, at the end, in which r's widths are trained.
+WIDTHS_SHARE = 0.12
+# Power of the detail, in that of noise of variance 1 a voxel, from which it counts no more than what is coarser.
+FLOOR = 1.0
+# Voxels at the border of a patch in which errors count less and less, because the network lacks the data beyond.
+BORDER = 6
+# Shells, in cycles per voxel, in which the power of samples is compared with that of errors.
+EDGES = (0.0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5)
+
+
+class LadderTraining(Method[Ladder, Pairs]):
+    """A ladder trained on pairs of a pool.
+
+    Args:
+        network: the ladder to begin with; a copy is trained.
+        pool: of pairs, with the scale of their data.
+        config: training settings.
+        device: where the network and its batches are.
+    """
+
+    def __init__(self, network: Ladder, pool: PairSource, config: TrainingConfig, device: torch.device) -> None:
+        super().__init__(network, config, device)
+        self.pool = pool
+        self.phase_start = math.ceil((1 - WIDTHS_SHARE) * config.steps)
+        shape = (config.patch,) * 3
+        radius = fourier.radius(shape)
+        power = typical_power(radius)
+        weights = (power + FLOOR).rsqrt() * fourier.multiplicity(shape)
+        self.weights = (weights / (weights * power).mean()).to(device)
+        self.taper = _taper(config.patch).to(device)
+        self.shells = torch.bucketize(radius, torch.tensor(EDGES[1:-1]), right=True).to(device)
+        self._masks: dict[TiltGeometry, Tensor] = {}
+
+    def draw(self, step: int) -> Pairs:
+        """Pairs of the pool."""
+        return self.pool.batch(step, self.config.batch, step_generator(self.config.seed, 2 * step))
+
+    def clipped(self, step: int) -> list[list[torch.nn.Parameter]]:
+        """r's widths in the last steps, all else before them."""
+        widths = self.network.spread_parameters()
+        if step >= self.phase_start:
+            return [widths]
+        known = {id(parameter) for parameter in widths}
+        return [[parameter for parameter in self.network.parameters() if id(parameter) not in known]]
+
+    def backward(self, batch: Pairs, step: int, seconds: dict[str, float]) -> dict[str, Tensor]:
+        """Gradients of the error of the mean, or of the likelihood of the errors under the widths."""
+        assert batch.scale is not None
+        scale = batch.scale.to(self.device).view(-1, 1, 1, 1)
+        data = batch.observation.data.to(self.device) / scale
+        level = levels(data)
+        truth = batch.clean.to(self.device) / scale - level
+        mask = torch.stack([self._mask(tilts) for tilts in batch.tilts])
+        masked = fourier.filtered(data - level, mask)
+        with timed(seconds, "forward"), precision_of(self.network, self.mixed):
+            terms = self._widths(masked, truth, mask, step) if step >= self.phase_start else self._means(masked, truth, scale)
+        with timed(seconds, "backward"):
+            parameters = self.clipped(step)[0]
+            gradients = torch.autograd.grad(terms["loss"], parameters, allow_unused=True)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+        return terms
+
+    def finished(self, network: Ladder) -> Ladder:
+        """The network, its q started from r."""
+        network.init_q_from_r()
+        return network
+
+    def _means(self, masked: Tensor, truth: Tensor, scale: Tensor) -> dict[str, Tensor]:
+        error = scale * (truth - self.network.restore(self.network.encode(masked, R), None))
+        spectrum = fourier.transform(error * self.taper).abs().square()
+        return {"loss": (self.weights * spectrum).mean(), "squared_error": error.square().mean()}
+
+    def _widths(self, masked: Tensor, truth: Tensor, mask: Tensor, step: int) -> dict[str, Tensor]:
+        network = self.network
+        generator = step_generator(self.config.seed, 2 * step + 1)
+        noise = network.draw_noise(masked.shape[-3:], len(masked), generator)
+        with torch.no_grad():
+            features = network.encode(masked, R)
+            error = truth - network.restore(features, None)
+        plus, minus = network.restore_pair(features, noise)
+        count = fourier.multiplicity(masked.shape[-3:]).to(self.device)
+        powers = [fourier.transform(x * self.taper).abs().square() for x in (error, (plus - minus) / 2)]
+        terms, ratios = [], []
+        for inside in (mask > 0.5, mask <= 0.5):
+            for shell in range(len(EDGES) - 1):
+                bins = (self.shells == shell) * inside * count
+                if not bool(bins.any()):
+                    continue
+                wrong, spread = ((power * bins).sum() / bins.sum() for power in powers)
+                # A floor, so that no width vanishes: a millionth of the variance of the data.
+                spread = spread + 1e-6
+                terms.append(bins.sum() * (spread.log() + wrong / spread))
+                ratios.append((wrong / spread).detach())
+        voxels = masked.numel()
+        return {"loss": torch.stack(terms).sum() / voxels, "error_over_std": torch.stack(ratios).mean().sqrt()}
+
+    def _mask(self, tilts: TiltGeometry) -> Tensor:
+        if tilts not in self._masks:
+            if len(self._masks) > 4096:
+                self._masks.clear()
+            self._masks[tilts] = smeared_mask((self.config.patch,) * 3, tilts).to(self.device)
+        return self._masks[tilts]
+
+
+def _taper(side: int) -> Tensor:
+    """1 inside a cube, falling to 0 over BORDER voxels at its faces, (side, side, side)."""
+    place = torch.arange(side) + 0.5
+    edge = (torch.minimum(place, side - place) / BORDER).clamp(max=1)
+    profile = torch.sin(0.5 * math.pi * edge).square()
+    return profile[:, None, None] * profile[:, None] * profile
