@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,12 +13,23 @@ from cryovae.workflows.compute import ComputeOptions
 from cryovae.workflows.options import only, without
 from cryovae.workflows.requests import OutputOptions
 
+if TYPE_CHECKING:
+    import torch
+
+    from cryovae.training.recipe import Recipe
+
+GENERATOR, LADDER = "generator", "ladder"
+
 
 def pretrain(
     *,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the model, its saved states and its log.")] = Path(
         "pretrained"
     ),
+    network: Annotated[
+        str,
+        typer.Option(help="generator: the VAE and its flow; ladder: the network that restores without training, of --from base."),
+    ] = "generator",
     latent: Annotated[str, typer.Option(help="base: for two cores in hours; large: for a GPU.")] = "base",
     molecule: Annotated[
         list[Path] | None,
@@ -34,6 +45,7 @@ def pretrain(
     ] = None,
     vae_steps: Annotated[int | None, typer.Option(help="Steps of the VAE; without it those of the recipe.")] = None,
     flow_steps: Annotated[int | None, typer.Option(help="Steps of the flow; without it those of the recipe.")] = None,
+    ladder_steps: Annotated[int | None, typer.Option(help="Steps of the ladder; without it those of the recipe.")] = None,
     guided_steps: Annotated[
         int | None, typer.Option(help="Last steps, which give draws of the prior their contrast; without it those of the recipe.")
     ] = None,
@@ -50,24 +62,67 @@ def pretrain(
     compute: Annotated[ComputeOptions, without("memory")],
     results: Annotated[OutputOptions, only("overwrite")],
 ) -> None:
-    """Train a generative model of clean patches on simulated scenes: a VAE, and a flow that is its prior and its sampler."""
+    """Train on simulated scenes a generative model (a VAE, and a flow that is its prior and its sampler), or a ladder."""
     steps = {"vae_steps": vae_steps, "flow_steps": flow_steps, "guided_steps": guided_steps}
     _check(steps, start, latent, processes)
+    _check_network(network, ladder_steps, {"from": start, **steps})
     device = compute.open_device()
+    if network == LADDER:
+        return _pretrain_ladder(output, molecule or [], ladder_steps, device, processes, seed, resume, results.overwrite)
 
-    from cryovae.training.recipe import recipe_from, recipe_of
-    from cryovae.workflows.pretrain import early_of, model_to_begin_with, molecule_files
+    from cryovae.training.recipe import recipe_from
+    from cryovae.workflows.pretrain import early_of, model_to_begin_with
     from cryovae.workflows.pretrain import pretrain as train
 
-    recipe = recipe_of(latent)
-    patches = replace(recipe.patches, molecules=molecule_files(molecule or []))
-    recipe = replace(recipe, patches=patches, generative=replace(recipe.generative, beta=beta, divergence=divergence), seed=seed)
+    recipe = _recipe(latent, molecule or [], beta, divergence, seed)
     model = early = None
     if start is not None:
         model, digest = model_to_begin_with(start)
         recipe, early = recipe_from(recipe, model, digest), early_of(start, model)
     recipe = recipe.with_steps(**{name: count for name, count in steps.items() if count is not None})
     print(f"trained: {train(output, recipe, device, processes, resume, results.overwrite, model, early)}")
+
+
+def _recipe(latent: str, molecules: list[Path], beta: float, divergence: str, seed: int) -> Recipe:
+    """The recipe of a generator."""
+    from cryovae.training.recipe import recipe_of
+    from cryovae.workflows.pretrain import molecule_files
+
+    recipe = recipe_of(latent)
+    patches = replace(recipe.patches, molecules=molecule_files(molecules))
+    return replace(recipe, patches=patches, generative=replace(recipe.generative, beta=beta, divergence=divergence), seed=seed)
+
+
+def _pretrain_ladder(
+    output: Path,
+    molecules: list[Path],
+    steps: int | None,
+    device: torch.device,
+    processes: int,
+    seed: int,
+    resume: bool,
+    overwrite: bool,
+) -> None:
+    from cryovae.training.pretrained import LadderRecipe
+    from cryovae.workflows.pretrain import molecule_files
+    from cryovae.workflows.pretrain_ladder import pretrain_ladder
+
+    recipe = LadderRecipe()
+    patches = replace(recipe.patches, molecules=molecule_files(molecules))
+    recipe = replace(recipe, patches=patches, seed=seed, steps=steps or recipe.steps)
+    print(f"trained: {pretrain_ladder(output, recipe, device, processes, resume, overwrite)}")
+
+
+def _check_network(network: str, ladder_steps: int | None, others: dict[str, object]) -> None:
+    """InputError for an unknown network, or options of the other one."""
+    if network not in (GENERATOR, LADDER):
+        raise InputError(f"--network {network} found, expected {GENERATOR} or {LADDER}")
+    if network == GENERATOR and ladder_steps is not None:
+        raise InputError("--ladder-steps found without --network ladder, expected both or none")
+    if ladder_steps is not None and ladder_steps < 1:
+        raise InputError(f"--ladder-steps {ladder_steps} found, expected 1 or more")
+    if network == LADDER and (named := [name for name, value in others.items() if value is not None]):
+        raise InputError(f"--{named[0].replace('_', '-')} found with --network ladder, expected none: it is of the generator")
 
 
 def _check(steps: dict[str, int | None], start: str | None, latent: str, processes: int) -> None:

@@ -43,8 +43,6 @@ def model_card(recipe: Mapping[str, Any], training: Training) -> str:
     vae, side = sizes["vae"], patches["side"]
     molecules = sorted({name for past in lineage(recipe) for name in past["patches"]["molecules"]})
     low, high = patches["voxel_size"]
-    lowest, highest = patches["snr"]
-    last_kind = patches["first_kind"] + patches["kinds"] - 1
     lines = [
         "# Card of a generative model of cryo-electron tomograms",
         "",
@@ -57,6 +55,38 @@ def model_card(recipe: Mapping[str, Any], training: Training) -> str:
         "- **Density:** in standard deviations of the signal of a tomogram, mean 0, protein dark. "
         f"Voxels of {low:g} to {high:g} angstrom.",
         "",
+        *_seen(patches, molecules, side),
+        "Draws show what such scenes look like. They are no evidence of what is in a tomogram.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def ladder_card(recipe: Mapping[str, Any], training: Training) -> str:
+    """The text of a card of a pretrained ladder; arguments as of ``model_card``."""
+    patches = recipe["patches"]
+    low, high = patches["voxel_size"]
+    lines = [
+        "# Card of a network that restores cryo-electron tomograms",
+        "",
+        f"Made by cryovae {training.version}: `{training.command}`",
+        "",
+        f"- **Training:** seed {recipe['seed']}; {recipe['steps']} steps with {recipe['batch']} patches of "
+        f"{patches['side']} voxels each; {training.seconds / 60:.0f} min, {training.machine}.",
+        f"- **Size:** {training.weights / 1e6:.1f} million weights in half precision.",
+        f"- **Density:** tomograms of mean 0 and standard deviation 1, protein dark. Voxels of {low:g} to {high:g} angstrom.",
+        "",
+        *_seen(patches, sorted(patches["molecules"]), patches["side"]),
+        "Before it restores a tomogram, cryovae hides measured data from it and compares its prediction with clipping.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _seen(patches: Mapping[str, Any], molecules: Sequence[str], side: int) -> list[str]:
+    """What a model has seen and what not, in lines."""
+    low, high = patches["voxel_size"]
+    lowest, highest = patches["snr"]
+    last_kind = patches["first_kind"] + patches["kinds"] - 1
+    return [
         "## What it has seen",
         "",
         f"Simulated scenes alone. {patches['kinds']} kinds of procedural molecules, {patches['first_kind']} to {last_kind}"
@@ -75,9 +105,7 @@ def model_card(recipe: Mapping[str, Any], training: Training) -> str:
         "damage by radiation, gaps between tilts. Chromatin, coats, cell walls, and other structures that are neither molecules, "
         "membranes nor those two filaments.",
         "",
-        "Draws show what such scenes look like. They are no evidence of what is in a tomogram.",
     ]
-    return "\n".join(lines) + "\n"
 
 
 def is_recorded(recipe: Mapping[str, Any]) -> bool:

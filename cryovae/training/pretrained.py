@@ -12,17 +12,24 @@ q is started from r, so that a training on a tomogram may go on with all of it.
 from __future__ import annotations
 
 import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from cryovae import fourier
 from cryovae.data.sampling import step_generator
+from cryovae.errors import InputError
 from cryovae.models.ladder import Ladder, R
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.precision import precision_of
 from cryovae.physics.observation import typical_power
 from cryovae.physics.wedge import smeared_mask
-from cryovae.simulation.patches import Pairs
+from cryovae.ranges import Range, check_fields
+from cryovae.simulation.patches import Pairs, PatchConfig
+from cryovae.simulation.pool import PoolConfig
 from cryovae.tiling.grid import levels
 from cryovae.tomogram import TiltGeometry
 from cryovae.training.generative import PairSource
@@ -36,6 +43,57 @@ FLOOR = 1.0
 BORDER = 6
 # Shells, in cycles per voxel, in which the power of samples is compared with that of errors.
 EDGES = (0.0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5)
+
+
+@dataclass(frozen=True)
+class LadderRecipe:
+    """All that determines the network, but the files of molecules themselves.
+
+    Attributes:
+        sizes: of the ladder.
+        patches: what patches show.
+        pool: how many scenes the patches are drawn from at once.
+        steps: of the training.
+        batch: patches a step.
+        learning_rate: highest learning rate.
+        ema: decay of the averaged weights.
+        seed: of all random numbers.
+    """
+
+    sizes: LadderConfig = field(default_factory=lambda: LadderConfig(widths=(16, 32, 64, 128), latents=(4, 8, 16, 16), blocks=1))
+    patches: PatchConfig = field(default_factory=lambda: PatchConfig(side=40, snr=(0.03, 3.0), cuts=24))
+    pool: PoolConfig = field(default_factory=lambda: PoolConfig(scenes=32, steps_per_scene=14))
+    steps: Annotated[int, Range(1, 10**8)] = 6000
+    batch: Annotated[int, Range(1, 4096)] = 4
+    learning_rate: Annotated[float, Range(0, 1, above=True)] = 8e-4
+    ema: Annotated[float, Range(0, 1, below=True)] = 0.998
+    seed: Annotated[int, Range(0, 2**31)] = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.patches.side % self.sizes.stride:
+            raise InputError(f"side {self.patches.side} found, expected a multiple of {self.sizes.stride}, the coarsest stride")
+
+    def training(self) -> TrainingConfig:
+        """The settings of the trainer."""
+        return TrainingConfig(
+            patch=self.patches.side,
+            batch=self.batch,
+            steps=self.steps,
+            learning_rate=self.learning_rate,
+            ema=self.ema,
+            clip=1.0,
+            validate_every=500,
+            checkpoint_minutes=4.0,
+            seed=self.seed,
+        )
+
+    def plain(self) -> dict[str, Any]:
+        """The recipe as plain values, with the names of the molecules instead of their paths."""
+        plain = asdict(self)
+        plain["patches"]["seed"] = self.seed
+        plain["patches"]["molecules"] = [Path(path).name for path in self.patches.molecules]
+        return plain
 
 
 class LadderTraining(Method[Ladder, Pairs]):

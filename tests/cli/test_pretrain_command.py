@@ -1,10 +1,19 @@
 """cryovae pretrain as a command: what it asks for, what it refuses in one line, what it leaves."""
 
 import signal
+from contextlib import suppress
 
 import pytest
+import torch
 
+from cryovae.checkpoint import load_model
 from cryovae.generator_file import FILE, load_generator
+from cryovae.models.ladder_config import LadderConfig
+from cryovae.simulation.patches import PatchConfig
+from cryovae.simulation.pool import PoolConfig
+from cryovae.training.method import TrainingConfig
+from cryovae.training.pretrained import LadderRecipe
+from cryovae.training.trainer import Trainer
 from tests.helpers.cli import cryovae, refused
 from tests.helpers.generative import TINY_RECIPE, made_up_pairs
 
@@ -48,7 +57,7 @@ def test_the_help_names_the_options():
         (["--processes", "1000"], ["--processes 1000 found"]),
         (["--beta", "-1"], ["beta -1 found"]),
         (["--beta", "nan"], ["beta nan found"]),
-        (["--divergence", "kld"], ["divergence kld found", "sliced"]),
+        (["--divergence", "kld"], ["divergence 'kld' found", "sliced"]),
         (["--seed", "-1"], ["seed -1 found"]),
         (["--molecule", "no.pdb"], ["no.pdb does not exist"]),
         (["--from", "nothing.safetensors"], ["nothing.safetensors does not exist"]),
@@ -125,3 +134,53 @@ def test_a_stopped_command_says_so_and_goes_on(tmp_path, monkeypatch):
     refused(cryovae("pretrain", "-o", out, *ONE, "--resume", "--seed", "1"), "another recipe")
     assert cryovae("pretrain", "-o", out, *ONE, "--resume").returncode == 0
     assert sorted(p.name for p in out.iterdir()) == ["card.md", "early.safetensors", FILE, "pretrain.log"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--network", "unet"], ["network unet found", "generator or ladder"]),
+        (["--ladder-steps", "3"], ["--ladder-steps found without --network ladder"]),
+        (["--network", "ladder", "--ladder-steps", "0"], ["ladder-steps 0 found"]),
+        (["--network", "ladder", "--flow-steps", "3"], ["--flow-steps found with --network ladder"]),
+        (["--network", "ladder", "--from", "base"], ["--from found with --network ladder"]),
+    ],
+)
+def test_options_of_the_other_network_are_refused(tmp_path, options, words):
+    refused(cryovae("pretrain", "-o", tmp_path / "out", *options), *words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_ladder_is_trained_resumed_and_described(tmp_path, monkeypatch):
+    """Stopped after some steps, it goes on to the same network; the file has half precision and restores."""
+    small = LadderRecipe(
+        sizes=LadderConfig((4, 6), (2, 3), 1), patches=PatchConfig(side=16, rotations=1, cuts=4), pool=PoolConfig(1, 4), batch=2
+    )
+    monkeypatch.setattr("cryovae.training.pretrained.LadderRecipe", lambda: small)
+    options = ["--network", "ladder", "--ladder-steps", "4", "--processes", "0", "--device", "cpu", "--threads", "1"]
+    once = cryovae("pretrain", "-o", tmp_path / "once", *options)
+    assert once.returncode == 0, once.stderr
+    checkpoint = load_model(tmp_path / "once" / "ladder.safetensors")
+    assert (checkpoint.patch, checkpoint.step) == (16, 4)
+    assert "4 steps with 2 patches of 16 voxels" in (tmp_path / "once" / "ladder_card.md").read_text()
+    assert not (tmp_path / "once" / "ladder.pt").exists()
+    refused(cryovae("pretrain", "-o", tmp_path / "once", *options), "is there already")
+    trainer, steps = Trainer._take_step, []
+
+    def stopping(self, batches):
+        steps.append(self.step)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        return trainer(self, batches)
+
+    monkeypatch.setattr(Trainer, "_take_step", stopping)
+    config = TrainingConfig(patch=16, batch=2, steps=4, learning_rate=8e-4, ema=0.998, clip=1.0, checkpoint_minutes=0.0)
+    monkeypatch.setattr(LadderRecipe, "training", lambda self: config)
+    with suppress(KeyboardInterrupt):
+        cryovae("pretrain", "-o", tmp_path / "twice", *options)
+    assert (tmp_path / "twice" / "ladder.pt").exists()
+    refused(cryovae("pretrain", "-o", tmp_path / "twice", *options), "is of a training that was stopped")
+    again = cryovae("pretrain", "-o", tmp_path / "twice", *options, "--resume")
+    assert again.returncode == 0, again.stderr
+    other = load_model(tmp_path / "twice" / "ladder.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(checkpoint.ladder.parameters(), other.ladder.parameters(), strict=True))

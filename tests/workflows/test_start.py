@@ -1,0 +1,152 @@
+"""What a restoration begins with: a network that restores at once if it suits the tomogram, or that is trained further."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from cryovae.checkpoint import Checkpoint, load_model, save_model
+from cryovae.checks.trial import Trial, tried
+from cryovae.config import override, preset
+from cryovae.errors import InputError
+from cryovae.io.files import read_volume
+from cryovae.models.ladder import Ladder
+from cryovae.models.ladder_config import LadderConfig
+from cryovae.workflows import start as starts
+from cryovae.workflows.start import continued, start_of
+from tests.helpers.cli import RANGE, TINY, TINY_TRAIN, cryovae, refused
+
+pytestmark = pytest.mark.usefixtures("undrawn")
+GOOD, BAD = Trial(0.4, 0.1), Trial(0.1, 0.4)
+
+
+@pytest.fixture
+def base(small_run, tmp_path, monkeypatch):
+    """The model of the small run in place of the package's."""
+    path = tmp_path / "base" / "ladder.safetensors"
+    path.parent.mkdir()
+    # The package's network names no tomogram that it was trained on.
+    save_model(path, replace(load_model(small_run / "run"), trained_on=()))
+    monkeypatch.setattr(starts, "BASE_LADDER", path)
+    return path
+
+
+def _trial(monkeypatch, trial):
+    monkeypatch.setattr("cryovae.workflows.restoration.tried", lambda *_: trial)
+
+
+def _restore(small_run, out, *options):
+    return cryovae("restore", small_run / "ts_01.mrc", *RANGE, *TINY, "-o", out, *options)
+
+
+@pytest.mark.parametrize("text", [None, "none"])
+def test_nothing_to_begin_with(text):
+    assert start_of(text, False) is None
+
+
+def test_a_model_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(InputError, match="expected base, none, or a model"):
+        start_of(str(tmp_path / "nothing"), False)
+
+
+def test_the_sizes_are_those_of_the_network_and_the_patch_fits_them(base):
+    start = start_of("base", True)
+    config = continued(preset("default"), start)
+    assert config.ladder == start.network.ladder.config != preset("default").ladder
+    assert config.training == preset("default").training
+    coarse = replace(start, network=replace(start.network, ladder=Ladder(LadderConfig((4,) * 6, (2,) * 6, 1)), patch=64))
+    assert continued(preset("quick"), coarse).training.patch == 64
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"), [({"objective.name": "deepdewedge"}, "deepdewedge"), ({"objective.encoders": 1}, "encoder")]
+)
+def test_another_objective_or_number_of_encoders_is_refused(base, settings, words):
+    with pytest.raises(InputError, match=words):
+        continued(override(preset("quick"), settings), start_of("base", True))
+
+
+def test_a_network_that_suits_restores_at_once(base, small_run, tmp_path, monkeypatch):
+    _trial(monkeypatch, GOOD)
+    out = tmp_path / "out"
+    result = _restore(small_run, out, "--from", "base")
+    assert result.returncode == 0, result.stderr
+    assert "base with a correlation of 0.400" in result.stdout
+    assert not (out / "metrics.csv").exists()
+    record = json.loads((out / "run.json").read_text())
+    assert record["start"]["name"] == "base"
+    assert record["model_sha256"] == record["start"]["sha256"]
+    known = tmp_path / "known"
+    assert cryovae("restore", small_run / "ts_01.mrc", *RANGE, *TINY, "-o", known, "--model", base).returncode == 0
+    assert np.array_equal(read_volume(out / "ts_01_mean.mrc").density, read_volume(known / "ts_01_mean.mrc").density)
+
+
+def test_a_network_that_does_not_suit_is_trained_first_and_that_is_said(base, small_run, tmp_path, monkeypatch):
+    _trial(monkeypatch, BAD)
+    out = tmp_path / "out"
+    result = _restore(small_run, out, "--from", "base", "--set", "training.steps=2")
+    assert result.returncode == 0, result.stderr
+    assert "0.100" in result.stdout
+    assert "it is trained on this tomogram first" in result.stdout
+    assert (out / "metrics.csv").exists()
+    record = json.loads((out / "run.json").read_text())
+    assert any("trained on this tomogram first" in note for note in record["notes"])
+    assert load_model(out).step == 2
+
+
+def test_with_steps_it_is_trained_from_its_weights_whatever_a_trial_would_say(base, small_run, tmp_path, monkeypatch):
+    _trial(monkeypatch, None)
+    out = tmp_path / "out"
+    result = _restore(small_run, out, "--from", str(small_run / "run"), "--steps", "1", "--learning-rate", "1e-9")
+    assert result.returncode == 0, result.stderr
+    before, after = (load_model(path).ladder.state_dict() for path in (base, out))
+    means = [name for name in before if "posterior" not in name and "role" not in name]
+    assert len(means) > 10
+    assert all(torch.allclose(before[name], after[name], atol=1e-4) for name in means)
+
+
+def test_training_alone_begins_with_it_too(base, small_run, tmp_path):
+    out = tmp_path / "trained"
+    result = cryovae("train", small_run / "ts_01.mrc", *RANGE, *TINY_TRAIN, "-o", out, "--from", "base", "--steps", "2")
+    assert result.returncode == 0, result.stderr
+    assert json.loads((out / "run.json").read_text())["start"]["name"] == "base"
+
+
+def test_model_and_from_together_are_refused(base, small_run, tmp_path):
+    refused(_restore(small_run, tmp_path / "out", "--from", "base", "--model", str(base)), "--model and --from found")
+
+
+def test_a_resumed_run_must_begin_with_the_same(base, small_run, tmp_path, monkeypatch):
+    _trial(monkeypatch, GOOD)
+    out = tmp_path / "out"
+    assert _restore(small_run, out, "--from", "base").returncode == 0
+    again = _restore(small_run, out, "--from", "base", "--resume")
+    assert again.returncode == 0
+    ladder = load_model(base)
+    changed = ladder.ladder
+    with torch.no_grad():
+        changed.out.bias.add_(1)
+    save_model(base, replace(ladder, ladder=changed))
+    assert _restore(small_run, out, "--from", "base", "--resume").returncode == 2
+
+
+def test_a_voxel_size_that_the_base_has_not_seen_is_said(base, small_run, tmp_path, monkeypatch):
+    _trial(monkeypatch, GOOD)
+    result = _restore(small_run, tmp_path / "out", "--from", "base", "--voxel-size", "30")
+    assert result.returncode == 0, result.stderr
+    assert "voxel size of 30 angstrom found, 6 to 16" in result.stderr
+
+
+def test_the_trial_compares_the_network_with_clipping(small, ladder):
+    """An untrained network predicts nothing, so clipping is better; where nothing can be hidden, nothing is said."""
+    network = Checkpoint(ladder, 16, 0, 2, {})
+    trial = tried(network, small, 0, torch.device("cpu"))
+    assert abs(trial.network) < 0.2
+    assert trial.clipping > 0.05
+    assert Trial(None, None).is_good
+    assert Trial(0.3, 0.2).is_good
+    assert not Trial(0.2, 0.3).is_good
+    full = replace(small, tilts=replace(small.tilts, angles=(-90.0, 90.0)))
+    assert tried(network, full, 0, torch.device("cpu")) == Trial(None, None)
