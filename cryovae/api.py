@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cryovae.checkpoint import MODEL, Checkpoint
+from cryovae.checkpoint import BASE_LADDER, MODEL, Checkpoint
 from cryovae.checks.model_match import checked_match
 from cryovae.checks.preflight import preflight
 from cryovae.config import RunConfig, override
@@ -43,6 +43,7 @@ from cryovae.workflows.orientation import is_unrotated
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.restoration import train_on
 from cryovae.workflows.run_folder import RunFolder, folder_name
+from cryovae.workflows.start import start_of
 
 __all__ = ["evaluate", "load_model", "read_tomogram", "restore", "save", "simulate", "train"]
 
@@ -105,6 +106,7 @@ def train(
     output: PathLike | None = None,
     resume: bool = False,
     force: bool = False,
+    start: PathLike | None = None,
 ) -> Checkpoint:
     """Train a variational model on the patches of one or several tomograms.
 
@@ -121,6 +123,7 @@ def train(
         output: run folder for model, record and curves, from which an interrupted training resumes; None to keep no files.
         resume: continue the training that was interrupted in ``output``, if there is one.
         force: go on although a check of the tomograms refuses them.
+        start: what training begins with: 'base', the network of the package, or a model or its run folder; None for nothing.
 
     Returns:
         The trained model. ``restore`` takes it; ``output`` holds it as model.safetensors.
@@ -149,7 +152,8 @@ def train(
         if folder.path(MODEL).exists() and not resume:
             raise InputError(f"{folder.path(MODEL)} exists, expected none: pass resume=True, or another output")
         about = {} if output is None else {"voxels": {tomogram.name: checksums_of(tomogram) for tomogram in listed}}
-        train_on(folder, listed, inputs, config, where, resume, force, about)
+        begin = None if start is None else start_of(str(start), True)
+        train_on(folder, listed, inputs, config, where, resume, force, about, begin)
         return read_checkpoint(folder.saved(MODEL))
 
 
@@ -157,7 +161,8 @@ def load_model(path: PathLike) -> Checkpoint:
     """Read a trained variational model. Reading it runs no code.
 
     Args:
-        path: model.safetensors, or the run folder that holds it.
+        path: model.safetensors, or the run folder that holds it; 'base' for the network of the package, which was trained on
+            simulated scenes.
 
     Returns:
         The model with its patch side in voxels and its number of training steps.
@@ -171,7 +176,7 @@ def load_model(path: PathLike) -> Checkpoint:
         >>> model.patch
         16
     """
-    return read_checkpoint(path)
+    return read_checkpoint(BASE_LADDER if path == "base" else path)
 
 
 def restore(
@@ -190,8 +195,8 @@ def restore(
 
     Args:
         tomogram: from ``read_tomogram`` or ``simulate``.
-        model: from ``train`` or ``load_model``, or the path of one. Samples are those of the flow that was fitted with it; of its
-            encoder, if it has none.
+        model: from ``train`` or ``load_model``, or the path of one, or 'base' for the network of the package. Samples are those
+            of the flow that was fitted with it; of its encoder, if it has none.
         samples: posterior samples behind mean and standard deviation, an even number.
         samples_out: how many of the samples to keep.
         raw: leave out the data-consistency step, which keeps measured data where there are measured data.
@@ -219,7 +224,7 @@ def restore(
     for finding in checked.findings:
         if finding.severity is not Severity.NOTE:
             warnings.warn(finding.words, stacklevel=2)
-    checkpoint = model if isinstance(model, Checkpoint) else read_checkpoint(model)
+    checkpoint = model if isinstance(model, Checkpoint) else load_model(model)
     where = device_of(device)
     named = {"samples": samples, "samples_out": samples_out, "raw": raw, "seed": seed}
     config = _config(None, where, settings, {f"restoration.{name}": value for name, value in named.items()})
