@@ -43,7 +43,6 @@ from cryovae.workflows.orientation import is_unrotated
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.restoration import train_on
 from cryovae.workflows.run_folder import RunFolder, folder_name
-from cryovae.workflows.start import start_of
 
 __all__ = ["evaluate", "load_model", "read_tomogram", "restore", "save", "simulate", "train"]
 
@@ -106,7 +105,6 @@ def train(
     output: PathLike | None = None,
     resume: bool = False,
     force: bool = False,
-    start: PathLike | None = None,
 ) -> Checkpoint:
     """Train a variational model on the patches of one or several tomograms.
 
@@ -123,7 +121,6 @@ def train(
         output: run folder for model, record and curves, from which an interrupted training resumes; None to keep no files.
         resume: continue the training that was interrupted in ``output``, if there is one.
         force: go on although a check of the tomograms refuses them.
-        start: what training begins with: 'base', the network of the package, or a model or its run folder; None for nothing.
 
     Returns:
         The trained model. ``restore`` takes it; ``output`` holds it as model.safetensors.
@@ -152,8 +149,7 @@ def train(
         if folder.path(MODEL).exists() and not resume:
             raise InputError(f"{folder.path(MODEL)} exists, expected none: pass resume=True, or another output")
         about = {} if output is None else {"voxels": {tomogram.name: checksums_of(tomogram) for tomogram in listed}}
-        begin = None if start is None else start_of(str(start), True)
-        train_on(folder, listed, inputs, config, where, resume, force, about, begin)
+        train_on(folder, listed, inputs, config, where, resume, force, about)
         return read_checkpoint(folder.saved(MODEL))
 
 

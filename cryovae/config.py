@@ -114,7 +114,12 @@ def read_config(path: Path, base: RunConfig) -> RunConfig:
     """``base`` with the values of a TOML file. InputError for unknown keys, wrong types, or no TOML."""
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a TOML file, e.g. the config.toml of an earlier run")
-    return merged(base, current_settings(_toml(path)), str(path))
+    return merged(base, read_values(path), str(path))
+
+
+def read_values(path: Path) -> dict[str, Any]:
+    """The values of a TOML file by section and key, under their present names. InputError if it is no TOML."""
+    return current_settings(_toml(path))
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -180,14 +185,14 @@ def merged(base: T, values: dict[str, Any], where: str) -> T:
 
 
 def _typed(kind: Any, value: Any, where: str) -> Any:
-    if get_origin(kind) is tuple and isinstance(value, list):
+    if get_origin(kind) is tuple and isinstance(value, list | tuple):
         return tuple(_typed(get_args(kind)[0], item, where) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         # An integer too large for a float becomes infinity, which is outside all ranges.
         return float(value) if abs(value) < 10**300 else math.inf
     if get_origin(kind) is None and isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
         return value
-    expected = getattr(kind, "__name__", str(kind))
+    expected = "a list" if get_origin(kind) is tuple else getattr(kind, "__name__", str(kind))
     raise InputError(f"{where} is {shown(value)}, expected {expected}")
 
 

@@ -7,5 +7,5 @@ out=${1:?give a folder for the models}
 shift
 molecules=()
 for path in "$@"; do molecules+=(--molecule "$path"); done
-.venv/bin/python -m cryovae pretrain --network ladder -o "$out" --resume "${molecules[@]}"
-.venv/bin/python -m cryovae pretrain --network generator -o "$out" --resume "${molecules[@]}"
+[ -e "$out/ladder.safetensors" ] || .venv/bin/python -m cryovae pretrain --network ladder -o "$out" --resume "${molecules[@]}"
+[ -e "$out/generator.safetensors" ] || .venv/bin/python -m cryovae pretrain --network generator -o "$out" --resume "${molecules[@]}"

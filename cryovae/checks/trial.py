@@ -44,15 +44,15 @@ class Trial:
         """The result in words."""
         if self.network is None or self.clipping is None:
             return f"no measured bins could be hidden, so whether {name} suits this tomogram is not known"
-        verdict = "it restores without training" if self.is_good else "so it is trained on this tomogram first"
+        verdict = "it restores without training" if self.is_good else "so it is trained first"
         better = f"hidden measured bins are predicted by {name} with a correlation of {self.network:.3f}"
         return f"{better}, by a low-pass filter and clipping with {self.clipping:.3f}: {verdict}"
 
 
-def tried(network: Checkpoint, tomogram: Tomogram, seed: int, device: torch.device) -> Trial:
-    """Hide measured bins of a tomogram, or of the part of it that shows most, and predict them."""
+def tried(network: Checkpoint, tomogram: Tomogram, seed: int, device: torch.device, voxels: int = TRIAL_VOXELS) -> Trial:
+    """Hide measured bins of a tomogram, or of the part of it of ``voxels`` that shows most, and predict them."""
     patch = network.patch
-    part = Parts(tomogram, TRIAL_VOXELS, patch)[0] if prod(tomogram.shape) > TRIAL_VOXELS else tomogram
+    part = Parts(tomogram, voxels, patch)[0] if prod(tomogram.shape) > voxels else tomogram
     prepared = prepare(part, patch, seed)
     subject = Subject.of(prepared, None, patch, prod(part.shape), scaled=False)
     posterior = LadderPosterior(network.ladder.to(device), patch, device, 1, seed)

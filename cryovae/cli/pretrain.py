@@ -27,9 +27,8 @@ def pretrain(
         "pretrained"
     ),
     network: Annotated[
-        str,
-        typer.Option(help="generator: the VAE and its flow; ladder: the network that restores without training, of --from base."),
-    ] = "generator",
+        str, typer.Option(help="generator: a VAE and its flow; ladder: what restores by --from base.")
+    ] = GENERATOR,
     latent: Annotated[str, typer.Option(help="base: for two cores in hours; large: for a GPU.")] = "base",
     molecule: Annotated[
         list[Path] | None,
@@ -50,10 +49,7 @@ def pretrain(
         int | None, typer.Option(help="Last steps, which give draws of the prior their contrast; without it those of the recipe.")
     ] = None,
     beta: Annotated[float, typer.Option(help="Weight of the KL of the VAE; 1 is the ELBO.")] = 1.0,
-    divergence: Annotated[
-        str,
-        typer.Option(help="kl; or mmd, sliced or sinkhorn, by which all latents together are drawn to the prior, as in a WAE."),
-    ] = "kl",
+    divergence: Annotated[str, typer.Option(help="kl, or that of a WAE: mmd, sliced, sinkhorn; then --beta 100 or more.")] = "kl",
     processes: Annotated[int, typer.Option(help="Processes that simulate scenes beside the training; 0 for none.")] = 1,
     seed: Annotated[
         int, typer.Option(help="Random seed; the same gives the same model. 0 with --from: one more than that of its model.")
@@ -65,7 +61,8 @@ def pretrain(
     """Train on simulated scenes a generative model (a VAE, and a flow that is its prior and its sampler), or a ladder."""
     steps = {"vae_steps": vae_steps, "flow_steps": flow_steps, "guided_steps": guided_steps}
     _check(steps, start, latent, processes)
-    _check_network(network, ladder_steps, {"from": start, **steps})
+    others = {"latent": latent != "base", "beta": beta != 1, "divergence": divergence != "kl", "from": start is not None}
+    _check_network(network, ladder_steps, others | {name: count is not None for name, count in steps.items()})
     device = compute.open_device()
     if network == LADDER:
         return _pretrain_ladder(output, molecule or [], ladder_steps, device, processes, seed, resume, results.overwrite)
@@ -113,7 +110,7 @@ def _pretrain_ladder(
     print(f"trained: {pretrain_ladder(output, recipe, device, processes, resume, overwrite)}")
 
 
-def _check_network(network: str, ladder_steps: int | None, others: dict[str, object]) -> None:
+def _check_network(network: str, ladder_steps: int | None, others: dict[str, bool]) -> None:
     """InputError for an unknown network, or options of the other one."""
     if network not in (GENERATOR, LADDER):
         raise InputError(f"--network {network} found, expected {GENERATOR} or {LADDER}")
@@ -121,7 +118,7 @@ def _check_network(network: str, ladder_steps: int | None, others: dict[str, obj
         raise InputError("--ladder-steps found without --network ladder, expected both or none")
     if ladder_steps is not None and ladder_steps < 1:
         raise InputError(f"--ladder-steps {ladder_steps} found, expected 1 or more")
-    if network == LADDER and (named := [name for name, value in others.items() if value is not None]):
+    if network == LADDER and (named := [name for name, is_named in others.items() if is_named]):
         raise InputError(f"--{named[0].replace('_', '-')} found with --network ladder, expected none: it is of the generator")
 
 

@@ -76,7 +76,8 @@ def ladder_card(recipe: Mapping[str, Any], training: Training) -> str:
         f"- **Density:** tomograms of mean 0 and standard deviation 1, protein dark. Voxels of {low:g} to {high:g} angstrom.",
         "",
         *_seen(patches, sorted(patches["molecules"]), patches["side"]),
-        "Before it restores a tomogram, cryovae hides measured data from it and compares its prediction with clipping.",
+        "Before `--from base` restores a tomogram, measured data are hidden from it; what it predicts of them is compared with "
+        "clipping.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -9,6 +9,7 @@ import base64
 import io
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
@@ -39,6 +40,7 @@ def page(contents: Contents) -> str:
         tilts=_tilts(contents.tilts),
         verdict=sentences.verdict(contents),
         findings=contents.findings,
+        measured="measured" in _outputs(contents.record),
         cards=_cards(contents),
         orthoslices=_picture(slices.orthoslices(contents)),
         spectra=_picture(slices.spectra(contents)),
@@ -56,6 +58,11 @@ def page(contents: Contents) -> str:
         version=__version__,
         date=datetime.now(UTC).isoformat(timespec="minutes"),
     )
+
+
+def _outputs(record: dict[str, Any]) -> list[str]:
+    """What was written beside the mean, by the record of the run."""
+    return list(((record.get("config") or {}).get("restoration") or {}).get("outputs") or [])
 
 
 def _picture(figure: Figure | None) -> str:

@@ -71,3 +71,5 @@ class RestoreConfig(SearchConfig):
             raise InputError(f"{self.samples} samples found, expected an even number from 2: they are drawn in opposite pairs")
         if not 0 <= self.samples_out <= self.samples:
             raise InputError(f"--samples-out {self.samples_out} found, expected 0 to the number of samples, {self.samples}")
+        if self.samples_out and "samples" not in self.outputs:
+            raise InputError(f"--samples-out {self.samples_out} found, but outputs are without samples: leave one of them out")

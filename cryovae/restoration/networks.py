@@ -5,7 +5,7 @@ x = 1/2 sum_i f(M y_i),            or f(M f(y_i)) where the objective says so   
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from cryovae import fourier
 from cryovae.data.prepare import PreparedHalves, prepare, prepare_halves
 from cryovae.models.unet import UNet
 from cryovae.objectives.regression import TWICE
-from cryovae.physics.wedge import smeared_mask, volume_mask
+from cryovae.physics.wedge import emptied, smeared_mask, volume_mask
 from cryovae.tiling.grid import Blender, PatchGrid, cut
 from cryovae.tomogram import TiltGeometry, Tomogram
 
@@ -27,11 +27,13 @@ class NetworkRestoration:
         mean: mean of the densities restored from the halves, (z, y, x).
         consistent: the same, weighted with the data where something was measured, (z, y, x); ``mean`` where there are no halves.
         halves: the density restored from each half, (z, y, x), or None.
+        measured: ``consistent``, or ``mean`` if asked for raw, without its wedge, and without the fill of the tomogram.
     """
 
     mean: Tensor
     consistent: Tensor
     halves: tuple[Tensor, Tensor] | None
+    measured: Tensor
 
 
 @torch.no_grad()
@@ -80,8 +82,10 @@ def fill_halves(network: UNet, data: PreparedHalves, patch: int, device: torch.d
     return filled(data.halves[0]), filled(data.halves[1])
 
 
-def restore_by_network(network: UNet, tomogram: Tomogram, patch: int, objective: str, device: torch.device) -> NetworkRestoration:
-    """Apply a trained network to both halves of a tomogram, or to its one volume."""
+def restore_by_network(
+    network: UNet, tomogram: Tomogram, patch: int, objective: str, device: torch.device, raw: bool = False
+) -> NetworkRestoration:
+    """Apply a trained network to both halves of a tomogram, or to its one volume; ``raw`` as of ``NetworkRestoration``."""
     network = network.to(device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
     data = prepare_halves(tomogram, prepare(tomogram, patch))
     tilts, scale, shift = data.prepared.tilts, data.prepared.scale, data.prepared.mean
@@ -89,18 +93,27 @@ def restore_by_network(network: UNet, tomogram: Tomogram, patch: int, objective:
     def restored(density: Tensor) -> Tensor:
         return predict_volume(network, density, tilts, patch, device, twice=objective in TWICE)
 
+    def without_wedge(density: Tensor) -> Tensor:
+        mask = emptied(volume_mask(density.shape, replace(tilts, transfer=None)))
+        return fourier.filtered(density, mask) * scale + shift
+
     if data.single:
-        mean = _kept(restored(data.prepared.density) * scale + shift, tomogram, 0)
-        return NetworkRestoration(mean, mean, None)
+        density = restored(data.prepared.density)
+        mean = _kept(density * scale + shift, tomogram, 0)
+        return NetworkRestoration(mean, mean, None, without_wedge(density))
     halves = restored(data.halves[0]), restored(data.halves[1])
     mean = (halves[0] + halves[1]) / 2
     region = data.prepared.region
     window = None if region is None else region.window()
     weight = data_weight(halves, data.halves, volume_mask(mean.shape, tilts), window)
     consistent = mean + fourier.filtered(data.prepared.density - mean, weight)
+    measured = without_wedge(mean if raw else consistent)
     grey, consistent, first, second = (volume * scale + shift for volume in (mean, consistent, *halves))
     return NetworkRestoration(
-        _kept(grey, tomogram, 0), _kept(consistent, tomogram, 0), (_kept(first, tomogram, 1), _kept(second, tomogram, 2))
+        _kept(grey, tomogram, 0),
+        _kept(consistent, tomogram, 0),
+        (_kept(first, tomogram, 1), _kept(second, tomogram, 2)),
+        measured,
     )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cryovae import fourier
 from cryovae.data.sampling import step_generator
@@ -25,6 +25,7 @@ from cryovae.errors import InputError
 from cryovae.models.ladder import Ladder, R
 from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.precision import precision_of
+from cryovae.objectives.schedules import learning_rate_at
 from cryovae.physics.observation import typical_power
 from cryovae.physics.wedge import smeared_mask
 from cryovae.ranges import Range, check_fields
@@ -47,7 +48,7 @@ EDGES = (0.0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.5)
 
 @dataclass(frozen=True)
 class LadderRecipe:
-    """All that determines the network, but the files of molecules themselves.
+    """All that determines the network, but the files of molecules themselves, and the precision of the processor.
 
     Attributes:
         sizes: of the ladder.
@@ -123,13 +124,22 @@ class LadderTraining(Method[Ladder, Pairs]):
         """Pairs of the pool."""
         return self.pool.batch(step, self.config.batch, step_generator(self.config.seed, 2 * step))
 
-    def clipped(self, step: int) -> list[list[torch.nn.Parameter]]:
-        """r's widths in the last steps, all else before them."""
+    def parameter_groups(self) -> list[list[nn.Parameter]]:
+        """Two groups: all but r's widths, and those."""
         widths = self.network.spread_parameters()
-        if step >= self.phase_start:
-            return [widths]
         known = {id(parameter) for parameter in widths}
-        return [[parameter for parameter in self.network.parameters() if id(parameter) not in known]]
+        return [[parameter for parameter in self.network.parameters() if id(parameter) not in known], widths]
+
+    def learning_rates(self, step: int) -> list[float]:
+        """A rise and a fall for each group, in the steps that train it."""
+        start, steps, highest = self.phase_start, self.config.steps, self.config.learning_rate
+        last = max(steps - start, 1)
+        return [learning_rate_at(step, start, highest), learning_rate_at(max(step - start, 0), last, highest)]
+
+    def clipped(self, step: int) -> list[list[nn.Parameter]]:
+        """r's widths in the last steps, all else before them."""
+        means, widths = self.parameter_groups()
+        return [widths] if step >= self.phase_start else [means]
 
     def backward(self, batch: Pairs, step: int, seconds: dict[str, float]) -> dict[str, Tensor]:
         """Gradients of the error of the mean, or of the likelihood of the errors under the widths."""

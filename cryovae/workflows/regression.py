@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 
 import torch
 
-from cryovae import distributed, fourier
+from cryovae import distributed
 from cryovae.checkpoint import NetworkCheckpoint
 from cryovae.config import RunConfig
 from cryovae.evaluation.assessment import as_tensor, assess_region, in_neutral
 from cryovae.io.files import write_volume
 from cryovae.io.orientation import as_stored
-from cryovae.physics.wedge import emptied, volume_mask
 from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
 from cryovae.restoration.networks import NetworkRestoration, restore_by_network
 from cryovae.tomogram import Tomogram
+from cryovae.workflows.restore import check_result, drop_others
 from cryovae.workflows.run_folder import RunFolder, log, metrics_of
 
 
@@ -27,7 +26,8 @@ def regress_in(
 ) -> NetworkRestoration:
     """Apply a trained network, and write mean, halves, pictures and the record."""
     began = time.monotonic()
-    restored = restore_by_network(checkpoint.network, tomogram, checkpoint.patch, checkpoint.objective, device)
+    about = checkpoint.network, tomogram, checkpoint.patch, checkpoint.objective, device
+    restored = restore_by_network(*about, config.restoration.raw)
     if distributed.rank():
         return restored
     # One volume has no halves to weigh the data by.
@@ -45,10 +45,12 @@ def regress_in(
     note = f"{checkpoint.objective} network, {'raw' if raw else 'data-consistent'}, no standard deviation"
     volumes = {"mean": mean}
     if "measured" in config.restoration.outputs:
-        tilts = replace(tomogram.tilts, transfer=None)
-        volumes["measured"] = fourier.filtered(mean, emptied(volume_mask(mean.shape, tilts)))
+        volumes["measured"] = restored.measured
     if restored.halves is not None and config.restoration.with_halves:
         volumes |= {"mean_half1": restored.halves[0], "mean_half2": restored.halves[1]}
+    for kind, density in volumes.items():
+        check_result(folder.result(kind), tomogram, kind, density)
+    drop_others(folder, volumes)
     for kind, density in volumes.items():
         stored = as_stored(density.numpy()) if tomogram.unrotated else density.numpy()
         write_volume(folder.result(kind), stored, tomogram.source, tomogram.voxel_size, note)

@@ -55,7 +55,8 @@ class RestoreRequest:
     model: Path | None = option("A trained model, or the folder of its run; without it, train first.")
     start: str | None = option(
         "What to begin with: base (the network of the package), a model or its run folder, or none. Without --steps it restores "
-        "at once, if it predicts hidden data better than clipping does; with --steps, or if not, it is trained further.",
+        "at once, unless it predicts hidden data worse than clipping does; then, and with --steps, it is trained further. In a "
+        "table the first row decides.",
         "--from",
     )
     geometry: GeometryOptions = field(default_factory=GeometryOptions)

@@ -26,8 +26,8 @@ from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
 from cryovae.workflows.run_folder import RunFolder, checksum, noted, read_record, summed
-from cryovae.workflows.start import Start, continued, warn_of_scale
-from cryovae.workflows.streaming import is_streamed, streams_flow
+from cryovae.workflows.start import Start, warn_of_scale
+from cryovae.workflows.streaming import is_streamed, streams_flow, trial_voxels
 from cryovae.workflows.train import check_state, train_in
 from cryovae.workflows.train_crops import within
 
@@ -114,7 +114,6 @@ def train_on(
     with folder.claimed():
         checked = preflight_all(tomograms, force)
         sums = summed(inputs)
-        config = config if start is None else continued(config, start)
         geometry = {"geometry": checked.geometry, **_started(start), **(about or {})}
         if resume:
             finished = check_resumed(folder, "train", sums, config, geometry, TRAINING)
@@ -182,7 +181,8 @@ def _restore_claimed(
     inputs: dict[str, Path],
 ) -> None:
     config, device = job.config, job.device
-    trained = model.network if model is not None and isinstance(model.network, Checkpoint) else None
+    known = job.start.network if job.start is not None else None if model is None else model.network
+    trained = known if isinstance(known, Checkpoint) else None
     flows = config.objective.variational and config.restoration.by_flow
     if streamed and flows and not streams_flow(tomogram.shape, trained, config, device, job.budget):
         config = override(config, {"restoration.sampler": AMORTISED})
@@ -191,16 +191,15 @@ def _restore_claimed(
     begun: list[str] = []
     if model is None and job.start is not None:
         model, config, begun = begin(job.start, tomogram, job, config)
-    lines = [] if model is None else checked_match(model.network.trained_on, tomogram, config)
+    begun += [] if model is None else checked_match(model.network.trained_on, tomogram, config)
     check_room(folder, tomogram, config, replace_results)
     sums, geometry = summed(inputs_of_entry(entry) | inputs), described(tomogram) | _started(job.start)
-    # What is overwritten begins anew.
-    resume = job.resume and not job.overwrite
+    resume = job.resume and not job.overwrite  # What is overwritten begins anew.
     if resume:
         sections = (*(TRAINING if model is None else ()), *RESTORATION)
         sha256 = None if model is None else model.sha256
         finished = check_resumed(folder, "restore", sums, config, geometry, sections, sha256)
-        if finished and all(folder.result(kind).exists() for kind in results_of(tomogram.halves is not None, config)):
+        if finished and _has_results(folder, tomogram, config):
             say_finished(f"{tomogram.name} in {folder.folder}")
             return
         if model is None:
@@ -212,7 +211,7 @@ def _restore_claimed(
     before = read_record(folder.saved("run.json")) if resume and model is None and folder.saved(MODEL).exists() else {}
     folder.begin("restore", sums, as_plain(config), seed)
     folder.save(**{name: before[name] for name in ("training", "adaptation") if name in before})
-    folder.tell([*tomogram.notes, *begun, *lines])
+    folder.tell([*tomogram.notes, *begun])
     folder.keep_findings(checked.findings, job.force)
     folder.save(
         **geometry,
@@ -240,15 +239,21 @@ def begin(start: Start, tomogram: Tomogram, job: Job, config: RunConfig) -> tupl
     """
     warn_of_scale(start, tomogram)
     if start.trains:
-        return None, continued(config, start), [f"trained on this tomogram, beginning with {start.name}"]
-    trial = distributed.broadcast(tried(start.network, tomogram, config.restoration.seed, job.device))
-    line = trial.line(start.name)
-    print(f"{tomogram.name}: {line}")
+        return None, config, [f"trained further, beginning with {start.name}"]
+    voxels = trial_voxels(start.network, config, job.device, job.budget)
+    trial = distributed.broadcast(tried(start.network, tomogram, config.restoration.seed, job.device, voxels))
+    line = f"{tomogram.name}: {trial.line(start.name)}"
     if not trial.is_good:
-        return None, continued(config, start), [line]
-    if not job.sampler_asked:
+        return None, config, [line]
+    if not job.sampler_asked and start.network.flow is None:
         config = override(config, {"restoration.sampler": AMORTISED})
     return TrainedModel(start.network, start.path, start.sha256), config, [line]
+
+
+def _has_results(folder: RunFolder, tomogram: Tomogram, config: RunConfig) -> bool:
+    """Whether a finished run has all its volumes."""
+    kinds = results_of(tomogram.halves is not None, config, read_record(folder.saved("run.json")))
+    return all(folder.result(kind).exists() for kind in kinds)
 
 
 def _say_if_no_wedge(tomogram: Tomogram) -> None:
@@ -259,7 +264,7 @@ def _say_if_no_wedge(tomogram: Tomogram) -> None:
 
 def _started(start: Start | None) -> dict[str, Any]:
     """What a run began with, for its record."""
-    return {} if start is None else {"start": start.record()}
+    return {"start": None if start is None else start.record()}
 
 
 def _fitted(

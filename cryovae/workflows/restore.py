@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ from cryovae.workflows import memory
 from cryovae.workflows.prior_draws import patches_beside
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_folder import RunFolder, log, metrics_of
-from cryovae.workflows.streaming import WORK, open_storage, region_within
+from cryovae.workflows.streaming import VOLUMES, WORK, open_storage, region_within
 
 # Free space on the disk over the size of the results.
 DISK_RESERVE = 1.05
@@ -42,9 +44,17 @@ DISK_RESERVE = 1.05
 MAX_SCALE = 20.0
 
 
-def results_of(has_halves: bool, config: RunConfig) -> list[str]:
-    """The kinds of volumes that a restoration will write."""
+def results_of(has_halves: bool, config: RunConfig, record: Mapping[str, Any] | None = None) -> list[str]:
+    """The kinds of volumes that a restoration writes, or wrote.
+
+    Args:
+        has_halves: whether the tomogram has halves.
+        config: the settings.
+        record: run.json of one that is done, or None; before there was a choice, none was without its wedge.
+    """
     settings = config.restoration
+    if record and "outputs" not in (record.get("config") or {}).get("restoration", {}):
+        settings = replace(settings, outputs=tuple(kind for kind in settings.outputs if kind != "measured"))
     halves = ["mean_half1", "mean_half2"] if has_halves and settings.with_halves else []
     possible = ("std", "measured") if config.objective.variational else ("measured",)
     beside = [kind for kind in possible if kind in settings.outputs]
@@ -59,7 +69,8 @@ def check_room(folder: RunFolder, tomogram: Tomogram, config: RunConfig, overwri
     if distributed.rank():
         return
     kinds = results_of(tomogram.halves is not None, config)
-    there = [folder.result(kind) for kind in kinds if folder.result(kind).exists()]
+    there = [folder.result(kind) for kind in VOLUMES if folder.result(kind).exists()]
+    there += [path for path in map(folder.result, kinds) if path.exists() and path not in there]
     if there and not overwrite:
         raise InputError(f"{there[0]} is there already: pass --overwrite, or another folder with -o")
     needed = int(DISK_RESERVE * 4 * tomogram.density.size * len(kinds))
@@ -226,6 +237,7 @@ def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoratio
         del volumes["std"]
     for kind, volume in volumes.items():
         check_result(folder.result(kind), tomogram, kind, volume)
+    drop_others(folder, volumes)
     for kind, volume in volumes.items():
         path, about = folder.result(kind), (tomogram.source, tomogram.voxel_size, note_of(kind, config))
         if isinstance(volume, Stored):
@@ -233,6 +245,21 @@ def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoratio
         else:
             write_volume(path, as_stored(volume.numpy()) if tomogram.unrotated else volume.numpy(), *about)
         log.info("wrote %s", path)
+
+
+def drop_others(folder: RunFolder, kinds: Collection[str]) -> None:
+    """Remove the volumes of an earlier restoration that a new one does not replace: they are not of the same run."""
+    samples = (path.name for path in folder.folder.glob(f"{escape(folder.name)}_sample_*{folder.suffix}"))
+    numbered = [name.removeprefix(f"{folder.name}_").removesuffix(folder.suffix) for name in samples]
+    for kind in (*VOLUMES, *(name for name in numbered if re.fullmatch(r"sample_\d+", name))):
+        path = folder.result(kind)
+        if kind in kinds or not path.exists():
+            continue
+        log.info("removed %s of an earlier restoration", path)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def check_result(path: Path, tomogram: Tomogram, kind: str, volume: Any) -> None:

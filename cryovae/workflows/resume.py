@@ -83,7 +83,12 @@ def forget(folder: RunFolder) -> None:
 
 
 def check_model(
-    where: Path, record: Mapping[str, Any], config: RunConfig, inputs: Mapping[str, Path], geometry: Mapping[str, Any]
+    where: Path,
+    record: Mapping[str, Any],
+    config: RunConfig,
+    inputs: Mapping[str, Path],
+    geometry: Mapping[str, Any],
+    start: Mapping[str, Any] | None = None,
 ) -> None:
     """Compare the finished model of a table with the settings, files and tilts of now. Rows added or removed since do not count.
 
@@ -93,11 +98,13 @@ def check_model(
         config: the settings.
         inputs: input files by their role.
         geometry: what is known of each row without reading its volumes, by name and by key of ``geometry_record.described``.
+        start: what a training would begin with, for its record; None for nothing.
 
     Raises:
         InputError: something differs; the message names it.
     """
-    lines = _differing_settings(record.get("config") or {}, config, TRAINING)
+    lines = _differing_entries("start", record.get("start"), start)
+    lines += _differing_settings(record.get("config") or {}, config, TRAINING)
     known = record.get("inputs") or {}
     for role in sorted((known.keys() & inputs.keys()) - {"table"}):
         if not same_file(known[role], inputs[role]):
@@ -146,8 +153,8 @@ def _differences(
     # Records of earlier versions lack some keys.
     plain = json.loads(json.dumps(geometry))
     for key, now in plain.items():
-        if key in record:
-            lines += _differing_entries(key, record[key], now)
+        if key in record or key == "start":
+            lines += _differing_entries(key, record.get(key), now)
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 from cryovae.checkpoint import MODEL
@@ -15,6 +15,7 @@ from cryovae.io.outputs import check_folder
 from cryovae.io.star.loading import Tomograms, load_entry, tomograms_of
 from cryovae.io.star.particles import is_particle_table, read_particles
 from cryovae.io.star.tomograms import Entry
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.geometry import TiltAdjustment
 from cryovae.workflows.memory import budget_of
@@ -23,9 +24,12 @@ from cryovae.workflows.particles import tomograms_of_particles
 from cryovae.workflows.requests import RestoreRequest, TrainRequest
 from cryovae.workflows.restoration import Job, open_model, restore_tomogram, stays_on_disk, train_on
 from cryovae.workflows.run_folder import RunFolder, folder_name
-from cryovae.workflows.start import start_of
+from cryovae.workflows.start import continued, start_of
 from cryovae.workflows.table import inputs_of_table, open_table, restore_table
 from cryovae.workflows.train_crops import within
+
+# Settings that are those of a network that training begins with.
+LADDER = tuple(f"ladder.{one.name}" for one in fields(LadderConfig))
 
 
 def restore(request: RestoreRequest) -> Path:
@@ -103,7 +107,8 @@ def _restore_files(request: RestoreRequest) -> Path:
     if request.model is not None:
         model, config = open_model(request.model, job.config)
         job = replace(job, config=config)
-    streamed = stays_on_disk(entry, None if model is None else model.network, job)
+    known = model.network if model is not None else None if job.start is None else job.start.network
+    streamed = stays_on_disk(entry, known, job)
     unrotated = is_unrotated(entry.files[0], request.geometry.unrotated, LOOKED_AT if streamed else None)
     tomogram = load_entry(replace(entry, unrotated=unrotated), job.voxel_size, streamed)
     folder = RunFolder(request.output, tomogram.name, job.suffix)
@@ -133,6 +138,12 @@ def _job_of(request: TrainRequest | RestoreRequest) -> Job:
     compute = request.compute
     budget, device = budget_of(compute.memory), compute.open_device()
     config = request.settings.resolved("quick" if device.type == "cpu" else "default")
+    settings, is_training = request.settings, isinstance(request, TrainRequest)
+    start = start_of(request.start, is_training or settings.names("training.steps"))
+    if start is not None:
+        if named := [key for key in LADDER if settings.names(key)]:
+            raise InputError(f"{named[0]} found with --from {start.name}, whose sizes are kept: leave one of them out")
+        config = continued(config, start)
     job = Job(
         config,
         device,
@@ -142,10 +153,11 @@ def _job_of(request: TrainRequest | RestoreRequest) -> Job:
         overwrite=request.results.overwrite,
         voxel_size=request.geometry.voxel_size,
         force=request.results.force,
-        start=start_of(request.start, request.settings.steps is not None or isinstance(request, TrainRequest)),
+        start=start,
     )
     if isinstance(request, RestoreRequest):
-        suffix, is_asked = suffix_of(request.results.output_format), request.settings.sampler is not None
+        suffix = suffix_of(request.results.output_format)
+        is_asked = settings.names("restoration.sampler") or request.settings.quality is not None
         return replace(job, live=request.results.live, suffix=suffix, sampler_asked=is_asked)
     return job
 

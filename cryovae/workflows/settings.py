@@ -62,6 +62,17 @@ class TrainingSettings:
                 values |= dict.fromkeys(one.metadata["option"].keys, listed(value) if one.name == "outputs" else value)
         return override(base, values)
 
+    def names(self, key: str) -> bool:
+        """Whether an option, --set or the TOML file names a setting, as ``section.key``."""
+        from cryovae.config import parse_setting, read_values
+
+        if any(key in one.metadata["option"].keys and getattr(self, one.name) is not None for one in fields(self)):
+            return True
+        if any(parse_setting(text)[0] == key for text in self.settings or []):
+            return True
+        section, _, name = key.partition(".")
+        return self.config is not None and name in (read_values(self.config).get(section) or {})
+
     def _with_quality(self, base: RunConfig) -> RunConfig:
         """The settings with the passes of a restoration that --quality asks for, if the command has it."""
         return base

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cryovae.checkpoint import BASE_LADDER, MODEL, Checkpoint, load_model
+from cryovae.checkpoint import BASE_LADDER, MODEL, Checkpoint
 from cryovae.config import RunConfig
 from cryovae.errors import InputError
 from cryovae.tomogram import Tomogram
+from cryovae.workflows.adapt import open_checkpoint
 from cryovae.workflows.run_folder import checksum, log
 
 NONE, BASE = "none", "base"
@@ -48,7 +49,7 @@ def start_of(text: str | None, trains: bool) -> Start | None:
     path = BASE_LADDER if text == BASE else Path(text)
     if not path.exists():
         raise InputError(f"--from {text} found, expected {BASE}, {NONE}, or a model or its run folder: there is no {path}")
-    return Start(text, load_model(path), path, checksum(path / MODEL if path.is_dir() else path), trains)
+    return Start(text, open_checkpoint(path), path, checksum(path / MODEL if path.is_dir() else path), trains)
 
 
 def continued(config: RunConfig, start: Start) -> RunConfig:

@@ -10,6 +10,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from glob import escape
 from math import prod
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from cryovae import distributed
 from cryovae.calibration.scores import VOXELS
 from cryovae.checkpoint import Checkpoint
+from cryovae.checks.trial import TRIAL_VOXELS
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
 from cryovae.evaluation.region import SMALLEST, Box, box_about
@@ -41,6 +43,8 @@ from cryovae.workflows import memory
 from cryovae.workflows.run_folder import RunFolder, log
 
 WORK = "restoring"
+# Entries of the journal that are no steps.
+NO_STEPS = ("voxels", "patches", "layer")
 # The kinds of volumes that a restoration writes, beside samples.
 VOLUMES = ("mean", "std", "measured", "mean_half1", "mean_half2")
 # Volumes of 32 bits that are held while hidden bins are looked at, and by the flow beside what all restorations hold.
@@ -67,6 +71,15 @@ def calibration_bytes(sizes: LadderConfig, voxels: float, config: RestoreConfig,
     if not config.calibrate or config.tempered or (config.search.any and not config.by_flow):
         return 0.0
     return pass_bytes(sizes, voxels, device) + 4 * HIDDEN_VOLUMES * voxels
+
+
+def trial_voxels(network: Checkpoint, config: RunConfig, device: torch.device, budget: int) -> int:
+    """Voxels on which a network is tried within ``budget`` bytes: TRIAL_VOXELS, or fewer, but no fewer than it needs."""
+    sizes, least = network.ladder.config, (2 * network.patch) ** 3
+    each = calibration_bytes(
+        sizes, 1, replace(config.restoration, calibrate=True, sampler=AMORTISED, refine=0, temperature=1), device
+    )
+    return max(least, min(TRIAL_VOXELS, int((budget - memory.PROGRAM) / each)))
 
 
 def box_bytes(shape: Sequence[int], device: torch.device) -> float:
@@ -144,7 +157,10 @@ def is_streamed(
         passes += max(box_bytes(shape, device), FLOW_TRAINING if device.type == "cpu" else 0.0)
     elif settings.search.any:
         # A search holds all samples at once, and what gradients need.
-        kept, passes = settings.samples, max(passes, HELD * batch_bytes(sizes, patch, settings.batch, device))
+        kept, passes = (
+            settings.samples + ("measured" in settings.outputs),
+            max(passes, HELD * batch_bytes(sizes, patch, settings.batch, device)),
+        )
     needed = memory.in_memory(shape, halves, kept, passes)
     if needed <= budget:
         return False
@@ -180,6 +196,7 @@ def open_storage(
     journal = _journal(folder, tomogram, checkpoint, config, device, resume)
     # A run that goes on must divide the volume as it did before, whatever memory is free now.
     box = float(journal.once(BOX_VOXELS, lambda: box))
+    voxels = int(journal.once("voxels of hidden bins", lambda: voxels))
     log.info("larger than %.2f GB with all it needs: streamed, %.2f GB at a time", budget / 1e9, room / 1e9)
     return FileStorage(folder.path(WORK), tomogram.shape, journal, room), box, voxels
 
@@ -265,7 +282,7 @@ def _journal(
     place = folder.path(WORK)
     journal = Journal(place / "journal.json", mark)
     if resume and journal.resume():
-        log.info("resumed after %d steps", sum(value is True for value in journal.values.values()))
+        log.info("resumed after %d steps", sum(not name.startswith(NO_STEPS) for name in journal.values))
         return journal
     if resume and place.exists():
         log.info("what was left in %s is of other inputs, model, settings or another version: begun anew", place)

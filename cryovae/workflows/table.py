@@ -16,7 +16,7 @@ import torch
 
 from cryovae import distributed
 from cryovae.checkpoint import MODEL
-from cryovae.checks.preflight import read_and_mended
+from cryovae.checks.preflight import preflight, read_and_mended
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
 from cryovae.io.claim import InUse
@@ -137,18 +137,30 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
 
 
 def _begun(table: TomogramTable, job: Job) -> tuple[Path | None, Job]:
-    """The network that restores all rows at once, or None if one is to be trained from it; tried on the first row."""
+    """The network that restores all rows at once, or None if one is to be trained from it; tried on the first usable row."""
     assert job.start is not None
-    tomogram = load_entry(table.entries[0], job.voxel_size, True)
-    network, config, _ = begin(job.start, tomogram, job, job.config)
-    return (None if network is None else network.path), replace(job, config=config)
+    for entry in table.entries:
+        try:
+            tomogram = preflight(load_entry(entry, job.voxel_size, True), job.force).tomograms[0]
+        except InputError:
+            # The row is named where it would be restored.
+            continue
+        network, config, lines = begin(job.start, tomogram, job, job.config)
+        print(*lines, sep="\n", file=sys.stderr)
+        return (None if network is None else network.path), replace(job, config=config)
+    return job.start.path, job
 
 
 def _train_model(where: Path, table: TomogramTable, job: Job) -> Path:
     """Train the model of a table unless it is there; returns its folder."""
     if not job.overwrite and (where / MODEL).exists():
         check_model(
-            where, read_record(where / "run.json"), job.config, inputs_of_table(table), _geometry_of(table, job.voxel_size)
+            where,
+            read_record(where / "run.json"),
+            job.config,
+            inputs_of_table(table),
+            _geometry_of(table, job.voxel_size),
+            None if job.start is None else job.start.record(),
         )
         print(f"{where / MODEL} is there, so nothing is trained")
         return where
@@ -248,7 +260,9 @@ def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: s
     # Records of earlier versions lack some keys.
     if any(record[key] != value for key, value in now.items() if key in record):
         return "stale"
-    complete = all((where / f"{entry.name}_{kind}{suffix}").exists() for kind in results_of(entry.halves is not None, config))
+    complete = all(
+        (where / f"{entry.name}_{kind}{suffix}").exists() for kind in results_of(entry.halves is not None, config, record)
+    )
     return "done" if complete else "missing"
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,3 +102,26 @@ def test_scenes_know_the_scale_of_their_data():
     part = pairs.rows(torch.tensor([0, 5]))
     assert torch.equal(part.scale, pairs.scale[[0, 5]])
     assert torch.equal(Pairs.joined([part, part]).scale, part.scale.repeat(2))
+
+
+def test_in_the_end_widths_follow_the_errors():
+    """Samples of r differ from its mean by about as much as that differs from the truth."""
+    method = _method(60)
+    method.phase_start = 0
+    first = float(method.backward(method.draw(0), 0, {})["error_over_std"].detach())
+    trained = Trainer(method).run()
+    again = _method(60)
+    again.phase_start = 0
+    again.network.load_state_dict(trained.state_dict())
+    last = float(again.backward(again.draw(99), 99, {})["error_over_std"].detach())
+    assert abs(np.log(last)) < 0.5 * abs(np.log(first))
+
+
+def test_each_phase_has_a_learning_rate_of_its_own():
+    method = _method(100)
+    start = method.phase_start
+    means, widths = zip(*(method.learning_rates(step) for step in range(100)), strict=True)
+    assert max(means) == pytest.approx(3e-3, rel=0.05)
+    assert max(widths[start:]) == pytest.approx(3e-3, rel=0.1)
+    assert means[start - 1] < 0.05 * max(means)
+    assert widths[-1] < 0.2 * max(widths)

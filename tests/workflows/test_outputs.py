@@ -164,3 +164,30 @@ def test_fill_far_from_the_data_is_no_broken_result(small, tmp_path):
         check_result(tmp_path / "a_mean.mrc", filled, "mean", torch.from_numpy(np.where(mask, restored, small.density * 1e3)))
     middle = replace(small, fill=Fill.of(np.ones(small.shape, bool)))
     check_result(tmp_path / "a_mean.mrc", middle, "mean", torch.from_numpy(restored))
+
+
+def test_outputs_are_chosen_and_those_of_an_earlier_run_do_not_stay(small_run, tmp_path):
+    """What is not written anew would be taken for that of the new run, e.g. by ``evaluate``."""
+    out, words = tmp_path / "out", ["restore", small_run / "ts_01.mrc", *RANGE, "--model", small_run / "run", *TINY]
+    assert cryovae(*words, "-o", out, "--samples-out", "1").returncode == 0
+    assert {path.name for path in out.glob("*.mrc")} == {f"ts_01_{kind}.mrc" for kind in ("mean", "std", "measured", "sample_0")}
+    assert "take the mean without its wedge" in " ".join((out / "report.html").read_text().split())
+    (out / "ts_01_notes.mrc").write_bytes(b"mine")
+    again = cryovae(*words, "-o", out, "--outputs", "none", "--overwrite")
+    assert again.returncode == 0, again.stderr
+    assert {path.name for path in out.glob("*.mrc")} == {"ts_01_mean.mrc", "ts_01_notes.mrc"}
+    assert "take the mean without its wedge" not in " ".join((out / "report.html").read_text().split())
+    assert cryovae("evaluate", out / "ts_01_mean.mrc").returncode == 0
+
+
+def test_a_volume_of_an_earlier_run_is_not_mixed_with_those_of_a_new_one(small_run, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(small_run / "run", out)
+    (out / "ts_01_mean.mrc").unlink()
+    words = ["restore", small_run / "ts_01.mrc", *RANGE, "--model", small_run / "run", *TINY, "-o", out, "--outputs", "none"]
+    refused(cryovae(*words), "ts_01_std.mrc is there already")
+
+
+def test_samples_without_the_output_of_samples_are_refused(small_run, tmp_path):
+    words = ["restore", small_run / "ts_01.mrc", *RANGE, *TINY, "-o", tmp_path / "out", "--outputs", "std", "--samples-out", "1"]
+    refused(cryovae(*words), "outputs are without samples")

@@ -9,16 +9,23 @@ import torch
 
 from cryovae.checkpoint import Checkpoint, load_model, save_model
 from cryovae.checks.trial import Trial, tried
-from cryovae.config import override, preset
+from cryovae.config import PRESETS, override, preset
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume
 from cryovae.models.ladder import Ladder
 from cryovae.models.ladder_config import LadderConfig
 from cryovae.workflows import start as starts
+from cryovae.workflows.requests import RestoreRequest
+from cryovae.workflows.restoration import begin
+from cryovae.workflows.run import _job_of
+from cryovae.workflows.settings import RestorationSettings
 from cryovae.workflows.start import continued, start_of
-from tests.helpers.cli import RANGE, TINY, TINY_TRAIN, cryovae, refused
+from tests.helpers.cli import RANGE, TINY, cryovae, refused
 
 pytestmark = pytest.mark.usefixtures("undrawn")
+# Without the sizes of the network, which are those that it begins with.
+LIGHT = ["--set", "training.validate_every=4", "--device", "cpu", "--threads", "1", "--set", "restoration.sampler=amortised"]
+LIGHT += ["--samples", "2", "--patch", "16"]
 GOOD, BAD = Trial(0.4, 0.1), Trial(0.1, 0.4)
 
 
@@ -38,7 +45,8 @@ def _trial(monkeypatch, trial):
 
 
 def _restore(small_run, out, *options):
-    return cryovae("restore", small_run / "ts_01.mrc", *RANGE, *TINY, "-o", out, *options)
+    sizes = [] if "--from" in options else TINY
+    return cryovae("restore", small_run / "ts_01.mrc", *RANGE, *LIGHT, *sizes, "-o", out, *options)
 
 
 @pytest.mark.parametrize("text", [None, "none"])
@@ -73,7 +81,7 @@ def test_a_network_that_suits_restores_at_once(base, small_run, tmp_path, monkey
     out = tmp_path / "out"
     result = _restore(small_run, out, "--from", "base")
     assert result.returncode == 0, result.stderr
-    assert "base with a correlation of 0.400" in result.stdout
+    assert "base with a correlation of 0.400" in result.stderr
     assert not (out / "metrics.csv").exists()
     record = json.loads((out / "run.json").read_text())
     assert record["start"]["name"] == "base"
@@ -85,14 +93,15 @@ def test_a_network_that_suits_restores_at_once(base, small_run, tmp_path, monkey
 
 def test_a_network_that_does_not_suit_is_trained_first_and_that_is_said(base, small_run, tmp_path, monkeypatch):
     _trial(monkeypatch, BAD)
+    monkeypatch.setitem(PRESETS, "quick", override(preset("quick"), {"training.steps": 2}))
     out = tmp_path / "out"
-    result = _restore(small_run, out, "--from", "base", "--set", "training.steps=2")
+    result = _restore(small_run, out, "--from", "base", "--preset", "quick")
     assert result.returncode == 0, result.stderr
-    assert "0.100" in result.stdout
-    assert "it is trained on this tomogram first" in result.stdout
+    assert "0.100" in result.stderr
+    assert "it is trained first" in result.stderr
     assert (out / "metrics.csv").exists()
     record = json.loads((out / "run.json").read_text())
-    assert any("trained on this tomogram first" in note for note in record["notes"])
+    assert any("it is trained first" in note for note in record["notes"])
     assert load_model(out).step == 2
 
 
@@ -109,7 +118,9 @@ def test_with_steps_it_is_trained_from_its_weights_whatever_a_trial_would_say(ba
 
 def test_training_alone_begins_with_it_too(base, small_run, tmp_path):
     out = tmp_path / "trained"
-    result = cryovae("train", small_run / "ts_01.mrc", *RANGE, *TINY_TRAIN, "-o", out, "--from", "base", "--steps", "2")
+    result = cryovae(
+        "train", small_run / "ts_01.mrc", *RANGE, *LIGHT[:-4], "--patch", "16", "-o", out, "--from", "base", "--steps", "2"
+    )
     assert result.returncode == 0, result.stderr
     assert json.loads((out / "run.json").read_text())["start"]["name"] == "base"
 
@@ -150,3 +161,56 @@ def test_the_trial_compares_the_network_with_clipping(small, ladder):
     assert not Trial(0.2, 0.3).is_good
     full = replace(small, tilts=replace(small.tilts, angles=(-90.0, 90.0)))
     assert tried(network, full, 0, torch.device("cpu")) == Trial(None, None)
+
+
+def test_a_training_that_is_resumed_must_begin_with_the_same(base, small_run, tmp_path):
+    """Otherwise it would begin with random weights, and its record would say something else."""
+    out = tmp_path / "out"
+    assert _restore(small_run, out, "--from", "base", "--steps", "2").returncode == 0
+    assert _restore(small_run, out, "--from", "base", "--steps", "2", "--resume").returncode == 0
+    refused(_restore(small_run, out, "--steps", "2", "--resume"), "start")
+    plain = tmp_path / "plain"
+    assert _restore(small_run, plain, "--steps", "2").returncode == 0
+    refused(_restore(small_run, plain, "--from", "base", "--steps", "2", "--resume"), "start")
+
+
+def test_a_table_restores_at_once_or_trains_one_model_and_can_be_run_again(base, small_run, tmp_path, monkeypatch):
+    table = tmp_path / "tomograms.star"
+    row = f"{small_run / 'ts_01.mrc'} 10.0 -60 60"
+    table.write_text(f"data_\n\nloop_\n_rlnTomoName #1\n_rlnPixelSize #2\n_rlnTiltMin #3\n_rlnTiltMax #4\n{row}\n")
+    _trial(monkeypatch, GOOD)
+    at_once, words = tmp_path / "at_once", ["restore", table, *LIGHT, "--from", "base"]
+    done = cryovae(*words, "-o", at_once)
+    assert done.returncode == 0, done.stderr
+    assert "it restores without training" in done.stderr
+    assert not (at_once / "model").exists()
+    trained = tmp_path / "trained"
+    for _ in range(2):
+        done = cryovae(*words, "-o", trained, "--steps", "2")
+        assert done.returncode == 0, done.stderr
+    assert "skipped" in done.stdout
+    refused(cryovae("restore", table, *TINY, "-o", trained, "--steps", "2"), "start")
+
+
+@pytest.mark.parametrize(
+    ("options", "sampler"),
+    [
+        ({}, "amortised"),
+        ({"sampler": "flow"}, "flow"),
+        ({"settings": ["restoration.sampler=flow"]}, "flow"),
+        ({"quality": "best"}, "flow"),
+        ({"quality": "fast"}, "amortised"),
+    ],
+)
+def test_without_training_the_encoder_samples_unless_another_sampler_is_asked_for(base, small, monkeypatch, options, sampler):
+    _trial(monkeypatch, GOOD)
+    request = RestoreRequest(start="base", settings=RestorationSettings(preset="quick", **options))
+    job = _job_of(request)
+    assert begin(job.start, small, job, job.config)[1].restoration.sampler == sampler
+
+
+@pytest.mark.parametrize("options", [["--set", "ladder.blocks=2"], ["--posterior", "flow"]])
+def test_sizes_beside_a_network_are_refused(base, small_run, tmp_path, options):
+    words = ["restore", small_run / "ts_01.mrc", *RANGE, "-o", tmp_path / "out", "--preset", "quick", "--from", "base"]
+    refused(cryovae(*words, *options), "whose sizes are kept")
+    assert not (tmp_path / "out").exists()
