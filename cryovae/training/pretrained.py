@@ -134,7 +134,7 @@ class LadderTraining(Method[Ladder, Pairs]):
         """A rise and a fall for each group, in the steps that train it."""
         start, steps, highest = self.phase_start, self.config.steps, self.config.learning_rate
         last = max(steps - start, 1)
-        return [learning_rate_at(step, start, highest), learning_rate_at(max(step - start, 0), last, highest)]
+        return [learning_rate_at(step, max(start, 1), highest), learning_rate_at(max(step - start, 0), last, highest)]
 
     def clipped(self, step: int) -> list[list[nn.Parameter]]:
         """r's widths in the last steps, all else before them."""

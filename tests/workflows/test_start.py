@@ -118,9 +118,8 @@ def test_with_steps_it_is_trained_from_its_weights_whatever_a_trial_would_say(ba
 
 def test_training_alone_begins_with_it_too(base, small_run, tmp_path):
     out = tmp_path / "trained"
-    result = cryovae(
-        "train", small_run / "ts_01.mrc", *RANGE, *LIGHT[:-4], "--patch", "16", "-o", out, "--from", "base", "--steps", "2"
-    )
+    words = ["train", small_run / "ts_01.mrc", *RANGE, *LIGHT[:-4], "--patch", "16", "-o", out]
+    result = cryovae(*words, "--from", "base", "--steps", "2")
     assert result.returncode == 0, result.stderr
     assert json.loads((out / "run.json").read_text())["start"]["name"] == "base"
 
