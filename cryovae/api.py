@@ -43,6 +43,7 @@ from cryovae.workflows.orientation import is_unrotated
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.restoration import train_on
 from cryovae.workflows.run_folder import RunFolder, folder_name
+from cryovae.workflows.start import default_start
 
 __all__ = ["evaluate", "load_model", "read_tomogram", "restore", "save", "simulate", "train"]
 
@@ -106,7 +107,7 @@ def train(
     resume: bool = False,
     force: bool = False,
 ) -> Checkpoint:
-    """Train a variational model on the patches of one or several tomograms.
+    """Train a variational model on the patches of one or several tomograms, from the network of the package if its sizes fit.
 
     Args:
         tomograms: one tomogram, or several with different names; each is drawn equally often.
@@ -149,7 +150,7 @@ def train(
         if folder.path(MODEL).exists() and not resume:
             raise InputError(f"{folder.path(MODEL)} exists, expected none: pass resume=True, or another output")
         about = {} if output is None else {"voxels": {tomogram.name: checksums_of(tomogram) for tomogram in listed}}
-        train_on(folder, listed, inputs, config, where, resume, force, about)
+        train_on(folder, listed, inputs, config, where, resume, force, about, default_start(config))
         return read_checkpoint(folder.saved(MODEL))
 
 

@@ -30,6 +30,7 @@ from cryovae.workflows.mask import MaskOptions, write_mask
 from cryovae.workflows.memory import budget_of
 from cryovae.workflows.restoration import train_on
 from cryovae.workflows.run_folder import RunFolder, log, process, read_record
+from cryovae.workflows.start import default_start
 from cryovae.workflows.table import MODEL_FOLDER, inputs_of_table, restore_row
 from cryovae.workflows.train_crops import within
 
@@ -53,7 +54,8 @@ def train_step(batch: Opened, device: torch.device) -> None:
         table = replace(batch.table, entries=tuple(usable))
         loaded = Tomograms([e.name for e in usable], lambda i, mapped: load_entry(usable[i], batch.batch.voxel_size, mapped))
         tomograms = within(read_and_mended(loaded), [e.files[0] for e in usable], batch.config, device, budget_of(None))
-        train_on(folder, tomograms, inputs_of_table(table), batch.config, device, resume=True, force=batch.batch.force)
+        start, inputs = default_start(batch.config), inputs_of_table(table)
+        train_on(folder, tomograms, inputs, batch.config, device, resume=True, force=batch.batch.force, start=start)
         folder.save(left_out=left_out)
 
 

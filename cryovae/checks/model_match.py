@@ -18,6 +18,8 @@ from cryovae.tomogram import Tomogram
 
 # Largest difference of voxel sizes, as a share, and of missing wedges, in degrees.
 MOST_SCALE, MOST_DEGREES = 0.05, 10.0
+# Voxel sizes of the scenes that the base was trained on, in angstrom.
+BASE_SIZES = (6.0, 16.0)
 # Side of the grid over which the noise is averaged.
 SIDE = 16
 
@@ -42,6 +44,17 @@ def scale_difference(origins: Sequence[TrainedOn], voxel_size: float) -> str | N
     return (
         f"voxel size of {voxel_size:.4g} angstrom found, expected about {known}, at which the model was trained: structures have "
         f"{nearest / voxel_size:.3g} times the size in voxels that it knows"
+    )
+
+
+def base_difference(tomogram: Tomogram) -> str | None:
+    """A line if the voxel size is outside of those of the scenes that the base was trained on."""
+    low, high = BASE_SIZES
+    if low <= tomogram.voxel_size <= high:
+        return None
+    return (
+        f"{tomogram.name}: voxel size of {tomogram.voxel_size:.4g} angstrom found, {low:g} to {high:g} in what the base was "
+        "trained on: structures have other sizes in voxels than it knows"
     )
 
 

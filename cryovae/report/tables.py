@@ -164,6 +164,7 @@ def record(record: Mapping[str, Any]) -> list[Table]:
         "started": record.get("started"),
         "seed": record.get("seed"),
         "model": record.get("model") or "trained here",
+        "begun with": (record.get("start") or {}).get("name"),
         "training (s)": training.get("seconds"),
         "training steps": training.get("steps"),
         "restoring (s)": restored.get("seconds"),

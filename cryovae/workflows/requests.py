@@ -34,7 +34,7 @@ class TrainRequest:
     output: Path = output_option("runs/cryovae")
     start: str | None = option(
         "What training begins with: base (the network of the package, trained on simulated scenes), a model or its run folder, "
-        "or none.",
+        "or none. Without it: base, if the sizes are those of base, as in quick.",
         "--from",
     )
     geometry: GeometryOptions = field(default_factory=GeometryOptions)
@@ -56,7 +56,7 @@ class RestoreRequest:
     start: str | None = option(
         "What to begin with: base (the network of the package), a model or its run folder, or none. Without --steps it restores "
         "at once, unless it predicts hidden data worse than clipping does; then, and with --steps, it is trained further. In a "
-        "table the first row decides.",
+        "table the first row decides. Without --from: base, trained further, if the sizes are those of base, as in quick.",
         "--from",
     )
     geometry: GeometryOptions = field(default_factory=GeometryOptions)

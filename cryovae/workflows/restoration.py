@@ -12,7 +12,7 @@ import torch
 
 from cryovae import distributed
 from cryovae.checkpoint import MODEL, Checkpoint, NetworkCheckpoint, load_network, objective_of
-from cryovae.checks.model_match import checked_match
+from cryovae.checks.model_match import base_difference, checked_match
 from cryovae.checks.preflight import preflight, preflight_all
 from cryovae.checks.trial import tried
 from cryovae.config import RunConfig, as_plain, override, save_config
@@ -26,7 +26,7 @@ from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
 from cryovae.workflows.run_folder import RunFolder, checksum, noted, read_record, summed
-from cryovae.workflows.start import Start, warn_of_scale
+from cryovae.workflows.start import BASE, Start
 from cryovae.workflows.streaming import is_streamed, streams_flow, trial_voxels
 from cryovae.workflows.train import check_state, train_in
 from cryovae.workflows.train_crops import within
@@ -237,17 +237,18 @@ def begin(start: Start, tomogram: Tomogram, job: Job, config: RunConfig) -> tupl
 
     At once the encoder draws the samples, unless the user named the sampler: to fit the flow takes longer than all else.
     """
-    warn_of_scale(start, tomogram)
+    scale = base_difference(tomogram) if start.name == BASE else None
+    lines = [] if scale is None else [scale]
     if start.trains:
-        return None, config, [f"trained further, beginning with {start.name}"]
+        return None, config, [*lines, f"trained further, beginning with {start.name}"]
     voxels = trial_voxels(start.network, config, job.device, job.budget)
     trial = distributed.broadcast(tried(start.network, tomogram, config.restoration.seed, job.device, voxels))
-    line = f"{tomogram.name}: {trial.line(start.name)}"
+    lines.append(f"{tomogram.name}: {trial.line(start.name)}")
     if not trial.is_good:
-        return None, config, [line]
+        return None, config, lines
     if not job.sampler_asked and start.network.flow is None:
         config = override(config, {"restoration.sampler": AMORTISED})
-    return TrainedModel(start.network, start.path, start.sha256), config, [line]
+    return TrainedModel(start.network, start.path, start.sha256), config, lines
 
 
 def _has_results(folder: RunFolder, tomogram: Tomogram, config: RunConfig) -> bool:

@@ -24,7 +24,7 @@ from cryovae.workflows.particles import tomograms_of_particles
 from cryovae.workflows.requests import RestoreRequest, TrainRequest
 from cryovae.workflows.restoration import Job, open_model, restore_tomogram, stays_on_disk, train_on
 from cryovae.workflows.run_folder import RunFolder, folder_name
-from cryovae.workflows.start import continued, start_of
+from cryovae.workflows.start import continued, default_start, start_of
 from cryovae.workflows.table import inputs_of_table, open_table, restore_table
 from cryovae.workflows.train_crops import within
 
@@ -140,7 +140,9 @@ def _job_of(request: TrainRequest | RestoreRequest) -> Job:
     config = request.settings.resolved("quick" if device.type == "cpu" else "default")
     settings, is_training = request.settings, isinstance(request, TrainRequest)
     start = start_of(request.start, is_training or settings.names("training.steps"))
-    if start is not None:
+    if request.start is None and (isinstance(request, TrainRequest) or request.model is None):
+        start = default_start(config)
+    elif start is not None:
         if named := [key for key in LADDER if settings.names(key)]:
             raise InputError(f"{named[0]} found with --from {start.name}, whose sizes are kept: leave one of them out")
         config = continued(config, start)

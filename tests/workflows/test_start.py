@@ -19,7 +19,7 @@ from cryovae.workflows.requests import RestoreRequest
 from cryovae.workflows.restoration import begin
 from cryovae.workflows.run import _job_of
 from cryovae.workflows.settings import RestorationSettings
-from cryovae.workflows.start import continued, start_of
+from cryovae.workflows.start import continued, default_start, start_of
 from tests.helpers.cli import RANGE, TINY, cryovae, refused
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -167,9 +167,9 @@ def test_a_training_that_is_resumed_must_begin_with_the_same(base, small_run, tm
     out = tmp_path / "out"
     assert _restore(small_run, out, "--from", "base", "--steps", "2").returncode == 0
     assert _restore(small_run, out, "--from", "base", "--steps", "2", "--resume").returncode == 0
-    refused(_restore(small_run, out, "--steps", "2", "--resume"), "start")
+    refused(_restore(small_run, out, "--from", "none", *TINY, "--steps", "2", "--resume"), "start")
     plain = tmp_path / "plain"
-    assert _restore(small_run, plain, "--steps", "2").returncode == 0
+    assert _restore(small_run, plain, "--from", "none", *TINY, "--steps", "2").returncode == 0
     refused(_restore(small_run, plain, "--from", "base", "--steps", "2", "--resume"), "start")
 
 
@@ -188,7 +188,7 @@ def test_a_table_restores_at_once_or_trains_one_model_and_can_be_run_again(base,
         done = cryovae(*words, "-o", trained, "--steps", "2")
         assert done.returncode == 0, done.stderr
     assert "skipped" in done.stdout
-    refused(cryovae("restore", table, *TINY, "-o", trained, "--steps", "2"), "start")
+    refused(cryovae("restore", table, *TINY, "--from", "none", "-o", trained, "--steps", "2"), "start")
 
 
 @pytest.mark.parametrize(
@@ -213,3 +213,24 @@ def test_sizes_beside_a_network_are_refused(base, small_run, tmp_path, options):
     words = ["restore", small_run / "ts_01.mrc", *RANGE, "-o", tmp_path / "out", "--preset", "quick", "--from", "base"]
     refused(cryovae(*words, *options), "whose sizes are kept")
     assert not (tmp_path / "out").exists()
+
+
+def test_without_from_training_begins_with_the_base_where_its_sizes_are_those_of_the_settings(base, small_run, tmp_path):
+    """Other sizes, objectives or numbers of encoders begin with nothing."""
+    sizes = continued(preset("quick"), start_of("base", True))
+    assert default_start(sizes).name == "base"
+    assert default_start(preset("quick")) is None
+    for other in ({"objective.encoders": 1}, {"objective.name": "wae"}, {"objective.name": "deepdewedge"}):
+        assert default_start(override(sizes, other)) is None
+    out = tmp_path / "out"
+    assert cryovae("restore", small_run / "ts_01.mrc", *RANGE, *TINY, "-o", out, "--steps", "1").returncode == 0
+    record = json.loads((out / "run.json").read_text())
+    assert record["start"]["name"] == "base"
+    assert "begun with" in (out / "report.html").read_text()
+
+
+def test_the_base_of_the_package_is_that_of_quick_and_small():
+    start = start_of("base", False)
+    assert start.network.ladder.config == preset("quick").ladder
+    assert start.path.stat().st_size < 12e6
+    assert (start.path.parent / "ladder_card.md").is_file()
