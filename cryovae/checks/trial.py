@@ -40,11 +40,19 @@ class Trial:
         """Whether the network predicts more than clipping, or nothing could be compared."""
         return self.network is None or self.clipping is None or self.network > self.clipping
 
-    def line(self, name: str) -> str:
-        """The result in words."""
+    def line(self, name: str, at_once: bool, begins: bool) -> str:
+        """The result in words.
+
+        Args:
+            name: of the network.
+            at_once: whether it restores without training if it is good.
+            begins: whether a training begins with it.
+        """
         if self.network is None or self.clipping is None:
             return f"no measured bins could be hidden, so whether {name} suits this tomogram is not known"
-        verdict = "it restores without training" if self.is_good else "so it is trained first"
+        verdict = "it is trained first" if begins else "training begins with nothing"
+        if self.is_good:
+            verdict = "it restores without training" if at_once else "training begins with it"
         better = f"hidden measured bins are predicted by {name} with a correlation of {self.network:.3f}"
         return f"{better}, by a low-pass filter and clipping with {self.clipping:.3f}: {verdict}"
 

@@ -27,9 +27,9 @@ from cryovae.io.tilts import read_tilts
 from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
+from cryovae.report.prior_draws import patches_beside
 from cryovae.report.score_tables import print_tables
 from cryovae.tomogram import TiltGeometry
-from cryovae.workflows.prior_draws import patches_beside
 from cryovae.workflows.run_folder import metrics_of, read_record
 
 

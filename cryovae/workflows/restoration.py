@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -181,21 +181,21 @@ def _restore_claimed(
     inputs: dict[str, Path],
 ) -> None:
     config, device = job.config, job.device
-    known = job.start.network if job.start is not None else None if model is None else model.network
-    trained = known if isinstance(known, Checkpoint) else None
+    known = model or job.start
+    trained = known.network if known is not None and isinstance(known.network, Checkpoint) else None
     flows = config.objective.variational and config.restoration.by_flow
     if streamed and flows and not streams_flow(tomogram.shape, trained, config, device, job.budget):
         config = override(config, {"restoration.sampler": AMORTISED})
     checked = preflight(tomogram, job.force)
     tomogram = checked.tomograms[0]
-    begun: list[str] = []
-    if model is None and job.start is not None:
-        model, config, begun = begin(job.start, tomogram, job, config)
+    job = _as_begun(folder, job) if model is None else replace(job, start=None)
+    begun = list[str]()
+    if job.start is not None:
+        model, config, begun, job = begin(job.start, tomogram, job, config)
     begun += [] if model is None else checked_match(model.network.trained_on, tomogram, config)
     check_room(folder, tomogram, config, replace_results)
     sums, geometry = summed(inputs_of_entry(entry) | inputs), described(tomogram) | _started(job.start)
-    resume = job.resume and not job.overwrite  # What is overwritten begins anew.
-    if resume:
+    if resume := job.resume and not job.overwrite:  # What is overwritten begins anew.
         sections = (*(TRAINING if model is None else ()), *RESTORATION)
         sha256 = None if model is None else model.sha256
         finished = check_resumed(folder, "restore", sums, config, geometry, sections, sha256)
@@ -232,23 +232,36 @@ def _restore_claimed(
             restore_in(folder, tomogram, network, config, device, job.budget if streamed else None, job.resume)
 
 
-def begin(start: Start, tomogram: Tomogram, job: Job, config: RunConfig) -> tuple[TrainedModel | None, RunConfig, list[str]]:
-    """The network that restores at once, or None if it is to be trained further; the settings; and what to say of it.
+def _as_begun(folder: RunFolder, job: Job) -> Job:
+    """The job, beginning as a run that it resumes did, unless the user says with what."""
+    record = read_record(folder.saved("run.json")) if job.resume and not job.overwrite else {}
+    is_other = job.start is not None and job.start.is_default and bool(record) and not record.get("start")
+    return replace(job, start=None) if is_other else job
+
+
+def begin(start: Start, tomogram: Tomogram, job: Job, config: RunConfig) -> tuple[TrainedModel | None, RunConfig, list[str], Job]:
+    """How a restoration begins, by a trial on hidden data where one is needed.
+
+    Returns:
+        The network that restores at once, or None if one is to be trained; the settings; what to say of it; and the job, with
+        what a training begins with.
 
     At once the encoder draws the samples, unless the user named the sampler: to fit the flow takes longer than all else.
     """
     scale = base_difference(tomogram) if start.name == BASE else None
     lines = [] if scale is None else [scale]
-    if start.trains:
-        return None, config, [*lines, f"trained further, beginning with {start.name}"]
+    if start.trains and not start.is_default:
+        return None, config, [*lines, f"trained further, beginning with {start.name}"], job
     voxels = trial_voxels(start.network, config, job.device, job.budget)
     trial = distributed.broadcast(tried(start.network, tomogram, config.restoration.seed, job.device, voxels))
-    lines.append(f"{tomogram.name}: {trial.line(start.name)}")
-    if not trial.is_good:
-        return None, config, lines
+    at_once = not start.trains
+    begins = trial.is_good or not start.is_default
+    lines.append(f"{tomogram.name}: {trial.line(start.name, at_once, begins)}")
+    if not (trial.is_good and at_once):
+        return None, config, lines, job if begins else replace(job, start=None)
     if not job.sampler_asked and start.network.flow is None:
         config = override(config, {"restoration.sampler": AMORTISED})
-    return TrainedModel(start.network, start.path, start.sha256), config, lines
+    return TrainedModel(start.network, start.path, start.sha256), config, lines, job
 
 
 def _has_results(folder: RunFolder, tomogram: Tomogram, config: RunConfig) -> bool:

@@ -28,12 +28,12 @@ from cryovae.io.stored import Stored, released
 from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
+from cryovae.report.prior_draws import patches_beside
 from cryovae.report.sampler_sentences import posterior_name, sampler_sentences
 from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
 from cryovae.tomogram import Fill, Tomogram
 from cryovae.workflows import memory
-from cryovae.workflows.prior_draws import patches_beside
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_folder import RunFolder, log, metrics_of
 from cryovae.workflows.streaming import VOLUMES, WORK, open_storage, region_within

@@ -26,6 +26,7 @@ class Start:
         path: its file, or the folder of its run.
         sha256: of the file.
         trains: whether it is trained further in any case, because the user named a number of steps.
+        is_default: whether nothing was said; then training begins with nothing if it predicts hidden data worse than clipping.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Start:
     path: Path
     sha256: str
     trains: bool = False
+    is_default: bool = False
 
     def record(self) -> dict[str, Any]:
         """The entry in run.json."""
@@ -57,7 +59,8 @@ def default_start(config: RunConfig) -> Start | None:
     if config.objective.name != VAE or config.objective.encoders != 2:
         return None
     start = start_of(BASE, True)
-    return start if start is not None and start.network.ladder.config == config.ladder else None
+    fits = start is not None and start.network.ladder.config == config.ladder
+    return replace(start, is_default=True) if start is not None and fits else None
 
 
 def continued(config: RunConfig, start: Start) -> RunConfig:

@@ -145,7 +145,7 @@ def _begun(table: TomogramTable, job: Job) -> tuple[Path | None, Job]:
         except InputError:
             # The row is named where it would be restored.
             continue
-        network, config, lines = begin(job.start, tomogram, job, job.config)
+        network, config, lines, _ = begin(job.start, tomogram, job, job.config)
         print(*lines, sep="\n", file=sys.stderr)
         return (None if network is None else network.path), replace(job, config=config)
     return job.start.path, job

@@ -215,7 +215,7 @@ def test_sizes_beside_a_network_are_refused(base, small_run, tmp_path, options):
     assert not (tmp_path / "out").exists()
 
 
-def test_without_from_training_begins_with_the_base_where_its_sizes_are_those_of_the_settings(base, small_run, tmp_path):
+def test_without_from_training_begins_with_the_base_where_its_sizes_fit_and_it_suits(base, small_run, tmp_path, monkeypatch):
     """Other sizes, objectives or numbers of encoders begin with nothing."""
     sizes = continued(preset("quick"), start_of("base", True))
     assert default_start(sizes).name == "base"
@@ -223,10 +223,18 @@ def test_without_from_training_begins_with_the_base_where_its_sizes_are_those_of
     for other in ({"objective.encoders": 1}, {"objective.name": "wae"}, {"objective.name": "deepdewedge"}):
         assert default_start(override(sizes, other)) is None
     out = tmp_path / "out"
-    assert cryovae("restore", small_run / "ts_01.mrc", *RANGE, *TINY, "-o", out, "--steps", "1").returncode == 0
-    record = json.loads((out / "run.json").read_text())
-    assert record["start"]["name"] == "base"
-    assert "begun with" in (out / "report.html").read_text()
+    words = ["restore", small_run / "ts_01.mrc", *RANGE, *TINY, "--steps", "1"]
+    for trial, name in ((GOOD, "base"), (BAD, None)):
+        _trial(monkeypatch, trial)
+        out = tmp_path / str(name)
+        result = cryovae(*words, "-o", out)
+        assert result.returncode == 0, result.stderr
+        start = json.loads((out / "run.json").read_text())["start"]
+        assert (start and start["name"]) == name
+        assert ("training begins with it" if name else "training begins with nothing") in result.stderr
+        # What was said does not change when it is resumed, nor when the folder is of a version that began with nothing.
+        assert cryovae(*words, "-o", out, "--resume").returncode == 0
+    assert "begun with" in (tmp_path / "base" / "report.html").read_text()
 
 
 def test_the_base_of_the_package_is_that_of_quick_and_small():

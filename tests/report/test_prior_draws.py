@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from cryovae.generator_file import GeneratorFile, save_generator
+from cryovae.report import prior_draws
+from cryovae.report.prior_draws import COUNT, patches_beside
 from cryovae.report.slices import beside
-from cryovae.workflows import prior_draws
-from cryovae.workflows.prior_draws import COUNT, patches_beside
 from tests.helpers.generative import tiny_generator
 
 
