@@ -9,7 +9,7 @@ if [ ! -e "$out/sample_mean.mrc" ] || [ ! -e "$out/sample_std.mrc" ]; then
   if grep -qs '"status": "stopped"' "$out/run.json" || ls "$out"/*.pt > /dev/null 2>&1; then begin=--resume; fi
   code=0
   .venv/bin/cryovae restore --half1 "${sample}_half1.mrc" --half2 "${sample}_half2.mrc" --tilts "$sample.tlt" \
-    --preset quick --config pipelines/quickstart.toml -o "$out" "$begin" || code=$?
+    --preset quick --from base --config pipelines/quickstart.toml -o "$out" "$begin" || code=$?
   if [ "$code" = 75 ]; then echo "Stopped. bash pipelines/quickstart.sh goes on from there." >&2; fi
   if [ "$code" != 0 ]; then exit "$code"; fi
 fi

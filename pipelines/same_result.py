@@ -71,7 +71,8 @@ def run_cases(checkout: Path, folder: Path, small: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     half1, half2 = _halves(folder, small)
     tilts = ["--tilts", SAMPLE / "sample.tlt"]
-    settings = ["--preset", "quick", *(SMALL if small else ["--config", ROOT / "pipelines" / "quickstart.toml"]),
+    sample = ["--steps", "240", "--config", ROOT / "pipelines" / "quickstart.toml"]
+    settings = ["--preset", "quick", *(SMALL if small else sample),
                 "--set", "restoration.halves=true", "--samples-out", 2, "--overwrite", "--threads", 1]  # fmt: skip
     halves = ["--half1", half1, "--half2", half2, *tilts]
     _cryovae(checkout, "restore", *halves, *settings, "-o", folder / "memory")

@@ -19,7 +19,7 @@ runs=("$@")
 if [ "${#runs[@]}" = 0 ]; then
   sample=data_samples/sample
   restore sample sample --half1 "${sample}_half1.mrc" --half2 "${sample}_half2.mrc" --tilts "$sample.tlt" \
-    --preset quick --config pipelines/quickstart.toml --set restoration.halves=true
+    --preset quick --steps 240 --config pipelines/quickstart.toml --set restoration.halves=true
   if [ -n "${CRYOVAE_SHARED_DATA:-}" ]; then
     restore microtubule cylindra_13pf_MT "$CRYOVAE_SHARED_DATA/real/cylindra_13pf_MT.mrc" --tilt-range -64 56 \
       --preset quick --set training.patch=32 --set training.steps=280 --set training.validate_every=70
