@@ -111,6 +111,9 @@ def _restore_files(request: RestoreRequest) -> Path:
     streamed = stays_on_disk(entry, known, job)
     unrotated = is_unrotated(entry.files[0], request.geometry.unrotated, LOOKED_AT if streamed else None)
     tomogram = load_entry(replace(entry, unrotated=unrotated), job.voxel_size, streamed)
+    if streamed and job.start is not None and job.start.trains:
+        # That no part of it fits into memory is said before the network is tried.
+        within(Tomograms([tomogram.name], lambda *_: tomogram), [entry.files[0]], job.config, job.device, job.budget)
     folder = RunFolder(request.output, tomogram.name, job.suffix)
     inputs = {"tilts": request.geometry.tilts[0]} if request.geometry.tilts else {}
     restore_tomogram(folder, entry, tomogram, model, job, streamed, job.overwrite or job.resume, inputs)

@@ -50,6 +50,8 @@ ROOMS = {
     "simulation": ["tests/simulation"],
     "tiling": ["tests/tiling", "tests/posterior"],
     "io": ["tests/io/tilts"],
+    "checks": ["tests/checks", "tests/workflows"],
+    "workflows": ["tests/workflows"],
 }
 # Folders without tests of the science, left out of the rest.
 OTHERS = ("napari_plugin", "cluster", "batch", "pipelines", "report", "cli", "mutants", "helpers")

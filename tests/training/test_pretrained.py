@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
@@ -35,9 +34,9 @@ class Blobs:
         return Pairs(clean, observed(data, RANGE, noise), torch.zeros(size), (RANGE,) * size, scale=scale)
 
 
-def _method(steps=20, seed=0):
+def _method(steps=20, seed=0, rate=3e-3):
     torch.manual_seed(0)
-    config = TrainingConfig(patch=SIDE, batch=COUNT, steps=steps, learning_rate=3e-3, ema=0.9, clip=1.0, seed=seed)
+    config = TrainingConfig(patch=SIDE, batch=COUNT, steps=steps, learning_rate=rate, ema=0.9, clip=1.0, seed=seed)
     return LadderTraining(Ladder(LadderConfig((4, 6, 8), (2, 3, 4), 1)), Blobs(), config, CPU)
 
 
@@ -106,7 +105,7 @@ def test_scenes_know_the_scale_of_their_data():
 
 def test_in_the_end_widths_follow_the_errors():
     """Samples of r differ from its mean by about as much as that differs from the truth."""
-    method = _method(60)
+    method = _method(60, rate=0.1)
     method.phase_start = 0
     first = float(method.backward(method.draw(0), 0, {})["error_over_std"].detach())
     trained = Trainer(method).run()
@@ -114,7 +113,8 @@ def test_in_the_end_widths_follow_the_errors():
     again.phase_start = 0
     again.network.load_state_dict(trained.state_dict())
     last = float(again.backward(again.draw(99), 99, {})["error_over_std"].detach())
-    assert abs(np.log(last)) < 0.5 * abs(np.log(first))
+    # Those of an untrained decoder are hundreds of times too small.
+    assert 1 < last < 0.5 * first
 
 
 def test_each_phase_has_a_learning_rate_of_its_own():
