@@ -43,7 +43,7 @@ from cryovae.workflows.orientation import is_unrotated
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.restoration import train_on
 from cryovae.workflows.run_folder import RunFolder, folder_name
-from cryovae.workflows.start import default_start
+from cryovae.workflows.start import BASE, default_start
 
 __all__ = ["evaluate", "load_model", "read_tomogram", "restore", "save", "simulate", "train"]
 
@@ -159,7 +159,7 @@ def load_model(path: PathLike) -> Checkpoint:
 
     Args:
         path: model.safetensors, or the run folder that holds it; 'base' for the network of the package, which was trained on
-            simulated scenes.
+            simulated scenes. Whether it suits a tomogram is not tried, as ``cryovae restore --from base`` does.
 
     Returns:
         The model with its patch side in voxels and its number of training steps.
@@ -173,7 +173,7 @@ def load_model(path: PathLike) -> Checkpoint:
         >>> model.patch
         16
     """
-    return read_checkpoint(BASE_LADDER if path == "base" else path)
+    return read_checkpoint(BASE_LADDER if path == BASE else path)
 
 
 def restore(

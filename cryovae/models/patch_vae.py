@@ -109,7 +109,7 @@ class PatchVAE(nn.Module):
         return DiagonalGaussian(soft_clamp(mean, MEAN_LIMIT), soft_clamp(log_variance + FIRST_LOG_VARIANCE, LOG_VARIANCE_LIMIT))
 
     def features(self, density: Tensor) -> Tensor:
-        """What the encoder makes of densities before mean and variance are read from it, (batch, width, z / stride, ...)."""
+        """The encoder's features of densities, from which q is computed, (batch, width, z / stride, ...)."""
         return self.encoding(self.enter(self._blocks(density)))  # type: ignore[no-any-return]
 
     def decode(self, latents: Tensor) -> Tensor:

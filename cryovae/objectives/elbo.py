@@ -25,6 +25,7 @@ from cryovae.data.measurement import Measurement
 from cryovae.errors import InputError
 from cryovae.models.distributions import DiagonalGaussian, divergence
 from cryovae.models.ladder import Ladder, LadderDistribution, LadderPass, LevelOutput, Q, R
+from cryovae.objectives.aggregate import DISTANCES
 from cryovae.objectives.deterministic import NAMES
 from cryovae.objectives.kl_regularization import KLRegularization, regularized_kl
 from cryovae.physics.likelihood import log_likelihood, scored_bins
@@ -33,7 +34,6 @@ from cryovae.ranges import OneOf, Range, check_fields, shown
 
 NONE = KLRegularization()
 VAE, WAE = "vae", "wae"
-DIVERGENCES = ("mmd", "sliced", "sinkhorn")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ObjectiveConfig:
     free_bits: Annotated[float, Range(0, 1e6, what="nats a patch")] = 0.0
     free_group: Annotated[int, Range(1, 4096, what="channels")] = 1
     balance: bool = False
-    divergence: Annotated[str, OneOf(DIVERGENCES)] = "mmd"
+    divergence: Annotated[str, OneOf(DISTANCES)] = "mmd"
     divergence_weight: Annotated[float, Range(0, 1e6, what="a weight")] = 10.0
     stochastic: bool = True
     refill_from: Annotated[float, Range(0, 1, what="a share of the steps")] = 0.35

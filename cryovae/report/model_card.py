@@ -83,7 +83,7 @@ def ladder_card(recipe: Mapping[str, Any], training: Training) -> str:
 
 
 def _seen(patches: Mapping[str, Any], molecules: Sequence[str], side: int) -> list[str]:
-    """What a model has seen and what not, in lines."""
+    """The lines of a card on what the training data showed, and what they did not."""
     low, high = patches["voxel_size"]
     lowest, highest = patches["snr"]
     last_kind = patches["first_kind"] + patches["kinds"] - 1

@@ -50,11 +50,11 @@ def regress_in(
         volumes |= {"mean_half1": restored.halves[0], "mean_half2": restored.halves[1]}
     for kind, density in volumes.items():
         check_result(folder.result(kind), tomogram, kind, density)
-    drop_others(folder, volumes)
     for kind, density in volumes.items():
         stored = as_stored(density.numpy()) if tomogram.unrotated else density.numpy()
         write_volume(folder.result(kind), stored, tomogram.source, tomogram.voxel_size, note)
         log.info("wrote %s", folder.result(kind))
+    drop_others(folder, volumes)
     before = as_tensor(tomogram.density)
     preview(
         folder.path("preview.png"),

@@ -277,7 +277,7 @@ def _say_if_no_wedge(tomogram: Tomogram) -> None:
 
 
 def _started(start: Start | None) -> dict[str, Any]:
-    """What a run began with, for its record."""
+    """The entry of run.json on the network that training began with; None for random weights."""
     return {"start": None if start is None else start.record()}
 
 

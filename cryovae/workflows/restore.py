@@ -237,7 +237,6 @@ def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoratio
         del volumes["std"]
     for kind, volume in volumes.items():
         check_result(folder.result(kind), tomogram, kind, volume)
-    drop_others(folder, volumes)
     for kind, volume in volumes.items():
         path, about = folder.result(kind), (tomogram.source, tomogram.voxel_size, note_of(kind, config))
         if isinstance(volume, Stored):
@@ -245,6 +244,7 @@ def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoratio
         else:
             write_volume(path, as_stored(volume.numpy()) if tomogram.unrotated else volume.numpy(), *about)
         log.info("wrote %s", path)
+    drop_others(folder, volumes)
 
 
 def drop_others(folder: RunFolder, kinds: Collection[str]) -> None:
