@@ -46,10 +46,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     model = untrained(options.out / "model.safetensors", options.widths, options.patch)
     rows: list[dict[str, float | str]] = []
-    print(
-        f"{'side':>5} {'way':<10} {'s':>8} {'s per Mvoxel':>13} {'peak MB':>8} {'bytes per voxel more':>20} {'difference':>18}",
-        flush=True,
-    )
+    head = f"{'side':>5} {'way':<10} {'s':>8} {'s per Mvoxel':>13} {'processor s':>11} {'peak MB':>8}"
+    print(f"{head} {'bytes per voxel more':>20} {'difference':>18}", flush=True)
     for side in options.sizes:
         volume = noise(options.out / f"noise_{side}.mrc", side)
         for way in WAYS:
@@ -92,7 +90,7 @@ def noise(path: Path, side: int) -> Path:
 
 
 def measured(volume: Path, model: Path, way: str, options: argparse.Namespace) -> dict[str, float]:
-    """Seconds and peak bytes of one restoration."""
+    """Seconds of the clock and of processors, and peak bytes, of one restoration."""
     line = [
         sys.executable,
         *(("-m", "cryovae") if way == WAYS[0] else ("-c", STREAMED)),
@@ -116,7 +114,8 @@ def measured(volume: Path, model: Path, way: str, options: argparse.Namespace) -
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{volume}, {way}: {said.strip().splitlines()[-1]}")
-    return {"seconds": time.monotonic() - began, "peak": 1024.0 * usage.ru_maxrss}
+    processor = usage.ru_utime + usage.ru_stime
+    return {"seconds": time.monotonic() - began, "processor": processor, "peak": 1024.0 * usage.ru_maxrss}
 
 
 def kept(out: Path, stem: str, way: str) -> None:
@@ -149,7 +148,8 @@ def print_last(rows: list[dict[str, float | str]]) -> None:
     slope = (float(row["peak"]) - float(first["peak"])) / (voxels - before) if voxels > before else float("nan")
     per = float(row["seconds"]) / voxels * 1e6
     differ = " ".join(f"{float(row[f'difference_{kind}']):.1e}" for kind in KINDS) if "difference_mean" in row else "-"
-    figures = f"{row['seconds']:8.1f} {per:13.2f} {float(row['peak']) / 1e6:8.0f} {slope:20.1f} {differ:>18}"
+    times = f"{row['seconds']:8.1f} {per:13.2f} {row['processor']:11.1f}"
+    figures = f"{times} {float(row['peak']) / 1e6:8.0f} {slope:20.1f} {differ:>18}"
     print(
         f"{row['side']:>5} {row['way']:<10} {figures}",
         flush=True,
