@@ -9,7 +9,7 @@ import typer
 
 from cryovae.io.names import checked_name, stem
 from cryovae.workflows.geometry import GeometryOptions
-from cryovae.workflows.mask import MaskOptions, write_mask
+from cryovae.workflows.mask import MaskOptions, in_words, write_mask
 from cryovae.workflows.options import only
 from cryovae.workflows.requests import OutputOptions
 
@@ -24,8 +24,10 @@ def mask(
 ) -> None:
     """Make a mask of the specimen: 1 near dense voxels where the density varies, 0 elsewhere. Pass it to restore as --mask.
 
-    The percentages are those of IsoNet; 100 switches a criterion off.
+    The percentages are those of IsoNet; 100 switches a criterion off. Gold beads are -1 with --exclude-beads.
     """
     target = output or Path(f"{checked_name(stem(tomogram), str(tomogram))}_mask.mrc")
-    share = write_mask(tomogram, target, options, geometry.unrotated, geometry.voxel_size, results.overwrite)
+    share, beads = write_mask(tomogram, target, options, geometry.unrotated, geometry.voxel_size, results.overwrite)
     print(f"mask: {target}, {100 * share:.0f} % of the voxels")
+    if options.exclude_beads:
+        print(in_words(beads))

@@ -33,25 +33,34 @@ def read_volume(path: Path | str, number: int | None = None) -> Volume:
     return read_zarr(path) if is_zarr(path) else read_mrc(path, number)
 
 
-def write_volume(path: Path, density: np.ndarray, source: Path | str | None, voxel_size: float, note: str) -> None:
+def write_volume(path: Path, density: np.ndarray, source: Path | str | Provenance | None, voxel_size: float, note: str) -> None:
     """Write a density as OME-Zarr if ``path`` ends in .zarr, else as MRC.
 
     Args:
         path: the file or folder, written atomically.
         density: volume (z, y, x).
-        source: volume of either format whose origin and labels are kept, or None.
+        source: volume of either format whose origin and labels are kept, or these themselves, or None.
         voxel_size: voxel size in angstrom.
         note: text of the label that is added.
     """
-    carried = Provenance() if source is None else provenance_of(Path(source))
+    carried = _carried(source)
     write = write_zarr if Path(path).suffix == ".zarr" else write_mrc
     write(Path(path), density, carried, voxel_size, note)
 
 
-def write_volume_by_slabs(path: Path, volume: Sections, source: Path | str | None, voxel_size: float, note: str) -> None:
+def write_volume_by_slabs(
+    path: Path, volume: Sections, source: Path | str | Provenance | None, voxel_size: float, note: str
+) -> None:
     """Write a volume that is not in memory as MRC; the arguments are those of ``write_volume``."""
-    carried = Provenance() if source is None else provenance_of(Path(source))
+    carried = _carried(source)
     write_mrc_by_slabs(Path(path), volume, carried, voxel_size, note)
+
+
+def _carried(source: Path | str | Provenance | None) -> Provenance:
+    """Metadata that a written volume keeps from a source."""
+    if isinstance(source, Provenance):
+        return source
+    return Provenance() if source is None else provenance_of(Path(source))
 
 
 def suffix_of(name: str) -> str:

@@ -40,14 +40,15 @@ MUCH_FILL = 0.6
 STEP_SECTIONS, ROWS = 40, 2000
 
 
-def with_fill(tomogram: Tomogram, mapped: bool = False) -> Tomogram:
+def with_fill(tomogram: Tomogram, mapped: bool = False, beads: np.ndarray | None = None) -> Tomogram:
     """Find the fill of a tomogram, and replace it by the mean of the other voxels for all computations.
 
-    With halves, a voxel is fill if it is fill in either half.
+    With halves, a voxel is fill if it is fill in either half. Beads count as fill: they stay as they are.
 
     Args:
         tomogram: as it was read, with the beam along z.
         mapped: whether the volumes stay on disk, and their fill is replaced when a box is read.
+        beads: where gold beads are, boolean (z, y, x), or None.
 
     Returns:
         The same tomogram if it has no fill; else one with ``fill`` set.
@@ -59,13 +60,16 @@ def with_fill(tomogram: Tomogram, mapped: bool = False) -> Tomogram:
         if fill is not None and other is not None:
             fill.bits[:] |= other.bits
         fill = fill or other
+    findings = tomogram.findings if fill is None else (*tomogram.findings, _finding(tomogram.name, fill))
+    if beads is not None:
+        findings = (*findings, _bead_finding(tomogram.name, beads))
+        fill = Fill.of(beads if fill is None else beads | fill[:])
     if fill is None:
         return tomogram
     sources = (tomogram.density, *(tomogram.halves or ()))
     neutral = [_neutral(volume, fill, tomogram.mask, mapped) for volume in sources]
     halves = (neutral[1], neutral[2]) if tomogram.halves is not None else None
     fill = replace(fill, sources=sources)
-    findings = (*tomogram.findings, _finding(tomogram.name, fill))
     return replace(tomogram, density=neutral[0], halves=halves, fill=fill, findings=findings)
 
 
@@ -75,6 +79,15 @@ def _finding(name: str, fill: Fill) -> Finding:
         "fill",
         Severity.WARNING if filled > MUCH_FILL else Severity.NOTE,
         f"{name}: constant regions take {100 * filled:.3g} % of the voxels",
+        action="they are left out of all that is measured, and stay as they are",
+    )
+
+
+def _bead_finding(name: str, beads: np.ndarray) -> Finding:
+    return Finding(
+        "beads",
+        Severity.NOTE,
+        f"{name}: beads of the mask take {100 * float(beads.mean()):.3g} % of the voxels",
         action="they are left out of all that is measured, and stay as they are",
     )
 

@@ -21,6 +21,8 @@ from cryovae.tomogram import TiltGeometry, Tomogram
 
 # Number of sections read at a time.
 BLOCK = 32
+# Value of the voxels of gold beads in a mask, and the largest share of them.
+BEADS, MOST_BEADS = -1.0, 0.1
 # Largest ratio of voxel sizes that count as equal.
 SAME_SIZE = 1.01
 
@@ -58,16 +60,20 @@ def load_tomogram(
         tilts: the tilt geometry.
         voxel_size: voxel size in angstrom that replaces the one in the header, or None.
         unrotated: whether the beam is along the middle axis of all files, including the mask.
-        mask: file of a volume of the same shape, 1 inside the specimen, or None.
+        mask: file of a volume of the same shape, 1 inside the specimen, -1 in beads that stay as they are, or None.
         mapped: whether all volumes except the mask stay on disk and are read by slices.
 
     Raises:
         InputError: a file is missing, damaged, or mapped and compressed; shapes or voxel sizes differ; the halves are equal.
     """
     tomogram = _loaded(full, halves, tilts, voxel_size, mapped)
+    beads = None
     if mask is not None:
-        tomogram = replace(tomogram, mask=_mask(mask, tomogram.shape))
-    return with_fill(with_beam_along_z(tomogram, mapped) if unrotated else tomogram, mapped)
+        inside, beads = _mask(mask, tomogram.shape)
+        tomogram = replace(tomogram, mask=inside)
+    if unrotated:
+        tomogram, beads = with_beam_along_z(tomogram, mapped), None if beads is None else upright(beads)
+    return with_fill(tomogram, mapped, beads)
 
 
 def with_beam_along_z(tomogram: Tomogram, mapped: bool = False) -> Tomogram:
@@ -98,18 +104,25 @@ def _upright_of(density: np.ndarray) -> np.ndarray:
     return cast(np.ndarray, UprightOf(density))
 
 
-def _mask(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """A 0/1 volume as booleans (z, y, x)."""
+def _mask(path: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray | None]:
+    """Where a mask is 1, as booleans (z, y, x), and where it is BEADS, None if it is so nowhere."""
     density = read_volume(path).density
     if density.shape != shape:
         raise InputError(f"mask {path} has shape {density.shape}, expected that of the tomogram, {shape}")
-    mask = np.empty(shape, bool)
+    mask, beads = np.empty(shape, bool), np.empty(shape, bool)
     for start in range(0, shape[0], BLOCK):
-        np.greater(density[start : start + BLOCK], 0.5, out=mask[start : start + BLOCK])
+        slab = density[start : start + BLOCK]
+        np.greater(slab, 0.5, out=mask[start : start + BLOCK])
+        np.less(slab, BEADS / 2, out=beads[start : start + BLOCK])
         released(density)
     if not mask.any():
         raise InputError(f"mask {path} is 0 everywhere, expected 1 where the specimen is: make one with cryovae mask")
-    return mask
+    if (share := float(beads.mean())) > MOST_BEADS:
+        raise InputError(
+            f"mask {path} is {BEADS:g} in {100 * share:.0f} % of the voxels, which stands for gold beads, expected at most "
+            f"{100 * MOST_BEADS:.0f} %: let it be 0 outside the specimen"
+        )
+    return mask, beads if share else None
 
 
 def _loaded(

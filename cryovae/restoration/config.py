@@ -22,6 +22,7 @@ class RestoreConfig(SearchConfig):
         samples: samples behind mean and standard deviation; even, because they come in opposite pairs.
         samples_out: samples that are kept, 0 to ``samples``.
         outputs: what is written beside the mean, any of OUTPUTS.
+        output_voxel_size: in angstrom, of further copies of all volumes but the standard deviation; 0 for none.
         batch: tiles at once in a search of the posterior.
         raw: leave out the data-consistent step.
         halves: restore the halves too.
@@ -41,6 +42,7 @@ class RestoreConfig(SearchConfig):
     samples: Annotated[int, Range(2, 100000)] = 8
     samples_out: Annotated[int, Range(0, 100000)] = 0
     outputs: Annotated[tuple[str, ...], OneOf(OUTPUTS)] = OUTPUTS
+    output_voxel_size: Annotated[float, Range(0, 1000)] = 0.0
     batch: Annotated[int, Range(1, 4096, what="tiles")] = 2
     raw: bool = False
     halves: bool = True

@@ -30,6 +30,7 @@ from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
 from cryovae.report.prior_draws import patches_beside
 from cryovae.report.sampler_sentences import posterior_name, sampler_sentences
+from cryovae.restoration.rescaling import check_ratio, is_linear, is_rescaled, provenance_at, rescaled, rescaled_kind
 from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
 from cryovae.tomogram import Fill, Tomogram
@@ -58,7 +59,10 @@ def results_of(has_halves: bool, config: RunConfig, record: Mapping[str, Any] | 
     halves = ["mean_half1", "mean_half2"] if has_halves and settings.with_halves else []
     possible = ("std", "measured") if config.objective.variational else ("measured",)
     beside = [kind for kind in possible if kind in settings.outputs]
-    return ["mean", *beside, *halves, *(f"sample_{i}" for i in range(settings.samples_kept))]
+    kinds = ["mean", *beside, *halves, *(f"sample_{i}" for i in range(settings.samples_kept))]
+    if new := settings.output_voxel_size:
+        kinds += [rescaled_kind(kind, new) for kind in kinds if is_linear(kind)]
+    return kinds
 
 
 def check_room(folder: RunFolder, tomogram: Tomogram, config: RunConfig, overwrite: bool) -> None:
@@ -69,11 +73,14 @@ def check_room(folder: RunFolder, tomogram: Tomogram, config: RunConfig, overwri
     if distributed.rank():
         return
     kinds = results_of(tomogram.halves is not None, config)
+    if new := config.restoration.output_voxel_size:
+        check_ratio(tomogram.voxel_size, new, tomogram.shape)
     there = [folder.result(kind) for kind in VOLUMES if folder.result(kind).exists()]
     there += [path for path in map(folder.result, kinds) if path.exists() and path not in there]
     if there and not overwrite:
         raise InputError(f"{there[0]} is there already: pass --overwrite, or another folder with -o")
-    needed = int(DISK_RESERVE * 4 * tomogram.density.size * len(kinds))
+    sizes = [(tomogram.voxel_size / new) ** 3 if is_rescaled(kind) else 1.0 for kind in kinds]
+    needed = int(DISK_RESERVE * 4 * tomogram.density.size * sum(sizes))
     free = shutil.disk_usage(folder.folder).free
     if free < needed:
         raise OSError(errno.ENOSPC, f"{free / 1e9:.2f} GB free, {needed / 1e9:.2f} GB needed", str(folder.folder))
@@ -238,20 +245,41 @@ def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoratio
     for kind, volume in volumes.items():
         check_result(folder.result(kind), tomogram, kind, volume)
     for kind, volume in volumes.items():
-        path, about = folder.result(kind), (tomogram.source, tomogram.voxel_size, note_of(kind, config))
-        if isinstance(volume, Stored):
-            write_volume_by_slabs(path, UnrotatedSections(volume) if tomogram.unrotated else volume, *about)
-        else:
-            write_volume(path, as_stored(volume.numpy()) if tomogram.unrotated else volume.numpy(), *about)
-        log.info("wrote %s", path)
-    drop_others(folder, volumes)
+        about = tomogram.source, tomogram.voxel_size, note_of(kind, config)
+        _write(folder.result(kind), volume if isinstance(volume, Stored) else volume.numpy(), tomogram.unrotated, *about)
+    new, written = config.restoration.output_voxel_size, set(volumes)
+    for kind, volume in volumes.items() if new else ():
+        if is_linear(kind):
+            written.add(rescaled_kind(kind, new))
+            _write_rescaled(folder, kind, volume, tomogram, config)
+    drop_others(folder, written)
+
+
+def _write(path: Path, volume: Any, unrotated: bool, *about: Any) -> None:
+    """Write an array or a ``Stored`` volume; ``about``: the last arguments of ``write_volume``."""
+    if isinstance(volume, Stored):
+        write_volume_by_slabs(path, UnrotatedSections(volume) if unrotated else volume, *about)
+    else:
+        write_volume(path, as_stored(volume) if unrotated else volume, *about)
+    log.info("wrote %s", path)
+
+
+def _write_rescaled(folder: RunFolder, kind: str, volume: Any, tomogram: Tomogram, config: RunConfig) -> None:
+    """Write a volume with the voxel size of --output-voxel-size."""
+    new = config.restoration.output_voxel_size
+    ratio = new / tomogram.voxel_size
+    small = rescaled(volume, ratio, folder.path(WORK) if isinstance(volume, Stored) else None)
+    note = f"{note_of(kind, config)}, rescaled from {tomogram.voxel_size:g} A"
+    _write(folder.result(rescaled_kind(kind, new)), small, tomogram.unrotated, provenance_at(tomogram.source, ratio), new, note)
+    if isinstance(small, Stored):
+        small.remove()
 
 
 def drop_others(folder: RunFolder, kinds: Collection[str]) -> None:
     """Remove the volumes of an earlier restoration that a new one does not replace: they are not of the same run."""
-    samples = (path.name for path in folder.folder.glob(f"{escape(folder.name)}_sample_*{folder.suffix}"))
-    numbered = [name.removeprefix(f"{folder.name}_").removesuffix(folder.suffix) for name in samples]
-    for kind in (*VOLUMES, *(name for name in numbered if re.fullmatch(r"sample_\d+", name))):
+    named = (path.name for path in folder.folder.glob(f"{escape(folder.name)}_*{folder.suffix}"))
+    beside = [name.removeprefix(f"{folder.name}_").removesuffix(folder.suffix) for name in named]
+    for kind in (*VOLUMES, *(name for name in beside if re.fullmatch(r"sample_\d+", name) or is_rescaled(name))):
         path = folder.result(kind)
         if kind in kinds or not path.exists():
             continue

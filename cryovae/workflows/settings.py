@@ -95,6 +95,11 @@ class RestorationSettings(TrainingSettings):
         "samples; or none. Without it, all.",
         keys=("restoration.outputs",),
     )
+    output_voxel_size: float | None = option(
+        "Write mean, measured, halves and samples a second time with voxels of this size in angstrom, e.g. 10 for networks that "
+        "were trained at 10 angstrom: NAME_mean_10A.mrc. The standard deviation is of the voxels of the input alone.",
+        keys=("restoration.output_voxel_size",),
+    )
     raw: bool | None = option("Write the model's output without the data-consistent step.", "--raw", keys=("restoration.raw",))
     other_scale: bool | None = option(
         "Restore even if --model was trained at a voxel size that differs by more than 5 %: structures are of another size then.",

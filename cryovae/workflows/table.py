@@ -20,10 +20,12 @@ from cryovae.checks.preflight import preflight, read_and_mended
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
 from cryovae.io.claim import InUse
+from cryovae.io.files import read_volume
 from cryovae.io.geometry_record import recorded
 from cryovae.io.names import in_one_line
 from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tomograms_of
 from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms, results_columns, write_results
+from cryovae.restoration.rescaling import check_ratio
 from cryovae.workflows.geometry import GeometryOptions
 from cryovae.workflows.memory import budget_of
 from cryovae.workflows.optics import OpticsOptions
@@ -100,6 +102,7 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     for entry in table.entries:
         if entry.name.casefold() in (MODEL_FOLDER, target.name.casefold()):
             raise InputError(f"{table.path} row {entry.row} is called {entry.name}, as a file of ours is: rename it")
+    _check_output_voxels(table, job)
     if model is None and job.start is not None and not job.start.trains:
         model, job = _begun(table, job)
     trained, config = open_model(model or _train_model(output / MODEL_FOLDER, table, job), job.config)
@@ -134,6 +137,13 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     if failed:
         raise InputError(f"{len(failed)} of {count} tomograms could not be restored, {', '.join(failed)}: see above")
     return target
+
+
+def _check_output_voxels(table: TomogramTable, job: Job) -> None:
+    """InputError if a row cannot be written at the voxel size of --output-voxel-size."""
+    if new := job.config.restoration.output_voxel_size:
+        for entry, size in zip(table.entries, checked_sizes(table, job.voxel_size).values(), strict=True):
+            check_ratio(size, new, read_volume(entry.files[0]).density.shape)
 
 
 def _begun(table: TomogramTable, job: Job) -> tuple[Path | None, Job]:
@@ -251,7 +261,8 @@ def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: s
     if record.get("status") != "done" or record.get("command") != "restore":
         return "missing"
     # Settings that records of earlier versions lack.
-    added = {"other_scale": config.restoration.other_scale, "outputs": list(config.restoration.outputs)}
+    names = "other_scale", "outputs", "output_voxel_size"
+    added = {name: _plain(config)[name] for name in names}
     settings = added | record.get("config", {}).get("restoration", {})
     same = record.get("model_sha256") == mark and settings == _plain(config)
     if not same or not unchanged(record.get("inputs", {})) or _inputs_differ(record, entry):
@@ -285,5 +296,6 @@ def _inputs_differ(record: dict[str, Any], entry: Entry) -> bool:
     return volumes.keys() != now.keys() or not all(same_file(about, now[role]) for role, about in volumes.items())
 
 
-def _plain(config: RunConfig) -> object:
-    return json.loads(json.dumps(as_plain(config)["restoration"]))
+def _plain(config: RunConfig) -> dict[str, Any]:
+    settings: dict[str, Any] = json.loads(json.dumps(as_plain(config)["restoration"]))
+    return settings
