@@ -19,6 +19,7 @@ from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.io.names import in_one_line
 from cryovae.io.record_file import read_json
+from cryovae.report.headline import Headline
 from cryovae.workflows.progress import clock
 from cryovae.workflows.run_folder import read_record
 from cryovae.workflows.table import MODEL_FOLDER
@@ -28,7 +29,10 @@ SILENT_SECONDS = 1800.0
 # Figures of a row and their column headings; a row has those that its data allow.
 FIGURES = {
     "hidden_correlation": "held-out data, correlation",
+    "highest": "highest that the noise allows",
+    "clipping": "low-pass and clipping",
     "chi2": "chi^2 of held-out data",
+    "ratio": "rms error / std, held-out data",
     "resolution": "halves agree to, A",
     "wedge": "truth, wedge",
     "measured": "truth, measured",
@@ -45,6 +49,7 @@ class Status:
         why: the reason why it is not done; empty if it is done.
         seconds: how long it took, or has taken so far, or None.
         figures: key of FIGURES to value.
+        caveats: what must be said with the figures.
     """
 
     name: str
@@ -52,6 +57,12 @@ class Status:
     why: str = ""
     seconds: float | None = None
     figures: dict[str, float] = field(default_factory=dict)
+    caveats: tuple[str, ...] = ()
+
+    @property
+    def remarks(self) -> str:
+        """Why it is not done, or what must be said with its figures."""
+        return " ".join(filter(None, (self.why, *self.caveats)))
 
 
 def statuses(batch: Opened) -> list[Status]:
@@ -77,7 +88,8 @@ def _status_of(where: Path, name: str, state: str) -> Status:
         return Status(name, "failed", str(error))
     status, seconds = record.get("status"), record.get("seconds")
     if state == "done":
-        return Status(name, "done", "", seconds, figures_of(where, record))
+        caveats = caveats_of(record) if record.get("command") == "restore" else ()
+        return Status(name, "done", "", seconds, figures_of(where, record), caveats)
     if status == "running":
         if alive(record, where):
             return Status(name, "running", _last_line(where / "run.log"), _since(record))
@@ -117,12 +129,20 @@ def alive(record: dict[str, Any], where: Path) -> bool:
 
 def figures_of(where: Path, record: dict[str, Any]) -> dict[str, float]:
     """The figures of a restoration: key of FIGURES to value. where: its run folder. record: its run.json."""
-    held_out = (record.get("restoration") or {}).get("held_out") or {}
-    figures = {"hidden_correlation": held_out.get("correlation"), "chi2": held_out.get("chi2_band")}
+    headline = Headline.from_record(record)
+    held = headline.held
+    figures = {"hidden_correlation": headline.correlation, "clipping": headline.clipping, "ratio": headline.ratio}
+    figures |= {} if held is None else {"highest": held.highest_correlation, "chi2": held.chi2_band}
     # If the evaluation is damaged, only its figures are missing.
     with suppress(InputError, LookupError, TypeError, AttributeError):
         figures |= _scores(read_json(where / "evaluation.json") or {})
     return {name: float(value) for name, value in figures.items() if isinstance(value, int | float)}
+
+
+def caveats_of(record: dict[str, Any]) -> tuple[str, ...]:
+    """What must be said with the figures of a restoration: caveats of its correlation, and error bars that are far off."""
+    headline = Headline.from_record(record)
+    return (*headline.caveats(), *(headline.error_bars() if headline.is_far_off else ()))
 
 
 def _scores(evaluation: dict[str, Any]) -> dict[str, Any]:
@@ -160,7 +180,7 @@ def table_of(states: list[Status]) -> str:
     """The states as text in columns, and a line that counts them."""
     known = [name for name in FIGURES if any(name in status.figures for status in states)]
     head = ["name", "state", "time", *(FIGURES[name] for name in known), "why"]
-    rows = [head, *([s.name, s.state, _time(s), *(_shown(s, name) for name in known), in_one_line(s.why)] for s in states)]
+    rows = [head, *([s.name, s.state, _time(s), *(_shown(s, name) for name in known), in_one_line(s.remarks)] for s in states)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(head) - 1)]
     lines = ["  ".join([*(cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=True)), row[-1]]) for row in rows]
     return "\n".join([*(line.rstrip() for line in lines), counted(states)])
@@ -181,12 +201,12 @@ def _shown(status: Status, name: str) -> str:
 
 
 def write_csv(path: Path, states: list[Status]) -> None:
-    """Write the states as a table for programs, with seconds and the figures by their keys."""
+    """Write the states as a table for programs, with seconds, the figures by their keys, and remarks."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["name", "state", "seconds", *FIGURES, "why"])
     for s in states:
         writer.writerow(
-            [s.name, s.state, "" if s.seconds is None else s.seconds, *(s.figures.get(n, "") for n in FIGURES), s.why]
+            [s.name, s.state, "" if s.seconds is None else s.seconds, *(s.figures.get(n, "") for n in FIGURES), s.remarks]
         )
     write_text(path, text.getvalue())

@@ -33,9 +33,10 @@ img { max-width: 100%; height: auto; } .why { overflow-wrap: anywhere; max-width
 <h1>$title</h1>
 <p>$counts</p>
 $table
-<p class="small">Held-out data: correlation of the prediction with measured data that were hidden from the model, the only proof
-of filling on real data. Their chi^2 is 1 where the stated uncertainty is right. Halves agree to: where the FSC of the halves,
-each restored by itself, falls below 0.143 in the measured part. Truth: correlation from 0.01 to 0.2 cycles per voxel.
+<p class="small">Held-out data: correlation of the prediction with measured data that were removed from the input, the only proof
+of filling on real data; beside it what the noise allows, and what low-pass and clipping reach. Rms error / std and chi^2 are 1
+where the standard deviation is right. Halves agree to: where the FSC of the halves, each restored by itself, falls below 0.143
+in the measured part; both went through one model. Truth: correlation from 0.01 to 0.2 cycles per voxel.
 <a href="summary.csv">summary.csv</a> has the same figures; the logs are in <code>$folder/logs</code>.</p>
 $pictures
 <p class="small">Written by cryovae $version, $date, from $source.</p>
@@ -89,7 +90,7 @@ def _row(batch: Opened, status: Status, known: list[str]) -> str:
     figures = "".join(f'<td class="number">{status.figures[n]:.3g}</td>' if n in status.figures else "<td></td>" for n in known)
     seconds = "" if status.seconds is None else clock(status.seconds)
     state = f'<td class="{status.state.split()[0]}">{status.state}</td>'
-    return f'<tr><td>{name}</td>{state}<td>{seconds}</td>{figures}<td class="why">{escape(status.why)}</td></tr>'
+    return f'<tr><td>{name}</td>{state}<td>{seconds}</td>{figures}<td class="why">{escape(status.remarks)}</td></tr>'
 
 
 def _picture(batch: Opened, status: Status) -> str:

@@ -111,12 +111,20 @@ class FiguresPart(Part):
     wedge_energy_ratio: Number | None = None
 
 
+class ClippingPart(Part):
+    """What low-pass and clipping reach on held-out bins."""
+
+    correlation: Number | None = None
+    recipe: Word | None = None
+
+
 class RestorationPart(Part):
     """How the restoration went."""
 
     seconds: Number | None = None
     figures: FiguresPart | None = None
     held_out: HeldOutPart | None = None
+    clipping: ClippingPart | None = None
     search: dict[str, Any] | None = None
     steps_of_model: Whole | None = None
 

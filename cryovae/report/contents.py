@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from cryovae.evaluation.assessment import Assessment
 from cryovae.evaluation.held_out import HeldOut
 from cryovae.findings import Finding
+from cryovae.report.headline import Headline
 from cryovae.tomogram import TiltGeometry
 
 
@@ -59,6 +60,14 @@ class Contents:
     def findings(self) -> list[Finding]:
         """The findings of the checks of the input, from the record."""
         return [Finding.from_plain(plain) for plain in self.record.get("findings") or []]
+
+    @cached_property
+    def headline(self) -> Headline:
+        """The figures that are shown first: those of the record, with clipping as it is known here."""
+        headline, clipping = Headline.from_record(self.record), self.assessment.clipping
+        if headline.clipping is None and clipping is not None:
+            headline = replace(headline, clipping=clipping.correlation)
+        return replace(headline, has_wedge=self.tilts.has_wedge)
 
     @cached_property
     def held_out(self) -> HeldOut | None:

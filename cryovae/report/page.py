@@ -99,9 +99,8 @@ def _cards(contents: Contents) -> list[tuple[str, str]]:
         for row in assessment.halves
         if row.name == "untouched input"
     ]
-    if held is not None and held.correlation is not None:
-        highest = "" if held.highest_correlation is None else f" of {held.highest_correlation:.2f}"
-        cards.append(("correlation with held-out measured data", f"{held.correlation:.2f}{highest}"))
+    if contents.headline.figure:
+        cards.append(("correlation with held-out measured data", contents.headline.figure))
     ratio = ((contents.record.get("restoration") or {}).get("figures") or {}).get("wedge_energy_ratio")
     if not cards and ratio is not None and contents.tilts.has_wedge:
         cards.append(("power per bin in the wedge, relative to the measured part", f"{100 * ratio:.0f} %"))

@@ -11,11 +11,13 @@ from rich.table import Table as RichTable
 from cryovae.evaluation.assessment import Row
 from cryovae.report import tables
 from cryovae.report.contents import Contents
+from cryovae.report.sentences import verdict
 from cryovae.report.tables import Table
 
 
 def print_tables(contents: Contents, shells: bool) -> None:
-    """Print the scores of the restored density and the baselines, the calibration and, with ``shells``, the FSC by shell."""
+    """Print what the report says first, the scores, the calibration and, with ``shells``, the FSC by shell."""
+    print(*verdict(contents), sep="\n")
     rows = contents.assessment.rows
     by_shell = _by_shell(rows) if rows and shells else None
     for table in (*tables.baselines(contents), by_shell, tables.cones(contents), tables.calibration(contents)):

@@ -6,12 +6,10 @@ import math
 from dataclasses import dataclass
 
 from cryovae.evaluation.fsc import LEVELS, Correlation, resolution_at
-from cryovae.evaluation.held_out import HeldOut
 from cryovae.report.contents import Contents
+from cryovae.report.headline import error_bar_sentences
 from cryovae.report.sampler_sentences import sampler_sentences
 
-# Range of rms error over standard deviation that counts as calibrated, and largest accepted error of a coverage.
-CALIBRATED_RATIO, COVERAGE_TOLERANCE = (0.9, 1.2), 0.1
 # Smallest difference by which a correlation counts as better than that of clipping.
 MIN_GAIN_OVER_CLIPPING = 0.02
 
@@ -40,24 +38,18 @@ def verdict(contents: Contents) -> list[str]:
 
 
 def _wedge(contents: Contents) -> list[str]:
+    headline = contents.headline
     if not contents.tilts.has_wedge:
-        return ["The tilts leave no wedge: this tomogram is denoised only."]
-    held, size = contents.held_out, contents.voxel_size
+        return headline.prediction()
+    held, size, known = contents.held_out, contents.voxel_size, headline.correlation is not None
     sentences = [_against_truth(contents)] if contents.assessment.rows else []
-    if held is not None and held.correlation is not None:
-        sentences.append(_prediction(held, contents))
-    elif not sentences:
-        sentences.append(
-            "How well the wedge is filled is not known: no measured data were held out from the model, and no truth was given. "
-            "Trust only those structures in the wedge on which posterior samples agree (--samples-out)."
-        )
+    if known or not sentences:
+        sentences += headline.prediction()
     recovered = None if held is None else held.resolution(size)
     if recovered is not None:
         limit = "the finest detail that could be tested" if recovered <= 2.02 * size else f"about {recovered:.0f} Å"
         sentences.append(f"The held-out signal is recovered to {limit} (correlation of at least 0.5, corrected for noise).")
-    if held is not None and held.trained_on:
-        sentences.append("The tested patches were also used in training, so these numbers are optimistic.")
-    return sentences
+    return [*sentences, *headline.caveats()]
 
 
 def _against_truth(contents: Contents) -> str:
@@ -74,35 +66,13 @@ def _against_truth(contents: Contents) -> str:
     return f"{result}, {reached}; {baseline}."
 
 
-def _prediction(held: HeldOut, contents: Contents) -> str:
-    highest, clipping = held.highest_correlation, contents.assessment.clipping
-    at_most = "" if highest is None else f" of at most {highest:.2f}"
-    result = (
-        f"Held-out measured data, removed from the input as the wedge is, are predicted with correlation {held.correlation:.2f}"
-    )
-    baseline = "" if clipping is None else f"; low-pass and clipping reach {clipping.correlation:.2f}, the untouched input 0"
-    return f"{result}{at_most}{baseline}."
-
-
 def _error_bars(contents: Contents) -> list[str]:
     if contents.std is None:
         return ["There is no standard deviation beside this volume, so its uncertainty is not known."]
     bars = error_bars(contents)
     if bars is None:
-        return [
-            "Error bars were not checked: there are no held-out data and no truth. Read them only as a map "
-            "of where the model is uncertain."
-        ]
-    times = f"{bars.against}, errors are {bars.ratio:.2f} times the standard deviation"
-    if bars.ratio > CALIBRATED_RATIO[1]:
-        return [f"Error bars are too small{bars.part}: {times}. Multiply them by that."]
-    if bars.ratio < CALIBRATED_RATIO[0]:
-        return [f"Error bars are too wide{bars.part}: {times}."]
-    nominal, covered = max(bars.coverage.items(), key=lambda pair: abs(pair[1] - pair[0]), default=(0.0, 0.0))
-    if abs(covered - nominal) > COVERAGE_TOLERANCE:
-        wrong = f"intervals that should hold {100 * nominal:.0f} % of the values hold {100 * covered:.0f} %"
-        return [f"Error bars are right only on average{bars.part}: {times}, but {wrong}."]
-    return [f"Error bars are about right{bars.part}: {times}."]
+        return contents.headline.error_bars()
+    return error_bar_sentences(bars.ratio, bars.coverage, bars.against, bars.part)
 
 
 def error_bars(contents: Contents) -> ErrorBars | None:

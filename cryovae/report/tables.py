@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cryovae.aliases import current_settings
@@ -11,6 +11,7 @@ from cryovae.evaluation.assessment import Row
 from cryovae.evaluation.calibration import NOMINAL, Calibration
 from cryovae.evaluation.fsc import LEVELS, Correlation
 from cryovae.report.contents import Contents
+from cryovae.report.headline import SHARED_MODEL
 from cryovae.report.sentences import resolution
 
 FSC_LEVELS = [f"FSC {level:g}" for level in LEVELS]
@@ -55,7 +56,16 @@ def baselines(contents: Contents) -> list[Table]:
         band += f", {contents.voxel_size / low:.0f} to {contents.voxel_size / high:.0f} Å"
     against_truth = _scores(contents.assessment.rows, contents.voxel_size, f"Correlation with the truth, {band}")
     halves = _scores(contents.assessment.halves, contents.voxel_size, f"Correlation of one half with the other, {band}")
+    halves = [replace(table, note=" ".join(filter(None, (table.note, _of_halves(contents))))) for table in halves]
     return [*against_truth, _held_out(contents, band), *halves]
+
+
+def _of_halves(contents: Contents) -> str:
+    """What to say of the wedge of restored halves; empty if there are none."""
+    if not contents.tilts.has_wedge or all(row.name != "restored" for row in contents.assessment.halves):
+        return ""
+    beside = f"; held-out data are predicted with {contents.headline.figure}" if contents.headline.figure else ""
+    return f"{SHARED_MODEL}{beside}."
 
 
 def _scores(rows: Sequence[Row], voxel_size: float, title: str) -> list[Table]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import shutil
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -174,6 +175,9 @@ def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -
     before = as_tensor(tomogram.density)
     halves = None if tomogram.halves is None else (torch.from_numpy(tomogram.halves[0]), torch.from_numpy(tomogram.halves[1]))
     assessment = assess_region(tomogram, restoration.mean, before, restoration.halves, halves)
+    if assessment.clipping is not None:
+        clipped = {"correlation": assessment.clipping.correlation, "recipe": str(assessment.clipping.recipe)}
+        folder.save(restoration=folder.record["restoration"] | {"clipping": clipped})
     contents = Contents(
         name=tomogram.name,
         before=before.numpy(),
@@ -188,6 +192,9 @@ def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -
     )
     write_report(folder.path("report.html"), contents)
     log.info("wrote %s", folder.path("report.html"))
+    for sentence in contents.headline.sentences():
+        print(sentence, file=sys.stderr)
+        log.info("%s", sentence)
 
 
 def _report_region(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig, budget: int) -> None:
