@@ -18,10 +18,10 @@ Panel = Callable[[Any], None]
 
 
 def _figure(panels: list[Panel], width: float = 5.2, height: float = 4.0) -> Figure | None:
-    """A figure with two panels in a row; None without panels."""
+    """A figure with two or three panels in a row; None without panels."""
     if not panels:
         return None
-    columns = min(len(panels), 2)
+    columns = len(panels) if len(panels) <= 3 else 2 + (len(panels) > 4)
     rows = -(-len(panels) // columns)
     figure = PlainFigure(figsize=(width * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
@@ -62,7 +62,10 @@ def _held_out(axis: Any, held: HeldOut, voxel_size: float) -> None:
 
 
 def training(rows: list[dict[str, str]]) -> Figure | None:
-    """Terms of the bound, KL divergence of each level and held-out gain as functions of the step, from rows of metrics.csv."""
+    """Terms of the bound, KL divergence of each level and held-out gain as functions of the step, from rows of metrics.csv.
+
+    A line marks the step from which the bound is trained; before it, the completion alone is.
+    """
     levels = sorted((name for name in (rows[0] if rows else {}) if name.startswith("kl_")), reverse=True)
     groups = (
         ("log-likelihood (nats per coefficient)", ("log_likelihood", "completion"), "linear"),
@@ -76,18 +79,31 @@ def training(rows: list[dict[str, str]]) -> Figure | None:
     )
 
 
+def _bound_from(rows: list[dict[str, str]]) -> int:
+    """The step before the first of the bound; 0 if there was no completion alone, or no bound."""
+    first = next((index for index, row in enumerate(rows) if row.get("kl")), 0)
+    return int(rows[first - 1]["step"]) if first else 0
+
+
 def _by_step(rows: list[dict[str, str]], label: str, names: tuple[str, ...], scale: str) -> Panel:
+    bound_from = _bound_from(rows)
+
     def panel(axis: Any) -> None:
         for name in names:
             points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
             if points:
                 shown = name.replace("kl_", "level ").replace("val_", "").replace("_", "-")
                 axis.plot(*zip(*points, strict=True), label=shown, marker="." if name.startswith("val") else None, linewidth=1.2)
-        axis.set(xlabel="training step", ylabel=label)
+        if 0 < bound_from < int(rows[-1]["step"]):
+            axis.axvline(bound_from, color="gray", linewidth=0.9, linestyle=":")
+            place = {"ha": "center", "transform": axis.get_xaxis_transform()}
+            axis.text(bound_from, 0.02, "completion | bound", fontsize=7, color="gray", **place)
+        axis.set(xlabel="training step", ylabel=label, xlim=(0, int(rows[-1]["step"])))
         axis.yaxis.label.set_fontsize(8)
         axis.xaxis.get_major_locator().set_params(integer=True)
         if scale == "symlog":
             axis.set_yscale("symlog", linthresh=0.01)
+            axis.set_ylim(bottom=0)
         axis.legend(fontsize=7)
 
     return panel

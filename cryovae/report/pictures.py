@@ -8,44 +8,25 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from cryovae.io.atomic import whole_file
+from cryovae.report.contents import Contents
 from cryovae.report.curves import training
 from cryovae.report.figure import PlainFigure
-from cryovae.report.slices import PLANES, draw_slice, draw_spectra, middle_slices, middle_values
+from cryovae.report.slices import PLANES, middle_slices, overview
 
 # Number of patches in a row of a sheet.
 SHEET_COLUMNS = 8
 
 
-def preview(path: Path, before: np.ndarray, after: np.ndarray, std: np.ndarray | None, voxel_size: float, title: str) -> None:
-    """Write slices xy, xz, yz of input, restored mean and standard deviation, and xz power spectra.
-
-    Args:
-        path: PNG file.
-        before: Input (z, y, x).
-        after: Restored mean (z, y, x).
-        std: Its standard deviation (z, y, x), or None.
-        voxel_size: Voxel size, in angstrom.
-        title: Line above the slices.
-    """
-    rows = [("input", before, "gray"), ("restored mean", after, "gray")]
-    rows += [] if std is None else [("standard deviation", std, "viridis")]
-    figure = PlainFigure(figsize=(13, 3.75 * (len(rows) + 1)), layout="constrained")
-    axes = figure.subplots(len(rows) + 1, 3)
-    for row, (name, density, colours) in zip(axes, rows, strict=False):
-        low, high = np.percentile(middle_values(density), (0.5, 99.5))
-        for axis, (plane, pixels) in zip(row, middle_slices(density).items(), strict=True):
-            picture = draw_slice(axis, pixels, plane, voxel_size / 10, colours, (low, high))
-            axis.set_title(f"{name}, {plane}")
-        figure.colorbar(picture, ax=row, shrink=0.7)
-    draw_spectra(figure, axes[-1, :2], {"input": before, "restored mean": after}, None)
-    axes[-1, 2].axis("off")
-    figure.suptitle(title)
-    save_figure(path, figure)
+def preview(path: Path, contents: Contents, title: str) -> None:
+    """Write the slices and the spectra that the report begins with, as one PNG file with a title."""
+    save_figure(path, overview(contents, title))
 
 
 def loss_plot(path: Path, rows: list[dict[str, str]]) -> None:
-    """Write a plot of the terms of the bound, or of the loss, as functions of the step, from rows of metrics.csv."""
-    save_figure(path, training(rows) or PlainFigure())
+    """Write a plot of the terms of the bound, or of the loss, by step, from rows of metrics.csv; nothing without any."""
+    figure = training(rows)
+    if figure is not None:
+        save_figure(path, figure)
 
 
 def contact_sheet(path: Path, densities: np.ndarray, voxel_size: float, title: str, unit: str) -> None:

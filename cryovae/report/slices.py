@@ -63,10 +63,45 @@ def _scale_bar(axis: Any, width: float, height: float) -> None:
 
 def orthoslices(contents: Contents) -> Figure:
     """Slices xy, xz, yz in rows; input, restored density, standard deviation in columns. The densities share one grey scale."""
+    width, height = _size(contents)
+    figure = PlainFigure(figsize=(width, height), layout="compressed")
+    _draw_orthoslices(figure, contents)
+    return figure
+
+
+def overview(contents: Contents, title: str) -> Figure:
+    """The slices of ``orthoslices`` and the spectra of ``spectra`` below them, in one figure with a title."""
+    width, height = _size(contents)
+    width = max(width, 9.0)
+    figure = PlainFigure(figsize=(width, height + 5.0), layout="constrained")
+    above, below = np.ravel(figure.subfigures(2, 1, squeeze=False, height_ratios=(height, 4.4)))
+    _draw_orthoslices(above, contents)
+    shown = _before_and_after(contents)
+    draw_spectra(below, below.subplots(1, len(shown), squeeze=False)[0], shown, contents.tilts)
+    figure.suptitle(title)
+    return figure
+
+
+def _columns(contents: Contents) -> dict[str, np.ndarray]:
     densities = {"input": contents.before, "restored": contents.after, "standard deviation": contents.std}
-    columns = {name: density for name, density in densities.items() if density is not None}
-    heights = [SIDE * pixels.shape[0] / pixels.shape[1] for pixels in _planes(contents.after).values()]
-    figure = PlainFigure(figsize=((SIDE + LABELS) * len(columns), sum(heights) + 2.3), layout="compressed")
+    return {name: density for name, density in densities.items() if density is not None}
+
+
+def _before_and_after(contents: Contents) -> dict[str, np.ndarray]:
+    return {name: density for name, density in _columns(contents).items() if name != "standard deviation"}
+
+
+def _heights(contents: Contents) -> list[float]:
+    return [SIDE * pixels.shape[0] / pixels.shape[1] for pixels in _planes(contents.after).values()]
+
+
+def _size(contents: Contents) -> tuple[float, float]:
+    """Width and height of the slices in inches."""
+    return (SIDE + LABELS) * len(_columns(contents)), sum(_heights(contents)) + 2.3
+
+
+def _draw_orthoslices(figure: Any, contents: Contents) -> None:
+    columns, heights = _columns(contents), _heights(contents)
     axes = figure.subplots(3, len(columns), height_ratios=heights, squeeze=False)
     for column, (name, density) in zip(axes.T, columns.items(), strict=True):
         colours, limits, label = "gray", _grey_range(contents), "density (grey values)"
@@ -77,7 +112,6 @@ def orthoslices(contents: Contents) -> Figure:
             picture = draw_slice(axis, pixels, plane, contents.voxel_size / 10, colours, limits)
             axis.set_title(f"{name}, {plane}", fontsize=10)
         figure.colorbar(picture, ax=column, location="bottom", shrink=0.85, aspect=40, label=label)
-    return figure
 
 
 def _planes(density: np.ndarray) -> dict[str, np.ndarray]:
@@ -100,14 +134,13 @@ def _grey_range(contents: Contents) -> tuple[float, float]:
 
 def spectra(contents: Contents) -> Figure:
     """log10 power in the k_z-k_x plane before and after restoration, on one scale, with the edges of the measured part."""
-    densities = {"input": contents.before, "restored": contents.after}
-    shown = {name: density for name, density in densities.items() if density is not None}
+    shown = _before_and_after(contents)
     figure = PlainFigure(figsize=(4.6 * len(shown) + 1, 4.6), layout="constrained")
     draw_spectra(figure, figure.subplots(1, len(shown), squeeze=False)[0], shown, contents.tilts)
     return figure
 
 
-def draw_spectra(figure: Figure, axes: Any, densities: Mapping[str, np.ndarray], tilts: TiltGeometry | None) -> None:
+def draw_spectra(figure: Any, axes: Any, densities: Mapping[str, np.ndarray], tilts: TiltGeometry | None) -> None:
     """Draw the power spectra of named densities side by side on one scale, with a colour bar."""
     powers = {name: log_power_xz(density) for name, density in densities.items()}
     high = max(float(np.percentile(power, 99.9)) for power in powers.values())

@@ -10,15 +10,13 @@ from cryovae import distributed
 from cryovae.checkpoint import NetworkCheckpoint
 from cryovae.config import RunConfig
 from cryovae.evaluation.assessment import as_tensor, assess_region, in_neutral
-from cryovae.io.files import write_volume
-from cryovae.io.orientation import as_stored
 from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
 from cryovae.restoration.networks import NetworkRestoration, restore_by_network
 from cryovae.tomogram import Tomogram
-from cryovae.workflows.restore import check_result, drop_others
-from cryovae.workflows.run_folder import RunFolder, log, metrics_of
+from cryovae.workflows.restore import write_volumes
+from cryovae.workflows.run_folder import RunFolder, metrics_of
 
 
 def regress_in(
@@ -48,22 +46,8 @@ def regress_in(
         volumes["measured"] = restored.measured
     if restored.halves is not None and config.restoration.with_halves:
         volumes |= {"mean_half1": restored.halves[0], "mean_half2": restored.halves[1]}
-    for kind, density in volumes.items():
-        check_result(folder.result(kind), tomogram, kind, density)
-    for kind, density in volumes.items():
-        stored = as_stored(density.numpy()) if tomogram.unrotated else density.numpy()
-        write_volume(folder.result(kind), stored, tomogram.source, tomogram.voxel_size, note)
-        log.info("wrote %s", folder.result(kind))
-    drop_others(folder, volumes)
+    write_volumes(folder, tomogram, volumes, config, lambda kind: note)
     before = as_tensor(tomogram.density)
-    preview(
-        folder.path("preview.png"),
-        before.numpy(),
-        in_neutral(tomogram, mean).numpy(),
-        None,
-        tomogram.voxel_size,
-        f"{tomogram.name}: {note}",
-    )
     halves = None if tomogram.halves is None else (as_tensor(tomogram.halves[0]), as_tensor(tomogram.halves[1]))
     contents = Contents(
         name=tomogram.name,
@@ -76,5 +60,6 @@ def regress_in(
         record=folder.record,
         metrics=metrics_of(folder.record, folder.path("metrics.csv")),
     )
+    preview(folder.path("preview.png"), contents, f"{tomogram.name}: {note}")
     write_report(folder.path("report.html"), contents)
     return restored

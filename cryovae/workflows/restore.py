@@ -7,7 +7,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from glob import escape
@@ -139,8 +139,7 @@ def restore_in(
     folder.save(restoration=_record(checkpoint, restoration, seconds))
     if budget is None:
         with folder.phase("report"):
-            picture(folder, tomogram, restoration, config)
-            report_on(folder, tomogram, restoration)
+            report_on(folder, tomogram, restoration, config)
         return restoration
     with folder.phase("report"):
         _report_region(folder, tomogram, restoration, config, budget)
@@ -170,10 +169,12 @@ def _record(checkpoint: Checkpoint, restoration: Restoration, seconds: float) ->
     }
 
 
-def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -> None:
-    """Write report.html, with all that is known without a truth."""
+def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:
+    """Write preview.png and report.html, with all that is known without a truth; print what the report says first."""
+    settings, halves = config.restoration, None
+    if tomogram.halves is not None:
+        halves = torch.from_numpy(tomogram.halves[0]), torch.from_numpy(tomogram.halves[1])
     before = as_tensor(tomogram.density)
-    halves = None if tomogram.halves is None else (torch.from_numpy(tomogram.halves[0]), torch.from_numpy(tomogram.halves[1]))
     assessment = assess_region(tomogram, restoration.mean, before, restoration.halves, halves)
     if assessment.clipping is not None:
         clipped = {"correlation": assessment.clipping.correlation, "recipe": str(assessment.clipping.recipe)}
@@ -190,6 +191,8 @@ def report_on(folder: RunFolder, tomogram: Tomogram, restoration: Restoration) -
         metrics=metrics_of(folder.record, folder.path("metrics.csv")),
         beside=patches_beside(restoration.mean.numpy()),
     )
+    what = f"{posterior_name(asdict(settings))} mean and standard deviation of {settings.samples} samples"
+    preview(folder.path("preview.png"), contents, f"{tomogram.name}: {what}, {'raw' if settings.raw else 'data-consistent'}")
     write_report(folder.path("report.html"), contents)
     log.info("wrote %s", folder.path("report.html"))
     for sentence in contents.headline.sentences():
@@ -211,8 +214,7 @@ def _report_region(folder: RunFolder, tomogram: Tomogram, restoration: Restorati
     else:
         part, restored = _cut_out(tomogram, restoration, region)
         log.info("preview and report of %s (z, y, x)", part.name)
-        picture(folder, part, restored, config)
-        report_on(folder, part, restored)
+        report_on(folder, part, restored, config)
     peak = memory.resident("VmHWM")
     log.info("at most %.2f GB of memory", peak / 1e9)
     folder.save(streamed=streamed | {"peak": int(peak)})
@@ -245,41 +247,49 @@ def _cut_out(tomogram: Tomogram, restoration: Restoration, region: Box) -> tuple
 
 
 def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:
-    """Write the volumes with the header of the input; those in files some sections at a time."""
+    """Write the volumes of a restoration with the header of the input."""
     volumes = restoration.volumes()
     if "std" not in config.restoration.outputs:
         del volumes["std"]
+    write_volumes(folder, tomogram, volumes, config, lambda kind: note_of(kind, config))
+
+
+def write_volumes(
+    folder: RunFolder, tomogram: Tomogram, volumes: Mapping[str, Any], config: RunConfig, note: Callable[[str], str]
+) -> None:
+    """Write restored volumes, those in files some sections at a time; and again at --output-voxel-size, if it is set.
+
+    Args:
+        folder: of the run; volumes of an earlier restoration that are not replaced are removed from it.
+        tomogram: what was restored.
+        volumes: tensors, or ``Stored`` volumes, by kind.
+        config: the settings.
+        note: from the kind to the label in the header.
+    """
     for kind, volume in volumes.items():
         check_result(folder.result(kind), tomogram, kind, volume)
     for kind, volume in volumes.items():
-        about = tomogram.source, tomogram.voxel_size, note_of(kind, config)
-        _write(folder.result(kind), volume if isinstance(volume, Stored) else volume.numpy(), tomogram.unrotated, *about)
+        _write(folder.result(kind), volume, tomogram.unrotated, tomogram.source, tomogram.voxel_size, note(kind))
     new, written = config.restoration.output_voxel_size, set(volumes)
     for kind, volume in volumes.items() if new else ():
         if is_linear(kind):
+            ratio, path = new / tomogram.voxel_size, folder.result(rescaled_kind(kind, new))
+            small = rescaled(volume, ratio, folder.path(WORK) if isinstance(volume, Stored) else None)
+            about = provenance_at(tomogram.source, ratio), new, f"{note(kind)}, rescaled from {tomogram.voxel_size:g} A"
+            _write(path, small, tomogram.unrotated, *about)
             written.add(rescaled_kind(kind, new))
-            _write_rescaled(folder, kind, volume, tomogram, config)
+            if isinstance(small, Stored):
+                small.remove()
     drop_others(folder, written)
 
 
 def _write(path: Path, volume: Any, unrotated: bool, *about: Any) -> None:
-    """Write an array or a ``Stored`` volume; ``about``: the last arguments of ``write_volume``."""
+    """Write a tensor, an array or a ``Stored`` volume; ``about``: the last arguments of ``write_volume``."""
     if isinstance(volume, Stored):
         write_volume_by_slabs(path, UnrotatedSections(volume) if unrotated else volume, *about)
     else:
-        write_volume(path, as_stored(volume) if unrotated else volume, *about)
+        write_volume(path, as_stored(np.asarray(volume)) if unrotated else np.asarray(volume), *about)
     log.info("wrote %s", path)
-
-
-def _write_rescaled(folder: RunFolder, kind: str, volume: Any, tomogram: Tomogram, config: RunConfig) -> None:
-    """Write a volume with the voxel size of --output-voxel-size."""
-    new = config.restoration.output_voxel_size
-    ratio = new / tomogram.voxel_size
-    small = rescaled(volume, ratio, folder.path(WORK) if isinstance(volume, Stored) else None)
-    note = f"{note_of(kind, config)}, rescaled from {tomogram.voxel_size:g} A"
-    _write(folder.result(rescaled_kind(kind, new)), small, tomogram.unrotated, provenance_at(tomogram.source, ratio), new, note)
-    if isinstance(small, Stored):
-        small.remove()
 
 
 def drop_others(folder: RunFolder, kinds: Collection[str]) -> None:
@@ -326,17 +336,3 @@ def note_of(kind: str, config: RunConfig) -> str:
     how = "raw" if config.restoration.raw else "data-consistent"
     settings = config.restoration
     return f"{posterior_name(asdict(settings))} {kind}, {how}, {settings.samples} samples, seed {settings.seed}"
-
-
-def picture(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:
-    """Write preview.png."""
-    settings = config.restoration
-    how = "raw" if config.restoration.raw else "data-consistent"
-    preview(
-        folder.path("preview.png"),
-        np.asarray(tomogram.density, dtype=np.float32),
-        in_neutral(tomogram, restoration.mean).numpy(),
-        restoration.std.numpy(),
-        tomogram.voxel_size,
-        f"{tomogram.name}: {posterior_name(asdict(settings))} mean and standard deviation of {settings.samples} samples, {how}",
-    )

@@ -10,8 +10,11 @@ import pytest
 from matplotlib.text import Text
 
 import cryovae
+from cryovae.evaluation.assessment import Assessment
+from cryovae.report.contents import Contents
 from cryovae.report.figure import PlainFigure
 from cryovae.report.pictures import contact_sheet, preview
+from cryovae.tomogram import TiltGeometry
 
 # Each is an error of matplotlib's parser of formulae.
 NAMES = ["ts$_^$x", r"a$\x$b{}#%", "$$日本"]
@@ -68,7 +71,8 @@ def test_a_users_choice_of_latex_does_not_reach_names():
 
 def test_pictures_of_a_run_take_any_name(tmp_path):
     density = np.random.default_rng(0).normal(size=(12, 20, 16)).astype(np.float32)
-    preview(tmp_path / "preview.png", density, density, None, 10.0, "ts$_^$x")
+    contents = Contents("ts$_^$x", density, density, None, 10.0, TiltGeometry.from_range(-60, 60), Assessment((0.01, 0.2)))
+    preview(tmp_path / "preview.png", contents, "ts$_^$x")
     contact_sheet(tmp_path / "sheet.png", density[None], 10.0, "ts$_^$x", "$_^$")
     assert (tmp_path / "preview.png").stat().st_size > 0
     assert (tmp_path / "sheet.png").stat().st_size > 0
