@@ -13,6 +13,7 @@ from cryovae.checkpoint import MODEL, objective_of
 from cryovae.config import RunConfig, as_plain, override, preset, read_config, save_config
 from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
+from cryovae.io.files import check_result_name
 from cryovae.io.record_file import read_json
 from cryovae.io.star.loading import checked_sizes
 from cryovae.io.star.tomograms import Entry, Problems, TomogramTable, named_file, read_tomograms
@@ -43,7 +44,7 @@ class Batch:
         masks: make the masks of rows without one.
         device: 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.
         threads: CPU threads of a job, or None.
-        suffix: of the restored volumes, '.mrc' or '.zarr'.
+        suffix: of the restored volumes, one of ``io.files.FORMATS``.
         force: whether refusals of the checks of the inputs pass.
     """
 
@@ -194,6 +195,7 @@ def opened(out: Path, batch: Batch, config: RunConfig) -> Opened:
                     f"{batch.table} row {entry.row} is called {entry.name}, as a file of ours is: rename it",
                 )
                 continue
+            check_result_name(entry.name, batch.suffix)
             one = replace(table, entries=(entry,))
             checked_sizes(one, batch.voxel_size)
             entry = adjusted_table(one, TiltAdjustment(**batch.adjusted), batch.unrotated).entries[0]

@@ -81,9 +81,12 @@ def restore_step(batch: Opened, name: str, device: torch.device) -> None:
         network = open_checkpoint(batch.model) if config.objective.variational else load_network(batch.model)
         if state_of(batch, entry) == "done":
             print(f"{name}: done before, skipped")
-            return
-        force = batch.batch.force
-        restore_row(folder, entry, network, batch.model, batch.mark, config, device, True, batch.batch.voxel_size, force=force)
+        else:
+            force = batch.batch.force
+            restore_row(
+                folder, entry, network, batch.model, batch.mark, config, device, True, batch.batch.voxel_size, force=force
+            )
+        folder.hand_over(batch.out)
 
 
 def evaluate_step(batch: Opened, name: str) -> None:

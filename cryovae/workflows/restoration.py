@@ -47,7 +47,7 @@ class Job:
         overwrite: whether to replace results.
         live: whether to write live.mrc during training.
         voxel_size: in angstrom, over headers and tables, or None.
-        suffix: of the volumes that are written, .mrc or .zarr.
+        suffix: of the volumes that are written, one of ``io.files.FORMATS``.
         force: whether refusals of the checks of the input pass.
         start: the network to begin with, or None for nothing.
         sampler_asked: whether the user named the sampler.

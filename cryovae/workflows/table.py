@@ -20,7 +20,7 @@ from cryovae.checks.preflight import preflight, read_and_mended
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
 from cryovae.io.claim import InUse
-from cryovae.io.files import read_volume
+from cryovae.io.files import check_result_name, read_volume
 from cryovae.io.geometry_record import recorded
 from cryovae.io.names import in_one_line
 from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tomograms_of
@@ -100,6 +100,7 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     if target.exists() and target.samefile(table.path):
         raise InputError(f"{target} is the table that was read, expected another folder: pass it with -o")
     for entry in table.entries:
+        check_result_name(entry.name, job.suffix)
         if entry.name.casefold() in (MODEL_FOLDER, target.name.casefold()):
             raise InputError(f"{table.path} row {entry.row} is called {entry.name}, as a file of ours is: rename it")
     _check_output_voxels(table, job)
@@ -132,6 +133,7 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
                 print(in_one_line(f"cryovae: {entry.name}: {error}"), file=sys.stderr)
                 failed.append(entry.name)
         results[number] = {kind: folder.result(kind) for kind in results_columns(table) if folder.result(kind).exists()}
+        folder.hand_over(output)
         if not distributed.rank():
             write_results(target, table, results)
     if failed:
@@ -254,7 +256,7 @@ def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: s
         entry: the row.
         config: all settings.
         mark: SHA-256 of the model.
-        suffix: of the volumes, .mrc or .zarr.
+        suffix: of the volumes, one of ``io.files.FORMATS``.
         voxel_size: in angstrom, over the table and the headers, or None.
     """
     record = read_record(where / "run.json")
