@@ -247,8 +247,6 @@ def _cut_out(tomogram: Tomogram, restoration: Restoration, region: Box) -> tuple
 def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:
     """Write the volumes with the header of the input; those in files some sections at a time."""
     volumes = restoration.volumes()
-    if "std" not in config.restoration.outputs:
-        del volumes["std"]
     for kind, volume in volumes.items():
         check_result(folder.result(kind), tomogram, kind, volume)
     for kind, volume in volumes.items():
