@@ -21,9 +21,12 @@ from cryovae.ranges import shown
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.geometry import TiltAdjustment, adjusted_table
 from cryovae.workflows.run_folder import checksum, read_record, unchanged
+from cryovae.workflows.start import NONE
 from cryovae.workflows.table import MODEL_FOLDER, row_state
 
 FOLDER, PLAN, CONFIG, TRUTH = "batch", "batch.json", "config.toml", "crvTruth"
+# Entry in the record of a model that restores without training: the settings of the restoration that it changes.
+AT_ONCE = "at_once"
 SUMMARY, SUMMARY_CSV = "summary.html", "summary.csv"
 # The settings that a model depends on; a restoration depends on its own section and on the model.
 TRAINED_BY = ("ladder", "objective", "training")
@@ -46,6 +49,9 @@ class Batch:
         threads: CPU threads of a job, or None.
         suffix: of the restored volumes, one of ``io.files.FORMATS``.
         force: whether refusals of the checks of the inputs pass.
+        start: what the model begins with: 'base', 'none' or the path of a model; None for the default.
+        trains: whether a model that is named as ``start`` is trained further in any case.
+        sampler_asked: whether the user named the sampler.
     """
 
     table: str
@@ -60,6 +66,9 @@ class Batch:
     threads: int | None = None
     suffix: str = ".mrc"
     force: bool = False
+    start: str | None = None
+    trains: bool = False
+    sampler_asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,6 +183,8 @@ def open_batch(out: Path) -> Opened:
     config = read_config(out / FOLDER / CONFIG, preset("default"))
     if batch.model:
         config = override(config, {"objective.name": objective_of(batch.model)})
+    if at_once := read_record(out / MODEL_FOLDER / "run.json").get(AT_ONCE) if not batch.model else None:
+        config = override(config, at_once)
     return opened(out, batch, config)
 
 
@@ -239,7 +250,17 @@ def fits(batch: Opened, record: dict[str, Any]) -> bool:
     same = all(record.get("config", {}).get(section) == wanted[section] for section in TRAINED_BY)
     names = set(batch.names)
     used = {role: about for role, about in record.get("inputs", {}).items() if role.rpartition("_")[0] in names}
-    return same and unchanged(used)
+    return same and _begins_so(batch.batch, record) and unchanged(used)
+
+
+def _begins_so(batch: Batch, record: dict[str, Any]) -> bool:
+    """Whether a model began with what the batch says; without --from any beginning is that of the default."""
+    began, at_once = record.get("start"), AT_ONCE in record
+    if batch.start is None:
+        return not at_once
+    if began is None or batch.start == NONE:
+        return began is None and batch.start == NONE
+    return bool(began["name"] == batch.start) and not (at_once and batch.trains)
 
 
 def state_of(batch: Opened, entry: Entry) -> str:

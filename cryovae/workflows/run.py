@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from cryovae.checkpoint import MODEL
@@ -15,7 +15,6 @@ from cryovae.io.outputs import check_folder
 from cryovae.io.star.loading import Tomograms, load_entry, tomograms_of
 from cryovae.io.star.particles import is_particle_table, read_particles
 from cryovae.io.star.tomograms import Entry
-from cryovae.models.ladder_config import LadderConfig
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.geometry import TiltAdjustment
 from cryovae.workflows.memory import budget_of
@@ -27,9 +26,6 @@ from cryovae.workflows.run_folder import RunFolder, folder_name
 from cryovae.workflows.start import continued, default_start, start_of
 from cryovae.workflows.table import inputs_of_table, open_table, restore_table
 from cryovae.workflows.train_crops import within
-
-# Settings that are those of a network that training begins with.
-LADDER = tuple(f"ladder.{one.name}" for one in fields(LadderConfig))
 
 
 def restore(request: RestoreRequest) -> Path:
@@ -147,9 +143,7 @@ def _job_of(request: TrainRequest | RestoreRequest) -> Job:
     if request.start is None and (isinstance(request, TrainRequest) or request.model is None):
         start = default_start(config)
     elif start is not None:
-        if named := [key for key in LADDER if settings.names(key)]:
-            raise InputError(f"{named[0]} found with --from {start.name}, whose sizes are kept: leave one of them out")
-        config = continued(config, start)
+        config = continued(config, start, settings.names)
     job = Job(
         config,
         device,

@@ -43,6 +43,7 @@ from cryovae.workflows.restoration import (
 from cryovae.workflows.restore import results_of
 from cryovae.workflows.resume import check_model
 from cryovae.workflows.run_folder import RunFolder, log, read_record, same_file, unchanged
+from cryovae.workflows.start import start_of_model
 from cryovae.workflows.train_crops import within
 
 MODEL_FOLDER = "model"
@@ -105,7 +106,7 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
             raise InputError(f"{table.path} row {entry.row} is called {entry.name}, as a file of ours is: rename it")
     _check_output_voxels(table, job)
     if model is None and job.start is not None and not job.start.trains:
-        model, job = _begun(table, job)
+        model, job = begun(table, job)
     trained, config = open_model(model or _train_model(output / MODEL_FOLDER, table, job), job.config)
     suffix, count = job.suffix, len(table.entries)
     done = (
@@ -135,7 +136,7 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
         results[number] = {kind: folder.result(kind) for kind in results_columns(table) if folder.result(kind).exists()}
         folder.hand_over(output)
         if not distributed.rank():
-            write_results(target, table, results)
+            write_results(target, table, results, start_of_model(trained.path))
     if failed:
         raise InputError(f"{len(failed)} of {count} tomograms could not be restored, {', '.join(failed)}: see above")
     return target
@@ -148,7 +149,7 @@ def _check_output_voxels(table: TomogramTable, job: Job) -> None:
             check_ratio(size, new, read_volume(entry.files[0]).density.shape)
 
 
-def _begun(table: TomogramTable, job: Job) -> tuple[Path | None, Job]:
+def begun(table: TomogramTable, job: Job) -> tuple[Path | None, Job]:
     """The network that restores all rows at once, or None if one is to be trained from it; tried on the first usable row."""
     assert job.start is not None
     for entry in table.entries:

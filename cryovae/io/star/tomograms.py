@@ -24,6 +24,8 @@ HALVES = ("rlnTomoReconstructedTomogramHalf1", "rlnTomoReconstructedTomogramHalf
 # Columns of a single volume in order of preference; rlnTomoName is a name in tables of RELION and a path in those of IsoNet2.
 FULL = ("rlnTomoReconstructedTomogram", "rlnMicrographName", "rlnTomoName")
 TILTS, SERIES = "crvTilts", "rlnTomoTiltSeriesStarFile"
+# With what the model of a row began: base, the path of a model, or random.
+START = "crvStart"
 # Number of parent folders that are searched as RELION's project folder; Tomograms/job006/tomograms.star is two deep.
 PARENT_FOLDERS = 4
 # By row, from 1: the name of the tomogram, empty if it is unknown or cannot be used, and why the row cannot be used.
@@ -321,13 +323,14 @@ def results_columns(table: TomogramTable) -> dict[str, str]:
     }
 
 
-def write_results(path: Path, table: TomogramTable, results: Sequence[Mapping[str, Path]]) -> None:
+def write_results(path: Path, table: TomogramTable, results: Sequence[Mapping[str, Path]], start: str | None = None) -> None:
     """Write a copy of the table with a column for each kind of result; rows without a result get None.
 
     Args:
         path: the new table; results are relative to it, and paths that do not resolve from there become absolute.
         table: the table that was read.
         results: for each row, its files by kind.
+        start: with what the model began that restored the rows, for the column crvStart; None if it is not known.
 
     Raises:
         InputError: ``path`` is the table that was read.
@@ -335,6 +338,8 @@ def write_results(path: Path, table: TomogramTable, results: Sequence[Mapping[st
     columns = results_columns(table)
     kinds = [kind for kind in columns if any(kind in files for files in results)]
     new = {columns[k]: [relative_path(files[k], path) if k in files else "None" for files in results] for k in kinds}
+    if start is not None:
+        new[START] = [start if files else "None" for files in results]
     moved = {
         column: [_moved(table.path, path, table.rows.text(column, row)) for row in range(len(table.rows))]
         for column in (*HALVES, *FULL, TILTS, SERIES, "rlnMaskName")
