@@ -14,7 +14,7 @@ from cryovae import __version__
 from cryovae.batch.plan import FOLDER, SUMMARY, SUMMARY_CSV, Opened
 from cryovae.batch.status import FIGURES, Status, counted, statuses, write_csv
 from cryovae.io.atomic import write_text
-from cryovae.io.star.tomograms import results_columns, write_results
+from cryovae.io.star.results import results_columns, write_results
 from cryovae.workflows.progress import clock
 from cryovae.workflows.run_folder import RunFolder
 from cryovae.workflows.start import start_of_model

@@ -23,8 +23,8 @@ from cryovae.io.record_file import read_json
 
 SUFFIX = ".ome.zarr"
 TREE, CONFIG, OVERLAY = "ExperimentRuns", "copick.json", "copick_overlay"
-# The kinds of volumes that a restoration writes, and those of a tree that are ours.
-KIND = re.compile(r"mean|std|measured|mean_half[12]|sample_\d+")
+# The kinds of volumes that a restoration writes, mean_10A at a second voxel size; and those of a tree that are ours.
+KIND = re.compile(r"(mean|std|measured|mean_half[12]|sample_\d+)(?:_[\d.e+-]+A)?")
 OURS = re.compile(r"cryovae-(?:mean|std|measured|mean-half[12]|sample-\d+)\.zarr")
 # Characters in the name of a run that copick takes for a pattern.
 PATTERN = "*?[]"
@@ -64,8 +64,8 @@ def add_results(root: Path, run: str, folder: Path) -> list[Path]:
     placed = []
     for source in sorted(folder.glob(f"{escape(run)}_*{SUFFIX}")):
         kind = source.name.removeprefix(f"{run}_").removesuffix(SUFFIX)
-        if KIND.fullmatch(kind):
-            target = tomogram_path(root, run, read_zarr(source).voxel_size[0], kind)
+        if match := KIND.fullmatch(kind):
+            target = tomogram_path(root, run, read_zarr(source).voxel_size[0], match[1])
             _link(source, target)
             placed.append(target)
     for old in (root / TREE / run).glob("VoxelSpacing*/cryovae-*.zarr"):

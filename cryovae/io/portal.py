@@ -1,7 +1,7 @@
 """Metadata of a restored tomogram for a deposition in the CryoET Data Portal.
 
 The fields are those of the class Tomogram in the portal's schema, chanzuckerberg/cryoet-data-portal-backend, schema/core/v2.0.0
-(metadata.yaml and common.yaml), as they stand under ``metadata`` of a tomogram in its ingestion configuration. What a run does not
+(metadata.yaml, common.yaml), as they stand under ``metadata`` of a tomogram in its ingestion configuration. What a run does not
 know stays null: it is not guessed from file names or from what is usual.
 """
 

@@ -24,7 +24,8 @@ from cryovae.io.files import check_result_name, read_volume
 from cryovae.io.geometry_record import recorded
 from cryovae.io.names import in_one_line
 from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tomograms_of
-from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms, results_columns, write_results
+from cryovae.io.star.results import results_columns, write_results
+from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms
 from cryovae.restoration.rescaling import check_ratio
 from cryovae.workflows.geometry import GeometryOptions
 from cryovae.workflows.memory import budget_of
