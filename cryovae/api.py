@@ -42,6 +42,7 @@ from cryovae.workflows.compute import device_of
 from cryovae.workflows.orientation import is_unrotated
 from cryovae.workflows.progress import Watch
 from cryovae.workflows.restoration import train_on
+from cryovae.workflows.restore import drop_others
 from cryovae.workflows.run_folder import RunFolder, folder_name
 from cryovae.workflows.start import BASE, default_start
 
@@ -236,11 +237,14 @@ def restore(
 def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suffix: str = ".mrc") -> dict[str, Path]:
     """Write the volumes of a restoration, with the header and in the orientation of the tomogram's files.
 
+    The setting "restoration.outputs" of the restoration says which; without it, all are written. Volumes of an earlier
+    restoration of the tomogram in the folder that these do not replace are removed, because they are not of the same run.
+
     Args:
         restoration: from ``restore``.
         tomogram: the tomogram that was restored; its name begins the file names.
         folder: where to write; it is made if it does not exist, and files of the same names are replaced.
-        suffix: '.mrc', or '.zarr' for OME-Zarr.
+        suffix: '.mrc', '.zarr' for OME-Zarr 0.5, or '.ome.zarr' for OME-Zarr 0.4.
 
     Returns:
         Kind (mean, std, measured, mean_half1, mean_half2, sample_0 ...) to path, e.g. restored/ts_01_mean.mrc.
@@ -257,11 +261,12 @@ def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suff
     """
     volumes = restoration.volumes()
     name = checked_name(tomogram.name, "the tomogram")
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    paths = {kind: Path(folder) / f"{name}_{kind}{suffix}" for kind in volumes}
+    run_folder = RunFolder(Path(folder), name, suffix)
+    paths = {kind: run_folder.result(kind) for kind in volumes}
     for kind, density in volumes.items():
         stored = as_stored(density.numpy()) if tomogram.unrotated else density.numpy()
         write_volume(paths[kind], stored, tomogram.source, tomogram.voxel_size, f"posterior {kind}")
+    drop_others(run_folder, volumes)
     return paths
 
 

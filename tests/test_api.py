@@ -137,6 +137,20 @@ def test_a_density_of_an_unrotated_tomogram_is_scored_upright(folder):
     assert scores.rows[0].score.wedge.band == pytest.approx(1)
 
 
+def test_saving_honours_the_outputs_of_the_restoration_and_leaves_nothing_of_an_earlier_one(folder):
+    tomogram, truth = cryovae.simulate(shape=(24, 36, 32), seed=0)
+    volumes = {"mean": truth, "std": truth.abs(), "measured": truth, "halves": (truth, truth), "samples": [truth]}
+    everything = cryovae.save(cryovae.Restoration(**volumes), tomogram, "restored")
+    assert set(everything) == {"mean", "std", "measured", "mean_half1", "mean_half2", "sample_0"}
+    fewer = cryovae.Restoration(truth, truth.abs(), measured=truth, outputs=("measured",))
+    assert set(cryovae.save(fewer, tomogram, "restored")) == {"mean", "measured"}
+    assert {path.name for path in Path("restored").iterdir()} == {"simulated_mean.mrc", "simulated_measured.mrc"}
+    model = cryovae.train(tomogram, preset="quick", steps=1, patch=16, device="cpu", settings=LIGHT)
+    settings = {"restoration.outputs": ["measured"]}
+    restoration = cryovae.restore(tomogram, model, samples=2, device="cpu", settings=settings)
+    assert set(cryovae.save(restoration, tomogram, "measured")) == {"mean", "measured"}
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

@@ -13,6 +13,7 @@ from cryovae.checkpoint import MODEL, objective_of
 from cryovae.config import RunConfig, as_plain, override, preset, read_config, save_config
 from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
+from cryovae.io.files import check_result_name
 from cryovae.io.record_file import read_json
 from cryovae.io.star.loading import checked_sizes
 from cryovae.io.star.tomograms import Entry, Problems, TomogramTable, named_file, read_tomograms
@@ -20,9 +21,12 @@ from cryovae.ranges import shown
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.geometry import TiltAdjustment, adjusted_table
 from cryovae.workflows.run_folder import checksum, read_record, unchanged
+from cryovae.workflows.start import NONE
 from cryovae.workflows.table import MODEL_FOLDER, row_state
 
 FOLDER, PLAN, CONFIG, TRUTH = "batch", "batch.json", "config.toml", "crvTruth"
+# Entry in the record of a model that restores without training: the settings of the restoration that it changes.
+AT_ONCE = "at_once"
 SUMMARY, SUMMARY_CSV = "summary.html", "summary.csv"
 # The settings that a model depends on; a restoration depends on its own section and on the model.
 TRAINED_BY = ("ladder", "objective", "training")
@@ -43,8 +47,11 @@ class Batch:
         masks: make the masks of rows without one.
         device: 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.
         threads: CPU threads of a job, or None.
-        suffix: of the restored volumes, '.mrc' or '.zarr'.
+        suffix: of the restored volumes, one of ``io.files.FORMATS``.
         force: whether refusals of the checks of the inputs pass.
+        start: what the model begins with: 'base', 'none' or the path of a model; None for the default.
+        trains: whether a model that is named as ``start`` is trained further in any case.
+        sampler_asked: whether the user named the sampler.
     """
 
     table: str
@@ -59,6 +66,9 @@ class Batch:
     threads: int | None = None
     suffix: str = ".mrc"
     force: bool = False
+    start: str | None = None
+    trains: bool = False
+    sampler_asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,6 +183,8 @@ def open_batch(out: Path) -> Opened:
     config = read_config(out / FOLDER / CONFIG, preset("default"))
     if batch.model:
         config = override(config, {"objective.name": objective_of(batch.model)})
+    if at_once := read_record(out / MODEL_FOLDER / "run.json").get(AT_ONCE) if not batch.model else None:
+        config = override(config, at_once)
     return opened(out, batch, config)
 
 
@@ -194,6 +206,7 @@ def opened(out: Path, batch: Batch, config: RunConfig) -> Opened:
                     f"{batch.table} row {entry.row} is called {entry.name}, as a file of ours is: rename it",
                 )
                 continue
+            check_result_name(entry.name, batch.suffix)
             one = replace(table, entries=(entry,))
             checked_sizes(one, batch.voxel_size)
             entry = adjusted_table(one, TiltAdjustment(**batch.adjusted), batch.unrotated).entries[0]
@@ -237,7 +250,17 @@ def fits(batch: Opened, record: dict[str, Any]) -> bool:
     same = all(record.get("config", {}).get(section) == wanted[section] for section in TRAINED_BY)
     names = set(batch.names)
     used = {role: about for role, about in record.get("inputs", {}).items() if role.rpartition("_")[0] in names}
-    return same and unchanged(used)
+    return same and _begins_so(batch.batch, record) and unchanged(used)
+
+
+def _begins_so(batch: Batch, record: dict[str, Any]) -> bool:
+    """Whether a model began with what the batch says; without --from any beginning is that of the default."""
+    began, at_once = record.get("start"), AT_ONCE in record
+    if batch.start is None:
+        return not at_once
+    if began is None or batch.start == NONE:
+        return began is None and batch.start == NONE
+    return bool(began["name"] == batch.start) and not (at_once and batch.trains)
 
 
 def state_of(batch: Opened, entry: Entry) -> str:

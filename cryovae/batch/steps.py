@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,21 +18,23 @@ from pathlib import Path
 
 import torch
 
-from cryovae.batch.plan import Opened, evaluated, fits, model_state, state_of
+from cryovae.batch.plan import AT_ONCE, Opened, evaluated, fits, model_state, state_of
 from cryovae.checkpoint import MODEL, STATE, load_network
 from cryovae.checks.preflight import preflight, read_and_mended
+from cryovae.config import as_plain
 from cryovae.errors import InputError
+from cryovae.io.atomic import whole_file
 from cryovae.io.claim import InUse
 from cryovae.io.star.loading import Tomograms, load_entry
-from cryovae.io.star.tomograms import Entry
-from cryovae.workflows.adapt import open_checkpoint
+from cryovae.io.star.tomograms import Entry, TomogramTable
+from cryovae.workflows.adapt import SAMPLER, open_checkpoint
 from cryovae.workflows.evaluate import evaluate_volume
 from cryovae.workflows.mask import MaskOptions, write_mask
 from cryovae.workflows.memory import budget_of
-from cryovae.workflows.restoration import train_on
-from cryovae.workflows.run_folder import RunFolder, log, process, read_record
-from cryovae.workflows.start import default_start
-from cryovae.workflows.table import MODEL_FOLDER, inputs_of_table, restore_row
+from cryovae.workflows.restoration import Job, train_on
+from cryovae.workflows.run_folder import RunFolder, log, noted, process, read_record, summed
+from cryovae.workflows.start import Start, default_start, start_of
+from cryovae.workflows.table import MODEL_FOLDER, begun, inputs_of_table, restore_row
 from cryovae.workflows.train_crops import within
 
 BAND = (0.01, 0.2)
@@ -44,7 +47,7 @@ def train_step(batch: Opened, device: torch.device) -> None:
             print("the model is there and fits, nothing is trained")
             return
         if not fits(batch, read_record(batch.model / "run.json")):
-            for name in (STATE, MODEL):
+            for name in (STATE, MODEL, SAMPLER):
                 (batch.model / name).unlink(missing_ok=True)
         usable, left_out = _usable(batch)
         if not usable:
@@ -54,9 +57,37 @@ def train_step(batch: Opened, device: torch.device) -> None:
         table = replace(batch.table, entries=tuple(usable))
         loaded = Tomograms([e.name for e in usable], lambda i, mapped: load_entry(usable[i], batch.batch.voxel_size, mapped))
         tomograms = within(read_and_mended(loaded), [e.files[0] for e in usable], batch.config, device, budget_of(None))
-        start, inputs = default_start(batch.config), inputs_of_table(table)
+        start, inputs = _start_of(batch), inputs_of_table(table)
+        if start is not None and not start.trains and _restores_at_once(batch, folder, table, start, device):
+            folder.save(left_out=left_out)
+            return
         train_on(folder, tomograms, inputs, batch.config, device, resume=True, force=batch.batch.force, start=start)
         folder.save(left_out=left_out)
+
+
+def _start_of(batch: Opened) -> Start | None:
+    """The network that the model of a batch begins with."""
+    plan = batch.batch
+    return default_start(batch.config) if plan.start is None else start_of(plan.start, plan.trains)
+
+
+def _restores_at_once(batch: Opened, folder: RunFolder, table: TomogramTable, start: Start, device: torch.device) -> bool:
+    """Try the network that the user named on the first usable row; if it restores at once, it becomes the model of the batch."""
+    plan = batch.batch
+    job = Job(batch.config, device, budget_of(None), voxel_size=plan.voxel_size, force=plan.force, start=start)
+    network, begun_job = begun(table, replace(job, sampler_asked=plan.sampler_asked))
+    if network is None:
+        return False
+    with folder.claimed():
+        folder.begin("train", summed(inputs_of_table(table)), as_plain(batch.config), batch.config.training.seed)
+        with noted(folder):
+            file = network / MODEL if network.is_dir() else network
+            flow = file.with_name(SAMPLER)
+            for source in (file, flow) if flow.is_file() else (file,):
+                with whole_file(folder.path(MODEL if source == file else SAMPLER)) as beside:
+                    shutil.copyfile(source, beside)
+            folder.save(start=start.record(), **{AT_ONCE: {"restoration.sampler": begun_job.config.restoration.sampler}})
+    return True
 
 
 def _usable(batch: Opened) -> tuple[list[Entry], dict[str, str]]:
@@ -81,9 +112,12 @@ def restore_step(batch: Opened, name: str, device: torch.device) -> None:
         network = open_checkpoint(batch.model) if config.objective.variational else load_network(batch.model)
         if state_of(batch, entry) == "done":
             print(f"{name}: done before, skipped")
-            return
-        force = batch.batch.force
-        restore_row(folder, entry, network, batch.model, batch.mark, config, device, True, batch.batch.voxel_size, force=force)
+        else:
+            force = batch.batch.force
+            restore_row(
+                folder, entry, network, batch.model, batch.mark, config, device, True, batch.batch.voxel_size, force=force
+            )
+        folder.hand_over(batch.out)
 
 
 def evaluate_step(batch: Opened, name: str) -> None:

@@ -14,9 +14,10 @@ from cryovae import __version__
 from cryovae.batch.plan import FOLDER, SUMMARY, SUMMARY_CSV, Opened
 from cryovae.batch.status import FIGURES, Status, counted, statuses, write_csv
 from cryovae.io.atomic import write_text
-from cryovae.io.star.tomograms import results_columns, write_results
+from cryovae.io.star.results import results_columns, write_results
 from cryovae.workflows.progress import clock
 from cryovae.workflows.run_folder import RunFolder
+from cryovae.workflows.start import start_of_model
 
 PAGE = Template("""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -51,7 +52,7 @@ def write_summary(batch: Opened) -> list[Status]:
     results = _results(batch, states)
     target = batch.out / batch.table.path.name
     if not (target.exists() and target.samefile(batch.table.path)):
-        write_results(target, batch.table, results)
+        write_results(target, batch.table, results, start_of_model(batch.model))
     text = PAGE.substitute(
         title=escape(f"Batch of {len(batch.names)} tomograms"),
         counts=escape(counted(states)),

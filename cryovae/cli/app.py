@@ -21,6 +21,7 @@ from cryovae.cli.evaluate import evaluate
 from cryovae.cli.groups import grouped
 from cryovae.cli.info import info
 from cryovae.cli.mask import mask
+from cryovae.cli.metadata import metadata
 from cryovae.cli.pretrain import pretrain
 from cryovae.cli.reporting import reported
 from cryovae.cli.restore import restore
@@ -56,7 +57,7 @@ def main(
 
 for command in (restore, train):
     app.command()(reported(distributed_command(grouped(command))))
-ALONE: tuple[Callable[..., None], ...] = (evaluate, diagnose, sample, simulate, pretrain, info, mask, view)
+ALONE: tuple[Callable[..., None], ...] = (evaluate, diagnose, sample, simulate, pretrain, info, mask, metadata, view)
 for alone in ALONE:
     app.command()(reported(grouped(alone)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +28,8 @@ from cryovae.workflows.signals import Terminated, received
 if TYPE_CHECKING:
     from cryovae.batch.plan import Batch, Opened
     from cryovae.batch.site import Site
+    from cryovae.batch.status import Status
+    from cryovae.config import RunConfig
 
 BATCH_SETTINGS = ("preset", "config", "settings", "steps", "patch", "samples", "objective", "seed")
 Folder = Annotated[Path, typer.Argument(help="The folder of a batch.")]
@@ -55,13 +57,24 @@ app.callback()(lambda: None)
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """A table to restore, as jobs."""
+    """A table to restore, as jobs, or a folder in which tomograms appear."""
 
-    table: Path = argument("A .star table of tomograms.")
+    table: Path | None = argument("A .star table of tomograms.", default=None)
     output: Path = output_option("restored")
+    watch: Path | None = option(
+        "Instead of a table: a folder, as of cryovae star import, whose tomograms are restored as they appear. A file is taken "
+        "in when its size no longer changes. Ctrl-C or SIGTERM ends it, and the same command goes on."
+    )
+    idle: float | None = option("With --watch: end after so many minutes without anything new.")
     profile: str = option("local, slurm, or the folder of a Snakemake profile.", default="local")
     site: Path | None = option("TOML file of your cluster; cryovae batch site prints one.")
     model: Path | None = option("A trained model; without it, train one on all rows first.")
+    start: str | None = option(
+        "What the model begins with: base (the network of the package), a model or its run folder, or none. Without --steps it "
+        "restores all rows at once, unless it predicts hidden data of the first worse than clipping; then, and with --steps, "
+        "it is trained further. Without --from: base, trained further, if the sizes are those of base, as in quick.",
+        "--from",
+    )
     masks: bool = option("Make masks for the rows that have none, and train inside them.", "--masks", default=False)
     ctf: bool = option("Divide out the contrast transfer that the table has.", "--ctf", default=False)
     prepare: bool = option("Only write the plan, for jobs of your own.", "--prepare", default=False)
@@ -70,13 +83,25 @@ class BatchRequest:
     compute: Annotated[ComputeOptions, without("memory")] = field(default_factory=ComputeOptions)
     results: Annotated[OutputOptions, only("output_format", "force")] = field(default_factory=OutputOptions)
 
+    @property
+    def listing(self) -> Path:
+        """The table; of a watched folder, that of the tomograms that are ready. InputError if both are given, or neither."""
+        if (self.table is None) == (self.watch is None):
+            raise InputError("expected a table or --watch, a folder in which tomograms appear: pass one of them")
+        if self.idle is not None and (self.watch is None or not self.idle > 0):
+            raise InputError(f"--idle {self.idle:g} found, expected minutes above 0, and --watch with it: correct it")
+        if self.prepare and self.watch is not None:
+            raise InputError("--prepare and --watch found, expected one of them: a watch runs its jobs itself")
+        return self.output / "batch" / "tomograms.star" if self.table is None else self.table
+
     def plan(self) -> Batch:
         """How the rows are read, and by which model they are restored."""
         from cryovae.batch.plan import Batch
         from cryovae.io.files import suffix_of
+        from cryovae.workflows.start import BASE, NONE
 
         return Batch(
-            table=str(self.table.resolve()),
+            table=str(self.listing.resolve()),
             tilt_range=self.geometry.tilt_range,
             voxel_size=self.geometry.voxel_size,
             ctf=self.ctf,
@@ -88,53 +113,147 @@ class BatchRequest:
             threads=self.compute.threads,
             suffix=suffix_of(self.results.output_format),
             force=self.results.force,
+            start=self.start if self.start in (None, BASE, NONE) else str(Path(self.start).resolve()),
+            trains=self.settings.names("training.steps"),
+            sampler_asked=self.settings.names("restoration.sampler"),
         )
+
+    def config(self, default: str) -> RunConfig:
+        """The settings of the networks. default: preset where the user names none. InputError for a start that does not fit."""
+        from cryovae.workflows.start import continued, start_of
+
+        if self.model is not None and self.start is not None:
+            raise InputError(
+                "--model and --from found, expected one of them: --model restores, --from may also be trained further"
+            )
+        config, plan = self.settings.resolved(default), self.plan()
+        start = start_of(plan.start, plan.trains)
+        return config if start is None else continued(config, start, self.settings.names)
 
 
 def run(request: BatchRequest) -> None:
     """Restore every row of a table by one model, as jobs. A second run computes only what is missing, failed or stale."""
-    from cryovae.batch.engine import check_cluster_path, executor_of, local_gpus, profile_folder, run_workflow
-    from cryovae.batch.plan import SUMMARY, open_batch, opened, refresh, write_batch
-    from cryovae.batch.site import as_plain, read_site
-    from cryovae.batch.summary import write_summary
+    from cryovae.batch.engine import check_cluster_path, executor_of, local_gpus, profile_folder
+    from cryovae.batch.site import read_site
 
     checked_device(request.compute.device, "--device")
+    request.listing  # noqa: B018
     profile, site = profile_folder(request.profile), read_site(request.site)
     cluster = executor_of(profile) != "local"
     gpus = [] if cluster or request.compute.device == "cpu" else local_gpus()
-    config = request.settings.resolved("default" if gpus or (cluster and site.gpus) else "quick")
-    plan, output = request.plan(), request.output.resolve()
-    check_cluster_path(output, executor_of(profile))
-    batch = opened(output, plan, config)
+    config = request.config("default" if gpus or (cluster and site.gpus) else "quick")
+    check_cluster_path(request.output.resolve(), executor_of(profile))
+    engine = Engine(profile, site, gpus, config)
+    if request.watch is not None:
+        _watch(request, engine)
+        return
+    states, code = _round(request, engine)
+    if code or any(status.state != "done" for status in states):
+        raise typer.Exit(FAILED)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """By what the jobs of a batch run.
+
+    Attributes:
+        profile: folder of the Snakemake profile.
+        site: settings of the cluster.
+        gpus: GPUs of this machine that the jobs share.
+        config: settings of the networks.
+    """
+
+    profile: Path
+    site: Site
+    gpus: list[str]
+    config: RunConfig
+
+
+def _round(request: BatchRequest, engine: Engine, passed: Collection[str] = ()) -> tuple[list[Status], int]:
+    """Restore the rows of the table as it is now.
+
+    Args:
+        request: the table, and how its rows are read.
+        engine: by what the jobs run.
+        passed: names of rows that are not tried.
+
+    Returns:
+        The states of the model and of the rows, and the exit code of the workflow.
+
+    Raises:
+        InputError: no row can be used.
+        Terminated: jobs were interrupted.
+    """
+    from cryovae.batch.engine import executor_of, run_workflow
+    from cryovae.batch.plan import SUMMARY, open_batch, opened, refresh, write_batch
+    from cryovae.batch.site import as_plain
+    from cryovae.batch.summary import write_summary
+
+    plan, output, gpus = request.plan(), request.output.resolve(), engine.gpus
+    batch = opened(output, plan, engine.config)
     if not batch.entries:
         raise InputError("; ".join(batch.problems.values()))
     threads = request.compute.threads or max(1, cpus() // max(1, len(gpus)))
+    entries = [entry for entry in batch.entries if entry.name not in passed]
     about = {
         "profile": request.profile,
-        "cluster": cluster,
-        "site": as_plain(site),
+        "cluster": executor_of(engine.profile) != "local",
+        "site": as_plain(engine.site),
         "gpus": gpus,
         "threads_each": threads,
         "model": plan.model,
         "masks": plan.masks,
-        "rows": {str(entry.row): entry.name for entry in batch.entries},
-        "evaluated": [str(entry.row) for entry in batch.entries if batch.scored(entry)],
+        "rows": {str(entry.row): entry.name for entry in entries},
+        "evaluated": [str(entry.row) for entry in entries if batch.scored(entry)],
     }
-    write_batch(output, plan, config, **about)
+    write_batch(output, plan, engine.config, **about)
     batch = open_batch(output)
     _print_problems(batch)
-    to_do = refresh(batch)
+    skipped = {f"{name}.{kind}" for name in passed for kind in ("masked", "restored", "evaluated")}
+    to_do = [step for step in refresh(batch) if step not in skipped]
     print(f"to do: {', '.join(to_do) if to_do else 'nothing'}", flush=True)
     if request.prepare:
-        return
+        return [], 0
     try:
-        code = run_workflow(output, profile, _limits(site, profile, threads, gpus)) if to_do else 0
+        code = run_workflow(output, engine.profile, _limits(engine.site, engine.profile, threads, gpus)) if to_do else 0
     finally:
         states = write_summary(open_batch(output))
     _print_states(states, output / SUMMARY)
     if any(status.state == "interrupted" for status in states):
         raise Terminated("jobs were interrupted")
-    if code or any(status.state != "done" for status in states):
+    return states, code
+
+
+def _watch(request: BatchRequest, engine: Engine) -> None:
+    """Restore the tomograms of a folder as they appear."""
+    from cryovae.batch.watch import Watched, watch
+    from cryovae.io.outputs import check_folder
+    from cryovae.tomogram import TiltGeometry
+    from cryovae.workflows.table import MODEL_FOLDER
+
+    assert request.watch is not None
+    if not request.watch.is_dir():
+        raise InputError(f"--watch {request.watch} is no folder, expected one in which tomograms appear: make it, or correct it")
+    check_folder(request.output)
+    if request.output.resolve() == request.watch.resolve():
+        raise InputError(f"--watch {request.watch} and -o are one folder, expected two: give another with -o")
+    tilt_range = request.geometry.tilt_range
+    tilts = None if tilt_range is None else TiltGeometry.from_range(*tilt_range)
+
+    def restore(passed: Collection[str]) -> dict[str, str]:
+        try:
+            return {status.name: status.state for status in _round(request, engine, passed)[0] if status.name != MODEL_FOLDER}
+        except InputError as error:
+            # None of the rows can be used; others may come.
+            print(in_one_line(f"cryovae: {error}"), file=sys.stderr)
+            return {}
+
+    watched = Watched(request.watch, request.listing, tilts, request.geometry.voxel_size)
+    try:
+        all_done = watch(watched, restore, request.idle)
+    except KeyboardInterrupt:
+        raise Terminated("stopped by Ctrl-C") from None
+    if not all_done:
         raise typer.Exit(FAILED)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -15,39 +16,53 @@ from cryovae.workflows.requests import OutputOptions
 
 
 def import_table(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Folder of AreTomo3 or Warp, or one with folders even and odd, or with halves that their names mark."
+        ),
+    ] = None,
     *,
-    even: Annotated[Path, typer.Option(help="Folder of the even, or first, halves.")],
-    odd: Annotated[Path, typer.Option(help="Folder of the odd, or second, halves.")],
-    tilts: Annotated[Path | None, typer.Option(help="Folder of the tilt files, in any format that is read.")] = None,
+    even: Annotated[Path | None, typer.Option(help="Folder of the even, or first, halves, if no folder says it.")] = None,
+    odd: Annotated[Path | None, typer.Option(help="Folder of the odd, or second, halves.")] = None,
+    tilts: Annotated[
+        Path | None, typer.Option(help="Folder of the tilt files, in any format that is read. Without it: beside the tomograms.")
+    ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The table.")] = Path("tomograms.star"),
     geometry: Annotated[GeometryOptions, only("tilt_range", "voxel_size")],
     results: Annotated[OutputOptions, only("overwrite")],
 ) -> None:
-    """Make a table of tomograms from folders. Files are paired by name; a file without a partner is an error."""
-    from cryovae.io.files import read_volume
-    from cryovae.io.names import checked_name
+    """Make a table of tomograms from a folder. Halves are paired by name; one without a partner is an error."""
     from cryovae.io.outputs import check_file
-    from cryovae.io.star.pairing import paired_halves, tomogram_rows
+    from cryovae.io.star.layouts import complete, layout_of
+    from cryovae.io.star.pairing import checked_volumes, paired_halves, tilts_beside, tomogram_rows
     from cryovae.io.star.table import write_blocks
     from cryovae.io.star.tilt_files import tilts_of
-    from cryovae.io.volume import voxel_size_of
 
     tilt_range = geometry.tilt_range
-    if (tilts is None) == (tilt_range is None):
+    if (even is None) != (odd is None) or (folder is None) == (even is None):
+        raise InputError("expected a folder of tomograms, or --even and --odd, the folders of the halves: pass one or the other")
+    if tilts is not None and tilt_range is not None:
+        raise InputError("--tilts and --tilt-range found, expected one of them: leave one out")
+    if folder is None and tilts is None and tilt_range is None:
         raise InputError("expected one of --tilts, a folder of files of tilts, and --tilt-range, e.g. -60 60: pass one")
     check_file(output)
     if output.exists() and not results.overwrite:
         raise InputError(f"{output} is there already: pass --overwrite, or another name with -o")
-    halves = paired_halves(even, odd)
-    geometries = tilts_of(list(halves), tilts) if tilts is not None else TiltGeometry.from_range(*tilt_range)  # type: ignore[misc]
-    sizes = {}
-    for name, pair in halves.items():
-        checked_name(name, str(pair[0]))
-        first, second = read_volume(pair[0]), read_volume(pair[1])
-        if first.density.shape != second.density.shape:
-            raise InputError(
-                f"{pair[0]} has shape {first.density.shape} and {pair[1]} {second.density.shape}, expected halves of one shape"
-            )
-        sizes[name] = voxel_size_of(first, geometry.voxel_size)
-    write_blocks(output, {"": tomogram_rows(halves, geometries, sizes, output)})
-    print(f"{len(halves)} tomograms: {output}")
+    if folder is not None:
+        layout = layout_of(folder)
+        files = complete(layout)
+    else:
+        layout, files = None, dict[str, tuple[Path, ...]](paired_halves(even, odd))  # type: ignore[arg-type]
+    geometries: Mapping[str, Path] | TiltGeometry
+    if tilt_range is not None:
+        geometries = TiltGeometry.from_range(*tilt_range)
+    else:
+        names = list(files)
+        geometries = tilts_of(names, tilts) if tilts is not None or layout is None else tilts_beside(layout, names)  # type: ignore[arg-type]
+    sizes = checked_volumes(files, geometry.voxel_size)
+    write_blocks(output, {"": tomogram_rows(files, geometries, sizes, output)})
+    what = (
+        "" if layout is None else f", {'halves' if len(next(iter(files.values()))) > 1 else 'single volumes'} of {layout.program}"
+    )
+    print(f"{len(files)} tomograms{what}: {output}")

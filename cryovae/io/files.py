@@ -8,14 +8,17 @@ from pathlib import Path
 import numpy as np
 
 from cryovae.errors import InputError
+from cryovae.io.copick import SUFFIX as COPICK
+from cryovae.io.copick import check_run_name
 from cryovae.io.mrc.reading import provenance_of_mrc, read_mrc
 from cryovae.io.mrc.writing import Sections, write_mrc, write_mrc_by_slabs
 from cryovae.io.ome_zarr.library import library
 from cryovae.io.ome_zarr.reading import is_zarr, provenance_of_zarr, read_zarr
-from cryovae.io.ome_zarr.writing import write_zarr
+from cryovae.io.ome_zarr.writing import VERSION, ZARR_2_VERSION, write_zarr
 from cryovae.io.volume import Provenance, Volume
 
-FORMATS = ("mrc", "zarr")
+# File suffix of each format. Copick trees hold OME-Zarr 0.4 (io/copick.py).
+FORMATS = {"mrc": ".mrc", "zarr": ".zarr", "copick": COPICK}
 log = logging.getLogger("cryovae")
 
 
@@ -34,7 +37,7 @@ def read_volume(path: Path | str, number: int | None = None) -> Volume:
 
 
 def write_volume(path: Path, density: np.ndarray, source: Path | str | Provenance | None, voxel_size: float, note: str) -> None:
-    """Write a density as OME-Zarr if ``path`` ends in .zarr, else as MRC.
+    """Write a density as OME-Zarr 0.4 if ``path`` ends in .ome.zarr, as OME-Zarr 0.5 if it ends in .zarr, else as MRC.
 
     Args:
         path: the file or folder, written atomically.
@@ -43,9 +46,11 @@ def write_volume(path: Path, density: np.ndarray, source: Path | str | Provenanc
         voxel_size: voxel size in angstrom.
         note: text of the label that is added.
     """
-    carried = _carried(source)
-    write = write_zarr if Path(path).suffix == ".zarr" else write_mrc
-    write(Path(path), density, carried, voxel_size, note)
+    carried, path = _carried(source), Path(path)
+    if path.suffix == ".zarr":
+        write_zarr(path, density, carried, voxel_size, note, ZARR_2_VERSION if path.name.endswith(COPICK) else VERSION)
+    else:
+        write_mrc(path, density, carried, voxel_size, note)
 
 
 def write_volume_by_slabs(
@@ -67,13 +72,19 @@ def suffix_of(name: str) -> str:
     """File suffix of a format, with its dot.
 
     Raises:
-        InputError: the format is neither 'mrc' nor 'zarr', or its package is not installed.
+        InputError: the format is unknown, or its package is not installed.
     """
     if name not in FORMATS:
         raise InputError(f"--format {name} found, expected {' or '.join(FORMATS)}")
-    if name == "zarr":
-        library(Path("--format zarr"))
-    return f".{name}"
+    if name != "mrc":
+        library(Path(f"--format {name}"))
+    return FORMATS[name]
+
+
+def check_result_name(name: str, suffix: str) -> None:
+    """InputError if the name of a tomogram is not possible in a format, by its suffix."""
+    if suffix == COPICK:
+        check_run_name(name)
 
 
 def provenance_of(source: Path) -> Provenance:

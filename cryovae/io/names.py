@@ -31,6 +31,18 @@ def stem(path: Path | str) -> str:
     return _without(_without(name, ENDINGS), (".ome",))
 
 
+def ending(path: Path | str) -> str:
+    """What ``stem`` removes from a file name: .mrc.gz of ts_01.mrc.gz, and .ome.zarr of ts_01.ome.zarr."""
+    return Path(path).name.removeprefix(stem(path))
+
+
+def tomogram_name(path: Path | str) -> str:
+    """Name of the tomogram of a file: ``stem``, or in a copick tree the run, ExperimentRuns/TS_01/VoxelSpacing10.000/wbp.zarr."""
+    spacing = Path(path).absolute().parent
+    is_run = spacing.name.startswith("VoxelSpacing") and spacing.parent.parent.name == "ExperimentRuns"
+    return spacing.parent.name if is_run else stem(path)
+
+
 def is_volume(path: str) -> bool:
     """Whether the suffix of a file name is that of a volume."""
     return _without(path, COMPRESSED).lower().endswith(VOLUMES)

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from cryovae.errors import InputError
-from cryovae.io.files import read_volume
+from cryovae.io.files import FORMATS, read_volume
 from cryovae.io.geometry_record import geometry_of
+from cryovae.io.names import ending
 from cryovae.io.orientation import upright
 from cryovae.io.tilts import read_tilts
 from cryovae.io.volume import Volume, voxel_size_of
@@ -117,12 +118,12 @@ def _number(kind: str) -> tuple[str, int]:
 def _results(folder: Path, name: str) -> dict[str, Path]:
     """The restored volumes of a run by their kind: mean, std, measured, sample_0, ..."""
     files = {
-        path.name.removeprefix(f"{name}_").removesuffix(path.suffix): path for path in sorted(folder.glob(f"{escape(name)}_*"))
+        path.name.removeprefix(f"{name}_").removesuffix(ending(path)): path for path in sorted(folder.glob(f"{escape(name)}_*"))
     }
     return {
         kind: path
         for kind, path in files.items()
-        if path.suffix in (".mrc", ".zarr") and re.fullmatch(r"mean|std|measured|sample_\d+", kind)
+        if ending(path) in FORMATS.values() and re.fullmatch(r"mean|std|measured|sample_\d+", kind)
     }
 
 

@@ -20,7 +20,7 @@ from cryovae.data.prepare import PreparedTomogram
 from cryovae.phases import Phases
 from cryovae.physics.wedge import emptied, volume_edge, wedge_mask
 from cryovae.posterior.volume_data import AVERAGE, VolumePosterior
-from cryovae.restoration.config import RestoreConfig
+from cryovae.restoration.config import OUTPUTS, RestoreConfig
 from cryovae.restoration.data_consistency import Filters, FourierBins, MeasuredPowerSums, filters, fourier_bins
 from cryovae.restoration.moments import SMOOTHING_REACH, WedgePower, smoothed_std
 from cryovae.restoration.records import from_plain, to_plain
@@ -42,6 +42,7 @@ class Restoration:
         figures: what is known of the result without a truth.
         held_out: how well measured bins are predicted that the model did not see, or None.
         search: what a search of the posterior gained and how far it can be trusted, or None.
+        outputs: what is written beside the mean, as the settings say.
     """
 
     mean: Tensor
@@ -52,10 +53,11 @@ class Restoration:
     figures: dict[str, float] = field(default_factory=dict)
     held_out: dict[str, object] | None = None
     search: dict[str, object] | None = None
+    outputs: tuple[str, ...] = OUTPUTS
 
     def volumes(self) -> dict[str, Any]:
-        """All volumes by their kind, as in the names of files."""
-        volumes: dict[str, Any] = {"mean": self.mean, "std": self.std}
+        """The volumes that are written by their kind, as in the names of files."""
+        volumes: dict[str, Any] = {"mean": self.mean} | ({"std": self.std} if "std" in self.outputs else {})
         if self.measured is not None:
             volumes["measured"] = self.measured
         if self.halves is not None:
@@ -135,6 +137,7 @@ class Steps:
             figures=figures | {"raw_spread": deviation},
             held_out=held_out,
             search=source.figures,
+            outputs=config.outputs,
         )
 
     def _restore_half(self, half: str) -> None:

@@ -21,6 +21,7 @@ from cryovae.io.atomic import write_text
 from cryovae.io.files import read_volume
 from cryovae.io.fill import find_fill
 from cryovae.io.geometry_record import geometry_of
+from cryovae.io.names import ending, stem
 from cryovae.io.orientation import upright
 from cryovae.io.outputs import check_file
 from cryovae.io.tilts import read_tilts
@@ -55,8 +56,8 @@ class RestoredFiles:
 
     def beside(self, kind: str) -> Tensor | None:
         """Another volume of the same restoration, e.g. its 'std', if it is there and has the same shape."""
-        path = self.path.with_name(f"{self.name}_{kind}{self.path.suffix}")
-        if not self.path.stem.endswith("_mean") or not path.exists():
+        path = self.path.with_name(f"{self.name}_{kind}{ending(self.path)}")
+        if not stem(self.path).endswith("_mean") or not path.exists():
             return None
         density = read_volume(path).density
         return as_tensor(self.upright(density)) if density.shape == self.volume.density.shape else None
@@ -130,7 +131,7 @@ def find(restored: Path) -> RestoredFiles:
             return RestoredFiles(restored, volume, record["name"], record, path, bool(record.get("unrotated")))
     if damaged:
         raise damaged[0]
-    return RestoredFiles(restored, volume, re.sub("_mean$", "", restored.stem))
+    return RestoredFiles(restored, volume, re.sub("_mean$", "", stem(restored)))
 
 
 def evaluate_volume(

@@ -18,7 +18,12 @@ class OutputOptions:
     """Whether existing results are replaced, and how new ones are written."""
 
     panel: ClassVar[str] = "Output"
-    output_format: str = option("Format of the volumes that are written: mrc, or zarr for OME-Zarr.", "--format", default="mrc")
+    output_format: str = option(
+        "Format of the volumes that are written: mrc, zarr for OME-Zarr, or copick for OME-Zarr and a copick tree of it in the "
+        "folder for the results, with a copick.json that opens it.",
+        "--format",
+        default="mrc",
+    )
     live: bool = option("During training, write the restored middle of the tomogram to live.mrc.", "--live", default=False)
     resume: bool = option("Continue a run that was stopped, if there is one.", "--resume", default=False)
     overwrite: bool = option("Replace results that are there already.", "--overwrite", default=False)

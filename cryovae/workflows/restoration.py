@@ -26,7 +26,7 @@ from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
 from cryovae.workflows.run_folder import RunFolder, checksum, noted, read_record, summed
-from cryovae.workflows.start import BASE, Start
+from cryovae.workflows.start import BASE, Start, start_of_model
 from cryovae.workflows.streaming import is_streamed, streams_flow, trial_voxels
 from cryovae.workflows.train import check_state, train_in
 from cryovae.workflows.train_crops import within
@@ -47,7 +47,7 @@ class Job:
         overwrite: whether to replace results.
         live: whether to write live.mrc during training.
         voxel_size: in angstrom, over headers and tables, or None.
-        suffix: of the volumes that are written, .mrc or .zarr.
+        suffix: of the volumes that are written, one of ``io.files.FORMATS``.
         force: whether refusals of the checks of the input pass.
         start: the network to begin with, or None for nothing.
         sampler_asked: whether the user named the sampler.
@@ -217,6 +217,7 @@ def _restore_claimed(
         **geometry,
         model=None if model is None else str(model.path),
         model_sha256=None if model is None else model.sha256,
+        model_start=None if model is None else start_of_model(model.path),
     )
     _say_if_no_wedge(tomogram)
     save_config(folder.path("config.toml"), config)

@@ -249,8 +249,6 @@ def _cut_out(tomogram: Tomogram, restoration: Restoration, region: Box) -> tuple
 def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:
     """Write the volumes of a restoration with the header of the input."""
     volumes = restoration.volumes()
-    if "std" not in config.restoration.outputs:
-        del volumes["std"]
     write_volumes(folder, tomogram, volumes, config, lambda kind: note_of(kind, config))
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 from cryovae.checkpoint import MODEL
 from cryovae.checks.preflight import read_and_mended
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume, suffix_of
-from cryovae.io.names import checked_name, common_name, stem
+from cryovae.io.names import checked_name, common_name, tomogram_name
 from cryovae.io.outputs import check_folder
 from cryovae.io.star.loading import Tomograms, load_entry, tomograms_of
 from cryovae.io.star.particles import is_particle_table, read_particles
 from cryovae.io.star.tomograms import Entry
-from cryovae.models.ladder_config import LadderConfig
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.geometry import TiltAdjustment
 from cryovae.workflows.memory import budget_of
@@ -27,9 +26,6 @@ from cryovae.workflows.run_folder import RunFolder, folder_name
 from cryovae.workflows.start import continued, default_start, start_of
 from cryovae.workflows.table import inputs_of_table, open_table, restore_table
 from cryovae.workflows.train_crops import within
-
-# Settings that are those of a network that training begins with.
-LADDER = tuple(f"ladder.{one.name}" for one in fields(LadderConfig))
 
 
 def restore(request: RestoreRequest) -> Path:
@@ -117,6 +113,7 @@ def _restore_files(request: RestoreRequest) -> Path:
     folder = RunFolder(request.output, tomogram.name, job.suffix)
     inputs = {"tilts": request.geometry.tilts[0]} if request.geometry.tilts else {}
     restore_tomogram(folder, entry, tomogram, model, job, streamed, job.overwrite or job.resume, inputs)
+    folder.hand_over(request.output)
     return folder.result("mean")
 
 
@@ -129,7 +126,7 @@ def entry_of(request: RestoreRequest) -> Entry:
         name = checked_name(common_name(halves), str(halves[0]))
     elif request.tomogram is not None:
         halves, full = None, request.tomogram
-        name = checked_name(stem(full), str(full))
+        name = checked_name(tomogram_name(full), str(full))
     else:
         raise InputError("no tomogram given: name an MRC file or a folder of OME-Zarr, or --half1 and --half2")
     optics, mask = request.optics.for_files(1)[0], geometry.masks(1)[0]
@@ -146,9 +143,7 @@ def _job_of(request: TrainRequest | RestoreRequest) -> Job:
     if request.start is None and (isinstance(request, TrainRequest) or request.model is None):
         start = default_start(config)
     elif start is not None:
-        if named := [key for key in LADDER if settings.names(key)]:
-            raise InputError(f"{named[0]} found with --from {start.name}, whose sizes are kept: leave one of them out")
-        config = continued(config, start)
+        config = continued(config, start, settings.names)
     job = Job(
         config,
         device,
@@ -185,7 +180,7 @@ def _named(request: TrainRequest) -> Tomograms:
     geometries, masks = options.geometries(len(firsts)), options.masks(len(firsts))
     optics, pixels = request.optics.for_files(len(firsts)), options.pixel_sizes(len(firsts))
     pairs = list(zip(firsts, seconds, strict=True)) if seconds else []
-    names = [common_name(pair) for pair in pairs] or [stem(first) for first in firsts]
+    names = [common_name(pair) for pair in pairs] or [tomogram_name(first) for first in firsts]
     for name, path in zip(names, firsts, strict=True):
         checked_name(name, str(path))
     for path in (*firsts, *seconds):

@@ -21,8 +21,10 @@ from cryovae import __version__, distributed
 from cryovae.aliases import current_columns
 from cryovae.errors import InputError
 from cryovae.findings import Finding
+from cryovae.io import copick
 from cryovae.io.atomic import whole_file, write_text
 from cryovae.io.claim import HeldByOther, InUse, claimed
+from cryovae.io.files import check_result_name
 from cryovae.io.names import checked_name, in_one_line
 from cryovae.io.record_file import checked_record, read_json
 from cryovae.phases import Phases
@@ -41,13 +43,14 @@ class RunFolder:
     Attributes:
         folder: where the files go.
         name: of the tomogram, the beginning of the names of its results.
-        suffix: of the volumes, .mrc or .zarr.
+        suffix: of the volumes, one of ``io.files.FORMATS``.
         record: the content of run.json.
         phase: how long the phases of this run took.
     """
 
     def __init__(self, folder: Path, name: str, suffix: str = ".mrc") -> None:
         self.folder, self.name, self.suffix = folder, checked_name(name, f"a tomogram for {folder}"), suffix
+        check_result_name(name, suffix)
         self._shared, self._is_new = folder, not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -120,6 +123,11 @@ class RunFolder:
     def result(self, kind: str) -> Path:
         """The path of a restored volume, e.g. ts_01_mean.mrc or ts_01_mean.zarr."""
         return self.folder / f"{self.name}_{kind}{self.suffix}"
+
+    def hand_over(self, root: Path) -> None:
+        """Put the results into the copick tree in a folder if that is their format; of several ranks, the first does."""
+        if self.suffix == copick.SUFFIX and not distributed.rank():
+            copick.add_results(root, self.name, self.folder)
 
     def begin(self, command: str, inputs: Mapping[str, Any], config: dict[str, Any], seed: int) -> None:
         """Write run.json with status 'running', and start the log; ``inputs`` is the result of ``summed``."""

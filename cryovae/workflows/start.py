@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from cryovae.checkpoint import BASE_LADDER, MODEL, Checkpoint
 from cryovae.config import RunConfig
 from cryovae.errors import InputError
+from cryovae.models.ladder_config import LadderConfig
 from cryovae.objectives.elbo import VAE
 from cryovae.workflows.adapt import open_checkpoint
-from cryovae.workflows.run_folder import checksum
+from cryovae.workflows.run_folder import checksum, read_record
 
 NONE, BASE = "none", "base"
+# What a model of random weights began with, in tables of results.
+RANDOM = "random"
+# Settings that are those of a network that training begins with.
+LADDER = tuple(f"ladder.{one.name}" for one in fields(LadderConfig))
 
 
 @dataclass(frozen=True)
@@ -63,12 +69,19 @@ def default_start(config: RunConfig) -> Start | None:
     return replace(start, is_default=True) if start is not None and fits else None
 
 
-def continued(config: RunConfig, start: Start) -> RunConfig:
+def continued(config: RunConfig, start: Start, names: Callable[[str], bool] = lambda key: False) -> RunConfig:
     """The settings of a training that begins with a network: its sizes, and patches that fit them.
 
+    Args:
+        config: the settings.
+        start: the network.
+        names: whether the user named a setting, as ``section.key``.
+
     Raises:
-        InputError: the objective has another number of encoders.
+        InputError: the objective has another number of encoders, or the user named a size of the network.
     """
+    if named := [key for key in LADDER if names(key)]:
+        raise InputError(f"{named[0]} found with --from {start.name}, whose sizes are kept: leave one of them out")
     network, objective = start.network, config.objective
     if not objective.variational:
         raise InputError(f"--from {start.name} found with objective {objective.name}, expected vae or wae: it is a ladder")
@@ -80,3 +93,18 @@ def continued(config: RunConfig, start: Start) -> RunConfig:
     fits = patch % stride == 0 and patch >= 2 * stride
     training = config.training if fits else replace(config.training, patch=network.patch)
     return replace(config, ladder=network.ladder.config, training=training)
+
+
+def start_of_model(path: Path) -> str | None:
+    """With what the training of a model began: 'base', the path of another model, or 'random'; None if no record says it.
+
+    Args:
+        path: the model, or its run folder.
+    """
+    if path == BASE_LADDER:
+        return BASE
+    folder = path if path.is_dir() else path.parent
+    record = read_record(folder / "run.json") if path in (folder, folder / MODEL) else {}
+    if "start" not in record or record.get("model"):
+        return None
+    return RANDOM if record["start"] is None else str(record["start"]["name"])

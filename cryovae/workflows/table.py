@@ -20,11 +20,12 @@ from cryovae.checks.preflight import preflight, read_and_mended
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
 from cryovae.io.claim import InUse
-from cryovae.io.files import read_volume
+from cryovae.io.files import check_result_name, read_volume
 from cryovae.io.geometry_record import recorded
 from cryovae.io.names import in_one_line
 from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tomograms_of
-from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms, results_columns, write_results
+from cryovae.io.star.results import results_columns, write_results
+from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms
 from cryovae.restoration.rescaling import check_ratio
 from cryovae.workflows.geometry import GeometryOptions
 from cryovae.workflows.memory import budget_of
@@ -43,6 +44,7 @@ from cryovae.workflows.restoration import (
 from cryovae.workflows.restore import results_of
 from cryovae.workflows.resume import check_model
 from cryovae.workflows.run_folder import RunFolder, log, read_record, same_file, unchanged
+from cryovae.workflows.start import start_of_model
 from cryovae.workflows.train_crops import within
 
 MODEL_FOLDER = "model"
@@ -100,11 +102,12 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     if target.exists() and target.samefile(table.path):
         raise InputError(f"{target} is the table that was read, expected another folder: pass it with -o")
     for entry in table.entries:
+        check_result_name(entry.name, job.suffix)
         if entry.name.casefold() in (MODEL_FOLDER, target.name.casefold()):
             raise InputError(f"{table.path} row {entry.row} is called {entry.name}, as a file of ours is: rename it")
     _check_output_voxels(table, job)
     if model is None and job.start is not None and not job.start.trains:
-        model, job = _begun(table, job)
+        model, job = begun(table, job)
     trained, config = open_model(model or _train_model(output / MODEL_FOLDER, table, job), job.config)
     suffix, count = job.suffix, len(table.entries)
     done = (
@@ -132,8 +135,9 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
                 print(in_one_line(f"cryovae: {entry.name}: {error}"), file=sys.stderr)
                 failed.append(entry.name)
         results[number] = {kind: folder.result(kind) for kind in results_columns(table) if folder.result(kind).exists()}
+        folder.hand_over(output)
         if not distributed.rank():
-            write_results(target, table, results)
+            write_results(target, table, results, start_of_model(trained.path))
     if failed:
         raise InputError(f"{len(failed)} of {count} tomograms could not be restored, {', '.join(failed)}: see above")
     return target
@@ -146,7 +150,7 @@ def _check_output_voxels(table: TomogramTable, job: Job) -> None:
             check_ratio(size, new, read_volume(entry.files[0]).density.shape)
 
 
-def _begun(table: TomogramTable, job: Job) -> tuple[Path | None, Job]:
+def begun(table: TomogramTable, job: Job) -> tuple[Path | None, Job]:
     """The network that restores all rows at once, or None if one is to be trained from it; tried on the first usable row."""
     assert job.start is not None
     for entry in table.entries:
@@ -254,7 +258,7 @@ def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: s
         entry: the row.
         config: all settings.
         mark: SHA-256 of the model.
-        suffix: of the volumes, .mrc or .zarr.
+        suffix: of the volumes, one of ``io.files.FORMATS``.
         voxel_size: in angstrom, over the table and the headers, or None.
     """
     record = read_record(where / "run.json")

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryovae.errors import InputError
-from cryovae.io.names import files_in, half_of, is_volume, stem, without_half
+from cryovae.io.files import read_volume
+from cryovae.io.names import checked_name, files_in, half_of, is_volume, stem, without_half
+from cryovae.io.star.layouts import Layout
 from cryovae.io.star.parsing import check_portable
 from cryovae.io.star.table import Block
-from cryovae.io.star.tomograms import HALVES, TILTS, relative_path
+from cryovae.io.star.tilt_files import tilts_of
+from cryovae.io.star.tomograms import FULL, HALVES, TILTS, relative_path
 from cryovae.io.tilts import read_tilts
+from cryovae.io.volume import voxel_size_of
 from cryovae.tomogram import TiltGeometry
 
 
@@ -63,12 +68,12 @@ def _by_name(folder: Path, half: int | None) -> dict[str, Path]:
 
 
 def tomogram_rows(
-    halves: dict[str, tuple[Path, Path]], tilts: dict[str, Path] | TiltGeometry, sizes: dict[str, float], table: Path
+    files: Mapping[str, tuple[Path, ...]], tilts: Mapping[str, Path] | TiltGeometry, sizes: dict[str, float], table: Path
 ) -> Block:
     """Create a table with the columns of IsoNet2 and a column for the tilt file.
 
     Args:
-        halves: files of the two halves by name of the tomogram.
+        files: by name of the tomogram, its two halves or its single volume; all have halves, or none.
         tilts: tilt file by name, or one geometry for all tomograms.
         sizes: voxel size in angstrom by name.
         table: path of the table; paths in it are relative to its folder.
@@ -77,24 +82,66 @@ def tomogram_rows(
         InputError: tilts cannot be read, or a name or path would be read differently by other programs.
     """
     columns: dict[str, list[str]] = {}
-    for index, (name, pair) in enumerate(halves.items(), 1):
-        own = tilts[name] if isinstance(tilts, dict) else None
+    for index, (name, volumes) in enumerate(files.items(), 1):
+        own = None if isinstance(tilts, TiltGeometry) else tilts[name]
         geometry = read_tilts(own) if own is not None else tilts
         assert isinstance(geometry, TiltGeometry)
         check_portable(name, "the tomogram")
         row = {
             "rlnIndex": str(index),
             "rlnTomoName": name,
-            HALVES[0]: relative_path(pair[0], table),
-            HALVES[1]: relative_path(pair[1], table),
+            **{column: relative_path(path, table) for column, path in zip(_columns(volumes), volumes, strict=True)},
             "rlnPixelSize": f"{sizes[name]:.6f}",
             "rlnMaskName": "None",
             "rlnTiltMin": f"{geometry.lowest:g}",
             "rlnTiltMax": f"{geometry.highest:g}",
             TILTS: "None" if own is None else relative_path(own, table),
         }
-        for path in (row[HALVES[0]], row[HALVES[1]], *([row[TILTS]] if own is not None else ())):
+        for path in (*(row[column] for column in _columns(volumes)), *([row[TILTS]] if own is not None else ())):
             check_portable(path, "the path")
         for column, value in row.items():
             columns.setdefault(column, []).append(value)
     return Block(columns)
+
+
+def _columns(volumes: tuple[Path, ...]) -> tuple[str, ...]:
+    return HALVES if len(volumes) == len(HALVES) else FULL[:1]
+
+
+def checked_volumes(files: Mapping[str, tuple[Path, ...]], voxel_size: float | None) -> dict[str, float]:
+    """Check the headers of tomograms that a table will name.
+
+    Args:
+        files: by name of the tomogram, its two halves or its single volume.
+        voxel_size: in angstrom, instead of those of the headers, or None.
+
+    Returns:
+        Voxel size in angstrom by name.
+
+    Raises:
+        InputError: a volume cannot be opened or has no voxel size, halves have different shapes, or no file may have the name.
+    """
+    sizes = {}
+    for name, volumes in files.items():
+        checked_name(name, str(volumes[0]))
+        opened = [read_volume(path) for path in volumes]
+        shapes = [volume.density.shape for volume in opened]
+        if shapes[0] != shapes[-1]:
+            raise InputError(f"{volumes[0]} has shape {shapes[0]} and {volumes[-1]} {shapes[-1]}, expected halves of one shape")
+        sizes[name] = voxel_size_of(opened[0], voxel_size)
+    return sizes
+
+
+def tilts_beside(layout: Layout, names: Sequence[str]) -> dict[str, Path]:
+    """The tilt file of each tomogram of a folder, from the nearest folder that has those of all.
+
+    Raises:
+        InputError: a tomogram has none in any of the folders, or several that fit equally.
+    """
+    first: InputError | None = None
+    for folder in layout.tilts:
+        try:
+            return tilts_of(names, folder)
+        except InputError as error:
+            first = first or error
+    raise InputError(f"{first}; or pass --tilts, the folder of the tilt files, or --tilt-range, e.g. -60 60") from first

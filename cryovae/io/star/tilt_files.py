@@ -76,12 +76,27 @@ def tilts_of(names: Sequence[str], folder: Path) -> dict[str, Path]:
     Raises:
         InputError: a tomogram has no file, or several, or one that may belong to another tomogram as well.
     """
+    known = each_tilts_of(names, folder)
+    for path in known.values():
+        if isinstance(path, InputError):
+            raise path
+    return {name: path for name, path in known.items() if isinstance(path, Path)}
+
+
+def each_tilts_of(names: Sequence[str], folder: Path) -> dict[str, Path | InputError]:
+    """As ``tilts_of``, with the error in place of the file for each tomogram that has none."""
     inside = files_in(folder)
     deeper = [file for path in inside if path.is_dir() and FOLDER.search(path.name) for file in files_in(path)]
     files = [file for path in (*inside, *deeper) if (file := _as_tilts(path)) is not None]
     known = {name: names_of(name) for name in names}
     owned = [(file, *_owners(file, known)) for file in files]
-    return {name: _best(known[name], [each for each in owned if name in each[2]], files, folder) for name in names}
+    result: dict[str, Path | InputError] = {}
+    for name in names:
+        try:
+            result[name] = _best(known[name], [each for each in owned if name in each[2]], files, folder)
+        except InputError as error:
+            result[name] = error
+    return result
 
 
 def _as_tilts(path: Path) -> _File | None:

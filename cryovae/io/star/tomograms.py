@@ -1,4 +1,4 @@
-"""Reads tables of tomograms written by IsoNet, RELION, Warp or cryovae, and writes them with columns for the results.
+"""Reads tables of tomograms written by IsoNet, RELION, Warp or cryovae. ``results`` writes them with columns for the results.
 
 A table of cryovae has the columns of IsoNet2 and one for the tilt file. Relative paths start at the folder of the STAR file, or
 else at one of its parents, because RELION writes paths from its project folder. Tables are never overwritten.
@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from cryovae.errors import InputError
 from cryovae.io.names import checked_name, common_name, is_volume, stem
-from cryovae.io.star.table import Block, read_blocks, write_blocks
+from cryovae.io.star.table import Block, read_blocks
 from cryovae.io.tilts import TiltSeries, read_tilt_series
 from cryovae.io.tilts.tables import KINDS, PARTICLES, one_of, projections_of
 from cryovae.tomogram import Optics, TiltGeometry
@@ -304,54 +304,6 @@ def _check_names(entries: Sequence[Entry], table: Path, problems: Problems | Non
     return tuple(seen.values())
 
 
-def results_columns(table: TomogramTable) -> dict[str, str]:
-    """Column name of each kind of restored volume.
-
-    The mean is in the column in which the program of the table expects a restored tomogram: rlnTomoReconstructedTomogramDenoised
-    for RELION, rlnCorrectedTomoName for IsoNet. The other volumes are in columns of cryovae.
-    """
-    relion = any(column in table.rows for column in ("rlnTomoTiltSeriesPixelSize", SERIES))
-    mean = "rlnTomoReconstructedTomogramDenoised" if relion else "rlnCorrectedTomoName"
-    return {
-        "mean": mean,
-        "std": "crvStandardDeviation",
-        "measured": "crvMeasured",
-        "mean_half1": "crvRestoredHalf1",
-        "mean_half2": "crvRestoredHalf2",
-    }
-
-
-def write_results(path: Path, table: TomogramTable, results: Sequence[Mapping[str, Path]]) -> None:
-    """Write a copy of the table with a column for each kind of result; rows without a result get None.
-
-    Args:
-        path: the new table; results are relative to it, and paths that do not resolve from there become absolute.
-        table: the table that was read.
-        results: for each row, its files by kind.
-
-    Raises:
-        InputError: ``path`` is the table that was read.
-    """
-    columns = results_columns(table)
-    kinds = [kind for kind in columns if any(kind in files for files in results)]
-    new = {columns[k]: [relative_path(files[k], path) if k in files else "None" for files in results] for k in kinds}
-    moved = {
-        column: [_moved(table.path, path, table.rows.text(column, row)) for row in range(len(table.rows))]
-        for column in (*HALVES, *FULL, TILTS, SERIES, "rlnMaskName")
-        if column in table.rows
-    }
-    rows = table.rows.with_columns({**moved, **new})
-    write_blocks(path, {**table.blocks, table.listing: rows}, source=table.path)
-
-
 def relative_path(file: Path, table: Path) -> str:
     """Path of a file relative to the folder of a table; links of folders are followed, because ``..`` is above their target."""
     return os.path.relpath(os.path.join(os.path.realpath(file.parent), file.name), os.path.realpath(table.parent))
-
-
-def _moved(old: Path, new: Path, text: str | None) -> str:
-    """A path of the old table for use in the new one: absolute if it would resolve to another file, else unchanged."""
-    if text is None:
-        return "None"
-    file = named_file(old, text).absolute()
-    return text if not os.path.exists(file) or named_file(new, text).absolute() == file else str(file)

@@ -1,15 +1,18 @@
 """Tables of tomograms: those of IsoNet, RELION and Warp are understood, paths found, and the same table comes out, longer."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import starfile
 
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume
 from cryovae.io.star.loading import checked_sizes, sizes_differ, tomograms_of
+from cryovae.io.star.results import write_results
 from cryovae.io.star.table import read_blocks
-from cryovae.io.star.tomograms import read_tomograms, write_results
+from cryovae.io.star.tomograms import read_tomograms
 from cryovae.tomogram import TiltGeometry
 from tests.conftest import write_mrc
 
@@ -117,7 +120,9 @@ def test_the_same_table_comes_out_with_columns_added(shared, tmp_path):
     assert path.read_text() == before
     rows, was = read_blocks(out)["global"], read_blocks(path)["global"]
     assert set(rows.columns) == {*was.columns, "rlnTomoReconstructedTomogramDenoised"}
-    assert rows.columns["rlnTomoReconstructedTomogramDenoised"][:3] == ("TS_01/TS_01_mean.mrc", "None", "TS_43/TS_43_mean.mrc")
+    # It lies outside the project: RELION, which starts there, finds absolute paths alone.
+    denoised = rows.columns["rlnTomoReconstructedTomogramDenoised"]
+    assert denoised[:3] == (f"{out.parent}/TS_01/TS_01_mean.mrc", "None", f"{out.parent}/TS_43/TS_43_mean.mrc")
     assert rows.columns["rlnTomoSizeX"] == was.columns["rlnTomoSizeX"]
     # It is read again from its new place, and finds the same inputs.
     again = read_tomograms(out)
@@ -126,13 +131,61 @@ def test_the_same_table_comes_out_with_columns_added(shared, tmp_path):
         write_results(path, table, results)
 
 
-def test_paths_that_hold_from_the_new_place_are_kept(shared, tmp_path):
+def as_relion_reads(table, project, monkeypatch):
+    """The block "global" by name of the tomogram, as RELION 5's Python programs read it, from the folder of the project."""
+    monkeypatch.chdir(project)
+    return starfile.read(table, always_dict=True)["global"].set_index("rlnTomoName", drop=False)
+
+
+def test_relion_finds_all_files_of_results_in_its_project(shared, tmp_path, monkeypatch):
+    """RELION's readers: _metadata_models/relion/tilt_series_set.py, denoise/cryoCARE, get_particle_poses/particles.py."""
+    project = tmp_path / "project"
+    table = read_tomograms(relion_project(shared, project))
+    out = project / "External/job010/tomograms.star"
+    results = [
+        {kind: out.parent / f"{e.name}/{e.name}_{kind}.mrc" for kind in ("mean", "std", "mean_half1")} for e in table.entries
+    ]
+    for files in results:
+        for file in files.values():
+            volume(file)
+    write_results(out, table, results, "base")
+    read = as_relion_reads(out, project, monkeypatch)
+    for column in ("Denoised", "Half1", "Half2"):
+        for text in read[f"rlnTomoReconstructedTomogram{column}"]:
+            assert not Path(text).is_absolute()
+            assert Path(text).is_file()
+    assert read.loc["TS_01", "rlnTomoReconstructedTomogramDenoised"] == "External/job010/TS_01/TS_01_mean.mrc"
+    assert all(Path(text).is_file() for text in read["rlnTomoTiltSeriesStarFile"])
+    sizes = read["rlnTomoTiltSeriesPixelSize"].astype(float) * read["rlnTomoTomogramBinning"].astype(float)
+    assert sizes.to_numpy() == pytest.approx(10.0, abs=1e-3)
+    assert list(read["crvStart"]) == ["base"] * len(table.entries)
+    again = read_tomograms(out)
+    assert [e.halves for e in again.entries] == [e.halves for e in table.entries]
+
+
+def test_the_results_of_a_table_without_paths_of_relion_begin_where_it_lies(tmp_path):
+    volume(tmp_path / "in/x.mrc")
+    volume(tmp_path / "in/x_mask.mrc")
+    columns = ("rlnMicrographName", "rlnMaskName", "rlnPixelSize", "rlnTiltMin", "rlnTiltMax")
+    (tmp_path / "tables").mkdir()
+    path = isonet(tmp_path / "tables", "../in/x.mrc ../in/x_mask.mrc 10 -60 60", columns=columns)
+    out = tmp_path / "a/b/results.star"
+    volume(out.parent / "x/x_mean.mrc")
+    write_results(out, read_tomograms(path), [{"mean": out.parent / "x/x_mean.mrc"}])
+    row = starfile.read(out)
+    named = [row[column] for column in ("rlnMicrographName", "rlnMaskName", "rlnCorrectedTomoName")]
+    texts = [text if isinstance(text, str) else text.iloc[0] for text in named]
+    assert texts == ["../../in/x.mrc", "../../in/x_mask.mrc", "x/x_mean.mrc"]
+    assert all((out.parent / text).is_file() for text in texts)
+
+
+def test_paths_of_a_table_begin_at_its_folder(shared, tmp_path):
     path = copied(shared, "isonet1_tutorial_2.star", tmp_path)
     volume(tmp_path / "tomograms/TS01-wbp.rec")
     table = read_tomograms(path)
     write_results(tmp_path / "out/a.star", table, [{"mean": tmp_path / "out/TS01/m.mrc"}])
     rows = read_blocks(tmp_path / "out/a.star")[""]
-    assert rows.columns["rlnMicrographName"] == ("./tomograms/TS01-wbp.rec",)
+    assert rows.columns["rlnMicrographName"] == ("../tomograms/TS01-wbp.rec",)
     assert rows.columns["rlnCorrectedTomoName"] == ("TS01/m.mrc",)
 
 
