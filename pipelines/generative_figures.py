@@ -1,4 +1,4 @@
-"""The README's pictures of the generative model, from the model of the package.
+"""The pictures of the generative model in docs/method, from the model of the package.
 
     python pipelines/generative_figures.py                      # into docs/pictures
     python pipelines/generative_figures.py --model pretrained --molecule maps/ --out pictures

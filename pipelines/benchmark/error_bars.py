@@ -6,7 +6,7 @@
 Nothing is restored. Printed for the wedge and for measured bins are the correlation c of the mean with the truth; its power over
 c^2 times the truth's (right: 1); rms error of the mean over the standard deviation of the samples (right: 1); mean square error
 of a sample over that of the mean (right: 2); and what held-out bins said, before any fit and after. The first line has the
-figures of run.py and RESULTS.md, from 0.01 to 0.2 cycles per voxel.
+figures of run.py and docs/benchmark/all_rows.md, from 0.01 to 0.2 cycles per voxel.
 """
 
 from __future__ import annotations

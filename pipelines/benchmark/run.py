@@ -6,8 +6,8 @@ Every row is trained from nothing on the same patches, with the same widths and 
 counted as processor time of training, whatever else the machine does. On a GPU they are minutes for which it is busy, its kernels
 added up: launching them, and other rows at the same time (``--jobs``), have no part in it. The steps that fit are found by
 timing a few of each kind. A finished row is a JSON file in OUT, and is not run again: rows can be added in several sittings.
-``--rows family`` and other groups of rows.py stand for all of theirs. ``--table`` only prints; ``--write RESULTS.md`` writes the
-tables with what made each row; ``--figure PNG`` draws one slice of each.
+``--rows family`` and other groups of rows.py stand for all of theirs. ``--table`` only prints. ``--write FILE`` writes the tables
+with what made each row, in this project docs/benchmark/all_rows.md. ``--figure PNG`` draws one slice of each.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ def print_tables(out: Path) -> None:
 
 @dataclass(frozen=True)
 class Line:
-    """A row as it stands in RESULTS.md: its cells by column, and how it was made."""
+    """A row as it stands in docs/benchmark/all_rows.md: its cells by column, and how it was made."""
 
     cells: dict[str, str]
     how: str
