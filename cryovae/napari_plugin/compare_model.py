@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from cryovae.errors import InputError
-from cryovae.evaluation.assessment import Row, compare_halves
-from cryovae.evaluation.fsc import score
+from cryovae.evaluation.assessment import Row
 from cryovae.evaluation.plane_power import log_power_xz
 from cryovae.evaluation.region import SMALLEST, Box, cut_out, faded
+from cryovae.evaluation.region_fsc import region_score
 from cryovae.io.files import read_volume
 from cryovae.io.geometry_record import geometry_of
 from cryovae.io.orientation import upright
@@ -151,9 +151,16 @@ class RegionComparison:
     voxel_size: float
 
     def summary(self) -> str:
-        """The region in one line."""
+        """The region, and what was measured in it, in one line each."""
         lengths = " x ".join(f"{n} ({n * self.voxel_size / 10:.3g} nm)" for n in self.box.shape)
-        return f"Region z x y x x: {lengths}, first voxel {self.box.start}, edges faded"
+        lines = [f"Region z x y x x: {lengths}, first voxel {self.box.start}, edges faded"]
+        for row in self.rows:
+            parts = (("missing wedge", row.score.wedge), ("measured part", row.score.measured))
+            known = [f"{name} {part.band:z.2f} ± {part.error:.2f}" for name, part in parts if np.isfinite(part.band)]
+            lines.append(f"{row.name}, FSC {self.what}: {', '.join(known)}")
+        low, high = self.rows[0].score.measured.limits
+        lines.append(f"± one standard error; {low:g} to {high:g} cycles per voxel. An empty wedge has FSC 0.")
+        return "\n".join(lines)
 
 
 def compare_region(pair: tuple[Any, Any], box: Box) -> RegionComparison:
@@ -172,11 +179,13 @@ def compare_region(pair: tuple[Any, Any], box: Box) -> RegionComparison:
     spectra = {name: log_power_xz(cut.numpy()) for name, cut in zip(names, cuts, strict=True)}
     run = run_of(other, one)
     halves = {kind: both for kind, both in (halves_of(run) if run else {}).items() if both[0].shape == one.data.shape}
+    geometry = tilts or NO_WEDGE
     if "restored" in halves:
-        parts: dict[str, Any] = {kind: tuple(faded(cut_out(density, box)) for density in both) for kind, both in halves.items()}
-        rows, what = compare_halves(parts["restored"], parts.get("input"), None, tilts or NO_WEDGE), "between the halves"
+        names_of = {"restored": "restored", "input": "untouched input"}
+        rows = [Row(name, region_score(*halves[kind], box, geometry)) for kind, name in names_of.items() if kind in halves]
+        what = "between the halves"
     else:
-        rows, what = [Row("the two layers", score(cuts[0], cuts[1], tilts or NO_WEDGE))], f"of {names[0]} with {names[1]}"
+        rows, what = [Row("the two layers", region_score(one.data, other.data, box, geometry))], f"of {names[0]} with {names[1]}"
     return RegionComparison(box, spectra, rows, what, tilts, float(other.scale[-1]))
 
 
