@@ -12,8 +12,8 @@ empty wedge is rounding, or what a reconstruction program smears. A correlation 
 
 a wedge that holds less than LEAST of the signal of the measured part counts as empty, and its FSC goes to 0 with its power.
 
-The standard error is (1 - FSC^2) / sqrt(n), n the number of independent bins: sum P sum Q / sum PQ, times < w^2 >^2 / < w^4 >, the
-share that a window leaves independent.
+The standard error is (1 - FSC^2) / sqrt(n). n is the number of independent bins: sum P sum Q / sum PQ, times the share that a
+window leaves independent, < w^2 >^2 / < w^4 >.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def tilts_beside(path: Path) -> tuple[float, ...] | None:
 def tilt_file_beside(path: Path) -> Path | None:
     """A readable tilt file with the name of a volume, for halves also without their ending; None if there is none."""
     stem = path.name.split(".")[0]
-    for name in (stem, re.sub(r"_?(half_?[12]|even|evn|odd)$", "", stem, flags=re.IGNORECASE)):
+    for name in (stem, without_half(stem)):
         for suffix in TILT_SUFFIXES:
             file = path.with_name(name + suffix)
             if file.is_file():
@@ -61,6 +61,11 @@ def tilt_file_beside(path: Path) -> Path | None:
                     read_tilts(file)
                     return file
     return None
+
+
+def without_half(name: str) -> str:
+    """The name of a half without the ending that tells which half it is."""
+    return re.sub(r"_?(half_?[12]|even|evn|odd)$", "", name, flags=re.IGNORECASE)
 
 
 def header_of(volume: Volume) -> dict[str, Any]:
