@@ -8,11 +8,13 @@ import mrcfile
 import numpy as np
 import pytest
 
+from cryovae.config import override, preset
 from cryovae.errors import InputError
 from cryovae.evaluation.region import Box
 from cryovae.napari_plugin.layers import layer_for
 from cryovae.napari_plugin.notices import MEMORY
 from cryovae.napari_plugin.regions import box_within
+from cryovae.napari_plugin.restore_estimate import Estimate, estimate, seconds_of
 from cryovae.napari_plugin.restore_job import Job, State
 from cryovae.napari_plugin.restore_model import (
     Request,
@@ -123,6 +125,30 @@ def test_folders_are_numbered_and_results_are_left(tmp_path):
     (tmp_path / "restored_2" / "a.mrc").touch()
     assert next_folder(out, [tmp_path / "restored_3"]) == tmp_path / "restored_4"
     assert next_folder(tmp_path / "restored_2") == tmp_path / "restored_3"
+
+
+def test_the_estimate_of_the_reference_is_its_time(monkeypatch):
+    """562 processor seconds of the sample, and what more steps, voxels and less work make of it."""
+    monkeypatch.setattr("cryovae.napari_plugin.restore_estimate.seconds_a_voxel", lambda config, side: 4.1e-6)
+    config = preset("quick")
+    few = override(config, {"training.steps": 240, "restoration.samples": 8})
+    spent = seconds_of(few, 64 * 80 * 72, True, True)
+    assert sum(spent.values()) == pytest.approx(562, rel=0.1)
+    assert seconds_of(override(few, {"training.steps": 480}), 64 * 80 * 72, True, True)["training"] == 2 * spent["training"]
+    at_once = seconds_of(few, 64 * 80 * 72, True, False)
+    assert at_once == spent | {"training": 0.0, "sampler": 0.0}
+    assert seconds_of(few, 8 * 64 * 80 * 72, True, True)["restoring"] == pytest.approx(8 * spent["restoring"])
+    fast = override(few, {"restoration.sampler": "amortised"})
+    assert seconds_of(fast, 64 * 80 * 72, True, True)["sampler"] == 0
+
+
+def test_an_estimate_names_time_and_memory(tmp_path):
+    request = Request((layer(),), tmp_path, RANGE | {"preset": "quick", "memory": "1MB"})
+    words = estimate(request).words()
+    assert words.startswith("Time: about")
+    assert "within a factor of two" in words
+    assert "read from disk in parts" in words
+    assert "no estimate for a GPU" in Estimate({}, 1e9, 2e9).words()
 
 
 def test_all_tomograms_of_a_viewer_are_pairs_and_single_ones():
