@@ -20,6 +20,7 @@ import torch
 from cryovae.config import RunConfig, preset
 from cryovae.models.ladder import Ladder, R
 from cryovae.models.ladder_config import LadderConfig
+from cryovae.napari_plugin.layers import density_of
 from cryovae.napari_plugin.restore_model import Request
 from cryovae.phases import duration
 from cryovae.posterior.tile_memory import side_of
@@ -125,7 +126,7 @@ def estimate(request: Request) -> Estimate:
     device = device_of(parsed.compute.device)
     config = request.config("quick" if device.type == "cpu" else "default")
     halves = len(request.volumes) == 2
-    shape = tuple(request.box.shape if request.box is not None else request.volumes[0].data.shape)
+    shape = tuple(request.box.shape if request.box is not None else density_of(request.volumes[0]).shape)
     needed = memory_needed(shape, halves, None, config, device)
     at_once = parsed.start is not None and parsed.start != "none" and parsed.settings.steps is None
     trains = parsed.model is None and not at_once

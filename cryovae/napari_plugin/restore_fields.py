@@ -110,6 +110,7 @@ FIELDS = (
     FormField("sampler", RESTORING, "Sampler", (AUTOMATIC, "flow", "amortised", "reweighted", "langevin")),
     FormField("temperature", RESTORING, "Temperature", hint="1"),
     FormField("refine", RESTORING, "Refinement steps", hint="0"),
+    FormField("output_voxel_size", RESTORING, "Voxel size out (Å)", hint="none: that of the tomogram alone"),
     FormField("output_format", RESTORING, "Format", ("mrc", "zarr")),
     FormField("raw", RESTORING, "Network output alone"),
     FormField("other_scale", RESTORING, "Allow another voxel size"),

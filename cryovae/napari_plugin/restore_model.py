@@ -21,7 +21,7 @@ from cryovae.evaluation.region import Box
 from cryovae.io.files import read_volume, write_volume
 from cryovae.io.names import possible_name, stem
 from cryovae.napari_plugin.contents import without_half
-from cryovae.napari_plugin.layers import about
+from cryovae.napari_plugin.layers import about, density_of
 from cryovae.napari_plugin.regions import sides
 from cryovae.napari_plugin.restore_fields import words_of
 from cryovae.workflows.compute import checked_device
@@ -142,7 +142,7 @@ def _check_volumes(request: Request) -> None:
         return
     if not request.volumes or any(layer is None for layer in request.volumes):
         raise InputError("no layer chosen, expected a tomogram, or two halves: open one with File > Open")
-    shapes = {tuple(layer.data.shape) for layer in request.volumes}
+    shapes = {tuple(density_of(layer).shape) for layer in request.volumes}
     if len(shapes) > 1:
         listed = " and ".join(map(sides, shapes))
         raise InputError(f"halves of {listed} voxels found, expected one shape: choose the two halves of one tomogram")
@@ -231,9 +231,9 @@ def _file_of(layer: Any, number: int, request: Request) -> Path:
     folder = request.output / INPUTS
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{_name_of(layer)}{'' if len(request.volumes) == 1 else ('_half1', '_half2')[number]}.mrc"
-    part, note = layer.data, "as shown in napari"
+    part, note = density_of(layer), "as shown in napari"
     if request.box is not None:
-        part = layer.data[request.box.slices]
+        part = density_of(layer)[request.box.slices]
         note = "voxels " + ", ".join(f"{side.start}-{side.stop}" for side in request.box.slices)
     write_volume(file, np.asarray(part, dtype=np.float32), path, voxel_size(layer), note)
     return file
@@ -242,7 +242,7 @@ def _file_of(layer: Any, number: int, request: Request) -> Path:
 def _part_of_mask(path: Path, request: Request) -> Path:
     """The mask in the box of a request, written beside its volumes."""
     assert request.box is not None
-    volume, shape = read_volume(path), tuple(request.volumes[0].data.shape)
+    volume, shape = read_volume(path), tuple(density_of(request.volumes[0]).shape)
     if tuple(volume.density.shape) != shape:
         raise InputError(
             f"{path} has {sides(volume.density.shape)} voxels, expected {sides(shape)}: choose the tomogram's own mask"

@@ -13,6 +13,7 @@ from cryovae.evaluation.region import cut_out, faded
 from cryovae.evaluation.wedge_comparison import described, disagreements
 from cryovae.evaluation.wedge_detection import detect_wedge
 from cryovae.io.orientation import upright
+from cryovae.napari_plugin.layers import density_of
 from cryovae.napari_plugin.restore_model import Request
 from cryovae.tomogram import TiltGeometry
 
@@ -43,7 +44,7 @@ def check_wedge(request: Request) -> WedgeCheck:
         raise InputError("no layer chosen, expected a tomogram whose spectrum can be shown: open one with File > Open")
     parsed = request.parsed()
     tilts = parsed.geometry.geometries(1)[0]
-    data = request.volumes[0].data
+    data = density_of(request.volumes[0])
     density = cut_out(data, middle_of(data.shape, SIDE))
     if parsed.geometry.unrotated:
         density = upright(density)

@@ -18,7 +18,7 @@ from cryovae.evaluation.region import Box
 from cryovae.io.files import read_volume
 from cryovae.napari_plugin.contents import layers_of_run, tilt_file_beside
 from cryovae.napari_plugin.dock_widget import DockWidget
-from cryovae.napari_plugin.layers import KEY, LayerTuple, about, contrast_limits, layer_for, of_role
+from cryovae.napari_plugin.layers import KEY, LayerTuple, about, contrast_limits, density_of, layer_for, of_role
 from cryovae.napari_plugin.notices import in_words, reported, reporting, show
 from cryovae.napari_plugin.plots import draw_losses, draw_wedge
 from cryovae.napari_plugin.regions import box_within, last_rectangle, voxel_in_view
@@ -201,7 +201,7 @@ class RestoreWidget(DockWidget):
             corners = np.asarray([corner[-3:] for corner in layer.corner_pixels], dtype=float)
         middle, depth = voxel_in_view(self.viewer, layer)[0], self.controls.depth.value()
         corners[:, 0] = middle - depth / 2, middle + depth / 2
-        shape = layer.data.shape
+        shape = density_of(layer).shape
         return box_within(corners[0].tolist(), corners[1].tolist(), shape, min(patch, *shape))
 
     # Before a run
@@ -411,7 +411,7 @@ class RestoreWidget(DockWidget):
         self._preview_time = time
         density = np.array(read_volume(path).density)
         layer = self._preview(request)
-        if layer is not None and layer.data.shape == density.shape:
+        if layer is not None and density_of(layer).shape == density.shape:
             layer.data = density
             layer.contrast_limits = contrast_limits(density)
             return

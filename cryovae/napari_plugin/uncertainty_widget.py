@@ -13,7 +13,7 @@ from qtpy.QtCore import QTimer
 from cryovae.errors import InputError
 from cryovae.napari_plugin.controls import offer, set_checked
 from cryovae.napari_plugin.dock_widget import DockWidget
-from cryovae.napari_plugin.layers import KEY, about, run_of
+from cryovae.napari_plugin.layers import KEY, about, density_of, run_of
 from cryovae.napari_plugin.notices import reported
 from cryovae.napari_plugin.plots import draw_colours
 from cryovae.napari_plugin.temporary_layers import TemporaryLayers, is_temporary
@@ -127,7 +127,7 @@ class UncertaintyWidget(DockWidget):
             return
         info = about(std) | {FACTOR: ratio, "path": None}
         self.viewer.add_image(
-            Multiplied(std.data, ratio),
+            Multiplied(density_of(std), ratio),
             name=f"{std.name} × {ratio:.2f}",
             metadata=dict(std.metadata) | {KEY: info},
             scale=std.scale,
@@ -159,21 +159,23 @@ class UncertaintyWidget(DockWidget):
         c = self.controls
         std = std_of(self.viewer.layers, mean)
         if self.statistics is None or self._mean is not mean or self._std is not std:
-            self.statistics = std_statistics(mean.data, std.data)
+            self.statistics = std_statistics(density_of(mean), density_of(std))
         self._mean, self._std = mean, std
         c.state.setText(self.statistics.summary())
         loop = self._loop(mean)
         if loop is None and not (c.cover.isChecked() or c.fade.isChecked()):
             return
         self.temporary.begin()
-        density = FadedDensity(mean.data if loop is None else loop, std.data, self.statistics.background)
+        density = FadedDensity(density_of(mean) if loop is None else loop, density_of(std), self.statistics.background)
         name = mean.name if loop is None else f"samples of {mean.name}"
         limits = tuple(mean.contrast_limits)
         self._base = self.temporary.add(
             density, mean, f"Uncertainty: {name}", colormap=mean.colormap.name, contrast_limits=limits
         )
         if c.cover.isChecked():
-            self._cover = self.temporary.add(std.data, std, f"Uncertainty: {std.name}", contrast_limits=self.statistics.shown)
+            self._cover = self.temporary.add(
+                density_of(std), std, f"Uncertainty: {std.name}", contrast_limits=self.statistics.shown
+            )
             self._set_colours()
         self._set_level()
         if loop is not None:
@@ -187,11 +189,11 @@ class UncertaintyWidget(DockWidget):
         if not c.play.isChecked():
             return None
         samples = partner(self.viewer.layers, mean, "samples")
-        if samples is None or samples.data.shape[0] < 2:
+        if samples is None or density_of(samples).shape[0] < 2:
             c.missing.setText(NO_SAMPLES)
             set_checked(c.play, False)
             return None
-        return SampleLoop(samples.data, mean.data, c.between.value())
+        return SampleLoop(density_of(samples), density_of(mean), c.between.value())
 
     def _set_colours(self, *ignored: Any) -> None:
         if self._cover is not None and self.statistics is not None:
