@@ -144,8 +144,13 @@ def folded(title: str, *rows: QWidget | tuple[str, QWidget], open_: bool = False
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     for entry in rows:
         form.addRow(*entry) if isinstance(entry, tuple) else form.addRow(entry)
+    box.setCollapsedIcon("▸")
+    box.setExpandedIcon("▾")
     box.setContent(content)
     box.setDuration(0)
+    column: Any = box.layout()
+    column.setContentsMargins(0, 0, 0, 0)
+    column.setSpacing(0)
     if open_:
         box.expand(animate=False)
     else:
