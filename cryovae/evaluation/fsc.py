@@ -33,12 +33,16 @@ class Correlation:
         limits: Lower and upper limit of the band, in cycles per voxel.
         frequency: Centres of the shells (shells,), in cycles per voxel.
         shells: Correlation in each shell (shells,).
+        error: Standard error of ``band``; nan where it was not computed.
+        shell_errors: Those of ``shells``, or None.
     """
 
     band: float
     limits: tuple[float, float]
     frequency: np.ndarray
     shells: np.ndarray
+    error: float = float("nan")
+    shell_errors: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -77,9 +77,13 @@ def faded(density: np.ndarray) -> Tensor:
     values = torch.from_numpy(np.array(density, dtype=np.float32))
     values = values - values.mean()
     for axis, size in enumerate(density.shape):
-        width = max(round(TAPERED * size), 1)
-        place = torch.arange(size, dtype=torch.float32)
-        depth = (torch.minimum(place, size - 1 - place) + 0.5) / width
-        window = 0.5 - 0.5 * torch.cos(torch.pi * depth.clamp(max=1))
-        values = values * window.view([-1 if a == axis else 1 for a in range(3)])
+        values = values * window(size).view([-1 if a == axis else 1 for a in range(3)])
     return values
+
+
+def window(size: int, width: int | None = None) -> Tensor:
+    """w along one axis of ``size`` voxels: a raised cosine over ``width`` voxels at either end, by default a share TAPERED."""
+    rise = max(round(TAPERED * size) if width is None else width, 1)
+    place = torch.arange(size, dtype=torch.float32)
+    depth = (torch.minimum(place, size - 1 - place) + 0.5) / rise
+    return 0.5 - 0.5 * torch.cos(torch.pi * depth.clamp(max=1))

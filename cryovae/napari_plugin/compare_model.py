@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 
 from cryovae.errors import InputError
-from cryovae.evaluation.assessment import Row, compare_halves
-from cryovae.evaluation.fsc import score
+from cryovae.evaluation.assessment import Row
 from cryovae.evaluation.plane_power import log_power_xz
 from cryovae.evaluation.region import SMALLEST, Box, cut_out, faded
+from cryovae.evaluation.region_fsc import region_score
 from cryovae.io.files import read_volume
 from cryovae.io.geometry_record import geometry_of
-from cryovae.io.orientation import upright
-from cryovae.napari_plugin.layers import about, of_role, run_of
+from cryovae.io.views import UprightOf
+from cryovae.napari_plugin.layers import about, density_of, of_role, run_of
 from cryovae.napari_plugin.lazy import LazyArray
 from cryovae.napari_plugin.regions import box_within, sides
 from cryovae.napari_plugin.temporary_layers import is_temporary
@@ -36,7 +36,9 @@ NO_WEDGE = TiltGeometry.from_range(-90, 90)
 def comparable(layers: Iterable[Any]) -> list[Any]:
     """The layers of one density each."""
     return [
-        layer for layer in layers if getattr(layer, "rgb", True) is False and layer.data.ndim == 3 and not is_temporary(layer)
+        layer
+        for layer in layers
+        if getattr(layer, "rgb", True) is False and density_of(layer).ndim == 3 and not is_temporary(layer)
     ]
 
 
@@ -126,7 +128,8 @@ def halves_of(run: Path) -> dict[str, tuple[Any, Any]]:
     for kind, pair in files.items():
         if all(path is not None and path.exists() for path in pair):
             first, second = (read_volume(path).density for path in pair if path is not None)
-            halves[kind] = (upright(first), upright(second)) if record.get("unrotated") else (first, second)
+            # On the disk: only what is compared is read.
+            halves[kind] = (UprightOf(first), UprightOf(second)) if record.get("unrotated") else (first, second)
     return halves
 
 
@@ -151,9 +154,16 @@ class RegionComparison:
     voxel_size: float
 
     def summary(self) -> str:
-        """The region in one line."""
+        """The region, and what was measured in it, in one line each."""
         lengths = " x ".join(f"{n} ({n * self.voxel_size / 10:.3g} nm)" for n in self.box.shape)
-        return f"Region z x y x x: {lengths}, first voxel {self.box.start}, edges faded"
+        lines = [f"Region z x y x x: {lengths}, first voxel {self.box.start}, edges faded"]
+        for row in self.rows:
+            parts = (("missing wedge", row.score.wedge), ("measured part", row.score.measured))
+            known = [f"{name} {part.band:z.2f} ± {part.error:.2f}" for name, part in parts if np.isfinite(part.band)]
+            lines.append(f"{row.name}, FSC {self.what}: {', '.join(known)}")
+        low, high = self.rows[0].score.measured.limits
+        lines.append(f"± one standard error; {low:g} to {high:g} cycles per voxel. An empty wedge has FSC 0.")
+        return "\n".join(lines)
 
 
 def compare_region(pair: tuple[Any, Any], box: Box) -> RegionComparison:
@@ -162,21 +172,26 @@ def compare_region(pair: tuple[Any, Any], box: Box) -> RegionComparison:
     InputError if the layers differ in size.
     """
     one, other = pair
-    if one.data.shape != other.data.shape:
-        shapes = " and ".join(sides(layer.data.shape) for layer in pair)
+    if density_of(one).shape != density_of(other).shape:
+        shapes = " and ".join(sides(density_of(layer).shape) for layer in pair)
         raise InputError(f"layers of {shapes} voxels found, expected two of one size: choose a tomogram and its own restoration")
     tilts = tilts_of(other, one)
-    cuts = [faded(cut_out(layer.data, box)) for layer in pair]
+    cuts = [faded(cut_out(density_of(layer), box)) for layer in pair]
     names = [_label(layer) for layer in pair]
     names = names if names[0] != names[1] else [layer.name for layer in pair]
     spectra = {name: log_power_xz(cut.numpy()) for name, cut in zip(names, cuts, strict=True)}
     run = run_of(other, one)
-    halves = {kind: both for kind, both in (halves_of(run) if run else {}).items() if both[0].shape == one.data.shape}
+    halves = {kind: both for kind, both in (halves_of(run) if run else {}).items() if both[0].shape == density_of(one).shape}
+    geometry = tilts or NO_WEDGE
     if "restored" in halves:
-        parts: dict[str, Any] = {kind: tuple(faded(cut_out(density, box)) for density in both) for kind, both in halves.items()}
-        rows, what = compare_halves(parts["restored"], parts.get("input"), None, tilts or NO_WEDGE), "between the halves"
+        names_of = {"restored": "restored", "input": "untouched input"}
+        rows = [Row(name, region_score(*halves[kind], box, geometry)) for kind, name in names_of.items() if kind in halves]
+        what = "between the halves"
     else:
-        rows, what = [Row("the two layers", score(cuts[0], cuts[1], tilts or NO_WEDGE))], f"of {names[0]} with {names[1]}"
+        rows, what = (
+            [Row("the two layers", region_score(density_of(one), density_of(other), box, geometry))],
+            f"of {names[0]} with {names[1]}",
+        )
     return RegionComparison(box, spectra, rows, what, tilts, float(other.scale[-1]))
 
 
@@ -221,16 +236,16 @@ def voxel_at(place: Sequence[float], pair: tuple[Any, Any], layers: Iterable[Any
     size = np.array(other.scale[-3:], dtype=float)
     index = np.round((np.array(place, dtype=float) - np.array(other.translate[-3:])) / size).astype(int)
     z, y, x = (int(i) for i in index)
-    if not all(0 <= i < n for i, n in zip((z, y, x), other.data.shape[-3:], strict=True)):
+    if not all(0 <= i < n for i, n in zip((z, y, x), density_of(other).shape[-3:], strict=True)):
         raise InputError("a place outside of the tomogram was clicked, expected one inside it: click on the tomogram")
     named = [(_label(layer), layer) for layer in pair]
     run, stack, listed = run_of(other, one), None, list(layers)
     if run is not None:
         named += [(role, of_role(listed, role, str(run))) for role in ("input", "mean", "std")]
         stack = of_role(listed, "samples", str(run))
-    shown = {name: layer for name, layer in named if layer is not None and layer.data.shape == other.data.shape}
-    values = {name: float(np.asarray(layer.data[z, y, x])) for name, layer in shown.items()}
-    samples = np.zeros(0) if stack is None else np.asarray(stack.data[:, z, y, x], dtype=float)
+    shown = {name: layer for name, layer in named if layer is not None and density_of(layer).shape == density_of(other).shape}
+    values = {name: float(np.asarray(density_of(layer)[z, y, x])) for name, layer in shown.items()}
+    samples = np.zeros(0) if stack is None else np.asarray(density_of(stack)[:, z, y, x], dtype=float)
     step = (index * size).tolist()
     return Voxel((z, y, x), (step[0], step[1], step[2]), values, samples)
 

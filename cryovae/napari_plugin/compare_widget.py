@@ -26,7 +26,7 @@ from cryovae.napari_plugin.compare_model import (
     voxel_at,
 )
 from cryovae.napari_plugin.dock_widget import DockWidget
-from cryovae.napari_plugin.layers import grey_range
+from cryovae.napari_plugin.layers import density_of, grey_range
 from cryovae.napari_plugin.notices import reported
 from cryovae.napari_plugin.plots import draw_fsc, draw_spectra, draw_voxel
 from cryovae.napari_plugin.regions import box_within, last_rectangle, voxel_in_view
@@ -119,12 +119,12 @@ class CompareWidget(DockWidget):
 
     def _show(self, pair: tuple[Any, Any], mode: int) -> None:
         one, other = pair
-        if one.data.shape != other.data.shape and mode == SWIPE:
+        if density_of(one).shape != density_of(other).shape and mode == SWIPE:
             raise InputError("layers of two sizes found, expected one for a swipe: choose a tomogram and its own restoration")
         self.temporary.begin()
         self._pair = pair
-        density = CutDensity(other.data, self._axis(), self._cut()) if mode == SWIPE else other.data
-        for letter, layer, data in (("A", one, one.data), ("B", other, density)):
+        density = CutDensity(density_of(other), self._axis(), self._cut()) if mode == SWIPE else density_of(other)
+        for letter, layer, data in (("A", one, density_of(one)), ("B", other, density)):
             name, colours = f"{letter}: {layer.name}", layer.colormap.name
             self.temporary.add(data, layer, name, colormap=colours, contrast_limits=(0, 1))
         self._match_contrast()
@@ -147,7 +147,7 @@ class CompareWidget(DockWidget):
     def _cut(self) -> int:
         """The first voxel of B along that axis."""
         assert self._pair is not None
-        return round(self.controls.cut.value() / STEPS * self._pair[1].data.shape[self._axis()])
+        return round(self.controls.cut.value() / STEPS * density_of(self._pair[1]).shape[self._axis()])
 
     def _move_cut(self, *ignored: Any) -> None:
         if self.line is None or len(self.temporary.layers) < 2:
@@ -166,7 +166,7 @@ class CompareWidget(DockWidget):
         """Move the cut to a place along the horizontal axis, in angstrom."""
         if self._pair is not None:
             axis, other = self._axis(), self._pair[1]
-            share = (place - other.translate[axis - 3]) / other.scale[axis - 3] / other.data.shape[axis]
+            share = (place - other.translate[axis - 3]) / other.scale[axis - 3] / density_of(other).shape[axis]
             self.controls.cut.setValue(int(np.clip(round(STEPS * share), 0, STEPS)))
 
     def _axes_changed(self, *ignored: Any) -> None:
@@ -178,7 +178,7 @@ class CompareWidget(DockWidget):
         if not self.temporary.shown or self._pair is None:
             return
         axis = self.viewer.dims.order[-3] - (self.viewer.dims.ndim - 3)
-        slices = [slice_at(layer.data, axis, voxel_in_view(self.viewer, layer)[axis]) for layer in self._pair]
+        slices = [slice_at(density_of(layer), axis, voxel_in_view(self.viewer, layer)[axis]) for layer in self._pair]
         own, both = [grey_range(values) for values in slices], grey_range(*slices)
         ranges = (own, [both] * 2, [own[0]] * 2, [own[1]] * 2)[self.controls.contrast.currentIndex()]
         for layer, limits in zip(self.temporary.layers, ranges, strict=True):
@@ -200,7 +200,7 @@ class CompareWidget(DockWidget):
 
     def region(self, layer: Any) -> Box:
         """The selected region of a layer. InputError if it is a rectangle and none was drawn."""
-        dims, shape, kind = self.viewer.dims, layer.data.shape, self.controls.region.currentIndex()
+        dims, shape, kind = self.viewer.dims, density_of(layer).shape, self.controls.region.currentIndex()
         displayed = [axis - (dims.ndim - 3) for axis in dims.displayed if axis >= dims.ndim - 3]
         if kind == ALL or len(displayed) > 2:
             return box_within((0, 0, 0), shape, shape, SMALLEST, MAX_SIDE)

@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QSpinBox,
     QWidget,
 )
+from superqt import QCollapsible
 from superqt.utils import signals_blocked
 
 
@@ -131,6 +132,29 @@ def group(title: str, *rows: QWidget | tuple[str, QWidget]) -> QGroupBox:
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
     for entry in rows:
         form.addRow(*entry) if isinstance(entry, tuple) else form.addRow(entry)
+    return box
+
+
+def folded(title: str, *rows: QWidget | tuple[str, QWidget], open_: bool = False) -> QCollapsible:
+    """A group of rows, as ``group``, that a click on its title unfolds."""
+    box = QCollapsible(title)
+    content = QWidget()
+    form = QFormLayout(content)
+    form.setContentsMargins(6, 2, 2, 2)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    for entry in rows:
+        form.addRow(*entry) if isinstance(entry, tuple) else form.addRow(entry)
+    box.setCollapsedIcon("▸")
+    box.setExpandedIcon("▾")
+    box.setContent(content)
+    box.setDuration(0)
+    column: Any = box.layout()
+    column.setContentsMargins(0, 0, 0, 0)
+    column.setSpacing(0)
+    if open_:
+        box.expand(animate=False)
+    else:
+        box.collapse(animate=False)
     return box
 
 

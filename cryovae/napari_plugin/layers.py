@@ -35,7 +35,7 @@ def layer_for(
     """A layer of a density, scaled in angstrom.
 
     Args:
-        density: Grey values (z, y, x) or (samples, z, y, x).
+        density: Grey values (z, y, x) or (samples, z, y, x), or a list of them, the levels of a pyramid.
         role: One of ROLES.
         name: Name of the layer.
         voxel_size: In angstrom.
@@ -55,12 +55,13 @@ def layer_for(
         "voxel_size": float(voxel_size),
         "tilts": None if tilts is None else [float(angle) for angle in tilts],
     }
-    leading = density.ndim - 3
+    finest = density[0] if isinstance(density, list) else density
+    leading = finest.ndim - 3
     layer_options = {
         "name": name,
         "scale": (1.0,) * leading + (float(voxel_size),) * 3,
         "units": ("pixel",) * leading + ("angstrom",) * 3,
-        "contrast_limits": contrast_limits(density) if limits is None else limits,
+        "contrast_limits": contrast_limits(finest) if limits is None else limits,
         "colormap": "gray",
         "metadata": {KEY: info, **(header or {})},
     }
@@ -79,6 +80,11 @@ def grey_range(*arrays: np.ndarray) -> tuple[float, float]:
     ranges = [np.percentile(values, SHOWN_PERCENTILES) for values in finite if values.size] or [(0.0, 1.0)]
     low, high = float(min(r[0] for r in ranges)), float(max(r[1] for r in ranges))
     return (low, high) if high > low else (low - 0.5, low + 0.5)
+
+
+def density_of(layer: Any) -> Any:
+    """The density of a layer, (z, y, x) or (samples, z, y, x); of a pyramid its finest level."""
+    return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
 
 
 def about(layer: Any) -> dict[str, Any]:

@@ -9,6 +9,14 @@ from typing import Any
 import numpy as np
 
 
+def as_slices(index: tuple[Any, ...], shape: Sequence[int]) -> tuple[slice, ...]:
+    """An index with a slice of one in place of each integer."""
+    return tuple(
+        part if isinstance(part, slice) else slice(int(part) % size, int(part) % size + 1)
+        for part, size in zip(index, shape, strict=True)
+    )
+
+
 class LazyArray(ABC):
     """An array of float32 of which ``read`` computes the part that is indexed.
 
@@ -32,3 +40,20 @@ class LazyArray(ABC):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[...], dtype=dtype)
+
+
+class OfView(LazyArray):
+    """A volume that is computed box by box (``io.views``), for which any index may be asked.
+
+    Attributes:
+        view: The volume, read by slices.
+    """
+
+    def __init__(self, view: Any) -> None:
+        super().__init__(view.shape)
+        self.view = view
+
+    def read(self, index: tuple[Any, ...]) -> np.ndarray:
+        """The part at ``index``."""
+        box = np.asarray(self.view[as_slices(index, self.shape)], dtype=np.float32)
+        return box[tuple(slice(None) if isinstance(part, slice) else 0 for part in index)]

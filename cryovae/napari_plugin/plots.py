@@ -14,6 +14,7 @@ from cryovae.napari_plugin.compare_model import RegionComparison, Voxel
 from cryovae.napari_plugin.uncertainty_model import StdStatistics
 from cryovae.report.figure import PlainFigure
 from cryovae.report.plots import draw_halves, draw_power
+from cryovae.tomogram import TiltGeometry
 
 SMALL_FONTS: Any = {"font.size": 7.5, "axes.titlesize": 8, "axes.labelsize": 7.5, "xtick.labelsize": 7, "ytick.labelsize": 7}
 ROLE_COLOURS = {"input": "tab:gray", "half1": "tab:gray", "mean": "tab:blue"}
@@ -59,6 +60,15 @@ def draw_spectra(plot: Plot, comparison: RegionComparison) -> None:
             axis.set(xlabel="k_x (1/voxel)", ylabel="", xticks=(-0.4, 0, 0.4), yticks=(-0.4, 0, 0.4))
         axes[0].set_ylabel("k_z, beam (1/voxel)")
         figure.colorbar(picture, ax=list(axes), label="log10 power", orientation="horizontal", aspect=35, pad=0.02)
+
+
+def draw_wedge(plot: Plot, power: np.ndarray, tilts: TiltGeometry) -> None:
+    """The spectrum (k_z, k_x) of a file with the edges of the wedge of a tilt geometry."""
+    with plot.redrawn() as figure:
+        axis = figure.add_subplot()
+        picture = draw_power(axis, power, float(np.percentile(power, 99.9)), "file, and edges of these tilts", tilts)
+        axis.set(xlabel="k_x (1/voxel)", ylabel="k_z, beam (1/voxel)", xticks=(-0.4, 0, 0.4), yticks=(-0.4, 0, 0.4))
+        figure.colorbar(picture, ax=axis, label="log10 power")
 
 
 def draw_fsc(plot: Plot, comparison: RegionComparison) -> None:

@@ -1,30 +1,60 @@
-"""The form of the Restore widget. Presets and settings come from RunConfig: their names, defaults and descriptions."""
+"""The form of the Restore widget: common fields first, all other options of ``cryovae restore`` in groups that unfold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from qtpy.QtWidgets import QDoubleSpinBox, QFileDialog, QLineEdit
+from qtpy.QtWidgets import QFileDialog, QListWidget
 
-from cryovae.config import PRESETS, preset
-from cryovae.napari_plugin.controls import PathField, button, check_box, choice, group, note, offer, row, spin_box
+from cryovae.config import RunConfig
+from cryovae.napari_plugin.controls import PathField, button, check_box, choice, folded, group, note, offer, row, spin_box
+from cryovae.napari_plugin.option_control import OptionControl
 from cryovae.napari_plugin.plots import Plot
-from cryovae.napari_plugin.restore_model import SETTINGS, describe, setting_of
+from cryovae.napari_plugin.restore_fields import (
+    COMPUTING,
+    FIELDS,
+    GEOMETRY,
+    MODEL,
+    OPTICS,
+    RESTORING,
+    TOMOGRAM,
+    TRAINING,
+)
 
-TILT_FILES = "Tilts (*.tlt *.rawtlt *.mdoc *.aln *.xf *.xml *.star);;All files (*)"
-LARGEST_NUMBER = 2**31 - 1
-# Samples that are written, unless the form says otherwise: the Uncertainty widget plays them.
-SAMPLES_OUT = 8
+# Settings that a preset decides: option, and its key in RunConfig.
+OF_PRESET = {
+    "steps": "training.steps",
+    "patch": "training.patch",
+    "batch": "training.batch",
+    "learning_rate": "training.learning_rate",
+    "beta": "objective.beta",
+    "seed": "training.seed",
+    "samples": "restoration.samples",
+    "outputs": "restoration.outputs",
+}
+NO_WEDGE_YET = "Show the spectrum to see whether the wedge of these tilts is that of the file."
 
 
 class Controls:
-    """The groups of controls: tomogram, model, run and settings."""
+    """The groups of the form, from the top: tomogram, model, run, and those that unfold.
 
-    def __init__(self) -> None:
+    Attributes:
+        options: The controls of the options, by their names.
+        changed: Called when the form has changed.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self.changed = changed
+        self.options = {field.name: OptionControl(field, changed) for field in FIELDS}
         self._build_tomogram()
-        self._build_model()
-        self._build_settings()
         self._build_run()
+        self._build_groups()
+
+    def _rows(self, title: str) -> list[Any]:
+        """The options of a group as rows; a switch has its caption beside it."""
+        fields = [field for field in FIELDS if field.group == title]
+        return [self.options[f.name] if f.is_switch else (f.caption, self.options[f.name]) for f in fields]
 
     def _build_tomogram(self) -> None:
         self.halves = check_box(
@@ -32,84 +62,110 @@ class Controls:
         )
         self.first = choice("The tomogram, or its first half: an image layer of three axes, z along the beam")
         self.second = choice("The second half: an image layer of three axes, z along the beam")
-        self.tilts = PathField(
-            "File of the tilt angles in degrees: .tlt, .mdoc, .aln, .xf, Warp .xml, RELION .star; empty: the range below",
-            "range below",
-            lambda parent: QFileDialog.getOpenFileName(parent, "Tilt angles", "", TILT_FILES)[0],
+        self.output = PathField(
+            "Folder for the results and the record of the run. Each run gets a folder of its own",
+            "restored",
+            lambda parent: QFileDialog.getExistingDirectory(parent, "Folder for the results"),
         )
-        self.lowest = spin_box(-60.0, -90, 90, "Lowest tilt in degrees; ignored if there is a tilt file")
-        self.highest = spin_box(60.0, -90, 90, "Highest tilt in degrees; ignored if there is a tilt file")
-        for limit in (self.lowest, self.highest):
-            limit.setMinimumWidth(60)
-            limit.setButtonSymbols(QDoubleSpinBox.ButtonSymbols.NoButtons)
-        self.region = check_box(
-            "this region only",
-            "A quick test: restore the last rectangle of a Shapes layer, or what is in view, about the current slice",
-        )
-        self.depth = spin_box(64, 8, 4096, "Depth of the region in voxels, about the current slice", suffix=" voxels")
         self.tomogram = group(
             "Tomogram",
             self.halves,
             ("Volume", self.first),
             ("2nd half", self.second),
-            ("Tilt file", self.tilts),
-            ("Tilts (deg)", row(self.lowest, self.highest)),
-            self.region,
-            ("Depth", self.depth),
+            *self._rows(TOMOGRAM),
+            *self._rows(MODEL),
+            ("Folder", self.output),
         )
-
-    def _build_model(self) -> None:
-        self.preset = choice("Size of patches and networks: quick for a processor, default and large for a GPU", list(PRESETS))
-        self.model = PathField(
-            "A trained model (.safetensors), or the folder of its run; empty: train one on this tomogram first",
-            "train one",
-            lambda parent: QFileDialog.getExistingDirectory(parent, "Folder of a run"),
-        )
-        self.device = choice("auto uses a GPU if there is one", ["auto", "cpu", "cuda"])
-        self.training = group("Model", ("Preset", self.preset), ("Model", self.model), ("Device", self.device))
-
-    def _build_settings(self) -> None:
-        self.settings = {key: spin_box(0, 0, LARGEST_NUMBER, describe(key)) for key in SETTINGS}
-        self.seed = spin_box(0, 0, LARGEST_NUMBER, "Random seed: the same seed gives the same volumes")
-        self.more = QLineEdit()
-        self.more.setPlaceholderText("training.batch=4 ...")
-        self.more.setToolTip("Further settings, as for --set on the command line, separated by spaces")
-        rows = [(caption, self.settings[key]) for key, caption in SETTINGS.items()]
-        self.advanced = group("Settings", *rows, ("Seed", self.seed), ("More", self.more))
-        self.preset.currentTextChanged.connect(self.show_preset)
-        self.show_preset()
 
     def _build_run(self) -> None:
-        self.output = PathField(
-            "Folder for the results and the record of the run",
-            "restored",
-            lambda parent: QFileDialog.getExistingDirectory(parent, "Folder for the results"),
-        )
-        self.run = button(
-            "Run", "Restore in a process beside napari, after training if there is no model; replaces earlier results"
-        )
+        self.run = button("Run", "Restore in a process beside napari, after training if there is no model")
         self.cancel = button("Cancel", "Save the state and stop; Resume continues from there, as does cryovae restore --resume")
         self.resume = button("Resume", "Continue the run in the folder with the settings it began with")
-        self.force = check_box(
-            "go on although a check refuses", "As --force: run in spite of what the checks of the input refuse"
-        )
+        self.estimate = note()
+        self.command = button("Show command", "Copy the same run as a line for a shell, and show it here")
+        self.queue_one = button("Add to queue", "Run this form after the runs that are going on or waiting")
+        self.line = note()
+        self.line.hide()
         self.state = note()
         self.losses = Plot(150, "Training losses in nats per Fourier coefficient; the gain is on data that the model did not see")
         self.running = group(
-            "Run", ("Folder", self.output), row(self.run, self.cancel, self.resume), self.force, self.state, self.losses
+            "Run",
+            self.estimate,
+            row(self.run, self.cancel, self.resume),
+            row(self.command, self.queue_one),
+            self.line,
+            self.state,
+            self.losses,
         )
 
-    def show_preset(self, *ignored: object) -> None:
-        """Set the settings of the form to those of the preset."""
-        config = preset(self.preset.currentText())
-        for key, box in self.settings.items():
-            box.setValue(setting_of(config, key))
-        self.settings["restoration.samples_out"].setValue(SAMPLES_OUT)
+    def _build_groups(self) -> None:
+        self.spectrum = button("Show spectrum and wedge", "Draw the power of the file with the edges of the wedge of these tilts")
+        self.wedge = Plot(230, "Mean power of the xz slices of the file; data were measured between the dashed lines along k_x")
+        self.wedge_words = note(NO_WEDGE_YET)
+        self.geometry = folded(GEOMETRY, *self._rows(GEOMETRY), self.spectrum, self.wedge, self.wedge_words)
+        self.optics = folded(OPTICS, *self._rows(OPTICS))
+        self.training = folded(TRAINING, *self._rows(TRAINING))
+        self.restoring = folded(RESTORING, *self._rows(RESTORING))
+        self.computing = folded(COMPUTING, *self._rows(COMPUTING))
+        self.region = check_box(
+            "this region only",
+            "A quick test: restore the last rectangle of a Shapes layer, or what is in view, about the current slice",
+        )
+        self.depth = spin_box(64, 8, 4096, "Depth of the region in voxels, about the current slice", suffix=" voxels")
+        self.table = PathField(
+            "A STAR table of tomograms, of IsoNet, RELION or cryovae star import; it takes the place of the layers",
+            "none: the layers above",
+            lambda parent: QFileDialog.getOpenFileName(parent, "Table of tomograms", "", "STAR (*.star);;All files (*)")[0],
+        )
+        self.queue_all = button(
+            "Queue all open tomograms", "One run for each tomogram of the viewer with the settings of this form and its own tilts"
+        )
+        self.waiting = QListWidget()
+        self.waiting.setMaximumHeight(90)
+        self.waiting.setToolTip("Runs that wait, the next one first")
+        self.unqueue = button("Remove from queue", "Take the selected run out of the queue")
+        self.several = folded(
+            "Region, table and queue",
+            row(self.region, self.depth),
+            ("Table", self.table),
+            self.queue_all,
+            self.waiting,
+            self.unqueue,
+        )
+        self.groups = (
+            self.several,
+            self.geometry,
+            self.optics,
+            self.training,
+            self.restoring,
+            self.computing,
+        )
+
+    def values(self) -> dict[str, Any]:
+        """The values of the options that were given. InputError for what is no value of its option."""
+        return {name: value for name, control in self.options.items() if (value := control.value) is not None}
+
+    def show_preset(self, config: RunConfig) -> None:
+        """Say in the empty lines what the preset decides."""
+        for name, key in OF_PRESET.items():
+            section, _, setting = key.partition(".")
+            value = getattr(getattr(config, section), setting)
+            shown = ",".join(value) if isinstance(value, (tuple, list)) else f"{value:g}"
+            self.options[name].hint(f"{shown} (preset)")
+        kept = config.restoration.samples if config.objective.variational else 0
+        self.options["samples_out"].hint(f"{min(8, kept)}")
 
     def offer(self, names: Sequence[str]) -> None:
         """List layers by their names; the selected ones stay if they are still listed."""
         for number, box in enumerate((self.first, self.second)):
             offer(box, names, names[min(number, len(names) - 1)] if names else None)
+
+    def show_queue(self, lines: Sequence[str]) -> None:
+        """List the runs that wait."""
+        self.waiting.clear()
+        self.waiting.addItems(list(lines))
+        if lines:
+            self.several.expand(animate=False)
 
     def allow(self, running: bool, resumable: bool) -> None:
         """Enable what may be pressed."""
@@ -118,3 +174,4 @@ class Controls:
         self.resume.setEnabled(resumable and not running)
         self.second.setEnabled(self.halves.isChecked())
         self.depth.setEnabled(self.region.isChecked())
+        self.unqueue.setEnabled(self.waiting.count() > 0)

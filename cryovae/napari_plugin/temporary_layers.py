@@ -26,6 +26,11 @@ def grid_of(viewer: Any) -> Any:
     return viewer.canvas.grid if hasattr(viewer, "canvas") else viewer.grid
 
 
+def scale_bar_of(viewer: Any) -> Any:
+    """The scale bar of a viewer, of napari 0.9 or of an earlier version."""
+    return viewer.canvas.overlays.scale_bar if hasattr(viewer, "canvas") else viewer.scale_bar
+
+
 class TemporaryLayers:
     """The temporary layers of one widget.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cryovae.napari_plugin.controls import check_box, choice, group, note, row, set_checked, slider, spin_box
+from cryovae.napari_plugin.controls import button, check_box, choice, group, note, row, set_checked, slider, spin_box
 from cryovae.napari_plugin.plots import Plot
 from cryovae.napari_plugin.uncertainty_model import COLOURS
 
@@ -15,7 +15,10 @@ class Controls:
     def __init__(self) -> None:
         self.mean = choice("The restored mean whose standard deviation and samples are shown")
         self.state = note("Open a run folder with a mean, a standard deviation and samples.")
-        self.restoration = group("Restoration", self.mean, self.state)
+        self.calibration = note()
+        self.multiply = button("Multiply", "Add the standard deviation times its error on held-out data as a layer, and use that")
+        self.multiply.hide()
+        self.restoration = group("Restoration", self.mean, self.calibration, self.multiply, self.state)
 
         self.cover = check_box(
             "standard deviation over the mean", "Colour the mean by its standard deviation, in grey levels of the tomogram"
@@ -54,6 +57,13 @@ class Controls:
         )
         self.missing = note()
         self.samples = group("Samples", row(self.play, self.speed), self.between, self.missing)
+
+    def show_calibration(self, text: str, is_off: bool, factor: float | None) -> None:
+        """Say how far the standard deviation can be trusted, in red where it cannot; offer a factor, unless it is None."""
+        self.calibration.setText(text)
+        self.calibration.setStyleSheet("color: #e05252; font-weight: bold;" if is_off else "")
+        self.multiply.setVisible(factor is not None)
+        self.multiply.setText(f"Multiply by {factor:.2f}" if factor is not None else "")
 
     def uncheck(self) -> None:
         """Untick all three boxes without emitting signals."""

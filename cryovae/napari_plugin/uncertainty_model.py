@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cryovae.errors import InputError
-from cryovae.napari_plugin.layers import SHOWN_PERCENTILES, about, of_role, run_of
+from cryovae.napari_plugin.layers import SHOWN_PERCENTILES, about, density_of, of_role, run_of
 from cryovae.napari_plugin.lazy import LazyArray
 from cryovae.posterior.loop import loop_weights
 from cryovae.workflows.run_inputs import record_of
@@ -31,8 +31,8 @@ def means_in(layers: Iterable[Any]) -> list[Any]:
 
 def partner(layers: Iterable[Any], mean: Any, role: str) -> Any | None:
     """The layer of another role with the run and the size of a mean; None if there is none."""
-    run, shape = about(mean)["run"], mean.data.shape
-    return of_role([one for one in layers if about(one).get("run") == run and one.data.shape[-3:] == shape], role)
+    run, shape = about(mean)["run"], density_of(mean).shape
+    return of_role([one for one in layers if about(one).get("run") == run and density_of(one).shape[-3:] == shape], role)
 
 
 def std_of(layers: Iterable[Any], mean: Any) -> Any:

@@ -13,9 +13,11 @@ from qtpy.QtCore import QTimer
 from cryovae.errors import InputError
 from cryovae.napari_plugin.controls import offer, set_checked
 from cryovae.napari_plugin.dock_widget import DockWidget
+from cryovae.napari_plugin.layers import KEY, about, density_of, run_of
 from cryovae.napari_plugin.notices import reported
 from cryovae.napari_plugin.plots import draw_colours
 from cryovae.napari_plugin.temporary_layers import TemporaryLayers, is_temporary
+from cryovae.napari_plugin.uncertainty_calibration import Multiplied, calibration_note
 from cryovae.napari_plugin.uncertainty_controls import STEPS, Controls
 from cryovae.napari_plugin.uncertainty_model import (
     NO_SAMPLES,
@@ -28,9 +30,13 @@ from cryovae.napari_plugin.uncertainty_model import (
     std_of,
     std_statistics,
 )
+from cryovae.workflows.run_inputs import record_of
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
+
+# In the metadata of a standard deviation that was multiplied: by what.
+FACTOR = "multiplied"
 
 
 class UncertaintyWidget(DockWidget):
@@ -49,6 +55,7 @@ class UncertaintyWidget(DockWidget):
         self.controls = c = Controls()
         self.statistics: StdStatistics | None = None
         self._mean: Any = None
+        self._std: Any = None
         self._base: Any = None
         self._cover: Any = None
         self._first_step = 0
@@ -58,6 +65,8 @@ class UncertaintyWidget(DockWidget):
         for box in (c.cover, c.fade, c.play):
             box.toggled.connect(self._refresh)
         c.mean.currentIndexChanged.connect(self._refresh)
+        c.mean.currentIndexChanged.connect(self._show_calibration)
+        c.multiply.clicked.connect(self.multiply)
         c.between.valueChanged.connect(lambda frames: self._refresh() if c.play.isChecked() else None)
         c.opacity.valueChanged.connect(self._set_colours)
         c.colours.currentIndexChanged.connect(self._set_colours)
@@ -74,10 +83,12 @@ class UncertaintyWidget(DockWidget):
         if event is None or not is_temporary(event.value):
             names = [layer.name for layer in means_in(self.viewer.layers)]
             offer(self.controls.mean, names, names[-1] if names else None)
+            self._show_calibration()
 
     def _layer_removed(self, event: Any) -> None:
-        if self.temporary.shown and (event.value in self.temporary.layers or event.value is self._mean):
+        if self.temporary.shown and (event.value in self.temporary.layers or event.value in (self._mean, self._std)):
             self.stop()
+            self.statistics = None
         self._list_means(event)
 
     def mean(self) -> Any:
@@ -87,6 +98,47 @@ class UncertaintyWidget(DockWidget):
         if not means:
             raise InputError("no restored mean found: open the folder of a run, or restore a tomogram")
         return means[-1]
+
+    # Its calibration
+
+    def _show_calibration(self, *ignored: Any) -> None:
+        """Say what held-out data tell of the standard deviation that is shown."""
+        try:
+            mean = self.mean()
+            std = std_of(self.viewer.layers, mean)
+            run = run_of(mean)
+            record = record_of(run) if run is not None else {}
+        except InputError:
+            self.controls.show_calibration("", False, None)
+            return
+        note, factor = calibration_note(record), about(std).get(FACTOR)
+        if factor is not None:
+            self.controls.show_calibration(f"{std.name} is shown. As it came: {note.text}", False, None)
+        else:
+            self.controls.show_calibration(note.text, note.is_off, note.ratio if note.is_off else None)
+
+    @reported
+    def multiply(self, *ignored: Any) -> None:
+        """Add the standard deviation times its error on held-out data; it takes the place of the other, until it is removed."""
+        mean = self.mean()
+        std, run = std_of(self.viewer.layers, mean), run_of(mean)
+        ratio = calibration_note(record_of(run)).ratio if run is not None else None
+        if ratio is None or FACTOR in about(std):
+            return
+        info = about(std) | {FACTOR: ratio, "path": None}
+        self.viewer.add_image(
+            Multiplied(density_of(std), ratio),
+            name=f"{std.name} × {ratio:.2f}",
+            metadata=dict(std.metadata) | {KEY: info},
+            scale=std.scale,
+            translate=std.translate,
+            units=tuple(str(unit) for unit in std.units),
+            colormap=std.colormap.name,
+            contrast_limits=tuple(ratio * limit for limit in std.contrast_limits),
+            visible=False,
+        )
+        self.statistics = None
+        self._refresh()
 
     # What is shown
 
@@ -106,22 +158,24 @@ class UncertaintyWidget(DockWidget):
     def _show(self, mean: Any) -> None:
         c = self.controls
         std = std_of(self.viewer.layers, mean)
-        if self.statistics is None or self._mean is not mean:
-            self.statistics = std_statistics(mean.data, std.data)
-        self._mean = mean
+        if self.statistics is None or self._mean is not mean or self._std is not std:
+            self.statistics = std_statistics(density_of(mean), density_of(std))
+        self._mean, self._std = mean, std
         c.state.setText(self.statistics.summary())
         loop = self._loop(mean)
         if loop is None and not (c.cover.isChecked() or c.fade.isChecked()):
             return
         self.temporary.begin()
-        density = FadedDensity(mean.data if loop is None else loop, std.data, self.statistics.background)
+        density = FadedDensity(density_of(mean) if loop is None else loop, density_of(std), self.statistics.background)
         name = mean.name if loop is None else f"samples of {mean.name}"
         limits = tuple(mean.contrast_limits)
         self._base = self.temporary.add(
             density, mean, f"Uncertainty: {name}", colormap=mean.colormap.name, contrast_limits=limits
         )
         if c.cover.isChecked():
-            self._cover = self.temporary.add(std.data, std, f"Uncertainty: {std.name}", contrast_limits=self.statistics.shown)
+            self._cover = self.temporary.add(
+                density_of(std), std, f"Uncertainty: {std.name}", contrast_limits=self.statistics.shown
+            )
             self._set_colours()
         self._set_level()
         if loop is not None:
@@ -135,11 +189,11 @@ class UncertaintyWidget(DockWidget):
         if not c.play.isChecked():
             return None
         samples = partner(self.viewer.layers, mean, "samples")
-        if samples is None or samples.data.shape[0] < 2:
+        if samples is None or density_of(samples).shape[0] < 2:
             c.missing.setText(NO_SAMPLES)
             set_checked(c.play, False)
             return None
-        return SampleLoop(samples.data, mean.data, c.between.value())
+        return SampleLoop(density_of(samples), density_of(mean), c.between.value())
 
     def _set_colours(self, *ignored: Any) -> None:
         if self._cover is not None and self.statistics is not None:

@@ -52,7 +52,7 @@ def draw_edges(axis: Any, tilts: TiltGeometry) -> None:
 
 
 def draw_halves(axis: Any, rows: Sequence[Row], voxel_size: float, what: str) -> None:
-    """Draw the FSC of the measured part and of the wedge.
+    """Draw the FSC of the measured part and of the wedge, with two standard errors where they are known.
 
     Args:
         axis: Axes of matplotlib.
@@ -66,6 +66,9 @@ def draw_halves(axis: Any, rows: Sequence[Row], voxel_size: float, what: str) ->
             if np.isfinite(curve.shells).any():
                 label, style = f"{row.name}, {part}", STYLES.get(row.name, "-.")
                 axis.plot(curve.frequency / voxel_size, curve.shells, style, color=COLOURS[part], label=label, linewidth=1.3)
+                if curve.shell_errors is not None:
+                    low, high = curve.shells - 2 * curve.shell_errors, curve.shells + 2 * curve.shell_errors
+                    axis.fill_between(curve.frequency / voxel_size, low, high, color=COLOURS[part], alpha=0.12, linewidth=0)
     frame_fsc(axis, f"FSC {what}", voxel_size)
 
 

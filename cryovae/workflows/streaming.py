@@ -120,6 +120,26 @@ def batch_bytes(sizes: LadderConfig, patch: int, batch: int, device: torch.devic
     return float(batch * bytes_of_tile(sizes, side_of(sizes, patch))) if device.type == "cpu" else 0.0
 
 
+def memory_needed(
+    shape: tuple[int, ...], halves: bool, trained: Checkpoint | None, config: RunConfig, device: torch.device
+) -> float:
+    """Bytes that a (z, y, x) tomogram takes when it is restored in memory; arguments as of ``is_streamed``."""
+    sizes, patch = (config.ladder, config.training.patch) if trained is None else (trained.ladder.config, trained.patch)
+    settings = config.restoration
+    of_bins = calibration_bytes(sizes, min(prod(shape), VOXELS), settings, device)
+    kept, passes = settings.samples_kept + ("measured" in settings.outputs), max(of_bins, pass_bytes(sizes, prod(shape), device))
+    if settings.by_flow:
+        kept += FLOW_VOLUMES
+        passes += max(box_bytes(shape, device), FLOW_TRAINING if device.type == "cpu" else 0.0)
+    elif settings.search.any:
+        # A search holds all samples at once, and what gradients need.
+        kept, passes = (
+            settings.samples + ("measured" in settings.outputs),
+            max(passes, HELD * batch_bytes(sizes, patch, settings.batch, device)),
+        )
+    return memory.in_memory(shape, halves, kept, passes)
+
+
 def is_streamed(
     first: Path,
     halves: bool,
@@ -147,21 +167,7 @@ def is_streamed(
     """
     # Free memory differs between ranks, and they must go one way.
     budget = distributed.broadcast(budget)
-    sizes, patch = (config.ladder, config.training.patch) if trained is None else (trained.ladder.config, trained.patch)
-    settings = config.restoration
-    shape = shape_of(first)
-    of_bins = calibration_bytes(sizes, min(prod(shape), VOXELS), settings, device)
-    kept, passes = settings.samples_kept + ("measured" in settings.outputs), max(of_bins, pass_bytes(sizes, prod(shape), device))
-    if settings.by_flow:
-        kept += FLOW_VOLUMES
-        passes += max(box_bytes(shape, device), FLOW_TRAINING if device.type == "cpu" else 0.0)
-    elif settings.search.any:
-        # A search holds all samples at once, and what gradients need.
-        kept, passes = (
-            settings.samples + ("measured" in settings.outputs),
-            max(passes, HELD * batch_bytes(sizes, patch, settings.batch, device)),
-        )
-    needed = memory.in_memory(shape, halves, kept, passes)
+    settings, needed = config.restoration, memory_needed(shape_of(first), halves, trained, config, device)
     if needed <= budget:
         return False
     sentence = f"{first} needs about {needed / 1e9:.1f} GB in memory, {budget / 1e9:.1f} GB may be taken"

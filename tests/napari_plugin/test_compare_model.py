@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
+from cryovae import fourier
 from cryovae.errors import InputError
 from cryovae.evaluation.region import Box
 from cryovae.io.geometry_record import recorded
@@ -19,6 +21,7 @@ from cryovae.napari_plugin.compare_model import (
 )
 from cryovae.napari_plugin.layers import grey_range, layer_for
 from cryovae.napari_plugin.regions import box_within
+from cryovae.physics.wedge import volume_mask
 from cryovae.tomogram import TiltGeometry
 from tests.conftest import write_mrc
 
@@ -105,6 +108,27 @@ def test_the_fsc_of_a_region_is_that_of_the_halves_of_the_run(run):
         for part in (row.score.wedge, row.score.measured):
             assert np.nanmean(part.shells[6:]) == pytest.approx(expected, abs=0.06)
     assert {name: power.shape for name, power in comparison.spectra.items()} == {"input": (40, 40), "mean": (40, 40)}
+
+
+@pytest.mark.parametrize("box", [Box((0, 0, 0), (64, 80, 72)), Box((16, 20, 18), (48, 60, 54))], ids=["full volume", "region"])
+def test_the_empty_wedge_of_an_input_has_no_fsc(tmp_path, box):
+    """The halves share a strong signal and have no wedge; those of the run fill it: 0 for the one, 1 for the other."""
+    shape, tilts = (64, 80, 72), TiltGeometry.from_range(-60, 60)
+    signal = 5 * fourier.filtered(torch.from_numpy(noise(0, shape)), 1 / (1 + (fourier.radius(shape) / 0.05) ** 2))
+    mask = volume_mask(shape, tilts)
+    for number in (1, 2):
+        measured = fourier.filtered(signal + torch.from_numpy(noise(number, shape)), mask)
+        write_mrc(tmp_path / f"t_half{number}.mrc", measured.numpy(), 10.0)
+        write_mrc(tmp_path / f"t_mean_half{number}.mrc", signal.numpy() + 0.01 * noise(number, shape), 10.0)
+    inputs = {f"half{n}": {"path": str(tmp_path / f"t_half{n}.mrc")} for n in (1, 2)}
+    (tmp_path / "run.json").write_text(json.dumps({"name": "t", "inputs": inputs, "tilts": recorded(tilts)}))
+    pair = (layer(noise(8, shape), "input", tmp_path), layer(noise(9, shape), "mean", tmp_path))
+    comparison = compare_region(pair, box)
+    restored, untouched = (row.score.wedge for row in comparison.rows)
+    assert abs(untouched.band) < min(2 * untouched.error, 0.05)
+    assert restored.band > 0.95
+    assert "untouched input, FSC between the halves: missing wedge" in comparison.summary()
+    assert "0.00 ±" in comparison.summary()
 
 
 def test_without_halves_the_two_layers_are_correlated():

@@ -202,3 +202,47 @@ def test_the_manifest_is_valid_and_all_it_names_is_there():
     for command in manifest.contributions.commands:
         module, name = command.python_name.split(":")
         assert callable(getattr(import_module(module), name))
+
+
+def test_halves_and_results_stay_on_the_disk_and_lie_upright(tmp_path):
+    """An unrotated run of two halves: only the slice that is shown is read, and it is that of the rotated volume."""
+    from cryovae.io.orientation import upright
+    from cryovae.napari_plugin.lazy import OfView
+
+    rng = np.random.default_rng(0)
+    halves = [rng.normal(size=SHAPE).astype("f4") for _ in range(2)]
+    paths = [write_mrc(tmp_path / f"ts_half{i + 1}.mrc", half, 7.0) for i, half in enumerate(halves)]
+    folder = tmp_path / "run"
+    folder.mkdir()
+    mean = rng.normal(size=SHAPE).astype("f4")
+    write_mrc(folder / "ts_mean.mrc", mean, 7.0)
+    record = {
+        "name": "ts",
+        "status": "done",
+        "unrotated": True,
+        "inputs": {f"half{i + 1}": {"path": str(p)} for i, p in enumerate(paths)},
+    }
+    (folder / "run.json").write_text(json.dumps(record | {"tilts": recorded(TiltGeometry.from_range(-60, 50))}))
+    (source, _, _), (restored, _, _) = layers_of_run(folder)
+    assert isinstance(source, OfView)
+    assert isinstance(restored, OfView)
+    for lazy, full in ((source, upright((halves[0] + halves[1]) / 2)), (restored, upright(mean))):
+        assert lazy.shape == full.shape
+        for index in ((2,), (slice(None), 3), (1, slice(2, 5)), (slice(None), slice(None), -1), (2, 3, 4)):
+            assert np.allclose(lazy[index], full[index])
+        assert np.allclose(np.asarray(lazy), full)
+
+
+def test_ome_zarr_is_a_pyramid(tmp_path):
+    pytest.importorskip("zarr")
+    density = np.random.default_rng(1).normal(size=(64, 160, 144)).astype("f4")
+    data, options, _ = layer_of_file(write_mrc(tmp_path / "a.mrc", density, 9.0))
+    write_image(str(tmp_path / "out.zarr"), data, options)
+    reader = volume_reader(str(tmp_path / "out.zarr"))
+    [(levels, again, _)] = reader(str(tmp_path / "out.zarr"))
+    assert isinstance(levels, list)
+    assert levels[0].shape == density.shape
+    assert levels[1].shape[1] < density.shape[1]
+    assert np.array_equal(levels[0][5], density[5])
+    assert again["scale"] == (9.0, 9.0, 9.0)
+    assert volume_reader(str(tmp_path)) is None

@@ -1,27 +1,31 @@
 """The form of the Restore widget as a command: its arguments, regions, and errors. No window is needed."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import mrcfile
 import numpy as np
 import pytest
 
+from cryovae.config import override, preset
 from cryovae.errors import InputError
 from cryovae.evaluation.region import Box
 from cryovae.napari_plugin.layers import layer_for
 from cryovae.napari_plugin.notices import MEMORY
 from cryovae.napari_plugin.regions import box_within
+from cryovae.napari_plugin.restore_estimate import Estimate, estimate, seconds_of
 from cryovae.napari_plugin.restore_job import Job, State
 from cryovae.napari_plugin.restore_model import (
     Request,
     arguments_of,
     checked,
-    config_of,
-    describe,
     halves_among,
+    holds_results,
     is_volume,
     limits_of,
+    next_folder,
+    tomograms_among,
 )
 from tests.conftest import write_mrc
 
@@ -49,18 +53,26 @@ def test_volumes_and_halves_are_recognised():
     assert limits_of(layer(tilts=None)) is None
 
 
+RANGE = {"tilt_range": (-60.0, 60.0)}
+
+
 def test_words_are_those_of_a_shell(tmp_path):
     path = write_mrc(tmp_path / "ts_01.mrc", np.zeros(SHAPE, np.float32))
     volume = layer(path=path)
-    settings = {"training.steps": 7, "restoration.samples": 8}
-    words = arguments_of(Request((volume,), tmp_path / "out", settings=settings, more="a.b=[1,2] c=3"))
+    options = RANGE | {"steps": 7, "samples": 8, "settings": ["a.b=[1,2]", "c=3"]}
+    request = Request((volume,), tmp_path / "out", options | {"settings": ["training.ema=0.9"]})
+    words = arguments_of(request)
     assert words[:2] == ["restore", str(path)]
     assert words[words.index("--tilt-range") + 1 :][:2] == ["-60", "60"]
-    assert words[-7:] == ["--set", "training.steps=7", "--set", "a.b=[1,2]", "--set", "c=3", "--overwrite"]
+    assert words[words.index("--set") :][:2] == ["--set", "training.ema=0.9"]
+    assert words[words.index("--samples-out") + 1] == "8"
     assert "--live" in words
+    assert not {"--overwrite", "--resume"} & set(words)
     assert not (tmp_path / "out").exists()
+    assert arguments_of(request, overwrite=True)[-1] == "--overwrite"
     halves = layer("half1", path=path), layer("half2", path=path)
-    words = arguments_of(Request(halves, tmp_path / "out", tilts=tmp_path / "a.tlt", model=tmp_path / "m"), resume=True)
+    with_files = {"tilts": [tmp_path / "a.tlt"], "model": tmp_path / "m"}
+    words = arguments_of(Request(halves, tmp_path / "out", with_files), resume=True)
     assert words[1:5] == ["--half1", str(path), "--half2", str(path)]
     assert words[words.index("--tilts") + 1] == str(tmp_path / "a.tlt")
     assert words[words.index("--model") + 1] == str(tmp_path / "m")
@@ -68,16 +80,92 @@ def test_words_are_those_of_a_shell(tmp_path):
     assert words[-1] == "--resume"
 
 
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [({}, "8"), ({"samples": 4}, "4"), ({"samples_out": 2}, "2"), ({"objective": "isonet2"}, None), ({"outputs": "std"}, None)],
+)
+def test_samples_are_kept_for_the_window_where_there_are_any(tmp_path, options, kept):
+    words = arguments_of(
+        Request((layer(path=write_mrc(tmp_path / "a.mrc", np.zeros(SHAPE, "f4"))),), tmp_path / "out", RANGE | options)
+    )
+    assert (words[words.index("--samples-out") + 1] if "--samples-out" in words else None) == kept
+
+
+def test_a_mask_is_cut_with_its_region(tmp_path):
+    mask = np.random.default_rng(1).integers(0, 2, SHAPE).astype(np.float32)
+    path, box = write_mrc(tmp_path / "mask.mrc", mask), Box((2, 0, 5), (22, 30, 25))
+    words = arguments_of(Request((layer(),), tmp_path / "out", RANGE | {"mask": [path]}, box=box))
+    assert np.array_equal(mrcfile.read(words[words.index("--mask") + 1]), mask[box.slices])
+    other = write_mrc(tmp_path / "other.mrc", mask[1:])
+    with pytest.raises(InputError, match="23 x 40 x 32 voxels, expected 24 x 40 x 32"):
+        arguments_of(Request((layer(),), tmp_path / "out", RANGE | {"mask": [other]}, box=box))
+
+
+def test_a_table_takes_the_place_of_layers(tmp_path):
+    table = tmp_path / "t.star"
+    table.write_text("data_\n")
+    request = Request((), tmp_path / "out", RANGE, table=table)
+    assert checked(request) is request
+    assert arguments_of(request)[:2] == ["restore", str(table)]
+    with pytest.raises(InputError, match="expected a STAR table"):
+        checked(Request((), tmp_path / "out", RANGE, table=tmp_path / "none.star"))
+
+
+def test_folders_are_numbered_and_results_are_left(tmp_path):
+    out = tmp_path / "restored"
+    assert next_folder(out) == out
+    (out / "inputs").mkdir(parents=True)
+    (out / "window.log").touch()
+    assert not holds_results(out)
+    assert next_folder(out) == out
+    (out / "run.json").touch()
+    assert holds_results(out)
+    assert next_folder(out) == tmp_path / "restored_2"
+    (tmp_path / "restored_2").mkdir()
+    (tmp_path / "restored_2" / "a.mrc").touch()
+    assert next_folder(out, [tmp_path / "restored_3"]) == tmp_path / "restored_4"
+    assert next_folder(tmp_path / "restored_2") == tmp_path / "restored_3"
+
+
+def test_the_estimate_of_the_reference_is_its_time(monkeypatch):
+    """562 processor seconds of the sample, and what more steps, voxels and less work make of it."""
+    monkeypatch.setattr("cryovae.napari_plugin.restore_estimate.seconds_a_voxel", lambda config, side: 4.1e-6)
+    config = preset("quick")
+    few = override(config, {"training.steps": 240, "restoration.samples": 8})
+    spent = seconds_of(few, 64 * 80 * 72, True, True)
+    assert sum(spent.values()) == pytest.approx(562, rel=0.1)
+    assert seconds_of(override(few, {"training.steps": 480}), 64 * 80 * 72, True, True)["training"] == 2 * spent["training"]
+    at_once = seconds_of(few, 64 * 80 * 72, True, False)
+    assert at_once == spent | {"training": 0.0, "sampler": 0.0}
+    assert seconds_of(few, 8 * 64 * 80 * 72, True, True)["restoring"] == pytest.approx(8 * spent["restoring"])
+    fast = override(few, {"restoration.sampler": "amortised"})
+    assert seconds_of(fast, 64 * 80 * 72, True, True)["sampler"] == 0
+
+
+def test_an_estimate_names_time_and_memory(tmp_path):
+    request = Request((layer(),), tmp_path, RANGE | {"preset": "quick", "memory": "1MB"})
+    words = estimate(request).words()
+    assert words.startswith("Time: about")
+    assert "within a factor of two" in words
+    assert "read from disk in parts" in words
+    assert "no estimate for a GPU" in Estimate({}, 1e9, 2e9).words()
+
+
+def test_all_tomograms_of_a_viewer_are_pairs_and_single_ones():
+    one, two, other, alone = layer("half1", "a_half1"), layer("half2", "a_half2"), layer(name="b"), layer("half2", "c_half2")
+    assert tomograms_among([one, other, two, alone]) == [(one, two), (other,), (alone,)]
+
+
 def test_a_region_and_layers_without_files_are_written(tmp_path):
     path = write_mrc(tmp_path / "ts_01.mrc", np.zeros(SHAPE, np.float32), 7.5)
     volume = layer(path=path, size=7.5)
     box = Box((2, 0, 5), (22, 30, 25))
-    words = arguments_of(Request((volume,), tmp_path / "out", box=box))
+    words = arguments_of(Request((volume,), tmp_path / "out", RANGE, box=box))
     with mrcfile.open(words[1]) as file:
         assert np.array_equal(file.data, volume.data[box.slices])
         assert file.voxel_size.x == pytest.approx(7.5)
     halves = layer("half1", "a_half1"), layer("half2", "a_half2")
-    words = arguments_of(Request(halves, tmp_path / "out"))
+    words = arguments_of(Request(halves, tmp_path / "out", RANGE))
     assert [word.rsplit("/", 1)[-1] for word in (words[2], words[4])] == ["a_half1.mrc", "a_half2.mrc"]
     assert np.array_equal(mrcfile.read(words[4]), halves[1].data)
 
@@ -112,18 +200,23 @@ def test_what_cannot_be_begun_is_refused_in_one_line(tmp_path):
         "no layer chosen": Request((None,), out),
         "expected one shape": Request((volume, other), out),
         "the same layer": Request((volume, volume), out),
-        "no.tlt does not exist": Request((volume,), out, tilts=tmp_path / "no.tlt"),
-        "lower one first": Request((volume,), out, limits=(60.0, -60.0)),
-        "nowhere does not exist": Request((volume,), out, model=tmp_path / "nowhere"),
-        "7 samples found": Request((volume,), out, settings={"restoration.samples": 7, "restoration.samples_out": 2}),
-        "unknown key": Request((volume,), out, more="training.step=9"),
-        "trained at 20 angstrom a voxel, the layer has 10": Request((volume,), out, model=run),
+        "no.tlt does not exist": Request((volume,), out, {"tilts": [tmp_path / "no.tlt"]}),
+        "no tilt angles given": Request((volume,), out),
+        "nowhere does not exist": Request((volume,), out, RANGE | {"model": tmp_path / "nowhere"}),
+        "7 samples found": Request((volume,), out, RANGE | {"samples": 7, "samples_out": 2}),
+        "unknown key": Request((volume,), out, RANGE | {"settings": ["training.step=9"]}),
+        "trained at 20 angstrom a voxel, the layer has 10": Request((volume,), out, RANGE | {"model": run}),
+        "expected one of them": Request((volume,), out, RANGE | {"model": run, "start": "base"}),
+        "--handedness 2 found": Request((volume,), out, RANGE | {"handedness": 2}),
+        "--device gpu found": Request((volume,), out, RANGE | {"device": "gpu"}),
+        "--memory much found": Request((volume,), out, RANGE | {"memory": "much"}),
+        "mask.mrc does not exist": Request((volume,), out, RANGE | {"mask": [tmp_path / "mask.mrc"]}),
     }
     for words, request in refused.items():
         with pytest.raises(InputError, match=words) as error:
             checked(request)
         assert "\n" not in str(error.value)
-    same = Request((layer(size=20.0),), out, model=run)
+    same = Request((layer(size=20.0),), out, RANGE | {"model": run})
     assert checked(same) is same
     assert not out.exists()
 
@@ -161,9 +254,8 @@ def test_progress_is_read_from_what_the_run_says(tmp_path):
     assert job.losses() == {"loss": [(10, 0.7)]}
 
 
-def test_settings_and_their_descriptions_come_from_the_run_config():
-    assert describe("training.steps").startswith("training.steps: ")
-    assert "kept" in describe("restoration.samples_out")
-    config = config_of("quick", {"training.steps": 7, "training.batch": 3}, "training.batch=5 training.patch=48")
+def test_settings_are_those_of_the_preset_with_what_the_form_says():
+    settings = ["training.batch=5", "training.patch=48"]
+    config = Request((), Path("out"), {"preset": "quick", "steps": 7, "settings": settings}).config("default")
     assert (config.training.steps, config.training.batch, config.training.patch) == (7, 5, 48)
     assert config.restoration.samples == 8

@@ -8,6 +8,7 @@ import pytest
 
 from cryovae.errors import InputError
 from cryovae.napari_plugin.layers import layer_for
+from cryovae.napari_plugin.uncertainty_calibration import calibration_note
 from cryovae.napari_plugin.uncertainty_model import (
     COLOURS,
     FadedDensity,
@@ -103,3 +104,20 @@ def test_colours_go_from_clear_to_red_or_are_opaque():
     assert clear[-1, 3] == 1
     assert clear[-1, 0] > 0.8 > 0.2 > clear[-1, 1]
     assert all(np.all(colours(name)[:, 3] == 1) and colours(name).shape == (256, 4) for name in COLOURS[1:])
+
+
+@pytest.mark.parametrize(
+    ("held_out", "words", "off"),
+    [
+        (None, "not checked", True),
+        ({"rms_over_std": 1.25, "bins": 70388, "patches": 8}, "1.25, fitted on 70388 measured bins of 8 patches, hidden", False),
+        ({"rms_over_std": 1.31}, "too small", True),
+        ({"rms_over_std": 0.7, "patches": 1, "trained_on": True}, "1 patch, which were used in training too: optimistic", True),
+        ({"rms_over_std": 0.78}, "right", False),
+    ],
+)
+def test_the_calibration_of_a_run_in_words(held_out, words, off):
+    note = calibration_note({"restoration": {"held_out": held_out}})
+    assert words in note.text
+    assert note.is_off == off
+    assert note.ratio == (held_out or {}).get("rms_over_std")

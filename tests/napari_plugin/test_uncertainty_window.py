@@ -11,10 +11,11 @@ from cryovae.napari_plugin.uncertainty_model import NO_SAMPLES
 SHAPE = (20, 40, 36)
 
 
-def show_run(viewer, run, roles, objective="vae"):
+def show_run(viewer, run, roles, objective="vae", held_out=None):
     """The layers of a run: all stands still left of the middle; right of it the std is 10 times that on the left."""
     run.mkdir()
-    (run / "run.json").write_text(json.dumps({"name": run.name, "config": {"objective": {"name": objective}}}))
+    record = {"name": run.name, "config": {"objective": {"name": objective}}, "restoration": {"held_out": held_out}}
+    (run / "run.json").write_text(json.dumps(record))
     rng = np.random.default_rng(0)
     std = np.full(SHAPE, 0.05, np.float32) * rng.uniform(0.9, 1.1, SHAPE).astype(np.float32)
     std[..., 18:] *= 10
@@ -114,3 +115,31 @@ def test_what_a_run_lacks_is_one_message(make_viewer, tmp_path, shown):
     assert not widget.temporary.shown
     assert not widget.controls.cover.isChecked()
     assert len(shown) == 1
+
+
+def test_a_std_that_is_off_is_said_in_red_and_multiplied(make_viewer, tmp_path, shown):
+    viewer = make_viewer()
+    show_run(viewer, tmp_path / "good", ("mean", "std"), held_out={"rms_over_std": 1.1, "bins": 900, "patches": 4})
+    _, widget = viewer.window.add_plugin_dock_widget("cryovae", "Uncertainty")
+    c = widget.controls
+    assert "right within a factor of 1.3: held-out rms error over std is 1.10" in c.calibration.text()
+    assert not c.multiply.isVisibleTo(widget)
+    assert "color" not in c.calibration.styleSheet()
+    show_run(viewer, tmp_path / "small", ("mean", "std"), held_out={"rms_over_std": 1.6, "bins": 900, "patches": 4})
+    c.mean.setCurrentText("small mean")
+    assert "too small" in c.calibration.text()
+    assert "#e05252" in c.calibration.styleSheet()
+    assert c.multiply.text() == "Multiply by 1.60"
+    c.cover.click()
+    before = widget.statistics.shown
+    c.multiply.click()
+    larger = viewer.layers["small std × 1.60"]
+    assert np.allclose(np.asarray(larger.data[3]), 1.6 * np.asarray(viewer.layers["small std"].data[3]), rtol=1e-5)
+    assert widget.statistics.shown == pytest.approx([1.6 * one for one in before], rel=1e-3)
+    assert not c.multiply.isVisibleTo(widget)
+    assert "× 1.60 is shown" in c.calibration.text()
+    viewer.layers.remove(larger)
+    assert c.multiply.isVisibleTo(widget)
+    c.cover.click()
+    assert widget.statistics.shown == pytest.approx(before)
+    assert shown == []

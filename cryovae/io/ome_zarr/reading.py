@@ -93,6 +93,14 @@ def read_zarr(path: Path) -> Volume:
     )
 
 
+def pyramid_of(path: Path) -> list[OnDemand]:
+    """All levels of an OME-Zarr group as (z, y, x), the finest first. InputError as for ``read_zarr``."""
+    with understood(path):
+        group, _, image = _image(path)
+        _, order = _axes(path, image)
+        return [OnDemand(path, group[level["path"]], order) for level in image["datasets"]]
+
+
 def provenance_of_zarr(path: Path) -> Provenance:
     """Metadata that a restored volume keeps from an OME-Zarr group."""
     volume = read_zarr(path)
