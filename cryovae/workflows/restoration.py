@@ -215,9 +215,7 @@ def _restore_claimed(
     folder.keep_findings(checked.findings, job.force)
     folder.save(
         **geometry,
-        model=None if model is None else str(model.path),
-        model_sha256=None if model is None else model.sha256,
-        model_start=None if model is None else start_of_model(model.path),
+        **_model_record(model),
     )
     _say_if_no_wedge(tomogram)
     save_config(folder.path("config.toml"), config)
@@ -231,6 +229,13 @@ def _restore_claimed(
                 regress_in(folder, tomogram, network, config, device)
         else:
             restore_in(folder, tomogram, network, config, device, job.budget if streamed else None, job.resume)
+
+
+def _model_record(model: TrainedModel | None) -> dict[str, Any]:
+    """The entries of run.json on the model that restores, None if it is trained here."""
+    names = "model", "model_sha256", "model_start"
+    values = (None,) * 3 if model is None else (str(model.path), model.sha256, start_of_model(model.path))
+    return dict(zip(names, values, strict=True))
 
 
 def _as_begun(folder: RunFolder, job: Job) -> Job:

@@ -99,13 +99,7 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
             row could not be restored.
     """
     target = output / table.path.name
-    if target.exists() and target.samefile(table.path):
-        raise InputError(f"{target} is the table that was read, expected another folder: pass it with -o")
-    for entry in table.entries:
-        check_result_name(entry.name, job.suffix)
-        if entry.name.casefold() in (MODEL_FOLDER, target.name.casefold()):
-            raise InputError(f"{table.path} row {entry.row} is called {entry.name}, as a file of ours is: rename it")
-    _check_output_voxels(table, job)
+    _check_results(table, target, job)
     if model is None and job.start is not None and not job.start.trains:
         model, job = begun(table, job)
     trained, config = open_model(model or _train_model(output / MODEL_FOLDER, table, job), job.config)
@@ -143,8 +137,14 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     return target
 
 
-def _check_output_voxels(table: TomogramTable, job: Job) -> None:
-    """InputError if a row cannot be written at the voxel size of --output-voxel-size."""
+def _check_results(table: TomogramTable, target: Path, job: Job) -> None:
+    """InputError if the results of a row cannot be written: by its name, or at the voxel size of --output-voxel-size."""
+    if target.exists() and target.samefile(table.path):
+        raise InputError(f"{target} is the table that was read, expected another folder: pass it with -o")
+    for entry in table.entries:
+        check_result_name(entry.name, job.suffix)
+        if entry.name.casefold() in (MODEL_FOLDER, target.name.casefold()):
+            raise InputError(f"{table.path} row {entry.row} is called {entry.name}, as a file of ours is: rename it")
     if new := job.config.restoration.output_voxel_size:
         for entry, size in zip(table.entries, checked_sizes(table, job.voxel_size).values(), strict=True):
             check_ratio(size, new, read_volume(entry.files[0]).density.shape)

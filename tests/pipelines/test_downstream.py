@@ -101,9 +101,9 @@ def test_a_grey_scale_changes_no_score(planted, blob) -> None:
 def test_picks_keep_their_distance_from_each_other_and_from_the_faces() -> None:
     score = torch.rand(12, 16, 20, generator=torch.Generator().manual_seed(0))
     picks = matching.peaks(score, torch.zeros(score.shape, dtype=torch.int16), 6.0, 3.0, 100, 0.5)
-    apart = np.sqrt(((picks.positions[:, None] - picks.positions) ** 2).sum(-1)) + 1e9 * np.eye(len(picks.positions))
+    distances = np.sqrt(((picks.positions[:, None] - picks.positions) ** 2).sum(-1)) + 1e9 * np.eye(len(picks.positions))
     assert len(picks.positions) > 20
-    assert apart.min() >= 6
+    assert distances.min() >= 6
     assert picks.positions.min() >= 3
     assert (picks.positions <= np.array([24, 32, 40]) - 4).all()
     assert (np.diff(picks.scores) <= 0).all()
