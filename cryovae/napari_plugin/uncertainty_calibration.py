@@ -1,6 +1,6 @@
 """How far the standard deviation of a run can be trusted, from its record: for the Uncertainty widget, without a window.
 
-The number is that of the report: rms error over standard deviation on measured bins that were hidden from the model.
+Words and numbers are those of the report: rms error over standard deviation on held-out measured bins.
 """
 
 from __future__ import annotations
@@ -11,11 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from cryovae.evaluation.held_out import HeldOut
 from cryovae.napari_plugin.lazy import LazyArray
-
-# Factor by which errors and standard deviation may differ before it is said in red, and a correction is offered.
-MOST = 1.3
+from cryovae.report.headline import FAR_OFF, Headline
 
 
 @dataclass(frozen=True)
@@ -23,32 +20,27 @@ class CalibrationNote:
     """What is said of a standard deviation.
 
     Attributes:
-        text: In one or two sentences.
+        text: In some sentences, those that the report begins with.
         ratio: Rms error over standard deviation on held-out data, no unit; None if it is not known.
-        is_off: Whether it is farther from 1 than MOST, or not known.
+        is_off: Whether it is far from 1 or not known, or the wedge is filled no better than by clipping.
     """
 
     text: str
     ratio: float | None
     is_off: bool
 
+    @property
+    def factor(self) -> float | None:
+        """What the standard deviation should be multiplied by; None if it is right within FAR_OFF, or not known."""
+        is_right = self.ratio is None or 1 / FAR_OFF <= self.ratio <= FAR_OFF
+        return None if is_right else self.ratio
+
 
 def calibration_note(record: Mapping[str, Any]) -> CalibrationNote:
-    """What the record of a run says of its standard deviation."""
-    held = HeldOut.from_record(record)
-    if held is None or held.rms_over_std is None:
-        return CalibrationNote("Error bars were not checked: the run held no data out. Read them only as a map.", None, True)
-    ratio = held.rms_over_std
-    off = not 1 / MOST <= ratio <= MOST
-    what = "right within a factor of 1.3" if not off else "too small" if ratio > 1 else "too wide"
-    on = f"{held.bins} measured bins" if held.bins else "measured bins"
-    if held.patches:
-        on += f" of {held.patches} {'patch' if held.patches == 1 else 'patches'}"
-    kept = "which were used in training too: optimistic" if held.trained_on else "hidden from the model"
-    text = f"Error bars are {what}: held-out rms error over std is {ratio:.2f}, fitted on {on}, {kept}."
-    if off:
-        text += f" Multiply the std by {ratio:.2f}."
-    return CalibrationNote(text, ratio, off)
+    """What the record of a run says of its result and its standard deviation, in the words of the report."""
+    headline = Headline.from_record(record)
+    said = [*headline.prediction(), *headline.caveats(), *headline.error_bars(), *headline.tested_on()]
+    return CalibrationNote(" ".join(said), headline.ratio, headline.ratio is None or headline.is_far_off or headline.is_trivial)
 
 
 class Multiplied(LazyArray):

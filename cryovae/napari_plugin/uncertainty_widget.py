@@ -115,7 +115,7 @@ class UncertaintyWidget(DockWidget):
         if factor is not None:
             self.controls.show_calibration(f"{std.name} is shown. As it came: {note.text}", False, None)
         else:
-            self.controls.show_calibration(note.text, note.is_off, note.ratio if note.is_off else None)
+            self.controls.show_calibration(note.text, note.is_off, note.factor)
 
     @reported
     def multiply(self, *ignored: Any) -> None:

@@ -115,6 +115,13 @@ class Headline:
             ]
         return error_bar_sentences(self.ratio, self.held.coverage, "on held-out data", "")
 
+    def tested_on(self) -> list[str]:
+        """On how many held-out bins and patches the figures were measured; nothing if that is not known."""
+        if self.held is None or self.ratio is None or not self.held.bins:
+            return []
+        patches = "" if not self.held.patches else f" of {self.held.patches} {'patch' if self.held.patches == 1 else 'patches'}"
+        return [f"Fitted to and measured on {self.held.bins:,} bins{patches}."]
+
     def sentences(self) -> list[str]:
         """All of it."""
         return [*self.prediction(), *self.caveats(), *self.error_bars()]

@@ -110,10 +110,10 @@ def test_colours_go_from_clear_to_red_or_are_opaque():
     ("held_out", "words", "off"),
     [
         (None, "not checked", True),
-        ({"rms_over_std": 1.25, "bins": 70388, "patches": 8}, "1.25, fitted on 70388 measured bins of 8 patches, hidden", False),
+        ({"rms_over_std": 1.25, "bins": 70388, "patches": 8}, "Fitted to and measured on 70,388 bins of 8 patches.", False),
         ({"rms_over_std": 1.31}, "too small", True),
-        ({"rms_over_std": 0.7, "patches": 1, "trained_on": True}, "1 patch, which were used in training too: optimistic", True),
-        ({"rms_over_std": 0.78}, "right", False),
+        ({"rms_over_std": 0.7, "patches": 1, "trained_on": True}, "used in training, so these numbers are optimistic", True),
+        ({"rms_over_std": 0.95}, "right", False),
     ],
 )
 def test_the_calibration_of_a_run_in_words(held_out, words, off):

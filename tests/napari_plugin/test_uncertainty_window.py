@@ -122,7 +122,7 @@ def test_a_std_that_is_off_is_said_in_red_and_multiplied(make_viewer, tmp_path, 
     show_run(viewer, tmp_path / "good", ("mean", "std"), held_out={"rms_over_std": 1.1, "bins": 900, "patches": 4})
     _, widget = viewer.window.add_plugin_dock_widget("cryovae", "Uncertainty")
     c = widget.controls
-    assert "right within a factor of 1.3: held-out rms error over std is 1.10" in c.calibration.text()
+    assert "on held-out data, errors are 1.10 times the standard deviation" in c.calibration.text()
     assert not c.multiply.isVisibleTo(widget)
     assert "color" not in c.calibration.styleSheet()
     show_run(viewer, tmp_path / "small", ("mean", "std"), held_out={"rms_over_std": 1.6, "bins": 900, "patches": 4})

@@ -1,4 +1,4 @@
-"""One figure and one caveat in all places that show a run: terminal, report and summary; napari's are in tests/napari_plugin."""
+"""One figure and one caveat in all places that show a run: terminal, report, summary of a batch, and napari."""
 
 import json
 from dataclasses import replace
@@ -9,6 +9,7 @@ import pytest
 from cryovae.batch.status import Status, caveats_of, figures_of, table_of
 from cryovae.evaluation.assessment import Assessment
 from cryovae.io.record_schema import RestorationPart
+from cryovae.napari_plugin.uncertainty_calibration import calibration_note
 from cryovae.report import page as page_module
 from cryovae.report.contents import Contents
 from cryovae.report.headline import FAR_OFF, SHARED_MODEL, Headline
@@ -54,7 +55,7 @@ RECORDS = {
 
 
 @pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS.keys())
-def test_terminal_report_and_summary_show_the_same_figure_with_the_same_caveat(record, capsys, monkeypatch, tmp_path):
+def test_all_four_places_show_the_same_figure_with_the_same_caveat(record, capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(page_module, "_picture", lambda figure: "")
     record = json.loads(json.dumps(record))
     headline, contents = Headline.from_record(record), contents_of(record)
@@ -62,12 +63,15 @@ def test_terminal_report_and_summary_show_the_same_figure_with_the_same_caveat(r
     terminal, report = " ".join(capsys.readouterr().out.split()), page(contents)
     done = Status("ts_01", "done", "", 12.0, figures_of(tmp_path, record), caveats_of(record))
     summary = table_of([done])
+    napari = calibration_note(record)
     for sentence in headline.sentences():
+        assert sentence in napari.text
         assert sentence in terminal
         assert sentence in report
     for caveat in headline.caveats():
         assert caveat in summary
     assert headline.figure in report
+    assert napari.is_off == (headline.is_far_off or headline.is_trivial)
     for number in headline.figure.split(" of "):
         assert f" {number} " in summary
     assert (headline.error_bars()[0] in summary) == headline.is_far_off
