@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.backend_bases import MouseButton
 from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+from matplotlib.widgets import LassoSelector
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QImage, QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
@@ -29,16 +31,19 @@ class PlaneCanvas(FigureCanvasQTAgg):  # type: ignore[misc]
     Attributes:
         pressed: Signal (x, y, reach in x, reach in y) of the place in the plane where the mouse was pressed.
         dragged: Signal (x, y) of the place to which it was moved while pressed.
+        outlined: Signal of the vertices of an outline that was drawn with the lasso.
     """
 
     pressed = Signal(float, float, float, float)
     dragged = Signal(float, float)
+    outlined = Signal(object)
 
     def __init__(self) -> None:
         self.figure = PlainFigure(figsize=(3.6, 3.2), layout="constrained")
         super().__init__(self.figure)
         self.axes = self.figure.add_subplot()
         self.points = self.axes.scatter([], [], s=18, color="tab:blue", alpha=0.7, linewidths=0)
+        self.group = self.axes.scatter([], [], s=22, color="tab:orange", linewidths=0, zorder=3)
         self.selected = self.axes.scatter([], [], s=70, facecolors="none", edgecolors="tab:orange", linewidths=2)
         self.way = self.axes.plot([], [], "o--", color="tab:green", markersize=8, markerfacecolor="none")[0]
         self.cursor = self.axes.plot([], [], "+", color="tab:red", markersize=14, markeredgewidth=2, animated=True)[0]
@@ -47,6 +52,17 @@ class PlaneCanvas(FigureCanvasQTAgg):  # type: ignore[misc]
         self.mpl_connect("button_press_event", self._press)
         self.mpl_connect("motion_notify_event", self._move)
         self.setMinimumSize(220, 240)
+        self.lasso = LassoSelector(self.axes, lambda outline: self.outlined.emit(outline), button=[MouseButton.LEFT])
+        self.set_lasso(False)
+
+    def set_lasso(self, on: bool) -> None:
+        """Draw outlines with the mouse, in place of clicks and drags."""
+        self.lasso.set_active(on)
+
+    def show_group(self, points: np.ndarray) -> None:
+        """Mark the patches of a group (n, 2)."""
+        self.group.set_offsets(points.reshape(-1, 2))
+        self.draw_idle()
 
     def show_plane(self, points: np.ndarray, labels: Sequence[str]) -> None:
         """Show the patches of a map (n, 2)."""
@@ -78,12 +94,12 @@ class PlaneCanvas(FigureCanvasQTAgg):  # type: ignore[misc]
         self.axes.draw_artist(self.cursor)
 
     def _press(self, event: Any) -> None:
-        if event.inaxes is self.axes and event.button == 1:
+        if event.inaxes is self.axes and event.button == 1 and not self.lasso.active:
             x, y = self.axes.transData.inverted().transform((event.x + REACH, event.y + REACH))
             self.pressed.emit(event.xdata, event.ydata, abs(x - event.xdata), abs(y - event.ydata))
 
     def _move(self, event: Any) -> None:
-        if event.inaxes is self.axes and 1 in (event.buttons or ()):
+        if event.inaxes is self.axes and 1 in (event.buttons or ()) and not self.lasso.active:
             self.dragged.emit(event.xdata, event.ydata)
 
 

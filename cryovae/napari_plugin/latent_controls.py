@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from superqt.utils import signals_blocked
+
 from cryovae.napari_plugin.controls import button, check_box, choice, group, note, offer, row, slider, spin_box
 from cryovae.napari_plugin.latent_canvas import PlaneCanvas, SlicesView
 from cryovae.posterior.latent_map import MOST
@@ -12,6 +14,7 @@ from cryovae.posterior.latent_map import MOST
 LEVELS = {"automatic": None, "stride 8 and coarser": 3, "stride 4 and coarser": 2, "stride 2 and coarser": 1, "all, stride 1": 0}
 # Whose latent space is explored.
 SOURCES = ("this run", "base prior, or a file of one")
+NO_GROUP = "No group: press Lasso, and draw about points."
 WAITING = "Choose a run of the variational model and press Encode."
 
 
@@ -43,6 +46,13 @@ class Controls:
         )
 
         self.canvas, self.slices = PlaneCanvas(), SlicesView()
+        self.across = choice("Principal axis that is drawn from left to right, with the variance of the codes that it explains")
+        self.up = choice("Principal axis that is drawn from below to above")
+        self.lasso = button("Lasso", "Draw about points with the mouse: a group of patches; press again to click and drag")
+        self.lasso.setCheckable(True)
+        self.export = button("Export STAR …", "Write the middles of the patches of the group as a table of positions")
+        self.members = note(NO_GROUP)
+        self.plane = group("Plane", row(self.across, self.up), self.canvas, row(self.lasso, self.export), self.members)
         self.decoded = group("Decoded", self.slices)
 
         self.centre = choice(
@@ -73,7 +83,7 @@ class Controls:
         self.ends = note("no ends")
         self.ends.setToolTip("First voxels (z, y, x) of the two patches")
         self.walking = group("Walk", row(self.start, self.stop, self.way), self.ends)
-        self.of_run = (self.encoding, self.canvas, self.decoded, self.dragging, self.drawing, self.walking)
+        self.of_run = (self.encoding, self.plane, self.decoded, self.dragging, self.drawing, self.walking)
 
     @property
     def finest(self) -> int | None:
@@ -104,8 +114,16 @@ class Controls:
 
     def set_ready(self, ready: bool) -> None:
         """Allow what needs a map."""
-        for box in (self.dragging, self.drawing, self.walking):
+        for box in (self.dragging, self.drawing, self.walking, self.lasso, self.export, self.across, self.up):
             box.setEnabled(ready)
+
+    def offer_axes(self, names: list[str], shown: tuple[int, int]) -> None:
+        """List the principal axes, and select those that are shown."""
+        for box, index in zip((self.across, self.up), shown, strict=True):
+            with signals_blocked(box):
+                box.clear()
+                box.addItems(names)
+                box.setCurrentIndex(index)
 
     def show_ends(self, ends: dict[str, tuple[int, int, int]]) -> None:
         """Name the ends of the walk by their first voxels; the slider works if there are both."""

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from cryovae.napari_plugin.latent_model import shell
-from cryovae.napari_plugin.temporary_layers import camera_of
+from cryovae.napari_plugin.temporary_layers import camera_of, show_depth
 
-BOX, DECODED = "patch in the latent space", "decoded patch"
+BOX, DECODED, GROUP = "patch in the latent space", "decoded patch", "group of patches"
 
 
 class PatchLayers:
@@ -47,6 +47,26 @@ class PatchLayers:
         box = self._layer(BOX)
         if box is not None:
             self.viewer.layers.move(self.viewer.layers.index(box), len(self.viewer.layers))
+
+    def show_group(self, middles: np.ndarray, numbers: Sequence[int], side: int, voxel_size: float) -> None:
+        """Show the middles of patches (n, 3) as points, which can be saved as any layer."""
+        layer = self._layer(GROUP)
+        if layer is not None:
+            self.viewer.layers.remove(layer)
+        if not len(middles):
+            return
+        active = self.viewer.layers.selection.active
+        points = self.viewer.add_points(
+            middles,
+            name=GROUP,
+            features={"patch": list(numbers)},
+            size=side * voxel_size / 4,
+            face_color="orange",
+            border_color="white",
+            units=("angstrom",) * 3,
+        )
+        show_depth(points)
+        self.viewer.layers.selection.active = active
 
     def remove_density(self) -> None:
         """Remove the decoded patch from the viewer."""

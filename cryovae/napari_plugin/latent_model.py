@@ -6,19 +6,22 @@ Places are (z, y, x) in voxels of the tomogram with the beam along z, points are
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
+from cryovae.io.positions import write_positions
 from cryovae.napari_plugin.layers import grey_range
 from cryovae.posterior.codes import Code, between, prior_code
 from cryovae.posterior.latent_map import LatentMap, Patches, mapped
 from cryovae.tiling.grid import Position
-from cryovae.workflows.run_inputs import checked_tomogram_of, variational_model_of
+from cryovae.workflows.run_inputs import checked_tomogram_of, record_of, variational_model_of
 
 PROBED = 6
 
@@ -52,6 +55,7 @@ class Explorer:
         limits: Grey values between which decoded patches lie.
         selected: The selected patch.
         ends: The patches "from" and "to" of a walk, once they are set.
+        shown: The two axes of the plane, counted from 0.
     """
 
     run: Path
@@ -61,16 +65,53 @@ class Explorer:
     limits: tuple[float, float]
     selected: SelectedPatch
     ends: dict[str, SelectedPatch] = field(default_factory=dict)
+    shown: tuple[int, int] = (0, 1)
 
     @property
     def points(self) -> np.ndarray:
         """Points (n, 2) of all patches in the plane."""
         return self.plane.coordinates.numpy()
 
+    def axis_names(self) -> list[str]:
+        """Names of all axes, with the variance of the codes that each explains."""
+        return [f"axis {i + 1}, {100 * float(v):.1f} % of variance" for i, v in enumerate(self.plane.all_explained)]
+
     def labels(self) -> tuple[str, str]:
-        """Labels of the two axes, with the variance of the codes that each explains."""
-        first, second = (f"axis {i + 1}, {100 * float(v):.1f} % of variance" for i, v in enumerate(self.plane.explained))
-        return first, second
+        """Labels of the two axes of the plane."""
+        names = self.axis_names()
+        return names[self.shown[0]], names[self.shown[1]]
+
+    def show_axes(self, first: int, second: int) -> None:
+        """Put the patches into the plane of two axes, counted from 0; the selected patch and the ends of a walk too."""
+        self.shown, self.plane = (first, second), self.plane.plane(first, second)
+        self.selected = self._again(self.selected)
+        self.ends = {name: self._again(patch) for name, patch in self.ends.items()}
+
+    def _again(self, patch: SelectedPatch) -> SelectedPatch:
+        return replace(patch, point=_point(self.plane, patch.code))
+
+    def inside(self, outline: Sequence[Sequence[float]]) -> np.ndarray:
+        """Numbers of the patches whose points lie inside an outline (m, 2) in the plane."""
+        if len(outline) < 3:
+            return np.zeros(0, dtype=int)
+        from matplotlib.path import Path as Outline
+
+        return np.flatnonzero(Outline(np.asarray(outline)).contains_points(self.points))
+
+    def middles(self, numbers: Sequence[int]) -> np.ndarray:
+        """The middles of patches (n, 3) as z, y, x, in angstrom from the first voxel of the tomogram."""
+        return np.array([self.middle(self.plane.positions[number]) for number in numbers], dtype=float).reshape(-1, 3)
+
+    def export(self, path: Path, numbers: Sequence[int]) -> None:
+        """Write the middles of patches as a STAR table of positions. InputError for none."""
+        if not len(numbers):
+            raise InputError("no group of patches found, expected one: press Lasso, and draw about points of the plane")
+        names, voxels = ["patch"] * len(numbers), self.middles(numbers) / self.voxel_size
+        name = record_of(self.run).get("name", self.run.name)
+        with catch_warnings():
+            # Patches have no orientation, of which scipy warns.
+            simplefilter("ignore", UserWarning)
+            write_positions(path, name, names, voxels, Rotation.identity(len(numbers)), self.patches.shape, self.voxel_size)
 
     def summary(self) -> str:
         """How many patches there are, and how much of their variance the latents on the map hold."""
@@ -90,14 +131,23 @@ class Explorer:
 
     def select(self, position: Position) -> Tensor:
         """Select the patch at a position; returns what it decodes to, on the grey scale."""
-        self.selected = _patch_at(self.patches, self.plane, position)
-        return self.patches.decoded(self.selected.code, self.selected.mean)[0]
+        self.selected, density = self.patch(position)
+        return density
+
+    def patch(self, position: Position) -> tuple[SelectedPatch, Tensor]:
+        """The patch at a position, and what it decodes to, on the grey scale."""
+        patch = _patch_at(self.patches, self.plane, position)
+        return patch, self.patches.decoded(patch.code, patch.mean)[0]
 
     def select_about(self, place: Sequence[float]) -> Tensor:
-        """The same for the patch whose middle is nearest to a place. InputError if the place is outside of the tomogram."""
+        """``select`` for the patch whose middle is nearest to a place. InputError if the place is outside of the tomogram."""
+        return self.select(self.position_about(place))
+
+    def position_about(self, place: Sequence[float]) -> Position:
+        """The position of the patch whose middle is nearest to a place in voxels. InputError outside of the tomogram."""
         if not all(-0.5 <= at < size - 0.5 for at, size in zip(place, self.patches.shape, strict=True)):
             raise InputError("a place outside of the tomogram was picked, expected one inside it: click on the tomogram")
-        return self.select(self.patches.around(place))
+        return self.patches.around(place)
 
     def decode(self, point: Sequence[float], about_selected: bool) -> Tensor:
         """The density at a point of the plane, about the selected patch or about the mean of all patches."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from napari.layers import Layer
 from napari.utils import progress
-from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFileDialog
+from torch import Tensor
 
 from cryovae.errors import InputError
 from cryovae.napari_plugin.contents import layers_of_run
 from cryovae.napari_plugin.dock_widget import DockWidget
-from cryovae.napari_plugin.latent_controls import WAITING, Controls
+from cryovae.napari_plugin.latent_controls import NO_GROUP, WAITING, Controls
 from cryovae.napari_plugin.latent_layers import PatchLayers
-from cryovae.napari_plugin.latent_model import Explorer, encode_run
+from cryovae.napari_plugin.latent_model import Explorer, SelectedPatch, encode_run
+from cryovae.napari_plugin.latest import Latest
 from cryovae.napari_plugin.layers import run_of
 from cryovae.napari_plugin.notices import reported
 from cryovae.napari_plugin.prior_panel import PriorPanel
@@ -35,6 +36,8 @@ class LatentWidget(DockWidget):
         layers: The selected patch in the viewer.
         prior: The learned prior, shown in place of a run.
         explorer: The latent space that is shown, None until the patches of a run are encoded.
+        group: Numbers of the patches of the group that was outlined.
+        latest: Decodes beside the window.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -43,10 +46,9 @@ class LatentWidget(DockWidget):
         self.explorer: Explorer | None = None
         self._bar: Any = None
         self._target: tuple[float, float] | None = None
-        # Decodes when Qt is idle: of the positions of a drag only the last counts.
-        self._idle = QTimer(self)
-        self._idle.setSingleShot(True)
-        self._idle.timeout.connect(self._decode)
+        self.group: tuple[int, ...] = ()
+        # Of the positions of a drag only the last counts.
+        self.latest = Latest(self)
         self.controls = c = Controls()
         self.prior = PriorPanel(self)
         self.stack(c.model, *c.of_run, self.prior)
@@ -64,6 +66,11 @@ class LatentWidget(DockWidget):
         c.in_viewer.toggled.connect(self._show_layer)
         c.canvas.pressed.connect(self._pressed)
         c.canvas.dragged.connect(self.drag)
+        c.canvas.outlined.connect(self.choose_group)
+        c.lasso.toggled.connect(c.canvas.set_lasso)
+        c.export.clicked.connect(self._choose_table)
+        for box in (c.across, c.up):
+            box.currentIndexChanged.connect(self._change_axes)
         self.listen_to_clicks(self.pick, lambda: self.explorer is not None and c.is_run and c.pick.isChecked())
         self.listen(self._list_runs, self.viewer.layers.events.inserted)
         self._list_runs()
@@ -128,7 +135,9 @@ class LatentWidget(DockWidget):
         self.explorer = explorer
         self.controls.state.setText(explorer.summary())
         self.controls.set_ready(True)
+        self.controls.offer_axes(explorer.axis_names(), explorer.shown)
         self.controls.canvas.show_plane(explorer.points, explorer.labels())
+        self.choose_group(())
         if all(run_of(layer) != explorer.run for layer in self.viewer.layers):
             for layer in layers_of_run(explorer.run):
                 self.viewer.add_layer(Layer.create(*layer))
@@ -140,16 +149,20 @@ class LatentWidget(DockWidget):
     def select(self, position: tuple[int, int, int]) -> None:
         """Select a patch: its point is marked, the viewer goes there, and a box shows it."""
         if self.explorer is not None:
-            self._show_selected(self.explorer, self.explorer.select(position).numpy())
+            explorer = self.explorer
+            self.latest.submit("select", lambda: explorer.patch(position), partial(self._show_selected, explorer))
 
     @reported
     def pick(self, position: Sequence[float]) -> None:
         """Select the patch about a place of the viewer, in angstrom."""
         if self.explorer is not None:
             place = [at / self.explorer.voxel_size for at in position[-3:]]
-            self._show_selected(self.explorer, self.explorer.select_about(place).numpy())
+            self.select(self.explorer.position_about(place))
 
-    def _show_selected(self, explorer: Explorer, density: np.ndarray) -> None:
+    def _show_selected(self, explorer: Explorer, patch: tuple[SelectedPatch, Tensor]) -> None:
+        if explorer is not self.explorer:
+            return
+        explorer.selected, density = patch[0], patch[1].numpy()
         position = explorer.selected.position
         self.layers.put(explorer.place(position), explorer.patches.side, explorer.voxel_size)
         self.layers.go_to(explorer.middle(position))
@@ -176,8 +189,7 @@ class LatentWidget(DockWidget):
         if self.explorer is not None:
             self._target = (x, y)
             self.controls.canvas.show_cursor(self._target)
-            if not self._idle.isActive():
-                self._idle.start(0)
+            self._decode()
 
     @reported
     def _decode(self, *ignored: Any) -> None:
@@ -185,16 +197,26 @@ class LatentWidget(DockWidget):
             x, y = self._target
             about_selected = self.controls.about_selected
             caption = f"point ({x:.1f}, {y:.1f}), about the {'selected patch' if about_selected else 'mean'}"
-            self._show(self.explorer.decode((x, y), about_selected).numpy(), caption)
+            self._later("point", partial(self.explorer.decode, (x, y), about_selected), caption)
+
+    def _later(self, kind: str, compute: Callable[[], Any], caption: str) -> None:
+        """Decode in the thread; the result is a density, or a density and its point in the plane."""
+
+        def show(result: Any) -> None:
+            density, point = result if isinstance(result, tuple) else (result, None)
+            if self.explorer is not None:
+                self._show(density.numpy(), caption, point)
+
+        self.latest.submit(kind, compute, show)
 
     @reported
     def draw(self, like_patches: bool, *ignored: Any) -> None:
         """Draw a new patch; the seed is increased by one."""
         if self.explorer is not None:
             temperature, seed = self.controls.temperature.value(), self.controls.seed.value()
-            density, point = self.explorer.draw(like_patches, temperature, seed)
             source = "like the patches" if like_patches else "from the prior"
-            self._show(density.numpy(), f"drawn {source}, temperature {temperature:g}, seed {seed}", point)
+            compute = partial(self.explorer.draw, like_patches, temperature, seed)
+            self._later("draw", compute, f"drawn {source}, temperature {temperature:g}, seed {seed}")
             self.controls.seed.setValue(seed + 1)
 
     def _set_end(self, name: str, *ignored: Any) -> None:
@@ -207,8 +229,46 @@ class LatentWidget(DockWidget):
     def walk(self, percent: int) -> None:
         """Decode the point at ``percent`` of the way between the two ends."""
         if self.explorer is not None:
-            density, point = self.explorer.walk(percent / 100)
-            self._show(density.numpy(), f"{percent} % of the way", point)
+            self._later("walk", partial(self.explorer.walk, percent / 100), f"{percent} % of the way")
+
+    # Planes and groups
+
+    def _change_axes(self, *ignored: Any) -> None:
+        """Show the patches in the plane of the two axes that are selected."""
+        c, explorer = self.controls, self.explorer
+        first, second = c.across.currentIndex(), c.up.currentIndex()
+        if explorer is None or first < 0 or second < 0:
+            return
+        explorer.show_axes(first, second)
+        self._target = None
+        c.canvas.show_plane(explorer.points, explorer.labels())
+        c.canvas.show_group(explorer.points[list(self.group)])
+        self._mark(explorer)
+
+    @reported
+    def choose_group(self, outline: Sequence[Sequence[float]]) -> None:
+        """Take the patches inside an outline in the plane as the group, and show where they lie in the tomogram."""
+        explorer = self.explorer
+        if explorer is None:
+            return
+        self.group = tuple(int(number) for number in explorer.inside(outline))
+        self.controls.canvas.show_group(explorer.points[list(self.group)])
+        self.layers.show_group(explorer.middles(self.group), self.group, explorer.patches.side, explorer.voxel_size)
+        count = len(explorer.plane.positions)
+        text = f"{len(self.group)} of {count} patches, shown as points in the viewer" if self.group else NO_GROUP
+        self.controls.members.setText(text)
+
+    def _choose_table(self, *ignored: Any) -> None:
+        path = QFileDialog.getSaveFileName(self, "Positions of the group", "patches.star", "STAR (*.star)")[0]
+        if path:
+            self.export(Path(path))
+
+    @reported
+    def export(self, path: Path) -> None:
+        """Write the middles of the patches of the group as a STAR table."""
+        if self.explorer is not None:
+            self.explorer.export(path, self.group)
+            self.controls.members.setText(f"{len(self.group)} patches written to {path.name}")
 
     def _show(self, density: np.ndarray, caption: str, cursor: tuple[float, float] | None = None) -> None:
         assert self.explorer is not None
@@ -227,5 +287,7 @@ class LatentWidget(DockWidget):
             self.layers.remove_density()
 
     def leave(self) -> None:
-        """Stop encoding."""
+        """Stop encoding and decoding."""
         self.cancel()
+        self.latest.stop()
+        self.prior.latest.stop()

@@ -21,7 +21,7 @@ from cryovae.napari_plugin.look_controls import SURFACE, Controls
 from cryovae.napari_plugin.look_model import Rated, Solid, densities_of, rated, slices_of_interest, solid_of
 from cryovae.napari_plugin.notices import reported
 from cryovae.napari_plugin.picture import save_picture
-from cryovae.napari_plugin.temporary_layers import TemporaryLayers, camera_of
+from cryovae.napari_plugin.temporary_layers import TemporaryLayers, camera_of, show_depth
 from cryovae.workflows.run_inputs import record_of
 
 if TYPE_CHECKING:
@@ -245,14 +245,6 @@ class LookWidget(DockWidget):
     def leave(self) -> None:
         """Restore the viewer."""
         self.flat()
-
-
-def show_depth(points: Any) -> None:
-    """Draw points in the slices that their size reaches, as napari 0.9 does it or as earlier versions do."""
-    try:
-        points.projection_mode = "rescale_spherical"
-    except ValueError:
-        points.out_of_slice_display = True
 
 
 def _solids(densities: list[Any]) -> list[Solid]:

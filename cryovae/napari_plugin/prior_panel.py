@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from napari.utils import progress
-from qtpy.QtCore import QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
 from cryovae.napari_plugin.dock_widget import DockWidget
+from cryovae.napari_plugin.latest import Latest
 from cryovae.napari_plugin.notices import reported
 from cryovae.napari_plugin.posterior_part import PosteriorPart
 from cryovae.napari_plugin.prior_controls import WAITING, PriorControls
@@ -43,10 +45,8 @@ class PriorPanel(QWidget):  # type: ignore[misc]
         self.directions: Directions | None = None
         self._bar: Any = None
         self._task, self._number = "", 0
-        # Decodes when Qt is idle: of the positions of a slider only the last counts.
-        self._idle = QTimer(self)
-        self._idle.setSingleShot(True)
-        self._idle.timeout.connect(self._morph)
+        # Of the positions of a slider only the last counts.
+        self.latest = Latest(self)
         self.controls = c = PriorControls()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -233,8 +233,8 @@ class PriorPanel(QWidget):  # type: ignore[misc]
 
     def _start_morph(self, *ignored: Any) -> None:
         self._label_directions()
-        if self.directions is not None and not self._idle.isActive():
-            self._idle.start(0)
+        if self.directions is not None:
+            self._morph()
 
     @reported
     def _morph(self) -> None:
@@ -243,7 +243,13 @@ class PriorPanel(QWidget):  # type: ignore[misc]
             return
         c = self.controls
         about_draw = c.centre.currentIndex() == 0
-        density = morphed(self.draws, self.directions, self._number if about_draw else None, c.values())
-        self._show_layer(MORPH, density)
         where = f"draw {self._number}" if about_draw else "the mean of the draws"
-        self._show_slices(density, f"{where}, moved by " + ", ".join(f"{value:+.1f}" for value in c.values()) + " std")
+        caption = f"{where}, moved by " + ", ".join(f"{value:+.1f}" for value in c.values()) + " std"
+        compute = partial(morphed, self.draws, self.directions, self._number if about_draw else None, c.values())
+        self.latest.submit("morph", compute, partial(self._show_morph, self.draws, caption))
+
+    def _show_morph(self, draws: Draws, caption: str, density: np.ndarray) -> None:
+        # Others may have been drawn meanwhile.
+        if draws is self.draws:
+            self._show_layer(MORPH, density)
+            self._show_slices(density, caption)

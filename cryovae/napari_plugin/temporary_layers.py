@@ -31,6 +31,14 @@ def scale_bar_of(viewer: Any) -> Any:
     return viewer.canvas.overlays.scale_bar if hasattr(viewer, "canvas") else viewer.scale_bar
 
 
+def show_depth(points: Any) -> None:
+    """Draw points in the slices that their size reaches, as napari 0.9 does it or as earlier versions do."""
+    try:
+        points.projection_mode = "rescale_spherical"
+    except ValueError:
+        points.out_of_slice_display = True
+
+
 class TemporaryLayers:
     """The temporary layers of one widget.
 

@@ -14,7 +14,7 @@ explain the share MIN_SHARE of the variance of the decoded densities, and report
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -34,6 +34,8 @@ MIN_SHARE, PROBED = 0.25, 8
 # Patches on a map at most, evenly spaced in a larger tomogram, and the memory of their latents at most.
 MOST, BYTES = 256, 512 * 2**20
 AXES = 2
+# Principal axes that are computed, of which two make a plane.
+MOST_AXES = 6
 
 
 class Patches:
@@ -97,7 +99,9 @@ class LatentMap:
         mean: (D,).
         axes: Orthonormal axes, (2, D).
         coordinates: (n, 2), in standard deviations of the prior, summed in squares over D latents.
-        explained: Shares of the variance of the rows, larger first, (2,).
+        explained: Shares of the variance of the rows, (2,).
+        all_axes: All principal axes, (k, D), of which ``axes`` are two.
+        all_explained: Shares of the variance that they explain, larger first, (k,).
     """
 
     positions: tuple[Position, ...]
@@ -110,6 +114,14 @@ class LatentMap:
     axes: Tensor
     coordinates: Tensor
     explained: Tensor
+    all_axes: Tensor
+    all_explained: Tensor
+
+    def plane(self, first: int, second: int) -> LatentMap:
+        """The same patches in the plane of two other axes, counted from 0."""
+        pair = [first, second]
+        axes = self.all_axes[pair]
+        return replace(self, axes=axes, coordinates=(self.rows - self.mean) @ axes.T, explained=self.all_explained[pair])
 
     @property
     def strides(self) -> tuple[int, int]:
@@ -173,9 +185,11 @@ def mapped(
         rows[start : start + len(part)] = flattened(patches.encoded(part)[0], level)
         yield start + len(part), len(positions)
     mean = rows.mean(0)
-    axes, explained = principal_axes(rows - mean, AXES)
+    every, explained = principal_axes(rows - mean, min(MOST_AXES, len(rows) - 1))
+    axes = every[:AXES]
     coordinates = (rows - mean) @ axes.T
-    return LatentMap(tuple(positions), len(grid), level, shares, tuple(patches.shapes), rows, mean, axes, coordinates, explained)
+    where = tuple(positions), len(grid), level, shares, tuple(patches.shapes)
+    return LatentMap(*where, rows, mean, axes, coordinates, explained[:AXES], every, explained)
 
 
 def _evenly_spaced(positions: list[Position], count: int) -> list[Position]:

@@ -1,6 +1,7 @@
 """The latent space: the model of its window without Qt, and the window driven as by a user."""
 
 import json
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -119,6 +120,17 @@ def test_grey_values_become_bytes_between_the_limits():
 # The window
 
 
+def settle(widget):
+    """Wait for what is decoded beside the window."""
+    from qtpy.QtWidgets import QApplication
+
+    began = time.monotonic()
+    while widget.latest.busy or widget.prior.latest.busy:
+        assert time.monotonic() - began < 30
+        QApplication.processEvents()
+        time.sleep(0.002)
+
+
 @pytest.fixture
 def widget(make_viewer, qtbot, shown):
     from cryovae.napari_plugin.latent_widget import LatentWidget
@@ -135,6 +147,7 @@ def widget(make_viewer, qtbot, shown):
 def ready(widget, explorer):
     """The widget with the patches of a run in its plane."""
     widget.explore(explorer)
+    settle(widget)
     return widget
 
 
@@ -191,6 +204,7 @@ def test_a_click_on_a_point_goes_to_its_patch(ready, qtbot):
     alone = int(np.argmax(np.abs(explorer.points - explorer.points.mean(0)).max(1)))
     before = pixels(ready)
     press(ready, qtbot, explorer.points[alone])
+    settle(ready)
     position = explorer.plane.positions[alone]
     assert explorer.selected.position == position
     box = ready.viewer.layers["patch in the latent space"]
@@ -213,6 +227,7 @@ def test_dragging_morphs_the_density_at_once(ready, qtbot):
     qtbot.waitUntil(lambda: np.allclose(ready.controls.slices.density, expected, atol=1e-3), timeout=5000)
     assert np.allclose(np.ravel(ready.controls.canvas.cursor.get_data()), own + 0.8 * way, atol=1e-3)
     ready.controls.centre.setCurrentIndex(1)
+    settle(ready)
     assert np.allclose(ready.controls.slices.density, explorer.decode(ready._target, False).numpy(), atol=1e-4)
 
 
@@ -220,11 +235,14 @@ def test_draws_differ_and_a_seed_brings_one_back(ready):
     for button in (ready.controls.prior, ready.controls.like):
         ready.controls.seed.setValue(5)
         button.click()
+        settle(ready)
         first = ready.controls.slices.density
         button.click()
+        settle(ready)
         assert not np.allclose(first, ready.controls.slices.density)
         ready.controls.seed.setValue(5)
         button.click()
+        settle(ready)
         assert np.array_equal(first, ready.controls.slices.density)
     assert ready.controls.slices.caption.text() == "drawn like the patches, temperature 1, seed 5"
 
@@ -233,13 +251,18 @@ def test_a_walk_between_two_patches(ready):
     seen = []
     for index, button in ((1, ready.controls.start), (8, ready.controls.stop)):
         ready.select(ready.explorer.plane.positions[index])
+        settle(ready)
         seen.append(ready.controls.slices.density)
         button.click()
+        settle(ready)
     ready.controls.way.setValue(50)
+    settle(ready)
     middle = ready.controls.slices.density
     ready.controls.way.setValue(100)
+    settle(ready)
     assert np.allclose(ready.controls.slices.density, seen[1], atol=1e-3)
     ready.controls.way.setValue(0)
+    settle(ready)
     assert np.allclose(ready.controls.slices.density, seen[0], atol=1e-3)
     assert not np.allclose(middle, seen[0], atol=1e-3)
     assert not np.allclose(middle, seen[1], atol=1e-3)
@@ -255,29 +278,36 @@ def test_a_click_in_the_viewer_takes_the_patch_there(ready, shown):
         next(work, None)
 
     click((120.0, 200.0, 150.0))
+    settle(ready)
     assert ready.explorer.selected.position == (4, 12, 7)
     click((50.0, 80.0, 80.0), pick=False)
+    settle(ready)
     assert ready.explorer.selected.position == (4, 12, 7)
     assert not shown
     click((120.0, 200.0, 1500.0))
+    settle(ready)
     assert len(shown) == 1
     assert "outside" in shown[0]
 
 
 def test_the_decoded_patch_is_a_layer_where_the_patch_lies(ready):
     ready.select(ready.explorer.plane.positions[4])
+    settle(ready)
     ready.controls.in_viewer.setChecked(True)
     layer = ready.viewer.layers["decoded patch"]
     assert np.allclose(layer.translate, np.array(ready.explorer.plane.positions[4]) * 10)
     before = np.array(layer.data)
     ready.draw(True)
+    settle(ready)
     assert not np.allclose(ready.viewer.layers["decoded patch"].data, before)
     ready.select(ready.explorer.plane.positions[6])
+    settle(ready)
     assert np.allclose(layer.translate, np.array(ready.explorer.plane.positions[6]) * 10)
     ready.controls.in_viewer.setChecked(False)
     assert "decoded patch" not in ready.viewer.layers
     ready.viewer.layers.clear()
     ready.select(ready.explorer.plane.positions[2])
+    settle(ready)
     assert "patch in the latent space" in ready.viewer.layers
 
 
@@ -301,3 +331,93 @@ def test_what_cannot_be_explored_is_one_notification(widget, tmp_path, qtbot, sh
     assert words in shown[0]
     assert widget.explorer is None
     assert widget.controls.encode.isEnabled()
+
+
+def test_other_planes_keep_the_patches_and_the_selected_one(ready):
+    explorer, c = ready.explorer, ready.controls
+    assert c.across.count() == c.up.count() == min(6, len(explorer.plane.positions) - 1)
+    before = np.array(explorer.points)
+    c.up.setCurrentIndex(3)
+    assert explorer.shown == (0, 3)
+    assert np.allclose(explorer.points[:, 0], before[:, 0], atol=1e-4)
+    assert not np.allclose(explorer.points[:, 1], before[:, 1], atol=1e-2)
+    assert "axis 4" in c.canvas.axes.get_ylabel()
+    number = explorer.plane.positions.index(explorer.selected.position)
+    assert np.allclose(explorer.selected.point, explorer.points[number], atol=1e-3)
+    own = explorer.patch(explorer.selected.position)[1]
+    assert torch.allclose(explorer.decode(explorer.selected.point, True), own, atol=1e-3)
+
+
+def test_a_group_is_outlined_shown_in_the_tomogram_and_exported(ready, tmp_path, shown):
+    from cryovae.io.picks import read_picks
+
+    explorer, c = ready.explorer, ready.controls
+    low, high = explorer.points.min(0), explorer.points.max(0)
+    middle = float(np.median(explorer.points[:, 0]))
+    outline = [(middle, low[1] - 1), (high[0] + 1, low[1] - 1), (high[0] + 1, high[1] + 1), (middle, high[1] + 1)]
+    c.lasso.click()
+    assert c.canvas.lasso.active
+    c.canvas.outlined.emit(outline)
+    expected = np.flatnonzero(explorer.points[:, 0] > middle)
+    assert set(expected) == set(ready.group)
+    layer = ready.viewer.layers["group of patches"]
+    assert np.allclose(layer.data, [explorer.middle(explorer.plane.positions[number]) for number in ready.group])
+    assert "shown as points" in c.members.text()
+    ready.export(tmp_path / "group.star")
+    picks = read_picks(tmp_path / "group.star", explorer.patches.shape, explorer.voxel_size)
+    assert np.allclose(picks.positions, layer.data, atol=0.02)
+    c.canvas.outlined.emit([(0, 0)])
+    assert "group of patches" not in ready.viewer.layers
+    assert not shown
+    ready.export(tmp_path / "none.star")
+    assert len(shown) == 1
+    assert not (tmp_path / "none.star").exists()
+    c.lasso.click()
+    assert not c.canvas.lasso.active
+
+
+def test_a_lasso_is_drawn_with_the_mouse(ready):
+    from matplotlib.backend_bases import MouseButton, MouseEvent
+
+    canvas, seen = ready.controls.canvas, []
+    ready.controls.lasso.click()
+    canvas.draw()
+    canvas.outlined.connect(seen.append)
+    selected = ready.explorer.selected.position
+    corners = [(0.2, 0.2), (0.8, 0.2), (0.8, 0.8), (0.2, 0.8), (0.2, 0.2)]
+    pixels_of = [canvas.axes.transAxes.transform(corner) for corner in corners]
+    names = ["button_press_event", *["motion_notify_event"] * 3, "button_release_event"]
+    for name, (x, y) in zip(names, pixels_of, strict=True):
+        pressed = {"buttons": [MouseButton.LEFT]} if name == "motion_notify_event" else {}
+        event = MouseEvent(name, canvas, x, y, button=MouseButton.LEFT, **pressed)
+        canvas.callbacks.process(name, event)
+    assert len(seen) == 1
+    assert len(seen[0]) >= 4
+    settle(ready)
+    assert ready.explorer.selected.position == selected
+
+
+def test_the_window_does_not_stall_while_patches_are_decoded(ready, qtbot, monkeypatch):
+    """Decoding that takes a second runs beside the window: a drag returns at once, and the window goes on."""
+    from qtpy.QtCore import QTimer
+
+    decode = ready.explorer.decode
+    monkeypatch.setattr(ready.explorer, "decode", lambda *words: time.sleep(1.0) or decode(*words))
+    ticks, timer = [], QTimer()
+    timer.timeout.connect(lambda: ticks.append(time.thread_time()))
+    timer.start(5)
+    spent = []
+    qtbot.wait(50)
+    for share in np.linspace(0, 1, 6):
+        began = time.thread_time()
+        ready.drag(*(ready.explorer.points[3] * share))
+        spent.append(time.thread_time() - began)
+        qtbot.wait(60)
+    busy = ready.latest.busy
+    qtbot.waitUntil(lambda: not ready.latest.busy, timeout=20_000)
+    timer.stop()
+    assert busy, "decoding ended before it could have stalled anything"
+    assert max(spent) < 0.1
+    assert max(np.diff(ticks)) < 0.2
+    assert len(ticks) > 50
+    assert np.allclose(ready.controls.slices.density, decode(ready._target, True).numpy(), atol=1e-3)

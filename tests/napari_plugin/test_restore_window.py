@@ -1,10 +1,12 @@
 """Restore, driven as by a user: halves chosen, run, cancelled and resumed; the same volumes as from a shell; what goes wrong."""
 
 import shlex
+import time
 
 import mrcfile
 import numpy as np
 import pytest
+from qtpy.QtCore import QTimer
 from typer.testing import CliRunner
 
 from cryovae.checkpoint import STATE
@@ -56,9 +58,16 @@ def test_a_run_gives_what_a_shell_gives(restoring, qtbot, small_files, tmp_path,
     assert c.first.currentText() != c.second.currentText()
     assert c.options["tilt_range"].value == (-60.0, 60.0)
     assert c.options["tilts"].value == [small_files["tilts"]]
+    ticks, timer = [], QTimer()
+    timer.timeout.connect(lambda: ticks.append((time.thread_time(), time.monotonic())))
+    timer.start(5)
     c.run.click()
     assert not c.run.isEnabled()
     qtbot.waitUntil(lambda: ended(widget), timeout=120_000)
+    timer.stop()
+    own, elapsed = np.diff(np.array(ticks), axis=0).max(0)
+    print(f"longest stall: {1000 * own:.0f} ms of the window's own work, {1000 * elapsed:.0f} ms by the clock")
+    assert own < 0.2
     assert shown == []
     assert "Done" in c.state.text()
     assert c.losses.isVisibleTo(widget)
