@@ -78,7 +78,7 @@ def read_tomogram(
     Raises:
         InputError: a file is missing, damaged or of the wrong kind, or the tilts or the voxel size cannot be used.
 
-    Example:
+    Examples:
         >>> import cryovae
         >>> tomogram = cryovae.read_tomogram("even.mrc", "odd.mrc", tilts="ts.tlt")
         >>> tomogram.shape, tomogram.voxel_size
@@ -131,7 +131,7 @@ def train(
         InputError: a setting is unknown or out of range, the objective has no variational model, ``output`` holds a model, or a
             check refuses a tomogram.
 
-    Example:
+    Examples:
         >>> import cryovae
         >>> tomogram, truth = cryovae.simulate(shape=(24, 36, 32), seed=0)
         >>> model = cryovae.train(tomogram, steps=4, patch=16, seed=0, settings={"restoration.sampler": "amortised"})
@@ -168,7 +168,7 @@ def load_model(path: PathLike) -> Checkpoint:
     Raises:
         InputError: there is no model, the file is not one of cryovae, or it holds a network of another objective.
 
-    Example:
+    Examples:
         >>> import cryovae
         >>> model = cryovae.load_model("run")
         >>> model.patch
@@ -211,7 +211,7 @@ def restore(
             the model was trained at a voxel size that differs by more than 5 %; with the setting "restoration.other_scale" that
             is a warning.
 
-    Example:
+    Examples:
         >>> import cryovae
         >>> tomogram = cryovae.read_tomogram("even.mrc", "odd.mrc", tilts="ts.tlt")
         >>> restoration = cryovae.restore(tomogram, cryovae.load_model("run"), samples=2)
@@ -252,7 +252,7 @@ def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suff
     Raises:
         InputError: no file may have the name of the tomogram.
 
-    Example:
+    Examples:
         >>> import cryovae
         >>> tomogram = cryovae.read_tomogram("even.mrc", "odd.mrc", tilts="ts.tlt")
         >>> restoration = cryovae.restore(tomogram, "run", samples=2, samples_out=1)
@@ -301,7 +301,7 @@ def simulate(
     Raises:
         InputError: a value is out of range.
 
-    Example:
+    Examples:
         >>> import cryovae
         >>> tomogram, truth = cryovae.simulate(shape=(24, 36, 32), tilt_range=(-50, 50), tilt_step=2, seed=1)
         >>> tomogram.tilts.missing, tuple(truth.shape)
@@ -345,7 +345,7 @@ def evaluate(
     Raises:
         InputError: the shapes differ, or a file cannot be read.
 
-    Example:
+    Examples:
         >>> import cryovae
         >>> tomogram, truth = cryovae.simulate(shape=(24, 36, 32), seed=0)
         >>> scores = cryovae.evaluate(truth, tomogram, truth)

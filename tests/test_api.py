@@ -69,7 +69,7 @@ def test_the_package_declares_its_types():
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_the_example_of_each_function_runs(name, folder, capfd):
     function = getattr(cryovae, name)
-    assert all(part in function.__doc__ for part in ("Args:", "Returns:", "Example:"))
+    assert all(part in function.__doc__ for part in ("Args:", "Returns:", "Examples:"))
     (example,) = doctest.DocTestFinder(recurse=False).find(function, name, globs={})
     lines: list[str] = []
     results = doctest.DocTestRunner().run(example, out=lines.append)

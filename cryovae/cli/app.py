@@ -15,6 +15,7 @@ import typer
 
 from cryovae import __version__
 from cryovae.cli.batch import app as batch
+from cryovae.cli.demo import demo
 from cryovae.cli.diagnose import diagnose
 from cryovae.cli.distributed_command import distributed_command
 from cryovae.cli.evaluate import evaluate
@@ -57,7 +58,7 @@ def main(
 
 for command in (restore, train):
     app.command()(reported(distributed_command(grouped(command))))
-ALONE: tuple[Callable[..., None], ...] = (evaluate, diagnose, sample, simulate, pretrain, info, mask, metadata, view)
+ALONE: tuple[Callable[..., None], ...] = (evaluate, diagnose, sample, simulate, pretrain, info, mask, metadata, view, demo)
 for alone in ALONE:
     app.command()(reported(grouped(alone)))
 

@@ -20,9 +20,9 @@ def open_sample() -> list[LayerTuple]:
 
 def simulated() -> list[LayerTuple]:
     """The same from the simulator, with the settings in data_samples/README.md, without files."""
-    from cryovae.simulation.simulate import SimulationConfig, simulate
+    from cryovae.simulation.simulate import SAMPLE, simulate
 
-    simulation = simulate(SimulationConfig(shape=(64, 80, 72), seed=11, snr=0.3))
+    simulation = simulate(SAMPLE)
     halves = {"half1": simulation.half1.numpy(), "half2": simulation.half2.numpy()}
     return [
         layer_for(density, role, f"sample_{role}", VOXEL_SIZE, tilts=simulation.tilts.angles) for role, density in halves.items()

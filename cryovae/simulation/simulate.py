@@ -66,6 +66,10 @@ class SimulationConfig:
             raise InputError(f"tilt step {self.tilt_step:g} found, expected degrees above 0, e.g. 3")
 
 
+# The sample of cryovae demo and of the windows in napari, whose files are in data_samples.
+SAMPLE = SimulationConfig(shape=(64, 80, 72), seed=11, snr=0.3)
+
+
 @dataclass(frozen=True)
 class Simulation:
     """A simulated tomogram.

@@ -30,6 +30,11 @@ PIXEL = (
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of this process are made in full and saved as one pixel: rendering is half the time of a small restoration."""
+    save_one_pixel(monkeypatch)
+
+
+def save_one_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let figures be saved as one pixel."""
     from matplotlib.figure import Figure
 
     def savefig(figure: Figure, target: Any, **settings: Any) -> None:
