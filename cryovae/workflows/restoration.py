@@ -213,12 +213,7 @@ def _restore_claimed(
     folder.save(**{name: before[name] for name in ("training", "adaptation") if name in before})
     folder.tell([*tomogram.notes, *begun])
     folder.keep_findings(checked.findings, job.force)
-    folder.save(
-        **geometry,
-        model=None if model is None else str(model.path),
-        model_sha256=None if model is None else model.sha256,
-        model_start=None if model is None else start_of_model(model.path),
-    )
+    folder.save(**geometry, **_recorded(model))
     _say_if_no_wedge(tomogram)
     save_config(folder.path("config.toml"), config)
     with noted(folder):
@@ -231,6 +226,13 @@ def _restore_claimed(
                 regress_in(folder, tomogram, network, config, device)
         else:
             restore_in(folder, tomogram, network, config, device, job.budget if streamed else None, job.resume)
+
+
+def _recorded(model: TrainedModel | None) -> dict[str, str | None]:
+    """The entries of run.json on the model that restores; None if it is trained in this run."""
+    if model is None:
+        return {"model": None, "model_sha256": None, "model_start": None}
+    return {"model": str(model.path), "model_sha256": model.sha256, "model_start": start_of_model(model.path)}
 
 
 def _as_begun(folder: RunFolder, job: Job) -> Job:

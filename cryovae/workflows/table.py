@@ -101,10 +101,7 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     target = output / table.path.name
     if target.exists() and target.samefile(table.path):
         raise InputError(f"{target} is the table that was read, expected another folder: pass it with -o")
-    for entry in table.entries:
-        check_result_name(entry.name, job.suffix)
-        if entry.name.casefold() in (MODEL_FOLDER, target.name.casefold()):
-            raise InputError(f"{table.path} row {entry.row} is called {entry.name}, as a file of ours is: rename it")
+    _check_names(table, target, job.suffix)
     _check_output_voxels(table, job)
     if model is None and job.start is not None and not job.start.trains:
         model, job = begun(table, job)
@@ -141,6 +138,14 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     if failed:
         raise InputError(f"{len(failed)} of {count} tomograms could not be restored, {', '.join(failed)}: see above")
     return target
+
+
+def _check_names(table: TomogramTable, target: Path, suffix: str) -> None:
+    """InputError if a row has the name of a file of ours, or one that is not possible in the format of the results."""
+    for entry in table.entries:
+        check_result_name(entry.name, suffix)
+        if entry.name.casefold() in (MODEL_FOLDER, target.name.casefold()):
+            raise InputError(f"{table.path} row {entry.row} is called {entry.name}, as a file of ours is: rename it")
 
 
 def _check_output_voxels(table: TomogramTable, job: Job) -> None:
