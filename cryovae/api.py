@@ -244,7 +244,7 @@ def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suff
         restoration: from ``restore``.
         tomogram: the tomogram that was restored; its name begins the file names.
         folder: where to write; it is made if it does not exist, and files of the same names are replaced.
-        suffix: '.mrc', '.zarr' for OME-Zarr 0.5, or '.ome.zarr' for OME-Zarr 0.4.
+        suffix: '.mrc', '.zarr' for OME-Zarr 0.5, or '.copick.zarr' for OME-Zarr 0.4.
 
     Returns:
         Kind (mean, std, measured, mean_half1, mean_half2, sample_0 ...) to path, e.g. restored/ts_01_mean.mrc.

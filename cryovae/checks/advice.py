@@ -1,4 +1,4 @@
-"""What to do with a tomogram, and why: binning, halves, a mask, beads. Lines for ``cryovae info``; time and memory come from the plan.
+"""What to do with a tomogram, and why: binning, halves, a mask, beads. Lines for ``cryovae info``.
 
 None of it refuses or changes anything.
 """
@@ -18,7 +18,7 @@ RIBOSOME = 300.0
 # Width in voxels of the means whose variance tells specimen from ice; share of the usual variance below which a section is empty.
 SMOOTH, EMPTY_SHARE = 5, 0.5
 # Share of the sections from which a mask is advised.
-MUCH_ICE = 0.2
+MUCH_ICE = 0.25
 
 
 def size_advice(voxel_size: float, patch: int) -> str:
@@ -27,13 +27,12 @@ def size_advice(voxel_size: float, patch: int) -> str:
     if voxel_size < FINE:
         factor = max(2, round(AIMED / voxel_size))
         return (
-            f"bin it by {factor}, to {factor * voxel_size:g} angstrom: a patch of {patch} voxels is {width:.0f} angstrom wide now, "
-            f"a ribosome {RIBOSOME:.0f}; noise is most of what finer voxels add"
+            f"bin it by {factor}, to {factor * voxel_size:g} angstrom: a patch of {patch} voxels is {width:.0f} angstrom wide "
+            f"now, a ribosome {RIBOSOME:.0f}; noise is most of what finer voxels add"
         )
     if voxel_size > COARSE:
-        return (
-            f"voxels of {voxel_size:g} angstrom hold no detail below {2 * voxel_size:g} angstrom: reconstruct it with finer ones"
-        )
+        finest = f"{2 * voxel_size:g} angstrom"
+        return f"voxels of {voxel_size:g} angstrom hold no detail below {finest}: reconstruct it with finer ones"
     return f"keep the voxel size: patches of {patch} voxels are {width:.0f} angstrom wide, and hold a ribosome ({RIBOSOME:.0f})"
 
 
@@ -57,8 +56,8 @@ def mask_advice(density: np.ndarray) -> str | None:
     if (top + bottom) < MUCH_ICE * len(empty):
         return None
     return (
-        f"make a mask, cryovae mask, and pass it with --mask: the lowest {bottom} and the highest {top} of {len(empty)} sections vary "
-        "little, so they are ice, and patches from there teach nothing"
+        f"make a mask, cryovae mask, and pass it with --mask: the lowest {bottom} and the highest {top} of {len(empty)} sections "
+        "vary little, so they are ice, and patches from there teach nothing"
     )
 
 

@@ -21,7 +21,7 @@ from cryovae.io.atomic import whole_folder, write_text
 from cryovae.io.ome_zarr.reading import read_zarr
 from cryovae.io.record_file import read_json
 
-SUFFIX = ".ome.zarr"
+SUFFIX = ".copick.zarr"
 TREE, CONFIG, OVERLAY = "ExperimentRuns", "copick.json", "copick_overlay"
 # The kinds of volumes that a restoration writes, mean_10A at a second voxel size; and those of a tree that are ours.
 KIND = re.compile(r"(mean|std|measured|mean_half[12]|sample_\d+)(?:_[\d.e+-]+A)?")
@@ -56,7 +56,7 @@ def add_results(root: Path, run: str, folder: Path) -> list[Path]:
     Args:
         root: folder of the tree.
         run: name of the tomogram, which begins the names of its results.
-        folder: where the results are, ``RUN_KIND.ome.zarr``.
+        folder: where the results are, ``RUN_KIND.copick.zarr``.
 
     Returns:
         The tomograms in the tree.

@@ -37,7 +37,7 @@ def read_volume(path: Path | str, number: int | None = None) -> Volume:
 
 
 def write_volume(path: Path, density: np.ndarray, source: Path | str | Provenance | None, voxel_size: float, note: str) -> None:
-    """Write a density as OME-Zarr 0.4 if ``path`` ends in .ome.zarr, as OME-Zarr 0.5 if it ends in .zarr, else as MRC.
+    """Write a density as OME-Zarr 0.4 if ``path`` ends in .copick.zarr, as OME-Zarr 0.5 if it ends in .zarr, else as MRC.
 
     Args:
         path: the file or folder, written atomically.

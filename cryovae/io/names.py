@@ -28,7 +28,7 @@ WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.I
 def stem(path: Path | str) -> str:
     """File name without folder and without suffixes of format and compression: ts_01 for ts_01.mrc.gz and ts_01.ome.zarr."""
     name = _without(Path(path).name, COMPRESSED)
-    return _without(_without(name, ENDINGS), (".ome",))
+    return _without(_without(name, ENDINGS), (".ome", ".copick"))
 
 
 def ending(path: Path | str) -> str:

@@ -213,10 +213,7 @@ def _restore_claimed(
     folder.save(**{name: before[name] for name in ("training", "adaptation") if name in before})
     folder.tell([*tomogram.notes, *begun])
     folder.keep_findings(checked.findings, job.force)
-    folder.save(
-        **geometry,
-        **_model_record(model),
-    )
+    folder.save(**geometry, **_recorded(model))
     _say_if_no_wedge(tomogram)
     save_config(folder.path("config.toml"), config)
     with noted(folder):
@@ -231,11 +228,11 @@ def _restore_claimed(
             restore_in(folder, tomogram, network, config, device, job.budget if streamed else None, job.resume)
 
 
-def _model_record(model: TrainedModel | None) -> dict[str, Any]:
-    """The entries of run.json on the model that restores, None if it is trained here."""
-    names = "model", "model_sha256", "model_start"
-    values = (None,) * 3 if model is None else (str(model.path), model.sha256, start_of_model(model.path))
-    return dict(zip(names, values, strict=True))
+def _recorded(model: TrainedModel | None) -> dict[str, str | None]:
+    """The entries of run.json on the model that restores; None if it is trained in this run."""
+    if model is None:
+        return {"model": None, "model_sha256": None, "model_start": None}
+    return {"model": str(model.path), "model_sha256": model.sha256, "model_start": start_of_model(model.path)}
 
 
 def _as_begun(folder: RunFolder, job: Job) -> Job:

@@ -99,7 +99,10 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
             row could not be restored.
     """
     target = output / table.path.name
-    _check_results(table, target, job)
+    if target.exists() and target.samefile(table.path):
+        raise InputError(f"{target} is the table that was read, expected another folder: pass it with -o")
+    _check_names(table, target, job.suffix)
+    _check_output_voxels(table, job)
     if model is None and job.start is not None and not job.start.trains:
         model, job = begun(table, job)
     trained, config = open_model(model or _train_model(output / MODEL_FOLDER, table, job), job.config)
@@ -137,14 +140,16 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     return target
 
 
-def _check_results(table: TomogramTable, target: Path, job: Job) -> None:
-    """InputError if the results of a row cannot be written: by its name, or at the voxel size of --output-voxel-size."""
-    if target.exists() and target.samefile(table.path):
-        raise InputError(f"{target} is the table that was read, expected another folder: pass it with -o")
+def _check_names(table: TomogramTable, target: Path, suffix: str) -> None:
+    """InputError if a row has the name of a file of ours, or one that is not possible in the format of the results."""
     for entry in table.entries:
-        check_result_name(entry.name, job.suffix)
+        check_result_name(entry.name, suffix)
         if entry.name.casefold() in (MODEL_FOLDER, target.name.casefold()):
             raise InputError(f"{table.path} row {entry.row} is called {entry.name}, as a file of ours is: rename it")
+
+
+def _check_output_voxels(table: TomogramTable, job: Job) -> None:
+    """InputError if a row cannot be written at the voxel size of --output-voxel-size."""
     if new := job.config.restoration.output_voxel_size:
         for entry, size in zip(table.entries, checked_sizes(table, job.voxel_size).values(), strict=True):
             check_ratio(size, new, read_volume(entry.files[0]).density.shape)

@@ -89,6 +89,15 @@ def test_a_new_restoration_replaces_all_of_an_earlier_one(tmp_path):
     assert np.array_equal(np.asarray(read_volume(mean).density), density(7))
 
 
+def test_results_at_a_second_voxel_size_are_of_a_spacing_of_their_own(tmp_path):
+    folder = restored(tmp_path, "TS_01", ("mean",))
+    write_volume(folder / f"TS_01_mean_20A{SUFFIX}", density(3)[::2, ::2, ::2], None, 20.0, "mean")
+    placed = add_results(tmp_path, "TS_01", folder)
+    assert sorted(path.relative_to(tmp_path / "ExperimentRuns" / "TS_01").as_posix() for path in placed) == [
+        "VoxelSpacing13.481/cryovae-mean.zarr", "VoxelSpacing20.000/cryovae-mean.zarr",
+    ]  # fmt: skip
+
+
 def test_results_of_another_tomogram_in_the_folder_are_not_taken(tmp_path):
     for run in ("TS_1", "TS_1_2"):
         write_volume(tmp_path / f"{run}_mean{SUFFIX}", density(0), None, SIZE, "mean")
