@@ -19,7 +19,6 @@ from cryovae.io.star.layouts import Layout, layout_of
 from cryovae.io.star.pairing import checked_volumes, tomogram_rows
 from cryovae.io.star.table import read_blocks, write_blocks
 from cryovae.io.star.tilt_files import each_tilts_of
-from cryovae.io.tilts import read_tilts
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.run_folder import stamp
 
@@ -70,14 +69,17 @@ class Watched:
             name: (*volumes, *tilts) for name, volumes in layout.rows.items() if (tilts := self._tilts(layout, name)) is not None
         }
         now: dict[str, tuple[Path, ...]] = {}
+        taken: dict[str, list[Stamp]] = {}
         for name, paths in files.items():
-            reason = self._unstable(paths) or self._unusable(name, layout.rows[name], paths)
+            self.waiting.pop(name, None)
+            stamps = [_stamp_of(path) for path in paths]
+            known = self._taken.get(name) == stamps and self.ready.get(name) == paths
+            reason = None if known else self._unstable(paths) or self._unusable(name, layout.rows[name], paths)
             if reason:
                 self.waiting[name] = reason
             else:
-                now[name] = paths
-        taken = {name: [_stamp_of(path) for path in paths] for name, paths in now.items()}
-        if all(self._taken.get(name) == stamps for name, stamps in taken.items()):
+                now[name], taken[name] = paths, stamps
+        if all(self._taken.get(name) == stamps and self.ready[name] == now[name] for name, stamps in taken.items()):
             return False
         # The order in which they came stays, so that rows keep their numbers.
         order = [name for name in (*self.ready, *self._listed()) if name in now]
@@ -118,11 +120,9 @@ class Watched:
 
     def _unusable(self, name: str, volumes: tuple[Path, ...], paths: tuple[Path, ...]) -> str | None:
         """Why the files of a tomogram cannot be opened, which a copy that has stalled may explain."""
-        self.waiting.pop(name, None)
         try:
-            checked_volumes({name: volumes}, self.voxel_size)
-            for path in paths[len(volumes) :]:
-                read_tilts(path)
+            sizes = checked_volumes({name: volumes}, self.voxel_size)
+            tomogram_rows({name: volumes}, self.tilts or {name: paths[-1]}, sizes, self.table)
         except (InputError, OSError) as error:
             return str(error)
         return None
