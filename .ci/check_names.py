@@ -40,7 +40,7 @@ EXEMPT = {
     ".ci/check_names.py", "cryovae/aliases.py", "tests/test_aliases.py", "CHANGELOG.md", "docs/benchmark/notes.md",
     "docs/benchmark/all_rows.md",
 }  # fmt: skip
-FOLDERS = ("cryovae", "tests", "pipelines", ".ci", "docs", "recipe", "containers")
+FOLDERS = ("cryovae", "tests", "pipelines", ".ci", "docs", "recipe")
 
 
 def parts_of(name: str) -> set[str]:

@@ -114,7 +114,8 @@ def configuration() -> Iterator[str]:
     yield "# Configuration\n"
     yield "After this page you know each setting of config.toml, of `--set section.key=value`, and of `settings=`.\n"
     yield "Where the presets differ, the values are those of `quick`, `default` and `large`."
-    yield "Most need no change: see [Settings](../guide/settings.md).\n"
+    yield "Most need no change: see [Settings](../guide/settings.md)."
+    yield "Before the name of a setting stands that of its section, e.g. `--set training.batch=4`.\n"
     presets = [preset(name) for name in PRESETS]
     for section in fields(RunConfig):
         kind = type(getattr(presets[0], section.name))
@@ -124,7 +125,7 @@ def configuration() -> Iterator[str]:
         for one in fields(kind):
             values = [str(getattr(getattr(config, section.name), one.name)) for config in presets]
             value = values[0] if len(set(values)) == 1 else ", ".join(values)
-            rows.append((f"`{section.name}.{one.name}`", f"`{value}`", _escaped(described.get(one.name, ""))))
+            rows.append((f"`{one.name}`", f"`{value}`", _escaped(described.get(one.name, ""))))
         yield from _rows(("setting", "value", "what"), rows)
 
 
