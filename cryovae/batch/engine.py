@@ -92,12 +92,17 @@ def run_workflow(out: Path, profile: Path, limits: Sequence[str]) -> int:
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(out / FOLDER)]
     command += ["--workflow-profile", str(profile), *limits]
     # A new session: the terminal must not send Ctrl-C to the engine as well as to this process.
-    running = subprocess.Popen(command, start_new_session=True)
+    running = subprocess.Popen(command, start_new_session=True, preexec_fn=_heed_interrupts)
     try:
         return running.wait()
     except (KeyboardInterrupt, Terminated):
         _stop(running)
         raise
+
+
+def _heed_interrupts() -> None:
+    """Undo that a shell lets commands in the background ignore SIGINT, by which the jobs are stopped."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _stop(running: subprocess.Popen[bytes]) -> None:
