@@ -29,9 +29,11 @@ def demo(
     mean, report = output / f"{NAME}_mean.mrc", output / "report.html"
     if results.overwrite or not (mean.exists() and report.exists()):
         _run(output, mean, compute)
-    print(f"restored: {mean}\nreport: {report}{'' if show else ' (cryovae demo --open shows it)'}")
+    print(f"restored: {mean}")
     if show:
         webbrowser.open(report.resolve().as_uri())
+    else:
+        print(f"open {report} in a browser, or: cryovae demo -o {output} --open")
 
 
 def _run(output: Path, mean: Path, compute: ComputeOptions) -> None:

@@ -30,7 +30,7 @@ def test_the_demonstration_restores_scores_and_opens_nothing_unasked(tmp_path: P
     first = cryovae("demo", "-o", out, "--threads", "1")
     assert first.returncode == 0, first.stderr
     assert "low-pass and clipping" in first.stdout
-    assert f"report: {out / 'report.html'}" in first.stdout
+    assert f"open {out / 'report.html'} in a browser" in first.stdout
     assert "truth" in (out / "report.html").read_text()
     assert json.loads((out / "run.json").read_text())["status"] == "done"
     assert opened == []
