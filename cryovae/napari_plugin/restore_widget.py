@@ -87,11 +87,16 @@ class RestoreWidget(DockWidget):
         self._bar: Any = None
         self._preview_time: Any = None
         self._warned = False
+        self._losses: dict[str, list[tuple[int, float]]] = {}
         self._filled = ""
         self._estimating: Any = None
         self.timer = QTimer(self)
         self.timer.setInterval(INTERVAL)
         self.timer.timeout.connect(self.look)
+        self._results: list[tuple[LayerTuple, Request]] = []
+        self._adding = QTimer(self)
+        self._adding.setInterval(20)
+        self._adding.timeout.connect(self._add_next)
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self._look_at_form)
@@ -382,7 +387,8 @@ class RestoreWidget(DockWidget):
         if not job.stopping:
             self._show_state(job)
         losses = job.losses()
-        if losses:
+        if losses and losses != self._losses:
+            self._losses = losses
             draw_losses(self.controls.losses, losses)
         with reporting():
             self._show_preview(job, request)
@@ -461,14 +467,23 @@ class RestoreWidget(DockWidget):
         """Mean, standard deviation and samples; they replace those of an earlier run in the same folder."""
         for layer in [layer for layer in self.viewer.layers if about(layer).get("run") == str(request.output)]:
             self.viewer.layers.remove(layer)
-        for layer in layers_of_run(request.output):
-            if layer[1]["metadata"][KEY]["role"] != "input":
-                self._add(layer, request)
+        self._results = [
+            (layer, request) for layer in layers_of_run(request.output) if layer[1]["metadata"][KEY]["role"] != "input"
+        ]
+        self._adding.start()
+
+    def _add_next(self) -> None:
+        """Add one layer of the results; the window draws before the next one."""
+        if self._results:
+            self._add(*self._results.pop(0))
+        if not self._results:
+            self._adding.stop()
 
     def leave(self) -> None:
         """The run saves its state and ends; it can be resumed."""
         self.timer.stop()
         self._soon.stop()
+        self._adding.stop()
         self._estimating = None
         self.waiting.clear()
         if self.job is not None and self.job.running:

@@ -48,6 +48,7 @@ def restoring(make_viewer, small_files, tmp_path, shown, monkeypatch):
 
 def ended(widget):
     assert not widget.timer.isActive()
+    assert not widget._adding.isActive()
 
 
 @pytest.mark.slow
@@ -59,9 +60,9 @@ def test_a_run_gives_what_a_shell_gives(restoring, qtbot, small_files, tmp_path,
     assert c.options["tilt_range"].value == (-60.0, 60.0)
     assert c.options["tilts"].value == [small_files["tilts"]]
     ticks, timer = [], QTimer()
-    timer.timeout.connect(lambda: ticks.append((time.thread_time(), time.monotonic())))
-    timer.start(5)
+    timer.timeout.connect(lambda: widget.job.running and ticks.append((time.thread_time(), time.monotonic())))
     c.run.click()
+    timer.start(5)
     assert not c.run.isEnabled()
     qtbot.waitUntil(lambda: ended(widget), timeout=120_000)
     timer.stop()
