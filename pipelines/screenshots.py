@@ -163,7 +163,8 @@ def restoring(run: Path, out: Path, name: str) -> None:
         widget.controls.output.line.setText("restored")
         tilts = widget.controls.options["tilts"]
         tilts.put(Path(str(tilts.text)).name)
-        wait(3)
+        # What is said of the form stays that of the paths as they were.
+        widget.halt_estimate()
         camera.shoot("restore")
         widget.cancel()
         wait(60, lambda: not job.running)

@@ -60,9 +60,11 @@ class PatchLayers:
             middles,
             name=GROUP,
             features={"patch": list(numbers)},
-            size=side * voxel_size / 4,
+            # As large as a patch, so that it is seen in all slices that the patch reaches.
+            size=side * voxel_size,
             face_color="orange",
-            border_color="white",
+            border_color="orange",
+            opacity=0.35,
             units=("angstrom",) * 3,
         )
         show_depth(points)

@@ -231,6 +231,11 @@ class RestoreWidget(DockWidget):
         worker.errored.connect(lambda error: self._say_estimate(worker, f"Not ready: {in_words(error)}"))
         worker.start()
 
+    def halt_estimate(self) -> None:
+        """Leave what is said of the form as it is until the form changes again."""
+        self._soon.stop()
+        self._estimating = None
+
     def _say_estimate(self, worker: Any, text: str) -> None:
         """Show an estimate, unless the form has changed since, or is closed."""
         if self._estimating is worker:
@@ -482,9 +487,8 @@ class RestoreWidget(DockWidget):
     def leave(self) -> None:
         """The run saves its state and ends; it can be resumed."""
         self.timer.stop()
-        self._soon.stop()
+        self.halt_estimate()
         self._adding.stop()
-        self._estimating = None
         self.waiting.clear()
         if self.job is not None and self.job.running:
             self.job.stop()

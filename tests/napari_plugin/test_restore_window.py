@@ -249,7 +249,7 @@ def test_what_the_form_lacks_is_said_before_run(restoring, qtbot):
 def test_the_wedge_of_the_form_is_drawn_beside_that_of_the_file(restoring, qtbot, shown):
     _, widget = restoring
     c = widget.controls
-    c.geometry.expand(animate=False)
+    c.geometry.expand()
     c.spectrum.click()
     qtbot.waitUntil(lambda: widget.worker is None and "Measuring" not in c.wedge_words.text(), timeout=30_000)
     assert "The file shows" in c.wedge_words.text()
