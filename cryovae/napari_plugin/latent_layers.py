@@ -57,17 +57,18 @@ class PatchLayers:
             return
         active = self.viewer.layers.selection.active
         points = self.viewer.add_points(
-            middles,
+            middles / voxel_size,
             name=GROUP,
+            scale=(voxel_size,) * 3,
             features={"patch": list(numbers)},
-            # As large as a patch, so that it is seen in all slices that the patch reaches.
-            size=side * voxel_size,
+            size=side / 4,
             face_color="orange",
             border_color="orange",
-            opacity=0.35,
+            opacity=0.8,
             units=("angstrom",) * 3,
         )
         show_depth(points)
+        self.go_to(middles[np.argsort(middles[:, 0])[len(middles) // 2]].tolist())
         self.viewer.layers.selection.active = active
 
     def remove_density(self) -> None:
