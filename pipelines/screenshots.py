@@ -1,8 +1,8 @@
 """Pictures of the widgets of the napari plugin: python pipelines/screenshots.py RUN [--out FOLDER] [--name NAME].
 
-NAME_restore, _swipe, _compare, _uncertainty, _volume and _latent.png, 1000 pixels wide and of 256 colours. The run needs its
-inputs, its model and samples. A screen is needed, which may be Xvfb: pipelines/screenshots.sh starts one, and restores a sample
-first.
+NAME_restore, _swipe, _compare, _volume, _uncertainty and _latent.png, made by buttons that a user has, and saved as the button
+Save picture of the View widget saves them. The run needs its inputs, its model and samples. A screen is needed, which may be
+Xvfb: pipelines/screenshots.sh starts one, and restores a sample first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 from napari import Viewer
-from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QDockWidget, QMainWindow
 
@@ -25,18 +24,13 @@ from cryovae.napari_plugin.compare_model import default_pair
 from cryovae.napari_plugin.contents import layer_of_file
 from cryovae.napari_plugin.layers import LayerTuple
 from cryovae.napari_plugin.opening import layers_at, opened
-from cryovae.napari_plugin.temporary_layers import TemporaryLayers, camera_of
+from cryovae.napari_plugin.picture import save_picture
 from cryovae.workflows.run_inputs import inputs_in, record_of
 
 SIZE = (1280, 940)
 # Steps of the training in the picture of the Restore widget.
 STEPS = 120
-WIDTH, COLOURS = 1000, 256
-# The channels of a grey pixel differ by less than this.
-GREY = 24
 DOCK = 380
-# Angles of the camera in degrees, zoom relative to a full canvas, and percentiles of the contrast of volumes in 3D.
-ANGLES, ZOOM, SEEN = (-12.0, 28.0, -12.0), 0.68, (60, 99.8)
 
 
 def wait(seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
@@ -46,20 +40,6 @@ def wait(seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
         QApplication.processEvents()
         time.sleep(0.01)
     return until()
-
-
-def palette_of(picture: Image.Image) -> Image.Image:
-    """Half of the colours for grey pixels, half for the others, which are too few to have colours in a common palette."""
-    pixels = np.asarray(picture)
-    grey = np.ptp(pixels.astype(int), axis=-1) < GREY
-    palette: list[int] = []
-    for part in (pixels[grey], pixels[~grey]):
-        if len(part):
-            few = Image.fromarray(part[None]).quantize(COLOURS // 2, dither=Image.Dither.NONE, kmeans=2)
-            palette += few.getpalette()[: 3 * (COLOURS // 2)]
-    holder = Image.new("P", (1, 1))
-    holder.putpalette(palette)
-    return holder
 
 
 class Camera:
@@ -88,16 +68,10 @@ class Camera:
         return widget
 
     def shoot(self, what: str) -> None:
-        """The whole window as a small PNG."""
+        """The whole window as a small PNG, as the button Save picture of the View widget makes it."""
         wait(1)
-        self.viewer.status = ""
-        pixels = self.viewer.screenshot(canvas_only=False, flash=False)
-        picture = Image.fromarray(pixels[..., :3])
-        height = round(picture.height * WIDTH / picture.width)
-        small = picture.resize((WIDTH, height), Image.Resampling.LANCZOS)
-        path = self.out / f"{self.name}_{what}.png"
-        small.quantize(palette=palette_of(small), dither=Image.Dither.NONE).save(path, optimize=True)
-        print(f"{path}: {WIDTH} x {height}, {path.stat().st_size / 1000:.0f} kB")
+        path = save_picture(self.viewer, self.out / f"{self.name}_{what}.png")
+        print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 
 def compare(camera: Camera) -> None:
@@ -116,7 +90,6 @@ def compare(camera: Camera) -> None:
     camera.shoot("compare")
     widget.controls.set_mode(OFF)
     camera.viewer.dims.order = flat
-    in_space(camera)
 
 
 def strongest(camera: Camera) -> tuple[float, ...]:
@@ -130,31 +103,16 @@ def strongest(camera: Camera) -> tuple[float, ...]:
     return tuple(float(i * s) for i, s in zip((middle, y, x), mean.scale, strict=True))
 
 
-def in_space(camera: Camera) -> None:
-    """Input and mean in 3D side by side, from above and the side; protein is bright, even if it is dark in the file."""
-    pair = default_pair(camera.viewer.layers)
-    mean = np.asarray(pair[1].data, dtype=np.float32)
-    low, middle, high = np.percentile(mean, (0.1, 50, 99.9))
-    sign = -1 if middle - low > high - middle else 1
-    camera.dock.hide()
-    temporary = TemporaryLayers(camera.viewer, lambda: None)
-    temporary.begin()
-    for layer in pair:
-        density = sign * np.asarray(layer.data, dtype=np.float32)
-        limits = tuple(np.percentile(density, SEEN))
-        temporary.add(density, layer, f"{layer.name} in 3D", contrast_limits=limits, rendering="attenuated_mip", attenuation=0.02)
-    camera.viewer.dims.ndisplay = 3
-    temporary.side_by_side()
-    for layer in temporary.layers:
-        layer.name_overlay.visible = True
-    wait(1)
-    camera.viewer.reset_view()
-    lens = camera_of(camera.viewer)
-    lens.angles, lens.zoom = ANGLES, ZOOM * lens.zoom
+def look(camera: Camera) -> None:
+    """Input and mean in 3D side by side, by the button of the View widget."""
+    widget = camera.widget("View")
+    widget.controls.next.click()
+    wait(30, lambda: widget.slices is not None and widget.worker is None)
+    widget.controls.show_3d.click()
+    if not wait(60, lambda: widget.temporary.shown and widget.worker is None):
+        raise SystemExit("nothing was shown in 3D: see the notification in the window")
     camera.shoot("volume")
-    camera.viewer.dims.ndisplay = 2
-    temporary.clear()
-    camera.dock.show()
+    widget.controls.show_3d.click()
 
 
 def uncertainty(camera: Camera) -> None:
@@ -170,9 +128,19 @@ def explore(camera: Camera) -> None:
     widget.start()
     if not wait(300, lambda: widget.explorer is not None and widget.worker is None):
         raise SystemExit("the patches could not be encoded: is the model of the run there?")
+    outline(widget)
     widget.pick(strongest(camera))
+    wait(30, lambda: not widget.latest.busy)
     camera.viewer.reset_view()
     camera.shoot("latent")
+
+
+def outline(widget: Any) -> None:
+    """A group of patches: those in the right third of the plane."""
+    points = widget.explorer.points
+    low, high = points.min(0), points.max(0)
+    left = float(np.quantile(points[:, 0], 0.7))
+    widget.choose_group([(left, low[1] - 1), (high[0] + 1, low[1] - 1), (high[0] + 1, high[1] + 1), (left, high[1] + 1)])
 
 
 def restoring(run: Path, out: Path, name: str) -> None:
@@ -182,8 +150,8 @@ def restoring(run: Path, out: Path, name: str) -> None:
     widget = camera.widget("Restore tomogram")
     with TemporaryDirectory() as folder:
         widget.controls.output.line.setText(str(Path(folder) / "restored"))
-        widget.controls.settings["training.steps"].setValue(STEPS)
-        widget.controls.more.setText("training.validate_every=20")
+        for option, value in {"steps": str(STEPS), "preset": "quick", "settings": "training.validate_every=20"}.items():
+            widget.controls.options[option].put(value)
         widget.controls.run.click()
         job = widget.job
         if not wait(1200, lambda: not job.running or job.state().done >= STEPS * 0.9):
@@ -193,7 +161,10 @@ def restoring(run: Path, out: Path, name: str) -> None:
         camera.viewer.dims.set_point(0, float(np.mean(shown.extent.world[:, 0])))
         # The picture shows no folder of the machine.
         widget.controls.output.line.setText("restored")
-        widget.controls.tilts.line.setText(Path(widget.controls.tilts.line.text()).name)
+        tilts = widget.controls.options["tilts"]
+        tilts.put(Path(str(tilts.text)).name)
+        # What is said of the form stays that of the paths as they were.
+        widget.halt_estimate()
         camera.shoot("restore")
         widget.cancel()
         wait(60, lambda: not job.running)
@@ -211,7 +182,7 @@ def main() -> None:
     name = arguments.name or arguments.run.name
     restoring(arguments.run, arguments.out, name)
     camera = Camera(layers_at(arguments.run), arguments.out, name)
-    for part in (compare, uncertainty, explore):
+    for part in (compare, look, uncertainty, explore):
         part(camera)
     camera.viewer.close()
 

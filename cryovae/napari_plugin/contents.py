@@ -8,8 +8,6 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cryovae.errors import InputError
 from cryovae.io.files import FORMATS, read_volume
 from cryovae.io.geometry_record import geometry_of
@@ -19,7 +17,7 @@ from cryovae.io.tilts import read_tilts
 from cryovae.io.views import MeanOf, UprightOf
 from cryovae.io.volume import Volume, voxel_size_of
 from cryovae.napari_plugin.layers import KEY, LayerTuple, contrast_limits, layer_for
-from cryovae.napari_plugin.lazy import OfView
+from cryovae.napari_plugin.lazy import OfView, Stacked
 from cryovae.report.sampler_sentences import tempered_name
 from cryovae.workflows.run_inputs import inputs_in, record_of
 
@@ -122,7 +120,7 @@ def layers_of_run(folder: Path) -> list[LayerTuple]:
     samples = [density[kind] for kind in sorted(density, key=_number) if kind.startswith("sample_")]
     if samples:
         limits = contrast_limits(samples[0])
-        stack = _stacked(samples)
+        stack = Stacked(samples)
         layers.append(layer_for(stack, "samples", f"samples {short(name)}{suffix}", size, limits=limits, visible=False, **common))
     for _, options, _ in layers:
         if suffix:
@@ -173,11 +171,3 @@ def _results(folder: Path, name: str) -> dict[str, Path]:
         for kind, path in files.items()
         if ending(path) in FORMATS.values() and re.fullmatch(r"mean|std|measured|sample_\d+", kind)
     }
-
-
-def _stacked(samples: list[np.ndarray]) -> Any:
-    """Samples (samples, z, y, x) that are read from the disk slice by slice."""
-    import dask.array as da
-
-    chunks = (1, *samples[0].shape[1:])
-    return da.stack([da.from_array(sample, chunks=chunks, asarray=False) for sample in samples])

@@ -20,9 +20,9 @@ from qtpy.QtWidgets import (
     QSizePolicy,
     QSlider,
     QSpinBox,
+    QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 from superqt.utils import signals_blocked
 
 
@@ -135,27 +135,36 @@ def group(title: str, *rows: QWidget | tuple[str, QWidget]) -> QGroupBox:
     return box
 
 
-def folded(title: str, *rows: QWidget | tuple[str, QWidget], open_: bool = False) -> QCollapsible:
-    """A group of rows, as ``group``, that a click on its title unfolds."""
-    box = QCollapsible(title)
-    content = QWidget()
-    form = QFormLayout(content)
-    form.setContentsMargins(6, 2, 2, 2)
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    for entry in rows:
-        form.addRow(*entry) if isinstance(entry, tuple) else form.addRow(entry)
-    box.setCollapsedIcon("▸")
-    box.setExpandedIcon("▾")
-    box.setContent(content)
-    box.setDuration(0)
-    column: Any = box.layout()
-    column.setContentsMargins(0, 0, 0, 0)
-    column.setSpacing(0)
-    if open_:
-        box.expand(animate=False)
-    else:
-        box.collapse(animate=False)
-    return box
+class Folded(QWidget):  # type: ignore[misc]
+    """Rows below a title that shows and hides them."""
+
+    def __init__(self, title: str, rows: Sequence[QWidget | tuple[str, QWidget]]) -> None:
+        super().__init__()
+        self._title, self.content = title, QWidget()
+        self.header = button("", "Show or hide these fields")
+        self.header.setStyleSheet("text-align: left; padding: 3px 6px;")
+        self.header.clicked.connect(lambda: self.expand(self.content.isHidden()))
+        form = QFormLayout(self.content)
+        form.setContentsMargins(6, 2, 2, 2)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for entry in rows:
+            form.addRow(*entry) if isinstance(entry, tuple) else form.addRow(entry)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.header)
+        column.addWidget(self.content)
+        self.expand(False)
+
+    def expand(self, shown: bool = True) -> None:
+        """Show the rows, or hide them."""
+        self.content.setVisible(shown)
+        self.header.setText(f"{'▾' if shown else '▸'} {self._title}")
+
+
+def folded(title: str, *rows: QWidget | tuple[str, QWidget]) -> Folded:
+    """A group of rows, as ``group``, that a click on its title shows; at first they are hidden."""
+    return Folded(title, rows)
 
 
 def offer(control: QComboBox, names: Sequence[str], default: str | None = None) -> None:

@@ -45,6 +45,11 @@ class Controls:
             "Run", row(self.run, self.browse), row(self.levels, self.most), row(self.encode, self.cancel), self.state
         )
 
+        self._build_plane()
+        self._build_patch()
+        self.of_run = (self.encoding, self.plane, self.decoded, self.dragging, self.drawing, self.walking)
+
+    def _build_plane(self) -> None:
         self.canvas, self.slices = PlaneCanvas(), SlicesView()
         self.across = choice("Principal axis that is drawn from left to right, with the variance of the codes that it explains")
         self.up = choice("Principal axis that is drawn from below to above")
@@ -54,6 +59,8 @@ class Controls:
         self.members = note(NO_GROUP)
         self.plane = group("Plane", row(self.across, self.up), self.canvas, row(self.lasso, self.export), self.members)
         self.decoded = group("Decoded", self.slices)
+
+    def _build_patch(self) -> None:
 
         self.centre = choice(
             "What is kept while the cursor moves in the plane: the selected patch with its finer latents, or the mean of all "
@@ -83,7 +90,6 @@ class Controls:
         self.ends = note("no ends")
         self.ends.setToolTip("First voxels (z, y, x) of the two patches")
         self.walking = group("Walk", row(self.start, self.stop, self.way), self.ends)
-        self.of_run = (self.encoding, self.plane, self.decoded, self.dragging, self.drawing, self.walking)
 
     @property
     def finest(self) -> int | None:

@@ -57,15 +57,18 @@ class PatchLayers:
             return
         active = self.viewer.layers.selection.active
         points = self.viewer.add_points(
-            middles,
+            middles / voxel_size,
             name=GROUP,
+            scale=(voxel_size,) * 3,
             features={"patch": list(numbers)},
-            size=side * voxel_size / 4,
+            size=side / 4,
             face_color="orange",
-            border_color="white",
+            border_color="orange",
+            opacity=0.8,
             units=("angstrom",) * 3,
         )
         show_depth(points)
+        self.go_to(middles[np.argsort(middles[:, 0])[len(middles) // 2]].tolist())
         self.viewer.layers.selection.active = active
 
     def remove_density(self) -> None:

@@ -72,9 +72,10 @@ class Explorer:
         """Points (n, 2) of all patches in the plane."""
         return self.plane.coordinates.numpy()
 
-    def axis_names(self) -> list[str]:
-        """Names of all axes, with the variance of the codes that each explains."""
-        return [f"axis {i + 1}, {100 * float(v):.1f} % of variance" for i, v in enumerate(self.plane.all_explained)]
+    def axis_names(self, short: bool = False) -> list[str]:
+        """Names of all axes, with the variance of the codes that each explains; ``short`` ones leave out the word."""
+        end = "" if short else " of variance"
+        return [f"axis {i + 1}, {100 * float(v):.1f} %{end}" for i, v in enumerate(self.plane.all_explained)]
 
     def labels(self) -> tuple[str, str]:
         """Labels of the two axes of the plane."""

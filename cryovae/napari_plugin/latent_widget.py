@@ -135,7 +135,7 @@ class LatentWidget(DockWidget):
         self.explorer = explorer
         self.controls.state.setText(explorer.summary())
         self.controls.set_ready(True)
-        self.controls.offer_axes(explorer.axis_names(), explorer.shown)
+        self.controls.offer_axes(explorer.axis_names(short=True), explorer.shown)
         self.controls.canvas.show_plane(explorer.points, explorer.labels())
         self.choose_group(())
         if all(run_of(layer) != explorer.run for layer in self.viewer.layers):

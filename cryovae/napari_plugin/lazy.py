@@ -57,3 +57,25 @@ class OfView(LazyArray):
         """The part at ``index``."""
         box = np.asarray(self.view[as_slices(index, self.shape)], dtype=np.float32)
         return box[tuple(slice(None) if isinstance(part, slice) else 0 for part in index)]
+
+
+class Stacked(LazyArray):
+    """Volumes (z, y, x) one behind the other, (n, z, y, x), each read where it is shown.
+
+    Attributes:
+        volumes: The volumes.
+    """
+
+    def __init__(self, volumes: Sequence[Any]) -> None:
+        super().__init__((len(volumes), *volumes[0].shape))
+        self.volumes = list(volumes)
+
+    def read(self, index: tuple[Any, ...]) -> np.ndarray:
+        """The part at ``index``."""
+        first, place = index[0], index[1:]
+        if isinstance(first, (int, np.integer)):
+            return np.asarray(self.volumes[int(first)][place], dtype=np.float32)
+        numbers = range(len(self.volumes))[first]
+        if not len(numbers):
+            return np.zeros(self.shape, dtype=np.float32)[index]
+        return np.stack([np.asarray(self.volumes[number][place], dtype=np.float32) for number in numbers])

@@ -203,21 +203,27 @@ class LookWidget(DockWidget):
         self._add_points(rated(picks, None if std is None else density_of(std), size), path.stem, mean)
 
     def _add_points(self, points: Rated, name: str, mean: Any) -> None:
-        known = points.std[np.isfinite(points.std)]
+        size, known = float(mean.scale[-1]), points.std[np.isfinite(points.std)]
         colours: dict[str, Any] = {"face_color": "yellow"}
         if len(known):
             limits = (float(known.min()), float(max(known.max(), known.min() + 1e-9)))
             colours = {"face_color": "std", "face_colormap": "viridis", "face_contrast_limits": limits}
         layer = self.viewer.add_points(
-            points.picks.positions + np.array(mean.translate[-3:]),
+            points.picks.positions / size,
+            scale=(size,) * 3,
+            translate=mean.translate[-3:],
             name=f"particles {name}",
             features={"std": points.std, "particle": list(points.picks.names)},
-            size=8 * float(mean.scale[-1]),
+            size=8,
             border_color="white",
             units=("angstrom",) * 3,
             **colours,
         )
         show_depth(layer)
+        if len(layer.data):
+            # A particle is drawn in the slice nearest to it: go to one that has some.
+            middle = np.sort(layer.data[:, 0])[len(layer.data) // 2]
+            self.viewer.dims.set_point(self.viewer.dims.ndim - 3, float(mean.translate[-3] + round(middle) * size))
         layer.editable = False
         self.controls.picked.setText(points.summary())
 

@@ -165,7 +165,7 @@ class Controls:
         self.waiting.clear()
         self.waiting.addItems(list(lines))
         if lines:
-            self.several.expand(animate=False)
+            self.several.expand()
 
     def allow(self, running: bool, resumable: bool) -> None:
         """Enable what may be pressed."""

@@ -50,6 +50,8 @@ def check_wedge(request: Request) -> WedgeCheck:
         density = upright(density)
     seen = detect_wedge(density)
     shown = [f"The file shows {described(axis)}." for axis in seen.axes] or ["The file shows no wedge."]
-    wrong = disagreements(seen, tilts)
-    lines = wrong or ["The tilts of the form agree with it."]
+    # The form may have turned the tilts round already.
+    other = -parsed.geometry.adjustment.handedness
+    wrong = [line.replace("pass --handedness -1", f"set Handedness to {other}") for line in disagreements(seen, tilts)]
+    lines = [f"{line[:1].upper()}{line[1:]}." for line in wrong] or ["The tilts of the form agree with it."]
     return WedgeCheck(log_power_xz(faded(density).numpy()), tilts, (*shown, *lines), not wrong)

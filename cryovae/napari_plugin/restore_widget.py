@@ -87,11 +87,16 @@ class RestoreWidget(DockWidget):
         self._bar: Any = None
         self._preview_time: Any = None
         self._warned = False
+        self._losses: dict[str, list[tuple[int, float]]] = {}
         self._filled = ""
         self._estimating: Any = None
         self.timer = QTimer(self)
         self.timer.setInterval(INTERVAL)
         self.timer.timeout.connect(self.look)
+        self._results: list[tuple[LayerTuple, Request]] = []
+        self._adding = QTimer(self)
+        self._adding.setInterval(20)
+        self._adding.timeout.connect(self._add_next)
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self._look_at_form)
@@ -225,6 +230,11 @@ class RestoreWidget(DockWidget):
         worker.returned.connect(lambda result: self._say_estimate(worker, result.words()))
         worker.errored.connect(lambda error: self._say_estimate(worker, f"Not ready: {in_words(error)}"))
         worker.start()
+
+    def halt_estimate(self) -> None:
+        """Leave what is said of the form as it is until the form changes again."""
+        self._soon.stop()
+        self._estimating = None
 
     def _say_estimate(self, worker: Any, text: str) -> None:
         """Show an estimate, unless the form has changed since, or is closed."""
@@ -382,7 +392,8 @@ class RestoreWidget(DockWidget):
         if not job.stopping:
             self._show_state(job)
         losses = job.losses()
-        if losses:
+        if losses and losses != self._losses:
+            self._losses = losses
             draw_losses(self.controls.losses, losses)
         with reporting():
             self._show_preview(job, request)
@@ -461,15 +472,23 @@ class RestoreWidget(DockWidget):
         """Mean, standard deviation and samples; they replace those of an earlier run in the same folder."""
         for layer in [layer for layer in self.viewer.layers if about(layer).get("run") == str(request.output)]:
             self.viewer.layers.remove(layer)
-        for layer in layers_of_run(request.output):
-            if layer[1]["metadata"][KEY]["role"] != "input":
-                self._add(layer, request)
+        self._results = [
+            (layer, request) for layer in layers_of_run(request.output) if layer[1]["metadata"][KEY]["role"] != "input"
+        ]
+        self._adding.start()
+
+    def _add_next(self) -> None:
+        """Add one layer of the results; the window draws before the next one."""
+        if self._results:
+            self._add(*self._results.pop(0))
+        if not self._results:
+            self._adding.stop()
 
     def leave(self) -> None:
         """The run saves its state and ends; it can be resumed."""
         self.timer.stop()
-        self._soon.stop()
-        self._estimating = None
+        self.halt_estimate()
+        self._adding.stop()
         self.waiting.clear()
         if self.job is not None and self.job.running:
             self.job.stop()

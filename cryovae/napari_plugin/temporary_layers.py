@@ -32,7 +32,7 @@ def scale_bar_of(viewer: Any) -> Any:
 
 
 def show_depth(points: Any) -> None:
-    """Draw points in the slices that their size reaches, as napari 0.9 does it or as earlier versions do."""
+    """Draw points in all slices that their size reaches: in napari 0.9 where slices are set to be thick, earlier always."""
     try:
         points.projection_mode = "rescale_spherical"
     except ValueError:

@@ -361,11 +361,11 @@ def test_a_group_is_outlined_shown_in_the_tomogram_and_exported(ready, tmp_path,
     expected = np.flatnonzero(explorer.points[:, 0] > middle)
     assert set(expected) == set(ready.group)
     layer = ready.viewer.layers["group of patches"]
-    assert np.allclose(layer.data, [explorer.middle(explorer.plane.positions[number]) for number in ready.group])
+    assert np.allclose(layer.data * 10, [explorer.middle(explorer.plane.positions[number]) for number in ready.group])
     assert "shown as points" in c.members.text()
     ready.export(tmp_path / "group.star")
     picks = read_picks(tmp_path / "group.star", explorer.patches.shape, explorer.voxel_size)
-    assert np.allclose(picks.positions, layer.data, atol=0.02)
+    assert np.allclose(picks.positions, layer.data * 10, atol=0.02)
     c.canvas.outlined.emit([(0, 0)])
     assert "group of patches" not in ready.viewer.layers
     assert not shown

@@ -138,7 +138,8 @@ def test_particles_become_points_with_their_std(looking, tmp_path, shown):
     path.write_text(json.dumps({"pickable_object_name": "ribosome", "points": points}))
     widget.open_picks(path)
     layer = viewer.layers["particles picks"]
-    assert np.allclose(layer.data, [[z, 120, 100] for z in (50, 80, 150)])
+    assert np.allclose(layer.data * np.array(layer.scale), [[z, 120, 100] for z in (50, 80, 150)])
+    assert viewer.dims.point[0] == pytest.approx(80)
     assert np.allclose(layer.features["std"], [0.5, 0.1, 0.4])
     assert "median 0.4" in widget.controls.picked.text()
     assert len({tuple(colour) for colour in layer.face_color}) == 3

@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import mrcfile
 import numpy as np
 import pytest
+import torch
 
+from cryovae import fourier
 from cryovae.config import override, preset
 from cryovae.errors import InputError
 from cryovae.evaluation.region import Box
@@ -27,6 +29,9 @@ from cryovae.napari_plugin.restore_model import (
     next_folder,
     tomograms_among,
 )
+from cryovae.napari_plugin.restore_wedge import check_wedge
+from cryovae.physics.wedge import volume_mask
+from cryovae.tomogram import TiltGeometry
 from tests.conftest import write_mrc
 
 SHAPE = (24, 40, 32)
@@ -259,3 +264,17 @@ def test_settings_are_those_of_the_preset_with_what_the_form_says():
     config = Request((), Path("out"), {"preset": "quick", "steps": 7, "settings": settings}).config("default")
     assert (config.training.steps, config.training.batch, config.training.patch) == (7, 5, 48)
     assert config.restoration.samples == 8
+
+
+@pytest.mark.parametrize(("handedness", "words"), [(1, "agree"), (-1, "set Handedness to 1")])
+def test_the_wedge_of_the_file_is_compared_with_that_of_the_form(tmp_path, handedness, words):
+    tilts = TiltGeometry.from_range(-42, 66)
+    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(64, 80, 72)).astype("f4"))
+    density = fourier.filtered(noise, volume_mask(noise.shape, tilts))
+    options = {"tilt_range": (-42.0, 66.0), "handedness": handedness}
+    image = Image(data=density.numpy(), ndim=3, name="a", metadata={}, scale=(10.0,) * 3)
+    check = check_wedge(Request((image,), tmp_path, options))
+    assert words in " ".join(check.words)
+    assert check.agrees == (handedness == 1)
+    assert check.power.shape == (64, 72)
+    assert check.tilts.lowest == (-42 if handedness == 1 else -66)

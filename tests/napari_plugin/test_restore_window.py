@@ -48,6 +48,7 @@ def restoring(make_viewer, small_files, tmp_path, shown, monkeypatch):
 
 def ended(widget):
     assert not widget.timer.isActive()
+    assert not widget._adding.isActive()
 
 
 @pytest.mark.slow
@@ -59,9 +60,9 @@ def test_a_run_gives_what_a_shell_gives(restoring, qtbot, small_files, tmp_path,
     assert c.options["tilt_range"].value == (-60.0, 60.0)
     assert c.options["tilts"].value == [small_files["tilts"]]
     ticks, timer = [], QTimer()
-    timer.timeout.connect(lambda: ticks.append((time.thread_time(), time.monotonic())))
-    timer.start(5)
+    timer.timeout.connect(lambda: widget.job.running and ticks.append((time.thread_time(), time.monotonic())))
     c.run.click()
+    timer.start(5)
     assert not c.run.isEnabled()
     qtbot.waitUntil(lambda: ended(widget), timeout=120_000)
     timer.stop()
@@ -248,7 +249,7 @@ def test_what_the_form_lacks_is_said_before_run(restoring, qtbot):
 def test_the_wedge_of_the_form_is_drawn_beside_that_of_the_file(restoring, qtbot, shown):
     _, widget = restoring
     c = widget.controls
-    c.geometry.expand(animate=False)
+    c.geometry.expand()
     c.spectrum.click()
     qtbot.waitUntil(lambda: widget.worker is None and "Measuring" not in c.wedge_words.text(), timeout=30_000)
     assert "The file shows" in c.wedge_words.text()
