@@ -26,6 +26,7 @@ from cryovae.io.names import in_one_line
 from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tomograms_of
 from cryovae.io.star.results import results_columns, write_results
 from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms
+from cryovae.progress.costs import Work, expect
 from cryovae.restoration.rescaling import check_ratio
 from cryovae.workflows.geometry import GeometryOptions
 from cryovae.workflows.memory import budget_of
@@ -45,6 +46,7 @@ from cryovae.workflows.restore import results_of
 from cryovae.workflows.resume import check_model
 from cryovae.workflows.run_folder import RunFolder, log, read_record, same_file, unchanged
 from cryovae.workflows.start import start_of_model
+from cryovae.workflows.streaming import shape_of
 from cryovae.workflows.train_crops import within
 
 MODEL_FOLDER = "model"
@@ -105,6 +107,7 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     _check_output_voxels(table, job)
     if model is None and job.start is not None and not job.start.trains:
         model, job = begun(table, job)
+    _expect(table, output, model, job)
     trained, config = open_model(model or _train_model(output / MODEL_FOLDER, table, job), job.config)
     suffix, count = job.suffix, len(table.entries)
     done = (
@@ -153,6 +156,15 @@ def _check_output_voxels(table: TomogramTable, job: Job) -> None:
     if new := job.config.restoration.output_voxel_size:
         for entry, size in zip(table.entries, checked_sizes(table, job.voxel_size).values(), strict=True):
             check_ratio(size, new, read_volume(entry.files[0]).density.shape)
+
+
+def _expect(table: TomogramTable, output: Path, model: Path | None, job: Job) -> None:
+    """Tell the display what is to be done for the rows that have no results."""
+    left = [e for e in table.entries if job.overwrite or not (output / e.name / f"{e.name}_mean{job.suffix}").exists()]
+    trained = model is not None or (not job.overwrite and (output / MODEL_FOLDER / MODEL).exists())
+    shapes, halves = [shape_of(e.files[0]) for e in left or table.entries], any(e.halves for e in left)
+    steps = 0 if trained else job.config.training.steps
+    expect(Work(shapes, halves, job.config, steps, not trained), job.device.type == "cuda")
 
 
 def begun(table: TomogramTable, job: Job) -> tuple[Path | None, Job]:
