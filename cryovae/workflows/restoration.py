@@ -95,6 +95,7 @@ def train_on(
     force: bool = False,
     about: Mapping[str, Any] | None = None,
     start: Start | None = None,
+    work: Work | None = None,
 ) -> None:
     """Train one model on tomograms in ``folder``, with its record.
 
@@ -108,6 +109,7 @@ def train_on(
         force: let refusals of the checks pass.
         about: further entries of the record that a resumed run must share.
         start: the network to begin with, or None for random weights.
+        work: what is to be done, for the display; None if it is unknown.
 
     Raises:
         InputError: a check refuses a tomogram and ``force`` is False, another run writes into the folder, or a run that is
@@ -125,6 +127,8 @@ def train_on(
             check_state(folder, config)
         else:
             forget(folder)
+        if work is not None:
+            expect(work, device.type == "cuda")
         extended = begin_extension(folder, read_record(folder.saved("run.json")), config) if resume else []
         folder.begin("train", sums, as_plain(config), config.training.seed)
         folder.keep_findings(checked.findings, force)
@@ -197,7 +201,6 @@ def _restore_claimed(
         model, config, begun, job = begin(job.start, tomogram, job, config)
     begun += [] if model is None else checked_match(model.network.trained_on, tomogram, config)
     check_room(folder, tomogram, config, replace_results)
-    _expect(folder, tomogram, model, config, job)
     sums, geometry = summed(inputs_of_entry(entry) | inputs), described(tomogram) | _started(job.start)
     if resume := job.resume and not job.overwrite:  # What is overwritten begins anew.
         sections = (*(TRAINING if model is None else ()), *RESTORATION)
@@ -210,6 +213,7 @@ def _restore_claimed(
             check_state(folder, config)
     elif model is None:
         forget(folder)
+    _expect(folder, tomogram, model, config, job)
     _begin_record(folder, sums, config, model, resume)
     folder.tell([*tomogram.notes, *begun])
     folder.keep_findings(checked.findings, job.force)

@@ -16,7 +16,7 @@ from cryovae.io.star.loading import Tomograms, load_entry, tomograms_of
 from cryovae.io.star.particles import is_particle_table, read_particles
 from cryovae.io.star.tomograms import Entry
 from cryovae.phases import announced
-from cryovae.progress.costs import Work, expect
+from cryovae.progress.costs import Work
 from cryovae.progress.display import Display
 from cryovae.progress.tasks import CHECKING
 from cryovae.tomogram import Tomogram
@@ -113,11 +113,9 @@ def _train(request: TrainRequest) -> Path:
     if folder.path(MODEL).exists() and not (request.results.overwrite or request.results.resume):
         raise InputError(f"{folder.path(MODEL)} is there already: pass --overwrite, or another folder with -o")
     resume = request.results.resume and not request.results.overwrite
-    if files:
-        shapes, halves = [shape_of(file) for file in files], bool(request.half2)
-        steps = job.config.training.steps
-        expect(Work(shapes, halves, job.config, steps, job.config.restoration.by_flow, False), job.device.type == "cuda")
-    train_on(folder, tomograms, inputs, job.config, job.device, resume, job.force, start=job.start)
+    shapes = [shape_of(file) for file in files]
+    work = Work(shapes, bool(request.half2), job.config, job.config.training.steps, True, restores=False) if files else None
+    train_on(folder, tomograms, inputs, job.config, job.device, resume, job.force, start=job.start, work=work)
     return folder.path(MODEL)
 
 
