@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from math import prod
 
 from cryovae.config import RunConfig, preset
@@ -153,13 +154,15 @@ def _operations(sizes: LadderConfig) -> float:
     return float(sum((sizes.blocks + 1) * width**2 / 8**level for level, width in enumerate(sizes.widths)))
 
 
-def expect(work: Work, on_gpu: bool) -> None:
-    """Tell the display of the run that is under way what is to be done."""
+def expect(work: Work, on_gpu: bool, preliminary: bool = False) -> None:
+    """Tell the display of the run that is under way what is to be done; ``preliminary``: before the input is checked."""
     display = current()
     if display is not None and not display.has_plan:
-        display.expect([task for task in tasks_of(work) if task.name != CHECKING], machine_factor(on_gpu))
+        tasks = [task for task in tasks_of(work) if preliminary or task.name != CHECKING]
+        display.expect(tasks, machine_factor(on_gpu), preliminary)
 
 
+@cache
 def machine_factor(on_gpu: bool) -> float:
     """How many times slower this machine is than the reference: the median of some convolutions. Imports torch."""
     if on_gpu:

@@ -44,6 +44,7 @@ class Display:
         self._phases: list[str] = []
         self._title, self._done, self._total, self._note = "", 0, 0, ""
         self._estimate: Estimate | None = None
+        self._is_preliminary = False
         # Time and number of the first part that was counted.
         self._pace: tuple[float, int] | None = None
         self._bar: Progress | None = None
@@ -76,18 +77,24 @@ class Display:
 
     @property
     def has_plan(self) -> bool:
-        """Whether it knows what is to be done."""
-        return self._estimate is not None
+        """Whether it knows for certain what is to be done."""
+        return self._estimate is not None and not self._is_preliminary
 
-    def expect(self, tasks: Sequence[Task], machine: float) -> None:
-        """Take a plan, unless there is one: that of a table stands above those of its rows."""
+    def expect(self, tasks: Sequence[Task], machine: float, preliminary: bool = False) -> None:
+        """Take a plan, unless there is one: that of a table stands above those of its rows.
+
+        A preliminary plan, of before the input is checked, is not said, and gives way to another.
+        """
         with self._lock:
-            if self._estimate is not None:
+            if self.has_plan or (preliminary and self._estimate is not None):
                 return
+            self._spend()
+            self._is_preliminary = preliminary
             self._estimate = Estimate(tasks, machine)
             for name in self._phases:
                 self._estimate.begin(name)
-            self._marked = self._clock()
+        if preliminary:
+            return
         parts = ", ".join(f"{task.name} {duration(machine * task.seconds)}" for task in tasks if machine * task.seconds >= 1)
         total = duration(machine * sum(task.seconds for task in tasks))
         self._say(f"expected: {parts}; about {total} in all" if parts else f"expected: about {total} in all")

@@ -193,6 +193,7 @@ def _restore_claimed(
     flows = config.objective.variational and config.restoration.by_flow
     if streamed and flows and not streams_flow(tomogram.shape, trained, config, device, job.budget):
         config = override(config, {"restoration.sampler": AMORTISED})
+    _expect(folder, tomogram, model, config, job, preliminary=True)
     checked = preflight(tomogram, job.force)
     tomogram = checked.tomograms[0]
     job = _as_begun(folder, job) if model is None else replace(job, start=None)
@@ -239,13 +240,21 @@ def _recorded(model: TrainedModel | None) -> dict[str, str | None]:
     return {"model": str(model.path), "model_sha256": model.sha256, "model_start": start_of_model(model.path)}
 
 
-def _expect(folder: RunFolder, tomogram: Tomogram, model: TrainedModel | None, config: RunConfig, job: Job) -> None:
-    """Tell the display what is to be done for one tomogram."""
-    trained = model is not None or (job.resume and not job.overwrite and folder.saved(MODEL).exists())
+def _expect(
+    folder: RunFolder, tomogram: Tomogram, model: TrainedModel | None, config: RunConfig, job: Job, preliminary: bool = False
+) -> None:
+    """Tell the display what is to be done for one tomogram; ``preliminary``: before the network to begin with is tried."""
+    start = job.start if preliminary and model is None else None
+    at_once = start is not None and not start.trains
+    if at_once and start is not None and start.network.flow is None and not job.sampler_asked:
+        config = override(config, {"restoration.sampler": AMORTISED})
+    trained = model is not None or at_once or (job.resume and not job.overwrite and folder.saved(MODEL).exists())
     has_flow = model is not None and isinstance(model.network, Checkpoint) and model.network.flow is not None
     steps = 0 if trained else config.training.steps
     halves = tomogram.halves is not None
-    expect(Work([tomogram.shape], halves, config, steps, not has_flow), job.device.type == "cuda")
+    tries = start is not None and (at_once or start.is_default)
+    work = Work([tomogram.shape], halves, config, steps, not has_flow, tries=tries)
+    expect(work, job.device.type == "cuda", preliminary)
 
 
 def _begin_record(

@@ -131,8 +131,7 @@ def test_rows_are_restored_by_it_and_the_table_says_with_what_they_began(begun, 
 
 @pytest.fixture
 def undrawn_batch(monkeypatch):
-    for name in ("picture", "report_on"):
-        monkeypatch.setattr(f"cryovae.workflows.restore.{name}", lambda *_: None)
+    monkeypatch.setattr("cryovae.workflows.restore.report_on", lambda *_: None)
 
 
 def test_a_start_that_is_not_there_is_refused(tmp_path):

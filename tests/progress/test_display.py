@@ -105,6 +105,19 @@ def test_a_display_within_another_says_nothing_of_its_own(clock, capsys):
     assert len(said(capsys)) == 1
 
 
+def test_a_preliminary_plan_is_not_said_and_gives_way(clock, capsys):
+    with Display(clock, background=False) as display, announced("checking the input"):
+        display.expect([Task("checking the input", 30), Task("report", 50, stage=1)], 1.0, preliminary=True)
+        assert not display.has_plan
+        clock.now = 20.0
+        display.beat()
+        display.expect([Task("training", 500), Task("report", 50, stage=1)], 1.0)
+        assert display.has_plan
+    lines = said(capsys)
+    assert lines[0] == "checking the input, 20 s since the start ETA 0:01:00"
+    assert lines[1].startswith("expected: training 8 min 20 s, report 50 s")
+
+
 def test_a_run_that_fails_leaves_no_display(clock):
     def failing():
         with Display(clock, background=False), announced("training"):
