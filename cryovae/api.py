@@ -32,6 +32,7 @@ from cryovae.io.names import checked_name
 from cryovae.io.orientation import as_stored, upright
 from cryovae.io.outputs import check_folder
 from cryovae.io.tilts import read_tilts
+from cryovae.progress.watch import Watch
 from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
 from cryovae.simulation.simulate import SimulationConfig
@@ -40,7 +41,6 @@ from cryovae.tomogram import TiltGeometry, Tomogram
 from cryovae.workflows.adapt import open_checkpoint as read_checkpoint
 from cryovae.workflows.compute import device_of
 from cryovae.workflows.orientation import is_unrotated
-from cryovae.workflows.progress import Watch
 from cryovae.workflows.restoration import train_on
 from cryovae.workflows.restore import drop_others
 from cryovae.workflows.run_folder import RunFolder, folder_name

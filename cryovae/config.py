@@ -19,7 +19,7 @@ from cryovae.models.ladder_config import GAUSSIAN, LadderConfig
 from cryovae.objectives.elbo import ObjectiveConfig
 from cryovae.posterior.search import AMORTISED, FLOW
 from cryovae.ranges import shown
-from cryovae.restoration.config import RestoreConfig
+from cryovae.restoration.config import SAMPLES_OUT, RestoreConfig
 from cryovae.training.adaptation import AdaptationConfig
 from cryovae.training.method import TrainingConfig
 
@@ -47,13 +47,14 @@ class RunConfig:
             raise InputError(
                 f"patch {patch} found, expected a multiple of {stride}, the coarsest stride, and at least {2 * stride} voxels"
             )
-        if not self.objective.variational and self.restoration.samples_out:
+        if not self.objective.variational and self.restoration.samples_out not in (0, SAMPLES_OUT):
             raise InputError(
                 f"--samples-out {self.restoration.samples_out} found, expected 0: objective {self.objective.name} has one answer"
             )
-        if not self.objective.variational and self.restoration.sampler == FLOW:
+        if not self.objective.variational:
             # A deterministic network has no samples.
-            object.__setattr__(self, "restoration", replace(self.restoration, sampler=AMORTISED))
+            sampler = AMORTISED if self.restoration.sampler == FLOW else self.restoration.sampler
+            object.__setattr__(self, "restoration", replace(self.restoration, sampler=sampler, samples_out=0))
         if not self.objective.variational and self.restoration.search.any:
             raise InputError(
                 f"--refine or --sampler found with objective {self.objective.name}, expected neither: it has one answer"

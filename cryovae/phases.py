@@ -1,10 +1,25 @@
-"""How long the phases of a piece of work take."""
+"""The phases of a piece of work: which is under way, and how long they take."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+# Called with the name of a phase and True when it begins, False when it ends.
+listeners: list[Callable[[str, bool], None]] = []
+
+
+@contextmanager
+def announced(name: str) -> Iterator[None]:
+    """Tell the listeners that a phase begins and ends."""
+    for listener in tuple(listeners):
+        listener(name, True)
+    try:
+        yield
+    finally:
+        for listener in tuple(listeners):
+            listener(name, False)
 
 
 class Phases:
@@ -24,7 +39,8 @@ class Phases:
         began, before, self._within = time.monotonic(), self._within, 0.0
         self.seconds.setdefault(name, 0.0)
         try:
-            yield
+            with announced(name):
+                yield
         finally:
             took = time.monotonic() - began
             self.seconds[name] += took - self._within

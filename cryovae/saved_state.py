@@ -24,6 +24,7 @@ NUMBERS: dict[str, tuple[type, Range]] = {
     "step": (int, Range(0, 10**12)),
     "stale": (int, Range(0, 10**12)),
     "skipped": (int, Range(0, 10**12)),
+    "extended": (int, Range(0, 10**12)),
     "pace": (float, Range(0, 1)),
 }
 # Largest depth of dictionaries in dictionaries.

@@ -124,3 +124,15 @@ def small_files(tmp_path: Path, simulation: Simulation, small: Tomogram) -> dict
     """The corner as files, for what runs whole commands: a fifth of the voxels."""
     truth = simulation.truth.numpy()[tuple(slice(0, n) for n in small.shape)]
     return _written(tmp_path, small.halves, truth, small.tilts)
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory: pytest.TempPathFactory, small: Tomogram) -> Path:
+    """A folder with the corner as ts_01.mrc, and in its folder "run" a restoration of it after 4 steps. Copy it to change it."""
+    from tests.helpers.cli import RANGE, TINY, cryovae
+
+    folder = tmp_path_factory.mktemp("small_run")
+    write_mrc(folder / "ts_01.mrc", small.density)
+    result = cryovae("restore", folder / "ts_01.mrc", *RANGE, "-o", folder / "run", "--steps", "4", *TINY)
+    assert result.returncode == 0, result.stderr
+    return folder

@@ -7,17 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cryovae.batch.plan import FOLDER
 from cryovae.errors import InputError
-from cryovae.workflows.signals import Terminated
 
 HERE = Path(__file__).parent
 SNAKEFILE, PROFILES = HERE / "Snakefile", HERE / "profiles"
 # How long jobs may take to save and exit, in seconds.
 EXIT_SECONDS = 60.0
+# How often the state of the jobs is looked at, in seconds.
+LOOK_SECONDS = 1.0
 # Snakemake quotes the path of a job's files as Python does, not as a shell does; Slurm has patterns in the names of logs.
 CLUSTER_CHARACTERS = ("'", "\\", "%")
 
@@ -77,25 +79,32 @@ def queue_options() -> list[str]:
     return ["--slurm-status-command", "squeue"] if asked.returncode else []
 
 
-def run_workflow(out: Path, profile: Path, limits: Sequence[str]) -> int:
+def run_workflow(out: Path, profile: Path, limits: Sequence[str], watch: Callable[[], None] = lambda: None) -> int:
     """Run all steps that are not marked as done. When this process is stopped, the jobs save their state and stop.
 
     Args:
         out: folder of the batch.
         profile: folder of a Snakemake profile.
         limits: options of Snakemake for the number of jobs and their resources.
+        watch: called every second while it runs. What Snakemake says goes to ``engine_log``.
 
     Returns:
         The exit code of Snakemake.
     """
-    (out / FOLDER / "logs").mkdir(parents=True, exist_ok=True)
+    engine_log(out).parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(out / FOLDER)]
     command += ["--workflow-profile", str(profile), *limits]
     # A new session: the terminal must not send Ctrl-C to the engine as well as to this process.
-    running = subprocess.Popen(command, start_new_session=True, preexec_fn=_heed_interrupts)
+    with engine_log(out).open("wb") as log:
+        running = subprocess.Popen(
+            command, start_new_session=True, preexec_fn=_heed_interrupts, stdout=log, stderr=subprocess.STDOUT
+        )
     try:
-        return running.wait()
-    except (KeyboardInterrupt, Terminated):
+        while True:
+            with suppress(subprocess.TimeoutExpired):
+                return running.wait(LOOK_SECONDS)
+            watch()
+    except BaseException:
         _stop(running)
         raise
 
@@ -103,6 +112,17 @@ def run_workflow(out: Path, profile: Path, limits: Sequence[str]) -> int:
 def _heed_interrupts() -> None:
     """Undo that a shell lets commands in the background ignore SIGINT, by which the jobs are stopped."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def engine_log(out: Path) -> Path:
+    """The file for what Snakemake says."""
+    return out / FOLDER / "logs" / "snakemake.log"
+
+
+def last_words(out: Path, lines: int = 12) -> str:
+    """The last lines that Snakemake said."""
+    text = engine_log(out).read_text(errors="replace") if engine_log(out).is_file() else ""
+    return "\n".join(text.strip().splitlines()[-lines:])
 
 
 def _stop(running: subprocess.Popen[bytes]) -> None:

@@ -19,8 +19,8 @@ from cryovae.errors import InputError
 from cryovae.io.atomic import write_text
 from cryovae.io.names import in_one_line
 from cryovae.io.record_file import read_json
+from cryovae.progress.display import clock_time
 from cryovae.report.headline import Headline
-from cryovae.workflows.progress import clock
 from cryovae.workflows.run_folder import read_record
 from cryovae.workflows.table import MODEL_FOLDER
 
@@ -193,7 +193,7 @@ def counted(states: list[Status]) -> str:
 
 
 def _time(status: Status) -> str:
-    return "" if status.seconds is None else clock(status.seconds)
+    return "" if status.seconds is None else clock_time(status.seconds)
 
 
 def _shown(status: Status, name: str) -> str:

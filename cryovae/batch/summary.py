@@ -15,7 +15,7 @@ from cryovae.batch.plan import FOLDER, SUMMARY, SUMMARY_CSV, Opened
 from cryovae.batch.status import FIGURES, Status, counted, statuses, write_csv
 from cryovae.io.atomic import write_text
 from cryovae.io.star.results import results_columns, write_results
-from cryovae.workflows.progress import clock
+from cryovae.progress.display import clock_time
 from cryovae.workflows.run_folder import RunFolder
 from cryovae.workflows.start import start_of_model
 
@@ -89,7 +89,7 @@ def _row(batch: Opened, status: Status, known: list[str]) -> str:
     report = batch.out / status.name / "report.html"
     name = f'<a href="{_link(batch, report)}">{escape(status.name)}</a>' if report.exists() else escape(status.name)
     figures = "".join(f'<td class="number">{status.figures[n]:.3g}</td>' if n in status.figures else "<td></td>" for n in known)
-    seconds = "" if status.seconds is None else clock(status.seconds)
+    seconds = "" if status.seconds is None else clock_time(status.seconds)
     state = f'<td class="{status.state.split()[0]}">{status.state}</td>'
     return f'<tr><td>{name}</td>{state}<td>{seconds}</td>{figures}<td class="why">{escape(status.remarks)}</td></tr>'
 

@@ -15,11 +15,13 @@ import typer
 
 from cryovae import __version__
 from cryovae.cli.batch import app as batch
+from cryovae.cli.config import config
 from cryovae.cli.demo import demo
 from cryovae.cli.diagnose import diagnose
 from cryovae.cli.distributed_command import distributed_command
 from cryovae.cli.evaluate import evaluate
 from cryovae.cli.groups import grouped
+from cryovae.cli.help import TwoLengths
 from cryovae.cli.info import info
 from cryovae.cli.mask import mask
 from cryovae.cli.metadata import metadata
@@ -37,10 +39,18 @@ app = typer.Typer(
     name="cryovae",
     cls=Root,
     help="Restore cryo-electron tomograms: fill the missing wedge, remove noise, and say how sure the result is.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     add_completion=True,
 )
+GREETING = """cryovae restores cryo-electron tomograms: it fills the missing wedge, removes noise, and says how sure it is.
+
+One volume:          cryovae restore ts_01.mrc --tilts ts_01.tlt -o restored/
+Two halves, better:  cryovae restore --half1 ts_01_EVN.mrc --half2 ts_01_ODD.mrc --tilts ts_01.tlt -o restored/
+A table of many:     cryovae restore tomograms.star -o restored/
+
+Try a command with --dry-run first: it says how long it takes, and writes nothing.
+Read on: cryovae restore --help, cryovae --help for all commands, cryovae config for all settings, and README.md."""
 
 
 def _version(value: bool) -> None:
@@ -51,14 +61,29 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def main(
+    ctx: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Restore cryo-electron tomograms."""
+    if ctx.invoked_subcommand is None:
+        print(GREETING)
 
 
 for command in (restore, train):
-    app.command()(reported(distributed_command(grouped(command))))
-ALONE: tuple[Callable[..., None], ...] = (evaluate, diagnose, sample, simulate, pretrain, info, mask, metadata, view, demo)
+    app.command(cls=TwoLengths)(reported(distributed_command(grouped(command, two_lengths=True))))
+ALONE: tuple[Callable[..., None], ...] = (
+    evaluate,
+    diagnose,
+    sample,
+    simulate,
+    pretrain,
+    info,
+    mask,
+    metadata,
+    view,
+    demo,
+    config,
+)
 for alone in ALONE:
     app.command()(reported(grouped(alone)))
 

@@ -15,12 +15,13 @@ import typer
 from typer.core import TyperGroup
 
 from cryovae.cli.groups import grouped
+from cryovae.cli.help import TwoLengths
 from cryovae.cli.reporting import FAILED, reported
 from cryovae.errors import InputError
 from cryovae.io.names import in_one_line
 from cryovae.workflows.compute import ComputeOptions, checked_device, cpus
 from cryovae.workflows.geometry import GeometryOptions
-from cryovae.workflows.options import argument, only, option, output_option, without
+from cryovae.workflows.options import ADVANCED, INPUT, TRAINING, argument, only, option, output_option, without
 from cryovae.workflows.requests import OutputOptions
 from cryovae.workflows.settings import RestorationSettings
 from cryovae.workflows.signals import Terminated, received
@@ -31,12 +32,18 @@ if TYPE_CHECKING:
     from cryovae.batch.status import Status
     from cryovae.config import RunConfig
 
-BATCH_SETTINGS = ("preset", "config", "settings", "steps", "patch", "samples", "objective", "seed")
+BATCH_SETTINGS = ("preset", "config", "settings", "steps", "patch", "quality", "samples", "samples_out", "objective", "seed")
 Folder = Annotated[Path, typer.Argument(help="The folder of a batch.")]
 
 
 class DefaultRun(TyperGroup):
-    """A group of commands in which ``run`` is the default: cryovae batch tomograms.star."""
+    """A group of commands in which ``run`` is the default: cryovae batch tomograms.star. Its help shows that of ``run``."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the commands, then the options of ``run``."""
+        super().format_help(ctx, formatter)
+        command = self.commands["run"]
+        command.format_help(type(ctx)(command, info_name="run", parent=ctx), formatter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert ``run`` before arguments that do not begin with a command."""
@@ -62,22 +69,31 @@ class BatchRequest:
     table: Path | None = argument("A .star table of tomograms.", default=None)
     output: Path = output_option("restored")
     watch: Path | None = option(
-        "Instead of a table: a folder, as of cryovae star import, whose tomograms are restored as they appear. A file is taken "
-        "in when its size no longer changes. Ctrl-C or SIGTERM ends it, and the same command goes on."
+        "A folder instead of a table. As of cryovae star import: its tomograms are restored as they appear. A file is taken in "
+        "when its size no longer changes. Ctrl-C or SIGTERM ends it, and the same command goes on.",
+        panel=INPUT,
+        common=True,
     )
-    idle: float | None = option("With --watch: end after so many minutes without anything new.")
-    profile: str = option("local, slurm, or the folder of a Snakemake profile.", default="local")
-    site: Path | None = option("TOML file of your cluster; cryovae batch site prints one.")
-    model: Path | None = option("A trained model; without it, train one on all rows first.")
+    idle: float | None = option("With --watch: end after so many minutes without anything new.", panel=ADVANCED)
+    profile: str = option(
+        "local, slurm, or a Snakemake profile's folder.", default="local", metavar="NAME", panel=ADVANCED, common=True
+    )
+    site: Path | None = option("TOML file of your cluster. cryovae batch site prints one.", panel=ADVANCED, common=True)
+    model: Path | None = option(
+        "Restore by a trained model. Without it, one is trained on all rows first.", metavar="MODEL", panel=INPUT, common=True
+    )
     start: str | None = option(
-        "What the model begins with: base (the network of the package), a model or its run folder, or none. Without --steps it "
-        "restores all rows at once, unless it predicts hidden data of the first worse than clipping; then, and with --steps, "
-        "it is trained further. Without --from: base, trained further, if the sizes are those of base, as in quick.",
+        "What to begin with: base, a MODEL, or none. base is the network of the package, MODEL a file or a run folder. Without "
+        "--steps it restores all rows at once, unless it predicts hidden data of the first worse than clipping; then, and with "
+        "--steps, it is trained further. Without --from: base, trained further, if the sizes are those of base, as in quick.",
         "--from",
+        metavar="MODEL",
+        panel=TRAINING,
+        common=True,
     )
-    masks: bool = option("Make masks for the rows that have none, and train inside them.", "--masks", default=False)
-    ctf: bool = option("Divide out the contrast transfer that the table has.", "--ctf", default=False)
-    prepare: bool = option("Only write the plan, for jobs of your own.", "--prepare", default=False)
+    masks: bool = option("Make masks for the rows that have none, and train inside them.", "--masks", default=False, panel=INPUT)
+    ctf: bool = option("Divide out the contrast transfer that the table has.", "--ctf", default=False, panel=INPUT)
+    prepare: bool = option("Only write the plan, for jobs of your own.", "--prepare", default=False, panel=ADVANCED, common=True)
     geometry: Annotated[GeometryOptions, without("tilts", "tilts2", "mask")] = field(default_factory=GeometryOptions)
     settings: Annotated[RestorationSettings, only(*BATCH_SETTINGS)] = field(default_factory=RestorationSettings)
     compute: Annotated[ComputeOptions, without("memory")] = field(default_factory=ComputeOptions)
@@ -184,7 +200,7 @@ def _round(request: BatchRequest, engine: Engine, passed: Collection[str] = ()) 
         InputError: no row can be used.
         Terminated: jobs were interrupted.
     """
-    from cryovae.batch.engine import executor_of, run_workflow
+    from cryovae.batch.engine import executor_of
     from cryovae.batch.plan import SUMMARY, open_batch, opened, refresh, write_batch
     from cryovae.batch.site import as_plain
     from cryovae.batch.summary import write_summary
@@ -215,10 +231,12 @@ def _round(request: BatchRequest, engine: Engine, passed: Collection[str] = ()) 
     if request.prepare:
         return [], 0
     try:
-        code = run_workflow(output, engine.profile, _limits(engine.site, engine.profile, threads, gpus)) if to_do else 0
+        code = _run_jobs(output, engine.profile, _limits(engine.site, engine.profile, threads, gpus)) if to_do else 0
     finally:
         states = write_summary(open_batch(output))
     _print_states(states, output / SUMMARY)
+    if code:
+        _print_logs(output, code, states)
     if any(status.state == "interrupted" for status in states):
         raise Terminated("jobs were interrupted")
     return states, code
@@ -255,6 +273,26 @@ def _watch(request: BatchRequest, engine: Engine) -> None:
         raise Terminated("stopped by Ctrl-C") from None
     if not all_done:
         raise typer.Exit(FAILED)
+
+
+def _run_jobs(output: Path, profile: Path, limits: list[str]) -> int:
+    """Run the jobs, and show how far they are; returns the exit code of Snakemake."""
+    from cryovae.batch.board import Board
+    from cryovae.batch.engine import run_workflow
+    from cryovae.batch.plan import open_batch
+    from cryovae.batch.status import statuses
+
+    with Board(lambda: statuses(open_batch(output))) as board:
+        return run_workflow(output, profile, limits, board)
+
+
+def _print_logs(output: Path, code: int, states: list[Status]) -> None:
+    """Say where to look for what went wrong; what Snakemake said last, if no row has a reason."""
+    from cryovae.batch.engine import engine_log, last_words
+
+    if not any(status.state in ("failed", "interrupted") for status in states):
+        print(f"Snakemake ended with code {code}:\n{last_words(output)}", file=sys.stderr)
+    print(f"logs: {engine_log(output).parent}", file=sys.stderr)
 
 
 def _limits(site: Site, profile: Path, threads: int, gpus: list[str]) -> list[str]:
@@ -321,18 +359,20 @@ def step(
 def _step(kind: str, output: Path, row: str | None, number: int | None) -> None:
     from cryovae.batch import steps
     from cryovae.batch.plan import open_batch
+    from cryovae.progress.display import Display
 
     batch = open_batch(output)
     device = ComputeOptions(batch.batch.device, batch.batch.threads).open_device()
     name = batch.numbered(number) if number is not None else batch.named(row) if row is not None else None
-    if name is None:
-        steps.train_step(batch, device)
-    elif kind == "restore":
-        steps.restore_step(batch, name, device)
-    elif kind == "evaluate":
-        steps.evaluate_step(batch, name)
-    else:
-        steps.mask_step(batch, name)
+    with Display():
+        if name is None:
+            steps.train_step(batch, device)
+        elif kind == "restore":
+            steps.restore_step(batch, name, device)
+        elif kind == "evaluate":
+            steps.evaluate_step(batch, name)
+        else:
+            steps.mask_step(batch, name)
 
 
 @contextmanager
@@ -362,5 +402,6 @@ def site() -> None:
     print(TEMPLATE.read_text(), end="")
 
 
-for command in (run, status, step, site):
+app.command(cls=TwoLengths)(reported(grouped(run, two_lengths=True)))
+for command in (status, step, site):
     app.command()(reported(grouped(command)))

@@ -6,9 +6,11 @@ import errno
 import logging
 import select
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import NoReturn, ParamSpec, TypeVar
 
 import typer
@@ -23,6 +25,8 @@ logging.getLogger("cryovae").addHandler(logging.NullHandler())
 STOPPED = ("Interrupted", "Terminated", "StoppedMidStep")
 # Commands that go on with --resume; the others begin again.
 RESUMED = ("restore", "train", "pretrain")
+# Commands that go on where they were stopped in any case.
+AGAIN = ("batch",)
 P = ParamSpec("P")
 T = TypeVar("T")
 # 75 is EX_TEMPFAIL of sysexits.h: the same again may succeed. 130 and 141 are what shells give for a Ctrl-C and a closed pipe.
@@ -53,11 +57,11 @@ def reported(command: Callable[P, T]) -> Callable[P, T]:
         except BrokenResult as error:
             _fail(str(error), FAILED)
         except KeyboardInterrupt:
-            _fail("broken off by Ctrl-C", BROKEN_OFF)
+            _fail(f"broken off by Ctrl-C; {_way_on(sys.argv[1:])}", BROKEN_OFF)
         except Exception as error:
             kind = type(error).__name__
             if kind in STOPPED:
-                _fail(f"{error}; go on with: {command_again(sys.argv[1:])}", INTERRUPTED)
+                _fail(f"{error}; {_way_on(sys.argv[1:])}", INTERRUPTED)
             if kind == "OutOfMemoryError":
                 _fail("the GPU has too little memory: use a smaller --batch, --patch or --preset", FAILED)
             raise
@@ -71,7 +75,23 @@ def command_again(words: Sequence[str]) -> str:
     if again and again[0] in RESUMED:
         # What is overwritten begins anew.
         again = [word for word in again if word not in ("--overwrite", "--resume")] + ["--resume"]
-    return shlex.join(["cryovae", *again])
+    return shlex.join([*program(), *again])
+
+
+def program() -> list[str]:
+    """The words that start this program, as the user started it: the command itself may be on no path."""
+    named = Path(sys.argv[0])
+    if named.name == "__main__.py" and named.parent.name == "cryovae":
+        return [sys.executable, "-m", "cryovae"]
+    on_path = shutil.which("cryovae")
+    is_it = on_path is not None and named.exists() and Path(on_path).resolve() == named.resolve()
+    return ["cryovae"] if is_it or named.name != "cryovae" else [str(named)]
+
+
+def _way_on(words: Sequence[str]) -> str:
+    """How to go on with a command that was stopped, or to begin it again where nothing of it was kept."""
+    goes_on = bool(words) and words[0] in (*RESUMED, *AGAIN)
+    return f"{'go on' if goes_on else 'begin again'} with: {command_again(words)}"
 
 
 def is_closed(error: BaseException | None) -> bool:

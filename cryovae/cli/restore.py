@@ -6,10 +6,16 @@ from cryovae.workflows.requests import RestoreRequest
 
 
 def restore(request: RestoreRequest) -> None:
-    """Restore a tomogram, from one volume or from two halves: posterior mean, standard deviation, samples.
+    """Restore a tomogram, from one volume or from two halves.
 
-    A table of tomograms (.star of IsoNet, RELION or cryovae star import) is restored row by row with one model.
+    Results are the posterior mean, its standard deviation, and samples. A table of tomograms (.star of IsoNet, RELION or
+    cryovae star import) is restored row by row with one model.
     """
+    if request.results.dry_run:
+        from cryovae.cli.dry_run import say_restore
+
+        say_restore(request)
+        return
     from cryovae.workflows import run
 
     print(f"restored: {run.restore(request)}")

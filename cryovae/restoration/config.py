@@ -10,6 +10,8 @@ from cryovae.models.precision import PRECISIONS
 from cryovae.posterior.search import SearchConfig
 from cryovae.ranges import MAX_SEED, OneOf, Range
 
+# Samples that are written without a word.
+SAMPLES_OUT = 2
 # What may be written beside the mean: its standard deviation; the mean without its wedge; restored halves; samples.
 OUTPUTS = ("std", "measured", "halves", "samples")
 
@@ -20,27 +22,27 @@ class RestoreConfig(SearchConfig):
 
     Attributes:
         samples: samples behind mean and standard deviation; even, because they come in opposite pairs.
-        samples_out: samples that are kept, 0 to ``samples``.
-        outputs: what is written beside the mean, any of OUTPUTS.
+        samples_out: samples that are written, 0 to ``samples``.
+        outputs: what is written beside the mean.
         output_voxel_size: in angstrom, of further copies of all volumes but the standard deviation; 0 for none.
         batch: tiles at once in a search of the posterior.
         raw: leave out the data-consistent step.
         halves: restore the halves too.
         calibrate: combine means, samples and data as held-out bins show; reweighted and tempered samples stay as they are.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
         precision: 'float32', 'bfloat16' (of convolutions alone) or 'auto'; searches and chains always run in float32.
         flow_steps: steps of Heun's method of a sample of the flow; after the fit two are as good as four.
         refine: steps of refinement of the posterior, as in posterior/search.py, like the settings that follow.
         sampler: how samples are drawn.
-        temperature: of candidates and chains.
-        candidates: for each reweighted sample.
+        temperature: temperature of candidates and chains; 1 is the posterior.
+        candidates: candidates for each reweighted sample.
         chain: steps of a Langevin chain.
-        orientations: in which tiles are searched.
+        orientations: orientations in which tiles are searched.
         other_scale: restore by a model that was trained at another voxel size, too.
     """
 
     samples: Annotated[int, Range(2, 100000)] = 8
-    samples_out: Annotated[int, Range(0, 100000)] = 0
+    samples_out: Annotated[int, Range(0, 100000)] = SAMPLES_OUT
     outputs: Annotated[tuple[str, ...], OneOf(OUTPUTS)] = OUTPUTS
     output_voxel_size: Annotated[float, Range(0, 1000)] = 0.0
     batch: Annotated[int, Range(1, 4096, what="tiles")] = 2
@@ -73,5 +75,5 @@ class RestoreConfig(SearchConfig):
             raise InputError(f"{self.samples} samples found, expected an even number from 2: they are drawn in opposite pairs")
         if not 0 <= self.samples_out <= self.samples:
             raise InputError(f"--samples-out {self.samples_out} found, expected 0 to the number of samples, {self.samples}")
-        if self.samples_out and "samples" not in self.outputs:
+        if self.samples_out not in (0, SAMPLES_OUT) and "samples" not in self.outputs:
             raise InputError(f"--samples-out {self.samples_out} found, but outputs are without samples: leave one of them out")

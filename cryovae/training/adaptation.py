@@ -27,18 +27,18 @@ class AdaptationConfig:
     """How the flow is fitted to a tomogram.
 
     Attributes:
-        laps: of sampling and fitting at most, which end when held-out bins are predicted worse; 0 for the flow of the base as
-            it is, without the estimate.
-        steps: of the flow in each lap.
+        laps: laps of sampling and fitting at most, which end when held-out bins are predicted worse; 0 for the flow of the base
+            as it is, without the estimate.
+        steps: training steps of the flow in each lap.
         batch: patches a step.
-        scenes: samples in another orientation and with other noise, in each lap.
-        samples: of each tomogram, in each lap.
+        scenes: pairs that the flow is trained on: samples in another orientation and with other noise, in each lap.
+        samples: samples of each tomogram, in each lap.
         learning_rate: highest learning rate of AdamW.
         hidden_rate: highest learning rate of Muon, for the hidden convolutions.
         conditioned: share of the patches with a condition; the others train the prior.
         ema: decay of the averaged weights.
         voxels: largest number of voxels of all tomograms together; of larger ones the most informative part is used.
-        precision: of the convolutions.
+        precision: precision of the convolutions.
     """
 
     laps: Annotated[int, Range(0, 1000)] = 1

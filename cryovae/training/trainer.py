@@ -2,8 +2,8 @@
 
 A ``Method`` (training/method.py) supplies the network, the batch of a step, its losses and what is refilled; the ``Trainer``
 takes the steps. All random numbers of a step follow from (seed, step), so the state to resume from is the weights, their average,
-the optimiser, the refilled inputs, the best validation and the step: a resumed run is the uninterrupted one bit for bit on one
-device. Each of several processes draws its part of one larger batch, and all of them take the same step (distributed.py).
+that of the best validation, the optimiser, the refilled inputs and the step: a resumed run is the uninterrupted one bit for bit
+on one device. Each of several processes draws its part of one larger batch, and all of them take the same step (distributed.py).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from cryovae.objectives.elbo import numbers
 from cryovae.objectives.validation import ValidationScores
 from cryovae.training.method import Batch, Method, Network, timed
 
-# Skipped steps in a row after which the last good weights return.
+# Skipped steps in a row after which the best weights return.
 MAX_SKIPPED = 5
 # Steps from which the usual gradient norm is known, and steps over which it is taken.
 MIN_NORMS, MAX_NORMS = 50, 100
@@ -35,6 +35,10 @@ MIN_NORMS, MAX_NORMS = 50, 100
 RELAPSE = 0.6
 # A best gain below this, in nats per scored coefficient, is too small to relapse from.
 MIN_BEST_GAIN = 0.01
+# What an optimiser keeps of the direction of earlier steps: of AdamW, of Muon.
+MOMENTA = ("exp_avg", "momentum")
+# Steps over which the learning rate rises anew where a run goes on beyond the steps that it was begun with.
+RISE = 50
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,9 @@ class Trainer(Generic[Network, Batch]):
     Attributes:
         network: the network in training.
         average: running average of its weights.
-        best: the average of the best validation.
+        best: the average of the best validation, or of the last where validation does not choose; training goes back to it.
         step: steps taken so far.
+        extended: the step at which the run was extended, or None.
         prefetches: whether the next batch is drawn during a step.
     """
 
@@ -86,10 +91,10 @@ class Trainer(Generic[Network, Batch]):
         self.best_gain, self.stale, self.step, self.skipped = -math.inf, 0, 0, 0
         self.norms: list[float] = []
         self.pace = 1.0
+        self.extended: int | None = None
         self.optimiser = method.optimiser()
         # On a CPU no processor is idle meanwhile.
         self.prefetches = on_gpu
-        self.good = copy.deepcopy(self._weights())
 
     def run(
         self,
@@ -171,20 +176,21 @@ class Trainer(Generic[Network, Batch]):
         return values, values.pop("norm")
 
     def _update(self, norm: float, seconds: dict[str, float]) -> str | None:
-        """Take the step, or skip it if it is wild; return to the last good weights after several wild steps in a row."""
+        """Take the step, or skip it if it is wild; return to the best weights after several wild steps in a row."""
         usual = statistics.median(self.norms) if len(self.norms) >= MIN_NORMS else math.inf
         if not norm < self.config.wild * usual or not math.isfinite(norm):
             self.skipped += 1
             event = f"step {self.step} skipped: gradient norm {norm:.3g}, usually {usual:.3g}"
             if self.skipped % MAX_SKIPPED == 0:
-                self._restore(self.good)
-                event += "; went back to the last good weights"
+                self._go_back()
+                event += "; went back to the best weights so far"
             return event
         self.skipped = 0
         self.norms = [*self.norms[1 - MAX_NORMS :], norm]
+        rise = 1.0 if self.extended is None else min(1.0, (self.step + 1 - self.extended) / RISE)
         with timed(seconds, "update"), torch.no_grad():
             for group, rate in zip(self.optimiser.param_groups, self.method.learning_rates(self.step), strict=True):
-                group["lr"] = self.pace * rate
+                group["lr"] = self.pace * rate * rise
             self.optimiser.step()
             decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
             get_ema_multi_avg_fn(decay)(list(self.average.parameters()), list(self.network.parameters()), 0)
@@ -196,14 +202,13 @@ class Trainer(Generic[Network, Batch]):
             return None, None
         scores = self.method.validate(self.average, self.step)
         if scores is None or not self.method.early_stopping:
-            self.good = copy.deepcopy(self._weights())
+            self.best.load_state_dict(self.average.state_dict())
             return scores, None
         if scores.gain > self.best_gain:
             self.best_gain, self.stale = scores.gain, 0
             self.best.load_state_dict(self.average.state_dict())
-            self.good = copy.deepcopy(self._weights())
         elif self.best_gain > MIN_BEST_GAIN and not scores.gain >= RELAPSE * self.best_gain:
-            self._restore(self.good)
+            self._go_back()
             self.pace /= 2
             fell = f"held-out gain fell from {self.best_gain:.4f} to {scores.gain:.4f}"
             return scores, f"{fell}: went back to the best weights, at half the pace"
@@ -211,17 +216,17 @@ class Trainer(Generic[Network, Batch]):
             self.stale += 1
         return scores, None
 
-    def _weights(self) -> dict[str, Any]:
-        return {
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
+    def _go_back(self) -> None:
+        """Return to the best averaged weights, without the momentum that led away from them.
 
-    def _restore(self, weights: dict[str, Any]) -> None:
-        self.network.load_state_dict(weights["network"])
-        self.average.load_state_dict(weights["average"])
-        self.optimiser.load_state_dict(copy.deepcopy(weights["optimiser"]))
+        The optimiser keeps its estimate of the size of gradients. So no copy of network and optimiser is held, or saved.
+        """
+        for network in (self.network, self.average):
+            network.load_state_dict(self.best.state_dict())
+        for state in self.optimiser.state.values():
+            for name in MOMENTA:
+                if name in state:
+                    state[name].zero_()
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs: tensors and plain numbers."""
@@ -233,18 +238,40 @@ class Trainer(Generic[Network, Batch]):
             "norms": self.norms,
             "skipped": self.skipped,
         }
-        return self._weights() | counts | {"best": self.best.state_dict(), "good": self.good} | self.method.state()
+        if self.extended is not None:
+            counts["extended"] = self.extended
+        networks = {name: getattr(self, name).state_dict() for name in ("network", "average", "best")}
+        return networks | {"optimiser": self.optimiser.state_dict()} | counts | self.method.state()
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from a saved state, as ``load_state`` reads it."""
-        self._restore(state)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
         self.step = state["step"]
-        # Networks of other objectives had neither validation nor a guard in version 0.1.
-        self.best.load_state_dict(state.get("best", state["average"]))
-        self.good = state.get("good") or copy.deepcopy(self._weights())
+        # Earlier versions kept network and optimiser of the best validation too; networks of other objectives had none in 0.1.
+        good = state.get("good")
+        self.best.load_state_dict(good["average"] if good else state.get("best", state["average"]))
         self.stale, self.best_gain = state.get("stale", 0), state.get("best_gain", -math.inf)
         self.norms, self.skipped, self.pace = state.get("norms", []), state.get("skipped", 0), state.get("pace", 1.0)
+        self.extended = state.get("extended")
         self.method.resume(state)
+
+    def begin_at(self, network: Network, step: int) -> None:
+        """Begin at a step, with the network that a finished run ended with."""
+        for own in (self.network, self.average, self.best):
+            own.load_state_dict(network.state_dict())
+        self.step = step
+
+    def extend(self) -> None:
+        """Go on to more steps than the run was begun with: by the schedules of all of them, and with no gain to compare with.
+
+        Inputs are refilled now if the schedule would have done it before.
+        """
+        self.extended, self.best_gain, self.stale, self.norms = self.step, -math.inf, 0, []
+        refills = self.method.refill_at
+        if refills and min(refills) < self.step and self.step not in refills:
+            self.method.refill(self.average, self.step)
 
 
 @contextmanager

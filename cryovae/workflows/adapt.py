@@ -30,9 +30,12 @@ from cryovae.errors import InputError
 from cryovae.evaluation.lap_measures import noise_out, prior_power, random_phases
 from cryovae.generator_file import GeneratorFile, load_base, load_generator, save_generator
 from cryovae.models.generator import Generator
+from cryovae.phases import announced
 from cryovae.posterior.flow_posterior import FlowPosterior
 from cryovae.posterior.patch_sampler import NoSignal
 from cryovae.posterior.volume_data import AVERAGE, VolumeData
+from cryovae.progress.tasks import FITTING, MEASURING, SAMPLING, SCENES
+from cryovae.progress.watch import Watch
 from cryovae.report.lap_figure import laps_plot
 from cryovae.restoration.data_consistency import combined
 from cryovae.restoration.restorer import mixed_on
@@ -41,7 +44,6 @@ from cryovae.tomogram import Tomogram
 from cryovae.training.adaptation import AdaptationConfig, AdaptedTraining
 from cryovae.training.sampled_pairs import SampledPairs, SampledTomogram
 from cryovae.training.trainer import Interrupted, Report, Trainer
-from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_folder import RunFolder, log
 from cryovae.workflows.signals import stoppable
 
@@ -217,9 +219,11 @@ class _Adaptation:
         """The fitted model: that of the last lap, or of the lap before if the last predicts held-out bins worse."""
         file, state = self._begun(base) if resume else (base, None)
         began = time.monotonic()
-        sampled = self._sampled(file.generator, self._number(file))
+        with announced(SAMPLING):
+            sampled = self._sampled(file.generator, self._number(file))
         if len(self.laps) <= self._number(file):
-            self._measure(file.generator, sampled[0], began)
+            with announced(MEASURING):
+                self._measure(file.generator, sampled[0], began)
         self._before = sampled[0].refined
         while (lap := self._number(file)) < self.settings.laps and not self._worsened():
             began = time.monotonic()
@@ -228,8 +232,10 @@ class _Adaptation:
             self._save(file, lap + 1)
             # As the file has it, and used as one that was read is: a run that is resumed has the same numbers.
             file = load_generator(self._path(lap + 1))
-            sampled = self._sampled(file.generator, lap + 1)
-            self._measure(file.generator, sampled[0], began)
+            with announced(SAMPLING):
+                sampled = self._sampled(file.generator, lap + 1)
+            with announced(MEASURING):
+                self._measure(file.generator, sampled[0], began)
             self._save(file, lap + 1)
         if self._worsened():
             log.info("lap %d predicts held-out bins worse than lap %d, which is kept", self._number(file), self._number(file) - 1)
@@ -301,7 +307,7 @@ class _Adaptation:
         s, seed = self.settings, self.config.training.seed + lap
         posterior = self._posterior(generator, lap)
         sampled = [_sampled_tomogram(one, drawn, posterior) for one, drawn in zip(self.tomograms, samples, strict=True)]
-        with Watch(f"lap {lap + 1} of {s.laps}, scenes", s.scenes) as watch:
+        with announced(SCENES), Watch(f"lap {lap + 1} of {s.laps}, scenes", s.scenes) as watch:
             pairs = SampledPairs(sampled, self.side, s.scenes, seed, watch.update)
         method = AdaptedTraining(generator.to(self.device), pairs, s.training(self.side, seed), s.losses(), self.device)
         trainer = Trainer(method)
@@ -314,7 +320,8 @@ class _Adaptation:
             save_state(self.folder.path(STATE), saved | {"lap": lap, "settings": _settings(self.config)})
             log.info("saved at step %d of lap %d", saved["step"], lap + 1)
 
-        with Watch(f"lap {lap + 1} of {s.laps}, steps", s.steps, trainer.step) as watch, stoppable() as stop:
+        shown = Watch(f"lap {lap + 1} of {s.laps}, steps", s.steps, trainer.step)
+        with announced(FITTING), shown as watch, stoppable() as stop:
             trained = trainer.run(lambda report: _show(watch, report), save, stop)
             if stop():
                 save(trainer.state())

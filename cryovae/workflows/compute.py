@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from cryovae.errors import InputError
-from cryovae.workflows.options import option
+from cryovae.workflows.options import ADVANCED, option
 
 if TYPE_CHECKING:
     import torch
@@ -20,11 +20,13 @@ DEVICES = re.compile(r"auto|cpu|mps|cuda(:[0-9]{1,3})?")
 class ComputeOptions:
     """The device, the number of CPU threads, and the memory that the run may use."""
 
-    panel: ClassVar[str] = "Computing"
-    device: str = option("auto, cpu, cuda, cuda:N or mps.", default="auto")
-    threads: int | None = option("CPU threads; without it OMP_NUM_THREADS, or the CPUs of the job.")
+    panel: ClassVar[str] = ADVANCED
+    device: str = option("auto, cpu, cuda, cuda:N or mps.", default="auto", metavar="NAME", common=True)
+    threads: int | None = option("CPU threads.", shown="OMP_NUM_THREADS, or the CPUs of the job")
     memory: str | None = option(
-        "Memory that the run may use, e.g. 4GB; larger tomograms are restored out of core. Without it 80 % of what is free."
+        "Memory to use, such as 4GB; 80 % of free. Larger tomograms are restored out of core.",
+        metavar="SIZE",
+        common=True,
     )
 
     def open_device(self) -> torch.device:

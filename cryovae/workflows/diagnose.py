@@ -23,9 +23,9 @@ from cryovae.io.atomic import write_text
 from cryovae.io.outputs import check_folder
 from cryovae.models.ladder import Q, R
 from cryovae.posterior.codes import fast_convolutions
+from cryovae.progress.watch import Watch
 from cryovae.report.diagnosis_figures import diagnosis_picture
 from cryovae.workflows.diagnose_inputs import Diagnosed, diagnosed_run
-from cryovae.workflows.progress import Watch
 
 JSON, PICTURE = "diagnosis.json", "diagnosis.png"
 # Colours of q and r are the picture's; a table has words.

@@ -31,11 +31,11 @@ from cryovae.io.outputs import check_folder
 from cryovae.posterior.codes import fast_convolutions
 from cryovae.posterior.ladder_boxes import LadderBoxes
 from cryovae.posterior.patch_sampler import PatchSampler
+from cryovae.progress.watch import Stages
 from cryovae.report.generative_figures import generative_picture
 from cryovae.simulation.patches import Pairs, PatchConfig, pair_stream
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.adapt import SAMPLER
-from cryovae.workflows.progress import Stages
 
 JSON, PICTURE = "prior.json", "prior.png"
 # Procedural molecules from this number on are in no recipe, and the seeds of scenes neither.

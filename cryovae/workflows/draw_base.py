@@ -23,11 +23,11 @@ from cryovae.io.names import checked_name
 from cryovae.models.generator import Generator
 from cryovae.posterior.latent_walk import walk_noise
 from cryovae.posterior.patch_sampler import ObservedPatches, PatchSampler, observed_patches
+from cryovae.progress.watch import Watch
 from cryovae.report.drawn_files import DrawnFiles
 from cryovae.report.posterior_sheet import posterior_sheet
 from cryovae.tiling.grid import Position, cut
 from cryovae.tomogram import Tomogram
-from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_inputs import place_inside
 
 SIGNAL_UNIT = "standard deviations of the signal, protein dark"

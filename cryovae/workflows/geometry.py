@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from cryovae.errors import InputError
 from cryovae.tomogram import TiltGeometry
-from cryovae.workflows.options import option
+from cryovae.workflows.options import GEOMETRY, option
 
 if TYPE_CHECKING:
     from cryovae.io.star.tomograms import TomogramTable
 
 T = TypeVar("T")
-PANEL = "Geometry"
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class TiltAdjustment:
         cone: whether the tilt axis went round the beam.
     """
 
-    panel: ClassVar[str] = PANEL
+    panel: ClassVar[str] = GEOMETRY
     axis_angle: float | None = option("In-plane angle of the tilt axis in degrees, from +y towards +x of the tomogram.")
     pretilt: float | None = option("Degrees added to every tilt: the angle of the specimen in its holder.")
     x_tilt: float | None = option("Rotation about x in degrees, which lifts the tilt axis from +y towards +z.")
@@ -62,21 +61,26 @@ class TiltAdjustment:
 class GeometryOptions:
     """Tilts, masks, orientation and voxel size of the tomograms that a command reads."""
 
-    panel: ClassVar[str] = PANEL
+    panel: ClassVar[str] = GEOMETRY
     tilts: list[Path] | None = option(
-        "Tilt angles: .tlt, .rawtlt, .mdoc, .aln, .xf, Warp .xml or RELION .star; one file for each tomogram."
+        "Tilts in degrees, a file for each tomogram. .tlt, .rawtlt, .mdoc, .aln, .xf, Warp .xml or RELION .star.",
+        common=True,
     )
-    tilt_range: tuple[float, float] | None = option("Lowest and highest tilt in degrees, instead of --tilts.", metavar="LOW HIGH")
+    tilt_range: tuple[float, float] | None = option(
+        "Lowest and highest tilt in degrees instead.", metavar="LOW HIGH", common=True
+    )
     tilts2: list[Path] | None = option(
         "Tilts of the second axis of a dual-axis reconstruction, at right angles to the first; one file for each tomogram."
     )
     adjustment: TiltAdjustment = field(default_factory=TiltAdjustment)
-    mask: list[Path] | None = option("Mask of the specimen, a volume of 0 and 1; one for each tomogram. cryovae mask makes one.")
+    mask: list[Path] | None = option(
+        "Mask of the specimen, a volume of 0 and 1. One for each tomogram; cryovae mask makes one.", common=True
+    )
     unrotated: bool | None = option(
         "The beam is along the middle axis of the file, as in IMOD's .rec, or along the first; detected without this.",
         "--unrotated/--upright",
     )
-    voxel_size: float | None = option("Voxel size in angstrom, if the header has none.")
+    voxel_size: float | None = option("Voxel size in angstrom, over the header.", common=True)
 
     def geometries(self, count: int) -> list[TiltGeometry]:
         """The tilt geometry of each of ``count`` tomograms. InputError if there are no tilts, or not as many files."""

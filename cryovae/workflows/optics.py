@@ -10,7 +10,7 @@ from cryovae.errors import InputError
 from cryovae.tomogram import Optics
 from cryovae.units import defocus_option
 from cryovae.workflows.geometry import one_each
-from cryovae.workflows.options import option
+from cryovae.workflows.options import INPUT, option
 
 MICROSCOPE = ("voltage", "spherical_aberration", "amplitude_contrast", "phase_shift", "b_factor", "flipped")
 
@@ -19,7 +19,7 @@ MICROSCOPE = ("voltage", "spherical_aberration", "amplitude_contrast", "phase_sh
 class OpticsOptions:
     """Defocus and microscope; fields of ``Optics`` that are set replace what the files say."""
 
-    panel: ClassVar[str] = "Contrast transfer"
+    panel: ClassVar[str] = INPUT
     ctf: list[Path] | None = option(
         "Divide out the contrast transfer: a file with the defocus of each tilt (RELION or Gctf .star, Warp .xml), one for "
         "each tomogram; for a table of tomograms, the table."

@@ -1,7 +1,9 @@
 """Options: a field of a dataclass declares an option of the command line, its help text and the settings that it changes.
 
 A group is such a dataclass. Groups may hold groups. The command line, the jobs of a batch and Python callers share them.
-Nothing here imports torch.
+To add an option, add a field to a group: ``name: type = option("Help text.", ...)``. ``panel`` of the group, or of the option, is
+the part of the help that shows it; ``common=True`` shows it in the short help too, by its first sentence. Nothing here imports
+torch.
 """
 
 from __future__ import annotations
@@ -12,6 +14,15 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+# The parts of the help of the commands that train and restore, in their order.
+PANELS = INPUT, GEOMETRY, TRAINING, RESTORATION, OUTPUT, ADVANCED = (
+    "Input",
+    "Geometry",
+    "Training",
+    "Restoration",
+    "Output",
+    "Advanced",
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,9 @@ class Option:
         keys: settings that the option changes, each as ``section.key`` of ``RunConfig``.
         metavar: stands for the values in the help text.
         positional: whether it is an argument without a name.
+        panel: the part of the help that shows it, over that of its group; one of ``PANELS`` for training and restoring.
+        common: whether the short help shows it; the others are shown by --help-all.
+        shown: what stands for the default in the help, where it depends on other options.
     """
 
     help: str
@@ -31,6 +45,9 @@ class Option:
     keys: tuple[str, ...] = ()
     metavar: str | None = None
     positional: bool = False
+    panel: str | None = None
+    common: bool = False
+    shown: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,19 +74,29 @@ def without(*names: str) -> Selection:
     return Selection(frozenset(names))
 
 
-def option(text: str, *names: str, default: Any = None, keys: tuple[str, ...] = (), metavar: str | None = None) -> Any:
+def option(
+    text: str,
+    *names: str,
+    default: Any = None,
+    keys: tuple[str, ...] = (),
+    metavar: str | None = None,
+    panel: str | None = None,
+    common: bool = False,
+    shown: str | None = None,
+) -> Any:
     """Declare an option as a field of a group. Arguments as for ``Option``."""
-    return field(default=default, metadata={"option": Option(text, names, keys, metavar)})
+    about = Option(text, names, keys, metavar, panel=panel, common=common, shown=shown)
+    return field(default=default, metadata={"option": about})
 
 
 def argument(text: str, default: Any = MISSING) -> Any:
     """Declare a positional argument as a field of a group; it is required without a default."""
-    return field(default=default, metadata={"option": Option(text, positional=True)})
+    return field(default=default, metadata={"option": Option(text, positional=True, common=True)})
 
 
 def output_option(default: str) -> Any:
     """Declare the folder for the results."""
-    return option("Folder for the results.", "--output", "-o", default=Path(default))
+    return option("Folder for the results.", "--output", "-o", default=Path(default), panel=OUTPUT, common=True)
 
 
 @dataclass(frozen=True)

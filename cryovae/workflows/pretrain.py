@@ -23,6 +23,7 @@ from cryovae.io.molecules import MAPS, MODELS, read_molecule
 from cryovae.io.outputs import check_folder
 from cryovae.models.generator import Generator
 from cryovae.models.latent_flow import LatentFlow
+from cryovae.progress.watch import Watch
 from cryovae.report.model_card import Training, is_recorded, model_card
 from cryovae.saved_state import ANEW, check_fits
 from cryovae.simulation.patches import PatchConfig
@@ -30,7 +31,6 @@ from cryovae.simulation.pool import PairPool, PoolConfig
 from cryovae.training.generative import FlowTraining, GuidedTraining, VAETraining, first_patches
 from cryovae.training.recipe import Recipe, plain_recipe, recipe_of
 from cryovae.training.trainer import Interrupted, Report, Trainer
-from cryovae.workflows.progress import Watch
 from cryovae.workflows.signals import stoppable
 
 log = logging.getLogger("cryovae")

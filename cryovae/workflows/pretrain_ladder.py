@@ -18,12 +18,12 @@ from cryovae.io.atomic import write_text
 from cryovae.io.claim import HeldByOther, claimed
 from cryovae.io.outputs import check_folder
 from cryovae.models.ladder import Ladder
+from cryovae.progress.watch import Watch
 from cryovae.report.model_card import Training, ladder_card
 from cryovae.saved_state import ANEW, check_fits
 from cryovae.simulation.pool import PairPool
 from cryovae.training.pretrained import LadderRecipe, LadderTraining
 from cryovae.training.trainer import Interrupted, Report, Trainer
-from cryovae.workflows.progress import Watch
 from cryovae.workflows.signals import stoppable
 
 log = logging.getLogger("cryovae")

@@ -18,9 +18,9 @@ from cryovae.evaluation.diagnosis.rate_distortion import Continuation, continuat
 from cryovae.io.atomic import whole_file, write_text
 from cryovae.io.outputs import check_folder
 from cryovae.models.ladder import Q, R
+from cryovae.progress.watch import Watch
 from cryovae.report.figure import PlainFigure
 from cryovae.workflows.diagnose_inputs import Diagnosed, diagnosed_run
-from cryovae.workflows.progress import Watch
 
 JSON, PICTURE = "rate_distortion.json", "rate_distortion.png"
 BETAS = (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)

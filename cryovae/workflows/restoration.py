@@ -20,8 +20,10 @@ from cryovae.io.geometry_record import described
 from cryovae.io.star.loading import Tomograms
 from cryovae.io.star.tomograms import Entry
 from cryovae.posterior.search import AMORTISED
+from cryovae.progress.costs import Work, expect
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.adapt import adapt_in, open_checkpoint, with_flow
+from cryovae.workflows.extend import begin_extension
 from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
@@ -93,6 +95,7 @@ def train_on(
     force: bool = False,
     about: Mapping[str, Any] | None = None,
     start: Start | None = None,
+    work: Work | None = None,
 ) -> None:
     """Train one model on tomograms in ``folder``, with its record.
 
@@ -106,6 +109,7 @@ def train_on(
         force: let refusals of the checks pass.
         about: further entries of the record that a resumed run must share.
         start: the network to begin with, or None for random weights.
+        work: what is to be done, for the display; None if it is unknown.
 
     Raises:
         InputError: a check refuses a tomogram and ``force`` is False, another run writes into the folder, or a run that is
@@ -123,9 +127,12 @@ def train_on(
             check_state(folder, config)
         else:
             forget(folder)
+        if work is not None:
+            expect(work, device.type == "cuda")
+        extended = begin_extension(folder, read_record(folder.saved("run.json")), config) if resume else []
         folder.begin("train", sums, as_plain(config), config.training.seed)
         folder.keep_findings(checked.findings, force)
-        folder.save(**geometry)
+        folder.save(**geometry, **({"extended": extended} if extended else {}))
         save_config(folder.path("config.toml"), config)
         with noted(folder):
             ladder = None if start is None else start.network.ladder
@@ -186,6 +193,7 @@ def _restore_claimed(
     flows = config.objective.variational and config.restoration.by_flow
     if streamed and flows and not streams_flow(tomogram.shape, trained, config, device, job.budget):
         config = override(config, {"restoration.sampler": AMORTISED})
+    _expect(folder, tomogram, model, config, job, preliminary=True)
     checked = preflight(tomogram, job.force)
     tomogram = checked.tomograms[0]
     job = _as_begun(folder, job) if model is None else replace(job, start=None)
@@ -206,11 +214,8 @@ def _restore_claimed(
             check_state(folder, config)
     elif model is None:
         forget(folder)
-    seed = config.training.seed if model is None else config.restoration.seed
-    # A model that is finished is not trained again, and the record keeps what its training was like.
-    before = read_record(folder.saved("run.json")) if resume and model is None and folder.saved(MODEL).exists() else {}
-    folder.begin("restore", sums, as_plain(config), seed)
-    folder.save(**{name: before[name] for name in ("training", "adaptation") if name in before})
+    _expect(folder, tomogram, model, config, job)
+    _begin_record(folder, sums, config, model, resume)
     folder.tell([*tomogram.notes, *begun])
     folder.keep_findings(checked.findings, job.force)
     folder.save(**geometry, **_recorded(model))
@@ -233,6 +238,34 @@ def _recorded(model: TrainedModel | None) -> dict[str, str | None]:
     if model is None:
         return {"model": None, "model_sha256": None, "model_start": None}
     return {"model": str(model.path), "model_sha256": model.sha256, "model_start": start_of_model(model.path)}
+
+
+def _expect(
+    folder: RunFolder, tomogram: Tomogram, model: TrainedModel | None, config: RunConfig, job: Job, preliminary: bool = False
+) -> None:
+    """Tell the display what is to be done for one tomogram; ``preliminary``: before the network to begin with is tried."""
+    start = job.start if preliminary and model is None else None
+    at_once = start is not None and not start.trains
+    if at_once and start is not None and start.network.flow is None and not job.sampler_asked:
+        config = override(config, {"restoration.sampler": AMORTISED})
+    trained = model is not None or at_once or (job.resume and not job.overwrite and folder.saved(MODEL).exists())
+    has_flow = model is not None and isinstance(model.network, Checkpoint) and model.network.flow is not None
+    steps = 0 if trained else config.training.steps
+    halves = tomogram.halves is not None
+    tries = start is not None and (at_once or start.is_default)
+    work = Work([tomogram.shape], halves, config, steps, not has_flow, tries=tries)
+    expect(work, job.device.type == "cuda", preliminary)
+
+
+def _begin_record(
+    folder: RunFolder, sums: dict[str, dict[str, Any]], config: RunConfig, model: TrainedModel | None, resume: bool
+) -> None:
+    """Begin the record of a restoration; one that trains no model again keeps what its training was like."""
+    before = read_record(folder.saved("run.json")) if resume and model is None else {}
+    extended = begin_extension(folder, before, config)
+    kept = ("training", "adaptation") if folder.saved(MODEL).exists() else ()
+    folder.begin("restore", sums, as_plain(config), (config.training if model is None else config.restoration).seed)
+    folder.save(**{name: before[name] for name in kept if name in before}, **({"extended": extended} if extended else {}))
 
 
 def _as_begun(folder: RunFolder, job: Job) -> Job:

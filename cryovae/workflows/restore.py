@@ -26,6 +26,9 @@ from cryovae.evaluation.region import SMALLEST, Box, cut_out
 from cryovae.io.files import write_volume, write_volume_by_slabs
 from cryovae.io.orientation import UnrotatedSections, as_stored
 from cryovae.io.stored import Stored, released
+from cryovae.phases import announced
+from cryovae.progress.tasks import RESTORING
+from cryovae.progress.watch import Watch
 from cryovae.report.contents import Contents
 from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
@@ -36,7 +39,6 @@ from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
 from cryovae.tomogram import Fill, Tomogram
 from cryovae.workflows import memory
-from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_folder import RunFolder, log, metrics_of
 from cryovae.workflows.streaming import VOLUMES, WORK, open_storage, region_within
 
@@ -125,7 +127,7 @@ def restore_in(
             progress.update(done, total=total)
 
         restorer = Restorer(checkpoint.ladder, checkpoint.patch, settings, device, watch, checkpoint.flow, box)
-        with _added(restorer, folder):
+        with _added(restorer, folder), announced(RESTORING):
             restoration = restorer(tomogram) if storage is None else restorer.restore(tomogram, storage, voxels)
     if distributed.rank():
         return restoration

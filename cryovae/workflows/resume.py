@@ -15,6 +15,7 @@ from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
 from cryovae.workflows.adapt import SAMPLER, lap_files
 from cryovae.workflows.adapt import STATE as ADAPTING
+from cryovae.workflows.extend import EXTENDED, check_steps, is_extended
 from cryovae.workflows.run_folder import RunFolder, read_record, same_file
 
 # Sections of the settings that a training and a restoration depend on.
@@ -22,6 +23,7 @@ TRAINING = ("ladder", "masking", "objective", "training", "adaptation")
 RESTORATION = ("restoration",)
 # Settings that change the speed of a run, not its result.
 SPEED = {("restoration", "batch")}
+STEPS = ("training", "steps")
 # Largest number of differences that a message lists.
 MOST_LISTED = 4
 
@@ -47,7 +49,7 @@ def check_resumed(
         model: checksum of the model that restores, or None if the run trains its own.
 
     Returns:
-        Whether the earlier run ended well, so that only missing results are left to do.
+        Whether the earlier run ended well, so that only missing results are left to do; not if it goes on to more steps.
 
     Raises:
         InputError: something differs; the message names it.
@@ -59,8 +61,11 @@ def check_resumed(
         if not record and folder.saved(MODEL).exists():
             differences = ["a model but no run.json that can be read, so what it is of is unknown"]
         elif _has_begun(folder, record, command):
+            if "training" in sections:
+                check_steps(folder, record, config)
             differences = _differences(record, command, inputs, config, geometry, sections, model)
-            finished = record.get("status") == "done" and not differences
+            more = "training" in sections and is_extended(record, config)
+            finished = record.get("status") == "done" and not differences and not more
     differences, finished = distributed.broadcast((differences, finished))
     if differences:
         raise InputError(
@@ -76,7 +81,7 @@ def forget(folder: RunFolder) -> None:
     Otherwise a new run that stops before it has saved anything would leave them with its own record, which is not theirs.
     """
     if not distributed.rank():
-        for name in (STATE, MODEL, SAMPLER, ADAPTING):
+        for name in (STATE, MODEL, EXTENDED, SAMPLER, ADAPTING):
             folder.saved(name).unlink(missing_ok=True)
         for path in lap_files(folder).values():
             path.unlink(missing_ok=True)
@@ -131,7 +136,7 @@ def _has_begun(folder: RunFolder, record: Mapping[str, Any], command: str) -> bo
     if not record or record.get("name") != folder.name:
         return False
     is_restored = command == "restore" and (record.get("status") == "done" or folder.saved("restoring").exists())
-    return is_restored or any(folder.saved(name).exists() for name in (MODEL, STATE))
+    return is_restored or any(folder.saved(name).exists() for name in (MODEL, STATE, EXTENDED))
 
 
 def _differences(
@@ -146,7 +151,7 @@ def _differences(
     """Each difference as "KEY OLD, now NEW"."""
     old_command = record.get("command", command)
     lines = [] if old_command == command else [f"command {old_command}, now {command}"]
-    lines += _differing_settings(record.get("config") or {}, config, sections)
+    lines += _differing_settings(record.get("config") or {}, config, sections, goes_on=True)
     lines += _differing_inputs(record.get("inputs") or {}, inputs)
     if record.get("model_sha256") != model and "model_sha256" in record:
         lines.append("another model")
@@ -158,7 +163,7 @@ def _differences(
     return lines
 
 
-def _differing_settings(old: Mapping[str, Any], config: RunConfig, sections: Sequence[str]) -> list[str]:
+def _differing_settings(old: Mapping[str, Any], config: RunConfig, sections: Sequence[str], goes_on: bool = False) -> list[str]:
     lines = []
     now = json.loads(json.dumps(as_plain(config)))
     for section in sections:
@@ -168,7 +173,9 @@ def _differing_settings(old: Mapping[str, Any], config: RunConfig, sections: Seq
         for key, value in now[section].items():
             # A setting that is newer than the run had its default in it.
             then = old[section].get(key, json.loads(json.dumps(default[key])))
-            if then != value and (section, key) not in SPEED:
+            # More steps are gone on to (workflows/extend.py).
+            is_more = (section, key) == STEPS and isinstance(then, int) and value > then
+            if then != value and (section, key) not in SPEED and not (is_more and goes_on):
                 lines.append(f"{section}.{key} {then}, now {value}")
     return lines
 

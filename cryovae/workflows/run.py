@@ -15,6 +15,10 @@ from cryovae.io.outputs import check_folder
 from cryovae.io.star.loading import Tomograms, load_entry, tomograms_of
 from cryovae.io.star.particles import is_particle_table, read_particles
 from cryovae.io.star.tomograms import Entry
+from cryovae.phases import announced
+from cryovae.progress.costs import Work
+from cryovae.progress.display import Display
+from cryovae.progress.tasks import CHECKING
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.geometry import TiltAdjustment
 from cryovae.workflows.memory import budget_of
@@ -24,6 +28,7 @@ from cryovae.workflows.requests import RestoreRequest, TrainRequest
 from cryovae.workflows.restoration import Job, open_model, restore_tomogram, stays_on_disk, train_on
 from cryovae.workflows.run_folder import RunFolder, folder_name
 from cryovae.workflows.start import continued, default_start, start_of
+from cryovae.workflows.streaming import shape_of
 from cryovae.workflows.table import inputs_of_table, open_table, restore_table
 from cryovae.workflows.train_crops import within
 
@@ -40,6 +45,17 @@ def restore(request: RestoreRequest) -> Path:
     Raises:
         InputError: an input or a setting cannot be used.
     """
+    check_restoring(request)
+    with Display(), announced(CHECKING):
+        if request.tomogram is not None and is_table(request.tomogram):
+            job = job_of(request)
+            table = open_table(request.tomogram, request.geometry, request.optics)
+            return restore_table(table, request.output, request.model, job)
+        return _restore_files(request)
+
+
+def check_restoring(request: RestoreRequest) -> None:
+    """InputError if the files of a request do not go together, or its folder cannot take results."""
     if (request.half1 is None) != (request.half2 is None):
         raise InputError("one half found, expected both: pass --half1 and --half2, or one tomogram")
     if request.model is not None and request.start is not None:
@@ -47,11 +63,6 @@ def restore(request: RestoreRequest) -> Path:
     if request.tomogram is not None and request.half1 is not None:
         raise InputError("a tomogram and halves were given, expected one or the other: their mean is used when halves are given")
     check_folder(request.output)
-    if request.tomogram is not None and _is_table(request.tomogram):
-        job = _job_of(request)
-        table = open_table(request.tomogram, request.geometry, request.optics)
-        return restore_table(table, request.output, request.model, job)
-    return _restore_files(request)
 
 
 def train(request: TrainRequest) -> Path:
@@ -66,13 +77,24 @@ def train(request: TrainRequest) -> Path:
     Raises:
         InputError: an input or a setting cannot be used.
     """
-    first, listed = request.tomograms[0], any(_is_table(path) for path in request.tomograms)
+    check_training(request)
+    with Display(), announced(CHECKING):
+        return _train(request)
+
+
+def check_training(request: TrainRequest) -> None:
+    """InputError if the files of a request do not go together, or its folder cannot take results."""
+    listed = any(is_table(path) for path in request.tomograms)
     if listed and (len(request.tomograms) > 1 or request.half2):
         raise InputError("a table and other tomograms were given, expected one .star alone: put all of them into the table")
     if request.half2 and len(request.half2) != len(request.tomograms):
         raise InputError(f"{len(request.half2)} second halves found for {len(request.tomograms)} first halves, expected as many")
     check_folder(request.output)
-    job = _job_of(request)
+
+
+def _train(request: TrainRequest) -> Path:
+    first, listed = request.tomograms[0], any(is_table(path) for path in request.tomograms)
+    job = job_of(request)
     if listed and is_particle_table(first):
         tomograms, files, inputs = _particles(request), [], {"table": first}
     elif listed:
@@ -91,14 +113,16 @@ def train(request: TrainRequest) -> Path:
     if folder.path(MODEL).exists() and not (request.results.overwrite or request.results.resume):
         raise InputError(f"{folder.path(MODEL)} is there already: pass --overwrite, or another folder with -o")
     resume = request.results.resume and not request.results.overwrite
-    train_on(folder, tomograms, inputs, job.config, job.device, resume, job.force, start=job.start)
+    shapes = [shape_of(file) for file in files]
+    work = Work(shapes, bool(request.half2), job.config, job.config.training.steps, True, restores=False) if files else None
+    train_on(folder, tomograms, inputs, job.config, job.device, resume, job.force, start=job.start, work=work)
     return folder.path(MODEL)
 
 
 def _restore_files(request: RestoreRequest) -> Path:
     """Restore the tomogram, or the two halves, that are named."""
     entry = entry_of(request)
-    job = _job_of(request)
+    job = job_of(request)
     model = None
     if request.model is not None:
         model, config = open_model(request.model, job.config)
@@ -133,7 +157,7 @@ def entry_of(request: RestoreRequest) -> Entry:
     return Entry(name, 1, full, halves, tilts, None, mask, optics, pixel_size=geometry.pixel_sizes(1)[0])
 
 
-def _job_of(request: TrainRequest | RestoreRequest) -> Job:
+def job_of(request: TrainRequest | RestoreRequest) -> Job:
     """Settings, device and memory of a request. InputError if one of them is impossible."""
     compute = request.compute
     budget, device = budget_of(compute.memory), compute.open_device()
@@ -162,7 +186,8 @@ def _job_of(request: TrainRequest | RestoreRequest) -> Job:
     return job
 
 
-def _is_table(path: Path) -> bool:
+def is_table(path: Path) -> bool:
+    """Whether a path is that of a table."""
     return path.suffix.lower() == ".star"
 
 

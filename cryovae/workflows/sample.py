@@ -15,9 +15,9 @@ from cryovae.data.prepare import prepare
 from cryovae.posterior.codes import Code, between, decoded, prior_code
 from cryovae.posterior.latent_map import LatentMap, Patches, mapped
 from cryovae.posterior.tile_memory import side_of
+from cryovae.progress.watch import Watch
 from cryovae.report.drawn_files import DrawnFiles
 from cryovae.tomogram import Tomogram
-from cryovae.workflows.progress import Watch
 from cryovae.workflows.run_inputs import checked_tomogram_of, place_inside, record_of, variational_model_of, voxel_size_in
 
 BASE, PRIOR, PATCHES = "base", "prior", "patches"

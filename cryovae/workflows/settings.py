@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from cryovae.errors import InputError
-from cryovae.workflows.options import option
+from cryovae.workflows.options import ADVANCED, OUTPUT, RESTORATION, TRAINING, option
 
 if TYPE_CHECKING:
     from cryovae.config import RunConfig
@@ -27,25 +27,48 @@ def listed(text: str) -> list[str]:
 class TrainingSettings:
     """Options that change how a model is trained."""
 
-    panel: ClassVar[str] = "Settings"
-    preset: str | None = option("quick, default or large. Without it: default on a GPU, quick on a CPU.")
+    panel: ClassVar[str] = ADVANCED
+    preset: str | None = option(
+        "quick, default or large; quick on a CPU. Without it: default on a GPU.",
+        metavar="NAME",
+        panel=TRAINING,
+        common=True,
+    )
     config: Path | None = option("TOML file with the settings that differ from the preset.")
-    settings: list[str] | None = option("Any setting, e.g. --set training.patch=48; may be repeated.", "--set")
-    steps: int | None = option("Training steps at most.", keys=("training.steps",))
-    patch: int | None = option("Side of a training patch in voxels.", keys=("training.patch",))
-    batch: int | None = option("Patches in a training step.", keys=("training.batch",))
-    learning_rate: float | None = option("Highest learning rate.", keys=("training.learning_rate",))
-    beta: float | None = option("Weight of the KL; 1 is the ELBO.", keys=("objective.beta",))
-    encoders: int | None = option("2 for q and r, 1 for the simpler baseline.", keys=("objective.encoders",))
+    settings: list[str] | None = option(
+        "Any setting of cryovae config. May be repeated, e.g. --set training.patch=48.", "--set", metavar="KEY=VALUE", common=True
+    )
+    steps: int | None = option(
+        "Training steps at most, 800 in quick. 20000 in default, 40000 in large.",
+        keys=("training.steps",),
+        panel=TRAINING,
+        common=True,
+    )
+    patch: int | None = option(
+        "Side of a training patch in voxels.", keys=("training.patch",), panel=TRAINING, shown="quick 40, default 64, large 96"
+    )
+    batch: int | None = option(
+        "Patches in a training step.", keys=("training.batch",), panel=TRAINING, shown="quick 2, default 4, large 4"
+    )
+    learning_rate: float | None = option(
+        "Highest learning rate.", keys=("training.learning_rate",), shown="quick 0.0006, default 0.0003, large 0.0003"
+    )
+    beta: float | None = option("Weight of the KL; 1 is the ELBO.", keys=("objective.beta",), shown="1")
+    encoders: int | None = option("2 for q and r, 1 for the simpler baseline.", keys=("objective.encoders",), shown="2")
     objective: str | None = option(
         "vae, wae, or a deterministic network and its loss, without std: deepdewedge, isonet2, isonet2_mw, icecream, "
         "cryogen1, cryogen2.",
         keys=("objective.name",),
+        metavar="NAME",
+        shown="vae",
     )
     posterior: str | None = option(
-        "gaussian, or flow: a normalising flow on the coarse latents (pip install 'cryovae[flows]').", keys=("ladder.posterior",)
+        "gaussian, or flow: a normalising flow on the coarse latents (pip install 'cryovae[flows]').",
+        keys=("ladder.posterior",),
+        metavar="NAME",
+        shown="gaussian",
     )
-    seed: int | None = option("Random seed of the training.", keys=("training.seed",))
+    seed: int | None = option("Random seed of the training.", keys=("training.seed",), panel=TRAINING, shown="0")
 
     def resolved(self, preset: str) -> RunConfig:
         """All settings of the run; ``preset`` is used where no option names one. InputError for an unknown one."""
@@ -83,43 +106,77 @@ class RestorationSettings(TrainingSettings):
     """Options that change how a tomogram is restored, and how the model for it is trained."""
 
     quality: str | None = option(
-        "fast: samples of the encoder alone, no flow is fitted; normal; best: 32 samples of 4 steps each."
+        "fast, normal or best. fast: samples of the encoder alone, no flow is fitted. best: 32 samples of 4 steps each.",
+        metavar="NAME",
+        panel=RESTORATION,
+        common=True,
+        shown="normal",
     )
-    seed: int | None = option("Random seed of training and samples.", keys=("training.seed", "restoration.seed"))
+    seed: int | None = option(
+        "Random seed of training and samples.", keys=("training.seed", "restoration.seed"), panel=TRAINING, shown="0"
+    )
     samples: int | None = option(
-        "Posterior samples behind mean and standard deviation, an even number.", keys=("restoration.samples",)
+        "Samples behind mean and std, 8 in quick. An even number; 16 in default, 32 in large.",
+        keys=("restoration.samples",),
+        panel=RESTORATION,
+        common=True,
     )
-    samples_out: int | None = option("How many samples to write.", keys=("restoration.samples_out",))
+    samples_out: int | None = option(
+        "Samples to write, 0 for none.", keys=("restoration.samples_out",), panel=OUTPUT, common=True, shown="2"
+    )
     outputs: str | None = option(
         "What to write beside the mean, with commas: std, measured (the mean without its wedge, for template matching), halves, "
-        "samples; or none. Without it, all.",
+        "samples; or none.",
         keys=("restoration.outputs",),
+        metavar="NAMES",
+        panel=OUTPUT,
+        shown="all",
+    )
+    raw: bool | None = option(
+        "Write the model's output without the data-consistent step.", "--raw", keys=("restoration.raw",), panel=RESTORATION
     )
     output_voxel_size: float | None = option(
         "Write mean, measured, halves and samples a second time with voxels of this size in angstrom, e.g. 10 for networks that "
         "were trained at 10 angstrom: NAME_mean_10A.mrc. The standard deviation is of the voxels of the input alone.",
         keys=("restoration.output_voxel_size",),
+        panel=OUTPUT,
     )
-    raw: bool | None = option("Write the model's output without the data-consistent step.", "--raw", keys=("restoration.raw",))
     other_scale: bool | None = option(
         "Restore even if --model was trained at a voxel size that differs by more than 5 %: structures are of another size then.",
         "--other-scale",
         keys=("restoration.other_scale",),
+        panel=RESTORATION,
     )
     refine: int | None = option(
         "Steps of optimisation on the posterior of each tile, e.g. 20; stopped early where held-out measured bins are predicted "
         "worse. Each costs about as much as three samples.",
         keys=("restoration.refine",),
+        panel=RESTORATION,
+        shown="0",
     )
     sampler: str | None = option(
         "How samples are drawn: flow (the generative model, fitted to the tomogram), amortised (the encoder alone, fast), "
         "reweighted (weighted candidates) or langevin (chains from samples of the flow; slow).",
         keys=("restoration.sampler",),
+        metavar="NAME",
+        panel=RESTORATION,
+        shown="flow",
     )
     temperature: float | None = option(
         "Temperature of the likelihood, for --sampler reweighted or langevin; any but 1 is no posterior, and labelled tempered.",
         keys=("restoration.temperature",),
+        panel=RESTORATION,
+        shown="1",
     )
+
+    def resolved(self, preset: str) -> RunConfig:
+        """As of ``TrainingSettings``. InputError, too, if samples are asked for and left out."""
+        config = super().resolved(preset)
+        # What is written without a word is no contradiction.
+        if self.samples_out and not config.restoration.samples_kept:
+            why = "outputs are without samples" if config.objective.variational else f"{config.objective.name} has one answer"
+            raise InputError(f"--samples-out {self.samples_out} found, but {why}: leave one of them out")
+        return config
 
     def _with_quality(self, base: RunConfig) -> RunConfig:
         from cryovae.config import of_quality

@@ -20,10 +20,10 @@ from cryovae.io.names import checked_name
 from cryovae.io.outputs import check_file, check_folder
 from cryovae.io.positions import write_positions
 from cryovae.io.tilts import read_tilts
+from cryovae.progress.watch import Stages
 from cryovae.simulation.scene import Scene, SceneConfig, build_scene
 from cryovae.simulation.simulate import SimulationConfig, simulate
 from cryovae.simulation.tilt_series import AcquisitionConfig, image_scene, margin_of, tilt_angles
-from cryovae.workflows.progress import Stages
 from cryovae.workflows.simulate_request import SimulateRequest
 
 T = TypeVar("T")

@@ -26,7 +26,9 @@ from cryovae.io.names import in_one_line
 from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tomograms_of
 from cryovae.io.star.results import results_columns, write_results
 from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms
+from cryovae.progress.costs import Work, expect
 from cryovae.restoration.rescaling import check_ratio
+from cryovae.workflows.extend import is_extended
 from cryovae.workflows.geometry import GeometryOptions
 from cryovae.workflows.memory import budget_of
 from cryovae.workflows.optics import OpticsOptions
@@ -45,6 +47,7 @@ from cryovae.workflows.restore import results_of
 from cryovae.workflows.resume import check_model
 from cryovae.workflows.run_folder import RunFolder, log, read_record, same_file, unchanged
 from cryovae.workflows.start import start_of_model
+from cryovae.workflows.streaming import shape_of
 from cryovae.workflows.train_crops import within
 
 MODEL_FOLDER = "model"
@@ -106,11 +109,12 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     if model is None and job.start is not None and not job.start.trains:
         model, job = begun(table, job)
     trained, config = open_model(model or _train_model(output / MODEL_FOLDER, table, job), job.config)
+    expect(_work(table, output, replace(job, config=config), 0), job.device.type == "cuda")
     suffix, count = job.suffix, len(table.entries)
     done = (
         set()
         if job.overwrite
-        else {e.name for e in table.entries if _is_done(output / e.name, e, config, trained.sha256, suffix, job.voxel_size)}
+        else {e.name for e in table.entries if _is_done(output / e.name, e, config, trained.sha256, suffix, job)}
     )
     results: list[Mapping[str, Path]] = [{} for _ in table.entries]
     failed: list[str] = []
@@ -155,6 +159,13 @@ def _check_output_voxels(table: TomogramTable, job: Job) -> None:
             check_ratio(size, new, read_volume(entry.files[0]).density.shape)
 
 
+def _work(table: TomogramTable, output: Path, job: Job, steps: int) -> Work:
+    """What is to be done for the rows that have no results, after so many steps of training."""
+    left = [e for e in table.entries if job.overwrite or not (output / e.name / f"{e.name}_mean{job.suffix}").exists()]
+    shapes, halves = [shape_of(e.files[0]) for e in left or table.entries], any(e.halves for e in left)
+    return Work(shapes, halves, job.config, steps, fits=steps > 0)
+
+
 def begun(table: TomogramTable, job: Job) -> tuple[Path | None, Job]:
     """The network that restores all rows at once, or None if one is to be trained from it; tried on the first usable row."""
     assert job.start is not None
@@ -172,10 +183,12 @@ def begun(table: TomogramTable, job: Job) -> tuple[Path | None, Job]:
 
 def _train_model(where: Path, table: TomogramTable, job: Job) -> Path:
     """Train the model of a table unless it is there; returns its folder."""
-    if not job.overwrite and (where / MODEL).exists():
+    record = read_record(where / "run.json")
+    is_more = job.resume and is_extended(record, job.config)
+    if not job.overwrite and (where / MODEL).exists() and not is_more:
         check_model(
             where,
-            read_record(where / "run.json"),
+            record,
             job.config,
             inputs_of_table(table),
             _geometry_of(table, job.voxel_size),
@@ -188,7 +201,9 @@ def _train_model(where: Path, table: TomogramTable, job: Job) -> Path:
     tomograms = within(tomograms, [entry.files[0] for entry in table.entries], job.config, job.device, budget)
     resume = job.resume and not job.overwrite
     inputs = inputs_of_table(table)
-    train_on(RunFolder(where, MODEL_FOLDER), tomograms, inputs, job.config, job.device, resume, job.force, start=job.start)
+    work = _work(table, where.parent, job, job.config.training.steps)
+    folder = RunFolder(where, MODEL_FOLDER)
+    train_on(folder, tomograms, inputs, job.config, job.device, resume, job.force, start=job.start, work=work)
     return where
 
 
@@ -286,10 +301,14 @@ def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: s
     return "done" if complete else "missing"
 
 
-def _is_done(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: str, voxel_size: float | None) -> bool:
-    """Whether a row was restored to the end. InputError if that was by another model, with other settings or from other data."""
-    state = row_state(where, entry, config, mark, suffix, voxel_size)
-    if state == "stale":
+def _is_done(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: str, job: Job) -> bool:
+    """Whether a row was restored to the end. InputError if that was by another model, with other settings or from other data.
+
+    A row whose model has gone on to more steps since is restored again with --resume.
+    """
+    state = row_state(where, entry, config, mark, suffix, job.voxel_size)
+    is_extension = job.resume and "extended" in read_record(where.parent / MODEL_FOLDER / "run.json")
+    if state == "stale" and not is_extension:
         raise InputError(
             f"{where} was restored by another model, with other settings or from other data: pass --overwrite, or another -o"
         )

@@ -38,6 +38,7 @@ from cryovae.io.stored import released
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
 from cryovae.posterior.activity import active_units
+from cryovae.progress.watch import Watch
 from cryovae.ranges import shown
 from cryovae.report.pictures import loss_plot
 from cryovae.restoration.networks import fill_halves
@@ -47,9 +48,9 @@ from cryovae.tomogram import Tomogram
 from cryovae.training.deterministic import Deterministic
 from cryovae.training.trainer import Interrupted, Report, Trainer
 from cryovae.training.variational import Variational
+from cryovae.workflows.extend import EXTENDED, extended_step
 from cryovae.workflows.live import Live
-from cryovae.workflows.progress import Watch
-from cryovae.workflows.resume import TRAINING
+from cryovae.workflows.resume import STEPS, TRAINING
 from cryovae.workflows.run_folder import Metrics, RunFolder, log, read_metrics
 from cryovae.workflows.signals import StoppedMidStep, Terminated, interruptible, stoppable
 
@@ -99,7 +100,8 @@ def train_in(
             checkpoint = _train_variational(folder, tomograms, config, device, resume, live, place, start)
         else:
             checkpoint = _train_deterministic(folder, tomograms, config, device, resume, place)
-    folder.path(STATE).unlink(missing_ok=True)
+    for name in (STATE, EXTENDED):
+        folder.path(name).unlink(missing_ok=True)
     # What comes next may read the model.
     distributed.barrier()
     return checkpoint
@@ -264,7 +266,7 @@ def _describe(prepared: PreparedTomogram, patch: int) -> None:
 
 def begun(folder: RunFolder) -> bool:
     """Whether a state to resume from was saved; says so if not, as a job that is begun anew always asks to resume."""
-    if folder.saved(STATE).exists():
+    if folder.saved(STATE).exists() or folder.saved(EXTENDED).exists():
         return True
     log.info("nothing was saved in %s, so training begins at step 0", folder.folder)
     print(f"nothing was saved in {folder.folder}, so training begins at step 0", file=sys.stderr)
@@ -282,6 +284,8 @@ def matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
         for key, value in now.items():
             # A setting that was added after the run began had no other value then than its default.
             old = then.get(key, getattr(default, key))
+            if (section, key) == STEPS and isinstance(old, int) and value >= old:
+                continue
             if (list(value) if isinstance(value, tuple) else value) != (list(old) if isinstance(old, tuple) else old):
                 raise InputError(
                     f"{section}.{key} is {value} but the saved run has {old}: resume with the settings it began with"
@@ -291,7 +295,7 @@ def matching_state(folder: RunFolder, config: RunConfig) -> dict[str, Any]:
 
 def check_state(folder: RunFolder, config: RunConfig) -> None:
     """InputError if there is a state to resume from that was saved with other settings, or cannot be read."""
-    if folder.saved(MODEL).exists() or not begun(folder):
+    if folder.saved(MODEL).exists() or not begun(folder) or not folder.saved(STATE).exists():
         return
     matching_state(folder, config)
     if not folder.saved("run.json").exists():
@@ -303,6 +307,12 @@ def check_state(folder: RunFolder, config: RunConfig) -> None:
 
 def _resume(trainer: Trainer[Any, Any], folder: RunFolder, config: RunConfig, resume: bool) -> None:
     if resume and begun(folder):
+        ended = None if folder.saved(STATE).exists() else extended_step(folder)
+        if ended is not None:
+            trainer.begin_at(*ended)
+            trainer.extend()
+            log.info("goes on from step %d", trainer.step)
+            return
         state = matching_state(folder, config)
         check_fits(folder.saved(STATE), state, trainer.network, trainer.optimiser)
         try:
@@ -310,6 +320,8 @@ def _resume(trainer: Trainer[Any, Any], folder: RunFolder, config: RunConfig, re
         except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"{folder.saved(STATE)} does not fit this run, {shown(str(error))} found: {ANEW}") from error
         log.info("resumed at step %d", trainer.step)
+        if config.training.steps > state["config"]["training"]["steps"]:
+            trainer.extend()
 
 
 class _Progress:

@@ -124,7 +124,7 @@ def test_no_folder_is_a_setting_that_the_engine_parses(folder, tmp_path, monkeyp
         def __init__(self, command, **options):
             commands.append(command)
 
-        def wait(self):
+        def wait(self, timeout=None):
             return 0
 
     monkeypatch.setattr(engine.subprocess, "Popen", Ended)
@@ -155,3 +155,17 @@ def test_the_device_of_a_batch_is_checked_before_anything_is_written(tmp_path):
     done = cryovae("batch", tmp_path / "set/t.star", "-o", tmp_path / "out", "--device", "meta", "--prepare")
     refused(done, "--device meta found", "auto, cpu, cuda, cuda:N or mps")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_the_engine_says_goes_to_a_log_and_the_rows_are_looked_at_meanwhile(tmp_path, monkeypatch, capfd):
+    import sys
+
+    real, looks = engine.subprocess.Popen, []
+    script = "import time, sys; print('noise of the engine', flush=True); time.sleep(0.5); sys.exit(3)"
+    monkeypatch.setattr(engine.subprocess, "Popen", lambda command, **options: real([sys.executable, "-c", script], **options))
+    monkeypatch.setattr(engine, "LOOK_SECONDS", 0.05)
+    assert engine.run_workflow(tmp_path, Path("profile"), [], lambda: looks.append(1)) == 3
+    assert len(looks) >= 2
+    assert engine.engine_log(tmp_path).read_text() == "noise of the engine\n"
+    assert engine.last_words(tmp_path) == "noise of the engine"
+    assert "noise" not in "".join(capfd.readouterr())

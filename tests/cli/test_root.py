@@ -37,7 +37,9 @@ TREE = dict(commands_of(typer.main.get_command(app)))
 
 @pytest.mark.parametrize("path", TREE, ids=lambda path: " ".join(path) or "cryovae")
 def test_help_shows_every_text_as_it_was_declared(path):
-    command, shown = TREE[path], plain(said(*path, "--help").stdout)
+    command = TREE[path]
+    is_long = any("--help-all" in param.opts for param in command.params)
+    shown = plain(said(*path, "--help-all" if is_long else "--help").stdout)
     texts = [paragraph for paragraph in (command.help or "").split("\n\n") if paragraph]
     texts += [param.help for param in command.params if getattr(param, "help", None)]
     texts += [(inner.short_help or inner.help or "").split("\n\n")[0] for inner in getattr(command, "commands", {}).values()]

@@ -1,5 +1,6 @@
 """What the loop does with gradients, averages and held-out gains: a method of two numbers, whose steps are known."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from torch import nn
 
 from cryovae.objectives.validation import ValidationScores
 from cryovae.training.method import Method, TrainingConfig
-from cryovae.training.trainer import MIN_NORMS, Trainer
+from cryovae.training.trainer import MIN_NORMS, RISE, Interrupted, Trainer
 
 CONFIG = TrainingConfig(patch=16, batch=1, steps=6, learning_rate=0.1, ema=0.9, clip=0.5, validate_every=1, patience=50)
 
@@ -130,6 +131,64 @@ def test_gains_before_the_bound_do_not_count_against_those_after():
     assert all(report.event is None for report in reports)
     assert trainer.best_gain == 0.3
     assert torch.equal(trained.one, method.averages[4])
+
+
+def test_a_state_holds_no_second_copy_of_what_training_goes_back_to():
+    """Weights, their average, that of the best validation, and two numbers of AdamW for each weight; nothing twice."""
+    trainer, _, _ = _run(_Scripted(CONFIG, gains=(0.1, 0.5, 0.2, 0.45, 0.45, 0.45)))
+    weights = sum(parameter.numel() for parameter in trainer.network.parameters())
+
+    def numbers(value):
+        if isinstance(value, torch.Tensor):
+            return value.numel() if value.dim() else 0
+        return sum(map(numbers, value.values() if isinstance(value, dict) else value)) if isinstance(value, dict | list) else 0
+
+    assert numbers(trainer.state()) == 5 * weights
+
+
+def test_a_relapse_after_a_resumption_is_that_of_the_uninterrupted_run():
+    gains, gradients = (0.5, 0.45, 0.1, 0.45, 0.5, 0.45), lambda step: (0.1 * (step + 1), -0.2)
+    uninterrupted, _, _ = _run(_Scripted(CONFIG, gains, gradients))
+    first = Trainer(_Scripted(CONFIG, gains, gradients))
+    with pytest.raises(Interrupted):
+        first.run(stop=lambda: first.step == 2)
+    second = Trainer(_Scripted(CONFIG, gains, gradients))
+    second.resume(copy.deepcopy(first.state()))
+    second.run()
+    assert second.pace == uninterrupted.pace == 0.5
+    for one, two in zip(second.network.parameters(), uninterrupted.network.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_after_a_relapse_the_momentum_is_gone_and_the_size_of_gradients_is_kept():
+    trainer = Trainer(_Scripted(replace(CONFIG, steps=3), gains=(0.5, 0.4, 0.1)))
+    trainer.run()
+    states = list(trainer.optimiser.state.values())
+    assert len(states) == 2
+    assert all(float(state["exp_avg"].abs().max()) == 0.0 and float(state["exp_avg_sq"].min()) > 0.0 for state in states)
+
+
+def test_a_state_with_the_copies_of_earlier_versions_is_read():
+    trainer, _, _ = _run(_Scripted(CONFIG, gains=(0.5, 0.4, 0.4, 0.4, 0.4, 0.4)))
+    state = copy.deepcopy(trainer.state())
+    good = {name: state[name] for name in ("network", "optimiser")} | {"average": state.pop("best")}
+    other = Trainer(_Scripted(CONFIG))
+    other.resume(state | {"good": good})
+    assert torch.equal(other.best.one, trainer.best.one)
+
+
+def test_an_extended_run_begins_anew_with_its_gains_and_its_rate():
+    trainer, _, _ = _run(_Scripted(CONFIG, gains=(0.5, 0.4, 0.4, 0.4, 0.4, 0.4)))
+    other = Trainer(_Scripted(replace(CONFIG, steps=60, patience=1000), gains=(0.0,) * 6 + (0.1,) * 60))
+    other.begin_at(trainer.best, 6)
+    other.extend()
+    rates = []
+    other.run(lambda report: rates.append(other.optimiser.param_groups[0]["lr"]))
+    assert len(rates) == 54
+    assert rates[0] == pytest.approx(0.1 / RISE)
+    assert rates[RISE - 1 :] == pytest.approx([0.1] * (54 - RISE + 1))
+    assert other.best_gain == 0.1
+    assert other.state()["extended"] == 6
 
 
 def test_a_resumed_run_keeps_its_guards():

@@ -9,10 +9,6 @@ from typing import Any
 
 import pytest
 
-from cryovae.tomogram import Tomogram
-from tests.conftest import write_mrc
-from tests.helpers.cli import RANGE, TINY, cryovae
-
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -44,13 +40,3 @@ def save_one_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
             Path(target).write_bytes(PIXEL)
 
     monkeypatch.setattr(Figure, "savefig", savefig)
-
-
-@pytest.fixture(scope="session")
-def small_run(tmp_path_factory: pytest.TempPathFactory, small: Tomogram) -> Path:
-    """A folder with the corner as ts_01.mrc, and in its folder "run" a restoration of it after 4 steps. Copy it to change it."""
-    folder = tmp_path_factory.mktemp("small_run")
-    write_mrc(folder / "ts_01.mrc", small.density)
-    result = cryovae("restore", folder / "ts_01.mrc", *RANGE, "-o", folder / "run", "--steps", "4", *TINY)
-    assert result.returncode == 0, result.stderr
-    return folder

@@ -188,9 +188,10 @@ def test_a_run_that_is_stopped_is_saved_and_resumed(small_files, tmp_path, numbe
     _, said = running.communicate(timeout=60)
     assert running.returncode == code, said
     # The command that it names goes on from there.
-    (line,) = (line for line in said.splitlines() if "go on with: cryovae restore" in line)
-    again = shlex.split(line.partition("go on with: cryovae ")[2])
-    assert again == [*map(str, arguments), "--resume"]
+    (line,) = (line for line in said.splitlines() if "go on with: " in line)
+    words = shlex.split(line.partition("go on with: ")[2])
+    assert words == [*command, "--resume"]
+    again = words[3:]
     assert json.loads((tmp_path / "out/run.json").read_text())["status"] == "stopped"
     assert not list((tmp_path / "out").glob("*.mrc"))
     resumed = cryovae(*again)

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cryovae.checkpoint import MODEL, STATE, load_state, save_state
+from cryovae.checkpoint import MODEL, STATE, load_model, load_state, save_state
 from cryovae.config import as_plain, override, preset, read_config
 from cryovae.errors import InputError
 from cryovae.io.geometry_record import checksums_of, recorded
 from cryovae.tomogram import TiltGeometry
+from cryovae.workflows.extend import EXTENDED, begin_extension
 from cryovae.workflows.resume import check_model, forget
-from cryovae.workflows.run_folder import RunFolder, summed
+from cryovae.workflows.run_folder import RunFolder, read_metrics, summed
 from tests.conftest import write_mrc
-from tests.helpers.cli import RANGE, TINY, TINY_TRAIN, cryovae
+from tests.helpers.cli import RANGE, TINY, TINY_TRAIN, cryovae, refused
 
 FILES = ("run.json", "config.toml", "metrics.csv", "model.safetensors", "run.log")
 
@@ -49,7 +50,7 @@ def test_a_finished_run_is_said_to_be_finished_and_left_as_it_is(run):
     ("change", "words"),
     [
         ({"tilts": ["--tilt-range", "-50", "60"]}, ["tilts.lowest -60, now -50"]),
-        ({"steps": "8"}, ["training.steps 4, now 8"]),
+        ({"steps": "2"}, ["--steps 2", "begun with 4", "has done 4", "4 or more"]),
         ({"changes": ["--seed", "3"]}, ["training.seed 0, now 3"]),
         ({"changes": ["--voxel-size", "7"]}, ["voxel_size 10, now 7"]),
         ({"changes": ["--samples", "4"]}, ["restoration.samples 2, now 4"]),
@@ -95,6 +96,46 @@ def test_missing_results_of_a_finished_model_are_restored(run):
     record = json.loads((run / "run/run.json").read_text())
     assert record["training"] == training
     assert record["status"] == "done"
+
+
+def test_more_steps_go_on_from_where_a_finished_run_ended(run):
+    before = (run / "run/ts_01_mean.mrc").read_bytes()
+    result = _resumed(run, steps="7")
+    assert result.returncode == 0, result.stderr
+    assert "begun with 4 steps: it goes on to 7" in result.stderr
+    record = json.loads((run / "run/run.json").read_text())
+    assert record["extended"] == [{"from": 4, "to": 7}]
+    assert record["training"]["steps"] == 7
+    assert record["config"]["training"]["steps"] == 7
+    assert load_model(run / "run").step == 7
+    # The rows of the first four steps are kept.
+    assert [row["step"] for row in read_metrics(run / "run/metrics.csv")] == ["4", "7"]
+    assert (run / "run/ts_01_mean.mrc").read_bytes() != before
+    assert not (run / "run" / EXTENDED).exists()
+    again = _resumed(run, steps="7")
+    assert again.returncode == 0
+    assert "already finished" in again.stderr
+
+
+def test_an_extension_that_is_broken_off_at_once_goes_on(run):
+    """As kill -9 leaves it before the first state is saved: the old model is no result of the new number of steps."""
+    record = json.loads((run / "run/run.json").read_text())
+    folder = RunFolder(run / "run", "ts_01")
+    config = override(read_config(run / "run/config.toml", preset("quick")), {"training.steps": 7})
+    begin_extension(folder, record, config)
+    (run / "run/run.json").write_text(json.dumps(record | {"status": "running", "config": as_plain(config)}))
+    assert not (run / "run" / MODEL).exists()
+    assert _resumed(run, steps="7").returncode == 0
+    assert load_model(run / "run").step == 7
+
+
+def test_an_interrupted_training_goes_on_to_more_steps(small_files, tmp_path):
+    out = tmp_path / "model"
+    words = ["train", small_files["full"], *RANGE, "-o", out, *TINY_TRAIN, "--set", "training.checkpoint_minutes=0"]
+    assert cryovae(*words, "--steps", "4").returncode == 0
+    assert cryovae(*words, "--steps", "6", "--resume").returncode == 0
+    assert load_model(out).step == 6
+    refused(cryovae(*words, "--steps", "5", "--resume"), "--steps 5", "has done 6")
 
 
 def test_training_compares_the_geometry_of_its_tomograms(small_files, tmp_path):

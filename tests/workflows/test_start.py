@@ -17,7 +17,7 @@ from cryovae.models.ladder_config import LadderConfig
 from cryovae.workflows import start as starts
 from cryovae.workflows.requests import RestoreRequest
 from cryovae.workflows.restoration import begin
-from cryovae.workflows.run import _job_of
+from cryovae.workflows.run import job_of
 from cryovae.workflows.settings import RestorationSettings
 from cryovae.workflows.start import continued, default_start, start_of
 from tests.helpers.cli import RANGE, TINY, cryovae, refused
@@ -204,7 +204,7 @@ def test_a_table_restores_at_once_or_trains_one_model_and_can_be_run_again(base,
 def test_without_training_the_encoder_samples_unless_another_sampler_is_asked_for(base, small, monkeypatch, options, sampler):
     _trial(monkeypatch, GOOD)
     request = RestoreRequest(start="base", settings=RestorationSettings(preset="quick", **options))
-    job = _job_of(request)
+    job = job_of(request)
     assert begin(job.start, small, job, job.config)[1].restoration.sampler == sampler
 
 

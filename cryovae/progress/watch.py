@@ -1,8 +1,8 @@
-"""Progress with the remaining time: a bar on a terminal, a line every few seconds elsewhere."""
+"""Counts the parts of a piece of work: for the display of the run, or else on a bar, or by lines, with the remaining time."""
 
 from __future__ import annotations
 
-import os
+import logging
 import sys
 import time
 from contextlib import ExitStack
@@ -11,10 +11,9 @@ from types import TracebackType
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from cryovae.workflows.run_folder import log
+from cryovae.progress.display import SECONDS, Display, clock_time, current
 
-# Seconds between two lines without a terminal; the window in napari sets fewer.
-SECONDS = float(os.environ.get("CRYOVAE_PROGRESS_SECONDS", "15"))
+log = logging.getLogger("cryovae")
 
 
 class Watch:
@@ -29,12 +28,14 @@ class Watch:
     def __init__(self, title: str, total: int, done: int = 0) -> None:
         self.title, self.total, self.first = title, total, done
         self._bar: Progress | None = None
+        self._display: Display | None = None
         self._said = time.monotonic()
         # Time and number of the first part that was done: what comes before it, e.g. a calibration, says nothing of the rest.
         self._from: tuple[float, int] | None = None
 
     def __enter__(self) -> Watch:
-        if sys.stderr is not None and sys.stderr.isatty():
+        self._display = current()
+        if self._display is None and sys.stderr is not None and sys.stderr.isatty():
             columns = (_text("{task.description}"), BarColumn(), MofNCompleteColumn(), _text("{task.fields[note]}"))
             self._bar = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn())
             self._task = self._bar.add_task(self.title, total=self.total, completed=self.first, note="")
@@ -48,6 +49,9 @@ class Watch:
     def update(self, done: int, note: str = "", total: int | None = None) -> None:
         """Report that ``done`` of ``total`` parts are done; ``note`` has a few figures."""
         self.total = self.total if total is None else total
+        if self._display is not None:
+            self._display.report(self.title, done, self.total, note, self.first)
+            return
         now = time.monotonic()
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=self.total, note=note)
@@ -55,7 +59,7 @@ class Watch:
         began, first = self._from
         if (now - self._said > SECONDS and done > first) or done == self.total:
             rate = (now - began) / max(done - first, 1)
-            line = f"{self.title} {done}/{self.total} {note} ETA {clock(rate * (self.total - done))}"
+            line = f"{self.title} {done}/{self.total} {note} ETA {clock_time(rate * (self.total - done))}"
             log.info(line)
             if self._bar is None:
                 print(f"{datetime.now():%H:%M:%S} {line}", file=sys.stderr, flush=True)
@@ -86,9 +90,3 @@ class Stages:
 def _text(format_: str) -> TextColumn:
     """A column of plain text, without markup."""
     return TextColumn(format_, markup=False)
-
-
-def clock(seconds: float) -> str:
-    """h:mm:ss."""
-    count = int(seconds)
-    return f"{count // 3600}:{count % 3600 // 60:02d}:{count % 60:02d}"

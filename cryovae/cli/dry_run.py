@@ -1,0 +1,180 @@
+"""What ``restore --dry-run`` and ``train --dry-run`` say: phases, time, memory and files. Nothing is written. Imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+
+from cryovae.checkpoint import MODEL, STATE, Checkpoint, load_state
+from cryovae.checks.preflight import preflight
+from cryovae.config import RunConfig, override
+from cryovae.errors import InputError
+from cryovae.io.star.loading import load_entry
+from cryovae.io.star.particles import is_particle_table
+from cryovae.io.star.tomograms import Entry
+from cryovae.phases import duration
+from cryovae.posterior.search import AMORTISED
+from cryovae.progress.costs import Work, machine_factor, tasks_of
+from cryovae.workflows.orientation import LOOKED_AT, is_unrotated
+from cryovae.workflows.requests import RestoreRequest, TrainRequest
+from cryovae.workflows.restoration import Job, open_model, stays_on_disk
+from cryovae.workflows.restore import results_of
+from cryovae.workflows.run import check_restoring, check_training, entry_of, is_table, job_of
+from cryovae.workflows.run_folder import read_record
+from cryovae.workflows.streaming import memory_needed, shape_of
+from cryovae.workflows.table import MODEL_FOLDER, open_table
+
+RECORD = ("run.json", "run.log", "config.toml")
+OF_TRAINING = (MODEL, "metrics.csv", "loss.png")
+OF_FLOW = ("sampler.safetensors", "laps.png")
+OF_RESTORING = ("report.html", "preview.png")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Files that will be written into one folder.
+
+    Attributes:
+        folder: of the files.
+        names: of the files that are small or of unknown size.
+        volumes: names of volumes, and the bytes of each.
+    """
+
+    folder: Path
+    names: Sequence[str]
+    volumes: dict[str, int]
+
+
+def say_restore(request: RestoreRequest) -> None:
+    """Print what a restoration would do. InputError for what it would refuse before it begins its work."""
+    check_restoring(request)
+    job = job_of(request)
+    if request.tomogram is not None and is_table(request.tomogram):
+        _say_table(request, job)
+        return
+    entry, network = entry_of(request), None
+    if request.model is not None:
+        model, config = open_model(request.model, job.config)
+        network, job = model.network, replace(job, config=config)
+    known = network if network is not None else None if job.start is None else job.start.network
+    streamed = stays_on_disk(entry, known, job)
+    unrotated = is_unrotated(entry.files[0], request.geometry.unrotated, LOOKED_AT if streamed else None)
+    tomogram = load_entry(replace(entry, unrotated=unrotated), job.voxel_size, True)
+    for finding in preflight(tomogram, job.force).findings:
+        print(finding.line)
+    where = request.output
+    at_once = network is not None or (job.start is not None and not job.start.trains)
+    steps = 0 if at_once else _steps_left(where, job)
+    config = _sampled_by(job, network is None and at_once)
+    has_flow = isinstance(known, Checkpoint) and known.flow is not None and at_once
+    fits = config.restoration.by_flow and config.objective.variational and not has_flow
+    target = _target(where, entry, tomogram.shape, config, job, trains=bool(steps), fits=fits)
+    _check_free(target, job)
+    tries = network is None and job.start is not None and (at_once or job.start.is_default)
+    work = Work([tomogram.shape], entry.halves is not None, config, steps, fits, tries=tries)
+    _say(work, job, [target], _memory(entry.files[0], entry.halves is not None, known, config, job, streamed))
+    if network is None and at_once:
+        print(f"If {request.start} predicts hidden data worse than clipping, it is trained first: {config.training.steps} steps.")
+
+
+def say_train(request: TrainRequest) -> None:
+    """Print what a training would do. InputError for what it would refuse before it begins its work."""
+    check_training(request)
+    job, first = job_of(request), request.tomograms[0]
+    if is_table(first) and is_particle_table(first):
+        raise InputError(f"--dry-run found with {first}, a table of particles, expected tomograms: leave it out")
+    if is_table(first):
+        entries = open_table(first, request.geometry, request.optics).entries
+        files, halves = [entry.files[0] for entry in entries], any(entry.halves for entry in entries)
+    else:
+        files, halves = list(request.tomograms), bool(request.half2)
+        request.geometry.geometries(len(files))
+    target = Target(request.output, [*RECORD, *OF_TRAINING, *(OF_FLOW if _fits(job) else ())], {})
+    if (request.output / MODEL).exists() and not (job.overwrite or job.resume):
+        raise InputError(f"{request.output / MODEL} is there already: pass --overwrite, or another folder with -o")
+    shapes = [shape_of(file) for file in files]
+    work = Work(shapes, halves, job.config, _steps_left(request.output, job), _fits(job), restores=False)
+    _say(work, job, [target], "")
+
+
+def _say_table(request: RestoreRequest, job: Job) -> None:
+    assert request.tomogram is not None
+    table = open_table(request.tomogram, request.geometry, request.optics)
+    at_once = request.model is not None or (job.start is not None and not job.start.trains)
+    if request.model is not None:
+        job = replace(job, config=open_model(request.model, job.config)[1])
+    config = _sampled_by(job, request.model is None and at_once)
+    where = request.output / MODEL_FOLDER
+    steps = 0 if at_once or ((where / MODEL).exists() and not job.overwrite) else _steps_left(where, job)
+    fits = bool(steps) and _fits(job)
+    shapes = [shape_of(entry.files[0]) for entry in table.entries]
+    targets = [Target(where, [*RECORD, *OF_TRAINING, *(OF_FLOW if fits else ())], {})] if steps else []
+    for entry, shape in zip(table.entries, shapes, strict=True):
+        targets.append(_target(request.output / entry.name, entry, shape, config, job, trains=False, fits=False))
+    targets.append(Target(request.output, [table.path.name], {}))
+    halves = any(entry.halves for entry in table.entries)
+    _say(Work(shapes, halves, config, steps, fits), job, targets, "")
+
+
+def _fits(job: Job) -> bool:
+    return job.config.restoration.by_flow and job.config.objective.variational
+
+
+def _sampled_by(job: Job, base_at_once: bool) -> RunConfig:
+    """The settings; a base that restores at once draws by its encoder, unless the user named the sampler."""
+    lacks_flow = job.start is not None and job.start.network.flow is None
+    if base_at_once and not job.sampler_asked and lacks_flow:
+        return override(job.config, {"restoration.sampler": AMORTISED})
+    return job.config
+
+
+def _steps_left(where: Path, job: Job) -> int:
+    """Training steps that a run would take, given what lies in its folder."""
+    steps = job.config.training.steps
+    if not job.resume or job.overwrite:
+        return steps
+    if (where / STATE).is_file():
+        return max(steps - int(load_state(where / STATE)["step"]), 0)
+    done = (read_record(where / "run.json").get("training") or {}).get("steps")
+    return max(steps - int(done), 0) if done and (where / MODEL).is_file() else steps
+
+
+def _target(where: Path, entry: Entry, shape: tuple[int, ...], config: RunConfig, job: Job, trains: bool, fits: bool) -> Target:
+    names = [*RECORD, *OF_RESTORING, *(OF_TRAINING if trains else ()), *(OF_FLOW if fits else ())]
+    kinds = results_of(entry.halves is not None, config)
+    return Target(where, names, {f"{entry.name}_{kind}{job.suffix}": 4 * prod(shape) for kind in kinds})
+
+
+def _check_free(target: Target, job: Job) -> None:
+    """InputError if results are there already."""
+    there = [target.folder / name for name in target.volumes if (target.folder / name).exists()]
+    if there and not (job.overwrite or job.resume):
+        raise InputError(f"{there[0]} is there already: pass --overwrite, or another folder with -o")
+
+
+def _memory(first: Path, halves: bool, known: object, config: RunConfig, job: Job, streamed: bool) -> str:
+    trained = known if isinstance(known, Checkpoint) else None
+    needed = memory_needed(shape_of(first), halves, trained, config, job.device)
+    if streamed:
+        return f"{needed / 1e9:.1f} GB in memory, so it is restored out of core within {job.budget / 1e9:.1f} GB"
+    return f"about {needed / 1e9:.1f} GB of the {job.budget / 1e9:.1f} GB that may be taken"
+
+
+def _say(work: Work, job: Job, targets: Sequence[Target], needed: str) -> None:
+    machine = machine_factor(job.device.type == "cuda")
+    tasks = tasks_of(work)
+    print("Phases, and the time that they are expected to take on this machine as busy as it is now:")
+    for task in tasks:
+        times = f", {task.visits} times" if task.visits > 1 else f", {work.steps} steps" if task.name == "training" else ""
+        print(f"  {task.name + times:<36} {duration(machine * task.seconds)}")
+    print(f"  {'in all, about':<36} {duration(machine * sum(task.seconds for task in tasks))}")
+    if needed:
+        print(f"Memory: {needed}.")
+    print(f"Device: {job.device}. Files that will be written:")
+    for target in targets:
+        for name, size in target.volumes.items():
+            print(f"  {target.folder / name}  {size / 1e6:.1f} MB")
+        print(f"  {target.folder}/: {', '.join(target.names)}")
+    print("Dry run: nothing was written.")

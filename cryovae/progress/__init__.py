@@ -1,0 +1,1 @@
+"""How far a piece of work is: its phases, how long they take, and what is shown of that."""
