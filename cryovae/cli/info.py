@@ -16,7 +16,10 @@ def info(
     *,
     geometry: Annotated[GeometryOptions, without("mask")],
 ) -> None:
-    """Show header, statistics, and the wedge in the power spectrum beside the one given: axis, range, and sign."""
+    """Show header, statistics, the wedge in the power spectrum beside the one given, and what to do with the tomogram.
+
+    The advice covers voxel size, halves, a mask and gold beads, and says what a restoration would take on this machine.
+    """
     from cryovae.workflows.info import print_information
 
     print_information(tomogram, geometry.geometry(), geometry.voxel_size, geometry.unrotated)

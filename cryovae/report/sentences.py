@@ -56,7 +56,11 @@ def _against_truth(contents: Contents) -> str:
     rows = contents.assessment.rows
     wedge = rows[0].score.wedge
     result = f"In the missing wedge the restored tomogram correlates {wedge.band:.2f} with the truth"
-    reached = f"to {resolution(wedge, contents.voxel_size, LEVELS[0])} (FSC {LEVELS[0]:g})"
+    finest = resolution_at(wedge.frequency, wedge.shells, contents.voxel_size, LEVELS[0])
+    level = f"FSC {LEVELS[0]:g}"
+    reached = (
+        f"to {length(finest, contents.voxel_size)} ({level})" if finest == finest else f"but is below {level} from the first shell on"
+    )
     clipped = [row.score.wedge.band for row in rows if row.name == "low-pass and clipping"]
     if not clipped:
         return f"{result}, {reached}."

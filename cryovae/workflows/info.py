@@ -1,4 +1,4 @@
-"""Prints header, statistics and visible wedge of a tomogram before it is restored."""
+"""Prints header, statistics and visible wedge of a tomogram before it is restored, and what to do with it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,26 @@ from pathlib import Path
 
 import numpy as np
 
+from cryovae.checks.advice import bead_advice, halves_advice, mask_advice, size_advice
 from cryovae.checks.geometry import CHECK
 from cryovae.checks.preflight import check_tomogram
+from cryovae.config import override, preset
 from cryovae.data.region import without_fill
 from cryovae.evaluation.wedge_comparison import ASYMMETRY, beam_axis, described, disagreements
 from cryovae.evaluation.wedge_detection import DetectedWedge, detect_wedge
 from cryovae.findings import Finding
 from cryovae.io.files import read_volume
 from cryovae.io.fill import with_fill
-from cryovae.io.names import in_one_line, stem
+from cryovae.io.names import half_of, in_one_line, stem
 from cryovae.io.orientation import middle_is_thin, upright
 from cryovae.io.voxel_sizes import doubts_of
+from cryovae.phases import duration
+from cryovae.posterior.search import AMORTISED
+from cryovae.progress.costs import Work, machine_factor, tasks_of
 from cryovae.tomogram import TiltGeometry, Tomogram
+from cryovae.workflows.compute import device_of
+from cryovae.workflows.memory import budget_of
+from cryovae.workflows.streaming import memory_needed
 
 
 def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float | None, unrotated: bool | None = None) -> None:
@@ -69,6 +77,33 @@ def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float 
         _print_wedge(seen, tilts)
     tomogram = replace(tomogram, density=density, unrotated=bool(unrotated), fill=None)
     _print_findings(tomogram.findings if tilts is None else check_tomogram(tomogram), seen, tilts)
+    _print_advice(path, density, used, known_size=bool(voxel_size or size[0]))
+
+
+def _print_advice(path: Path, density: np.ndarray, voxel_size: float, known_size: bool) -> None:
+    """Print what to do with the tomogram and why, and the time and memory of the two usual ways to restore it."""
+    device = device_of("auto")
+    config = preset("quick" if device.type == "cpu" else "default")
+    machine, budget = machine_factor(device.type == "cuda"), budget_of(None)
+    lines = [
+        size_advice(voxel_size, config.training.patch) if known_size else None,
+        halves_advice(half_of(stem(path)) is not None),
+        mask_advice(density),
+        bead_advice(density, voxel_size) if known_size else None,
+    ]
+    for line in filter(None, lines):
+        print(f"advice        {line}")
+    at_once = override(config, {"restoration.sampler": AMORTISED})
+    for words, settings, steps in (
+        ("--from base", at_once, 0),
+        (f"{config.training.steps} steps", config, config.training.steps),
+    ):
+        if steps or config.ladder == preset("quick").ladder:
+            work = Work([density.shape], False, settings, steps, fits=bool(steps), tries=not steps)
+            seconds = machine * sum(task.seconds for task in tasks_of(work))
+            needed = memory_needed(density.shape, False, None, settings, device)
+            how = "" if needed <= budget else ", more than there is: it is restored out of core"
+            print(f"restore       {words}: about {duration(seconds)} and {needed / 1e9:.1f} GB on this {device.type}{how}")
 
 
 def _print_findings(findings: Sequence[Finding], seen: DetectedWedge | None, tilts: TiltGeometry | None) -> None:

@@ -1,6 +1,7 @@
 """The form of the Restore widget as a command: its arguments, regions, and errors. No window is needed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +32,7 @@ from cryovae.napari_plugin.restore_model import (
 )
 from cryovae.napari_plugin.restore_wedge import check_wedge
 from cryovae.physics.wedge import volume_mask
+from cryovae.progress.costs import Work
 from cryovae.tomogram import TiltGeometry
 from tests.conftest import write_mrc
 
@@ -132,19 +134,19 @@ def test_folders_are_numbered_and_results_are_left(tmp_path):
     assert next_folder(tmp_path / "restored_2") == tmp_path / "restored_3"
 
 
-def test_the_estimate_of_the_reference_is_its_time(monkeypatch):
-    """562 processor seconds of the sample, and what more steps, voxels and less work make of it."""
-    monkeypatch.setattr("cryovae.napari_plugin.restore_estimate.seconds_a_voxel", lambda config, side: 4.1e-6)
-    config = preset("quick")
-    few = override(config, {"training.steps": 240, "restoration.samples": 8})
-    spent = seconds_of(few, 64 * 80 * 72, True, True)
-    assert sum(spent.values()) == pytest.approx(562, rel=0.1)
-    assert seconds_of(override(few, {"training.steps": 480}), 64 * 80 * 72, True, True)["training"] == 2 * spent["training"]
-    at_once = seconds_of(few, 64 * 80 * 72, True, False)
+def test_the_estimate_is_that_of_the_plan(monkeypatch):
+    """562 processor seconds of the sample, measured, and what more steps, voxels and less work make of it."""
+    monkeypatch.setattr("cryovae.napari_plugin.restore_estimate.machine", lambda: 1.0)
+    few, shape = override(preset("quick"), {"training.steps": 240, "restoration.samples": 8}), (64, 80, 72)
+    whole = Work([shape], True, few, 240, fits=True)
+    spent = seconds_of(whole)
+    assert sum(spent.values()) == pytest.approx(562, rel=0.4)
+    assert seconds_of(replace(whole, steps=480))["training"] > 1.7 * spent["training"]
+    at_once = seconds_of(replace(whole, steps=0, fits=False))
     assert at_once == spent | {"training": 0.0, "sampler": 0.0}
-    assert seconds_of(few, 8 * 64 * 80 * 72, True, True)["restoring"] == pytest.approx(8 * spent["restoring"])
+    assert seconds_of(replace(whole, shapes=[(128, 160, 144)]))["restoring"] > 6 * spent["restoring"]
     fast = override(few, {"restoration.sampler": "amortised"})
-    assert seconds_of(fast, 64 * 80 * 72, True, True)["sampler"] == 0
+    assert seconds_of(replace(whole, config=fast))["sampler"] == 0
 
 
 def test_an_estimate_names_time_and_memory(tmp_path):
