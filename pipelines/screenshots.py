@@ -128,9 +128,9 @@ def explore(camera: Camera) -> None:
     widget.start()
     if not wait(300, lambda: widget.explorer is not None and widget.worker is None):
         raise SystemExit("the patches could not be encoded: is the model of the run there?")
-    outline(widget)
     widget.pick(strongest(camera))
     wait(30, lambda: not widget.latest.busy)
+    outline(widget)
     camera.viewer.reset_view()
     camera.shoot("latent")
 

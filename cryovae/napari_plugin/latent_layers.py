@@ -61,7 +61,7 @@ class PatchLayers:
             name=GROUP,
             scale=(voxel_size,) * 3,
             features={"patch": list(numbers)},
-            size=side / 4,
+            size=side / 8,
             face_color="orange",
             border_color="orange",
             opacity=0.8,

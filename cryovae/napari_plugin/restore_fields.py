@@ -126,6 +126,7 @@ ELSEWHERE = {
     "output": "the field Folder",
     "live": "always on where a model is trained: the preview is a layer of the viewer",
     "resume": "the button Resume",
+    "dry_run": "the form says time and memory before Run, and Show command what would be run",
     "overwrite": "the answer 'Replace' to the question that Run asks where the folder holds results",
 }
 SWITCHED = {name for name, option in OPTIONS.items() if bool in (option.type, *get_args(option.type))}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cryovae.napari_plugin.lazy import LazyArray
-from cryovae.report.headline import FAR_OFF, Headline
+from cryovae.report.headline import CALIBRATED_RATIO, FAR_OFF, Headline
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class CalibrationNote:
 
     @property
     def factor(self) -> float | None:
-        """What the standard deviation should be multiplied by; None if it is right within FAR_OFF, or not known."""
-        is_right = self.ratio is None or 1 / FAR_OFF <= self.ratio <= FAR_OFF
+        """What the standard deviation should be multiplied by; None if the words do not ask for it, or it is not known."""
+        is_right = self.ratio is None or 1 / FAR_OFF <= self.ratio <= CALIBRATED_RATIO[1]
         return None if is_right else self.ratio
 
 

@@ -121,3 +121,10 @@ def test_the_calibration_of_a_run_in_words(held_out, words, off):
     assert words in note.text
     assert note.is_off == off
     assert note.ratio == (held_out or {}).get("rms_over_std")
+
+
+@pytest.mark.parametrize(("ratio", "factor"), [(1.25, 1.25), (1.1, None), (0.8, None), (0.7, 0.7), (1.5, 1.5)])
+def test_a_factor_is_offered_where_the_words_ask_for_it(ratio, factor):
+    note = calibration_note({"restoration": {"held_out": {"rms_over_std": ratio}}})
+    assert note.factor == factor
+    assert ("Multiply" in note.text) == (factor is not None and ratio > 1)
