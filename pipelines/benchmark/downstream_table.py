@@ -78,6 +78,10 @@ def _std(results: list[dict[str, Any]], levels: list[float]) -> Iterator[str]:
     for level in levels:
         for name in PICKED:
             kept = [r["molecules"][name]["std_auc"] for r in results if r["snr"] == level]
-            cells = [f"{level:g}", LABELS[name], "/".join(f"{one['auc']:.2f}" for one in kept)]
+            cells = [
+                f"{level:g}",
+                LABELS[name],
+                "/".join(_mean([float("nan") if one["auc"] is None else one["auc"]], ".2f") for one in kept),
+            ]
             cells += ["/".join(str(one[key]) for one in kept) for key in ("right", "false")]
             yield "| " + " | ".join(cells) + " |"
