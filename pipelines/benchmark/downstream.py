@@ -213,12 +213,13 @@ def _membranes(case: Case) -> dict[str, float]:
 def _write(out: Path, results: list[dict[str, Any]], cases: list[Case], molecules: dict[str, Molecule]) -> None:
     """downstream.json, downstream.md and downstream.png."""
     spent: dict[str, float] = defaultdict(float)
-    for case in cases:
-        for path in (out / case.name).glob("stage_*.json"):
+    done = {r["name"] for r in results}
+    for case in (case for case in cases if case.name in done):
+        for path in sorted((out / case.name).glob("stage_*.json")):
             spent[path.stem.removeprefix("stage_")] += json.loads(path.read_text())["cpu_s"]
     write_text(out / "downstream.json", json.dumps({"cases": results, "cpu_s": spent}, indent=1) + "\n")
-    write_text(out / "downstream.md", markdown(results, spent))
-    last = next(case for case in cases if case.name in {r["name"] for r in results})
+    write_text(out / "downstream.md", markdown(results, spent, [case.name for case in cases if case.name not in done]))
+    last = next(case for case in cases if case.name in done)
     shown = molecules[SHOWN]
     draw(out / "downstream.png", last, results, shown, _known(last, shown)[0], picks_of(last, SHOWN))
 
