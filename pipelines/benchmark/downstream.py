@@ -18,13 +18,16 @@ import argparse
 import json
 import os
 from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from averages import agreement, averaged
-from downstream_figure import draw
+from downstream_figure import SHOWN, draw
 from downstream_table import markdown
 from matching import Peaks, Template, match, peaks, rotation_grid
 from membranes import membranes_of, sheets, surface_dice, true_sheets
@@ -45,6 +48,8 @@ RECALLS = (0.5, 0.7, 0.9)
 SEARCH = {"4v4r": (1500, 0.5), "1bxn": (500, 0.75), "1qvr": (600, 0.75)}
 # Whose wedge is removed from the template.
 WITH_WEDGE = ("raw", "measured")
+# What is matched at once.
+GROUPS = {"vae": ("raw", "measured", "mean"), "unet": ("unet",)}
 # Picks of a tomogram at most, for each of its molecules; distance of two picks in radii of a ball of the molecule's volume.
 MOST, APART = 20, 1.5
 
@@ -63,9 +68,10 @@ def main() -> None:
     for case in cases:
         if not options.table:
             make_tomograms(case, maps)
-            for name in PICKED:
-                case.stage(f"pick_{name}", lambda case=case, name=name: _picked(case, molecules[name]))
-        if not all((options.out / case.name / f"stage_pick_{name}.json").exists() for name in PICKED):
+            for name, group in product(PICKED, GROUPS):
+                make = partial(_picked, case, molecules[name], GROUPS[group])
+                case.stage(f"pick_{name}_{group}", make)
+        if not all(_picks_file(case, name, group).exists() for name, group in product(PICKED, GROUPS)):
             print(f"{case.name}: not there, left out of the table")
             continue
         results.append(
@@ -92,18 +98,28 @@ def transfer(frequency: Tensor) -> Tensor:
     return torch.stack(transfers(frequency, acquisition, np.full(len(acquisition.angles), acquisition.defocus))).mean(0)
 
 
-def _picked(case: Case, molecule: Molecule) -> dict[str, Any]:
+def _picks_file(case: Case, name: str, group: str) -> Path:
+    return case.folder / case.name / f"stage_pick_{name}_{group}.json"
+
+
+def picks_of(case: Case, name: str) -> dict[str, Peaks]:
+    """The picks of a molecule, by scene and volume, e.g. ``with_raw``."""
+    kept = [json.loads(_picks_file(case, name, group).read_text())["picks"] for group in GROUPS]
+    return {key: Peaks(**{k: np.array(v) for k, v in one.items()}) for part in kept for key, one in part.items()}
+
+
+def _picked(case: Case, molecule: Molecule, kinds: Sequence[str]) -> dict[str, Any]:
     """Positions, scores and rotations of the picks of one molecule, by scene and volume."""
     count, binning = SEARCH[molecule.name]
     template = Template(torch.from_numpy(-molecule.density), molecule.radius, transfer)
-    wedges = [case.tilts if kind in WITH_WEDGE else None for kind in VOLUMES]
+    wedges = [case.tilts if kind in WITH_WEDGE else None for kind in kinds]
     ball = (3 * molecule.volume / (4 * np.pi)) ** (1 / 3)
     most = MOST * max(len(_known(case, molecule)[0]), 1)
     picks: dict[str, Any] = {}
     for scene in ("with", "without"):
-        volumes = torch.stack([case.volume(scene, kind) for kind in VOLUMES])
+        volumes = torch.stack([case.volume(scene, kind) for kind in kinds])
         scores, which = match(volumes, template, rotation_grid(count), wedges, binning)
-        for kind, score, rotation in zip(VOLUMES, scores, which, strict=True):
+        for kind, score, rotation in zip(kinds, scores, which, strict=True):
             best = peaks(score, rotation, APART * ball, molecule.radius / 2, most, binning)
             picks[f"{scene}_{kind}"] = {name: np.round(values, 5).tolist() for name, values in vars(best).items()}
     return {"picks": picks}
@@ -125,8 +141,7 @@ def _measured(case: Case, molecules: dict[str, Molecule]) -> dict[str, Any]:
     raw, std = case.volume("with", "raw"), case.volume("with", "std")
     figures: dict[str, Any] = {"molecules": {}, "membranes": _membranes(case)}
     for name, molecule in molecules.items():
-        kept = json.loads((case.folder / case.name / f"stage_pick_{name}.json").read_text())["picks"]
-        all_picks = {key: Peaks(**{k: np.array(v) for k, v in values.items()}) for key, values in kept.items()}
+        all_picks = picks_of(case, name)
         positions, rotations = _known(case, molecule)
         volumes = {
             kind: _figures(all_picks[f"with_{kind}"], all_picks[f"without_{kind}"], positions, molecule)
@@ -156,7 +171,7 @@ def _figures(picks: Peaks, absent: Peaks, positions: np.ndarray, molecule: Molec
 
 def _averages(
     picks: Peaks, positions: np.ndarray, rotations: Rotation, molecule: Molecule, raw: Tensor, case: Case
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Averages of the best picks, as many as there are molecules."""
     count = min(len(positions), len(picks.positions))
     places = picks.positions[:count]
@@ -166,14 +181,17 @@ def _averages(
     right = owners >= 0
     quaternions = np.where(right[:, None], rotations.as_quat()[owners], chance.as_quat())
     true_places = np.where(right[:, None], positions[owners], places)
-    figures = {}
+    figures: dict[str, float | None] = {}
     for pose, (at, pose_of) in {"picked": (places, picked), "true": (true_places, Rotation.from_quat(quaternions))}.items():
         average = averaged(raw, at, pose_of, molecule.radius, case.tilts)
-        figures |= {f"{k}_{pose}": v for k, v in agreement(average, -molecule.density, molecule.radius, transfer, VOXEL).items()}
+        figures |= {
+            f"{k}_{pose}": None if np.isnan(v) else v
+            for k, v in agreement(average, -molecule.density, molecule.radius, transfer, VOXEL).items()
+        }
     return figures
 
 
-def _std_at_picks(picks: Peaks, positions: np.ndarray, molecule: Molecule, std: Tensor) -> dict[str, float]:
+def _std_at_picks(picks: Peaks, positions: np.ndarray, molecule: Molecule, std: Tensor) -> dict[str, float | None]:
     """Whether the deviation is larger at false picks of the mean than at right ones, among twice as many picks as molecules."""
     places = picks.positions[: 2 * len(positions)]
     right = right_picks(places, positions, molecule.radius / 2) >= 0
@@ -183,7 +201,8 @@ def _std_at_picks(picks: Peaks, positions: np.ndarray, molecule: Molecule, std: 
     volume = std.numpy()
     at = np.clip(np.rint(places[:, None] + ball).astype(int), 0, np.array(volume.shape) - 1)
     values = volume[at[..., 0], at[..., 1], at[..., 2]].mean(1)
-    return {"auc": area_under_curve(values[~right], values[right]), "right": int(right.sum()), "false": int((~right).sum())}
+    auc = area_under_curve(values[~right], values[right])
+    return {"auc": None if np.isnan(auc) else auc, "right": int(right.sum()), "false": int((~right).sum())}
 
 
 def _membranes(case: Case) -> dict[str, float]:
@@ -194,13 +213,15 @@ def _membranes(case: Case) -> dict[str, float]:
 def _write(out: Path, results: list[dict[str, Any]], cases: list[Case], molecules: dict[str, Molecule]) -> None:
     """downstream.json, downstream.md and downstream.png."""
     spent: dict[str, float] = defaultdict(float)
-    for case in cases:
-        for path in (out / case.name).glob("stage_*.json"):
+    done = {r["name"] for r in results}
+    for case in (case for case in cases if case.name in done):
+        for path in sorted((out / case.name).glob("stage_*.json")):
             spent[path.stem.removeprefix("stage_")] += json.loads(path.read_text())["cpu_s"]
     write_text(out / "downstream.json", json.dumps({"cases": results, "cpu_s": spent}, indent=1) + "\n")
-    write_text(out / "downstream.md", markdown(results, spent))
-    last = next(case for case in cases if case.name in {r["name"] for r in results})
-    draw(out / "downstream.png", last, results, {name: _known(last, m)[0] for name, m in molecules.items()}, molecules)
+    write_text(out / "downstream.md", markdown(results, spent, [case.name for case in cases if case.name not in done]))
+    last = next(case for case in cases if case.name in done)
+    shown = molecules[SHOWN]
+    draw(out / "downstream.png", last, results, shown, _known(last, shown)[0], picks_of(last, SHOWN))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from downstream_table import LABELS
+from matching import Peaks
 from ranking import right_picks
 from scenes import PICKED, VOLUMES, Case
 
@@ -25,29 +25,29 @@ SLAB = 1
 
 
 def draw(
-    path: Path, case: Case, results: list[dict[str, Any]], known: dict[str, np.ndarray], molecules: dict[str, Molecule]
+    path: Path, case: Case, results: list[dict[str, Any]], molecule: Molecule, truth: np.ndarray, picks: dict[str, Peaks]
 ) -> None:
-    """Draw one case and the curves of all.
+    """Draw the slices of one case, and the curves of all.
 
     Args:
         path: PNG to write.
         case: whose slices are shown.
         results: the figures of all cases.
-        known: positions (n, 3) of the molecules of ``case``, by name.
-        molecules: the maps, by name.
+        molecule: whose picks are shown.
+        truth: its positions (n, 3) in ``case``.
+        picks: its picks, by scene and volume.
     """
     levels = sorted({r["snr"] for r in results}, reverse=True)
     figure = plt.figure(figsize=(19, 9.5 + 4.5 * len(levels)), layout="constrained")
     rows = figure.add_gridspec(2 + len(levels), 12)
-    kept = json.loads((case.folder / case.name / f"stage_pick_{SHOWN}.json").read_text())["picks"]
-    radius, truth = molecules[SHOWN].radius, known[SHOWN]
+    radius = molecule.radius
     for row, axis in enumerate((0, 1)):
         at = _busiest(truth[:, axis], radius / 2)
         for column, kind in enumerate(VOLUMES):
             axes = figure.add_subplot(rows[row, 3 * column : 3 * column + 3])
             volume = case.volume("with", kind).numpy()
             _slice(axes, volume, axis, at)
-            _marks(axes, np.array(kept[f"with_{kind}"]["positions"])[: len(truth)], truth, axis, at, radius)
+            _marks(axes, picks[f"with_{kind}"].positions[: len(truth)], truth, axis, at, radius)
             axes.set_title(f"{kind}, {'xy' if axis == 0 else 'xz (beam up)'} slice {at}", fontsize=10)
     for row, level in enumerate(levels):
         for column, name in enumerate(PICKED):
@@ -55,7 +55,7 @@ def draw(
             _curves(axes, [r for r in results if r["snr"] == level], name)
             axes.set_title(f"{LABELS[name]}, SNR {level:g}", fontsize=10)
     figure.suptitle(
-        f"{LABELS[SHOWN]} in {case.name}: the best picks, as many as molecules. "
+        f"{LABELS[molecule.name]} in {case.name}: the best picks, as many as molecules. "
         "Yellow circle: molecule not picked; green: right pick; red: false pick",
         fontsize=12,
     )

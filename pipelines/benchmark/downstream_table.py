@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,12 @@ from scenes import AROUND, INSTEAD, PICKED, VOLUMES
 LABELS = {"4v4r": "70S ribosome, 2.5 MDa", "1bxn": "RuBisCO, 550 kDa", "1qvr": "ClpB, 290 kDa"}
 
 
-def markdown(results: list[dict[str, Any]], spent: dict[str, float]) -> str:
-    """All tables. results: the figures of each case; spent: processor seconds by stage."""
+def markdown(results: list[dict[str, Any]], spent: dict[str, float], missing: Sequence[str] = ()) -> str:
+    """All tables. results: the figures of each case; spent: processor seconds by stage; missing: cases that are not made yet."""
     levels = sorted({r["snr"] for r in results}, reverse=True)
     lines = ["# Downstream: picking, averages and membranes on raw and restored tomograms", ""]
     lines += [f"Cases: {', '.join(r['name'] for r in results)}; figures are means over the seeds."]
+    lines += [f"Not made yet, and in no figure: {', '.join(missing)}."] if missing else []
     lines += [f"Around the picked molecules: {', '.join(AROUND)}; in their place where absent: {', '.join(INSTEAD)}.", ""]
     for title, rows in (("Picking and averages", _picking), ("Membranes", _membranes), ("Standard deviation", _std)):
         lines += [f"## {title}", "", *rows(results, levels), ""]
@@ -37,8 +38,8 @@ def _mean(values: list[float], form: str) -> str:
 
 def _picking(results: list[dict[str, Any]], levels: list[float]) -> Iterator[str]:
     yield (
-        "| SNR | molecule | there | volume | AP | AP by seed | P at 0.5 | P at 0.7 | P at 0.9 | false, absent | "
-        "FSC picked | A at 0.5 | FSC true | A at 0.5 |"
+        "| SNR | molecule | there | volume | AP | AP by seed | P at 0.5 | P at 0.7 | P at 0.9 | false where absent | "
+        "FSC, picked poses | angstrom at 0.5 | FSC, true poses | angstrom at 0.5 |"
     )
     yield "| --- |" * 1 + " --- |" * 13
     for level in levels:
@@ -78,6 +79,10 @@ def _std(results: list[dict[str, Any]], levels: list[float]) -> Iterator[str]:
     for level in levels:
         for name in PICKED:
             kept = [r["molecules"][name]["std_auc"] for r in results if r["snr"] == level]
-            cells = [f"{level:g}", LABELS[name], "/".join(f"{one['auc']:.2f}" for one in kept)]
+            cells = [
+                f"{level:g}",
+                LABELS[name],
+                "/".join(_mean([float("nan") if one["auc"] is None else one["auc"]], ".2f") for one in kept),
+            ]
             cells += ["/".join(str(one[key]) for one in kept) for key in ("right", "false")]
             yield "| " + " | ".join(cells) + " |"

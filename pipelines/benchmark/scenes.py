@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from cost import cost_of_unet, network_trainer_for
 from data import Subject, load
-from rows import ROWS
+from rows import ROWS, Row
 from scoring import scores
 
-from cryovae.config import override, preset
+from cryovae.config import RunConfig, override, preset
 from cryovae.io.atomic import write_text
 from cryovae.io.files import read_volume, write_volume
 from cryovae.io.tilts import read_tilts
@@ -39,8 +39,8 @@ PICKED = ("4v4r", "1bxn", "1qvr")
 AROUND, INSTEAD = ("3j9i", "6pxm", "1f4a"), ("2uv8", "4cr2", "7n4y")
 SHAPE, VOXEL = (112, 128, 128), 10.0
 VOLUMES = ("raw", "measured", "mean", "unet")
-# Passes over the tomogram of a restoration by overlapping tiles, beside those of one refill.
-TILES_OF_REFILLS = 8
+# Share of its steps after which the inputs of the U-Net are refilled, once: four times, as in run.py, would take most of its time
+REFILL_AT = 0.5
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,9 @@ def make_tomograms(case: Case, molecules: Path) -> None:
             f"simulate_{scene}", lambda scene=scene, names=names: _simulate(case, scene, [molecules / f"{n}.mrc" for n in names])
         )
     trained = case.stage("vae_with", lambda: _vae(case, "with"))
-    case.stage("vae_without", lambda: _vae(case, "without"))
-    case.stage("unet", lambda: _unet_alone(case, trained["cpu_s"]))
+    applied = case.stage("vae_without", lambda: _vae(case, "without"))
+    # What is left is the time of training: one of the two only restores.
+    case.stage("unet", lambda: _alone(_unet, case, trained["cpu_s"] - applied["cpu_s"]))
 
 
 def _processor_seconds() -> float:
@@ -141,26 +142,26 @@ def _vae(case: Case, scene: str) -> dict[str, Any]:
     return {}
 
 
-def _unet_alone(case: Case, seconds: float) -> dict[str, Any]:
-    """In a process of its own: what it has in memory must not stay."""
+def _alone(make: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:
+    """Run in a process of its own: what it has in memory must not stay."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
-        return alone.submit(_unet, case, seconds).result()
+        return alone.submit(make, *arguments).result()
 
 
 def _unet(case: Case, seconds: float) -> dict[str, Any]:
-    """Train a U-Net by DeepDeWedge's loss; training and one restoration take as much processor time as the VAE's."""
+    """Train a U-Net by DeepDeWedge's loss for so many seconds of processor time, and apply it to both scenes."""
     torch.set_num_threads(case.threads)
     torch.set_flush_denormal(True)
-    folder, device = case.folder / case.name, torch.device("cpu")
+    device = torch.device("cpu")
     config = override(preset("quick"), {"training.seed": case.seed})
     row, patch = ROWS["unet_deepdewedge"], config.training.patch
-    subjects: dict[str, Subject] = {scene: load(scene, folder) for scene in ("with", "without")}
-    cost = cost_of_unet(subjects["with"], row, config, device)
-    refills = len(network_trainer_for(subjects["with"], row, config, device, 1000).method.refill_at)
-    restoration = TILES_OF_REFILLS * cost["refills"] / max(refills, 1)
-    steps = max(int((seconds - cost["refills"] - restoration) / cost["step"]), 20)
+    subjects: dict[str, Subject] = {scene: load(scene, case.folder / case.name) for scene in ("with", "without")}
+    cost = _cost_of_unet(case, subjects["with"], row, config, device)
+    steps = max(int((seconds - cost["refill"]) / cost["step"]), 20)
     began = time.process_time()
-    network = network_trainer_for(subjects["with"], row, config, device, steps).run()
+    trainer = network_trainer_for(subjects["with"], row, config, device, steps)
+    trainer.method.refill_at = frozenset({int(REFILL_AT * steps)})
+    network = trainer.run()
     spent = {"train_cpu_s": round(time.process_time() - began, 1), "steps": steps}
     kind = ""
     for scene, subject in subjects.items():
@@ -171,4 +172,15 @@ def _unet(case: Case, seconds: float) -> dict[str, Any]:
         # As in run.py, the rival gets the better of its two densities, by the measured part of the scene that it was trained on.
         kind = kind or max(kinds, key=lambda k: scores(kinds[k], subject)["measured"])
         write_volume(case.file(scene, "unet"), kinds[kind].numpy(), None, VOXEL, f"U-Net, DeepDeWedge's loss, {kind}")
-    return spent | {"density": kind, "trial_s_per_step": cost}
+    return spent | {"density": kind}
+
+
+def _cost_of_unet(case: Case, subject: Subject, row: Row, config: RunConfig, device: torch.device) -> dict[str, float]:
+    """Seconds of a step and of a refill, timed on the first case: all have one size."""
+    path = case.folder / "unet_cost.json"
+    if not path.exists():
+        refills = len(network_trainer_for(subject, row, config, device, 1000).method.refill_at)
+        cost = cost_of_unet(subject, row, config, device)
+        write_text(path, json.dumps({"step": cost["step"], "refill": cost["refills"] / max(refills, 1)}) + "\n")
+    known: dict[str, float] = json.loads(path.read_text())
+    return known

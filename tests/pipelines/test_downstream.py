@@ -225,8 +225,9 @@ def test_the_table_has_a_row_for_each_volume_and_no_mean_of_what_is_missing() ->
     molecule = {"there": 7, "volumes": dict.fromkeys(scenes.VOLUMES, volume), "std_auc": {"auc": 0.75, "right": 5, "false": 9}}
     case = {"name": "a", "snr": 0.1, "seed": 1, "membranes": dict.fromkeys(scenes.VOLUMES, 0.25)}
     case |= {"molecules": dict.fromkeys(scenes.PICKED, molecule)}
-    text = downstream_table.markdown([case, case | {"seed": 2}], {"unet": 30.0, "vae_with": 12.0})
+    text = downstream_table.markdown([case, case | {"seed": 2}], {"unet": 30.0, "vae_with": 12.0}, ["b"])
     rows = [line for line in text.splitlines() if line.startswith("| 0.1 |")]
     assert len(rows) == len(scenes.PICKED) * len(scenes.VOLUMES) + 1 + len(scenes.PICKED)
     assert "| 7+7 | raw | 0.500 | 0.50/0.50 | 0.60 | 0.40 | 0.20 | - | 0.300 | - | 0.400 | 40.0 |" in rows[0]
     assert "| all | 42 |" in text
+    assert "in no figure: b." in text
