@@ -58,9 +58,9 @@ def _against_truth(contents: Contents) -> str:
     result = f"In the missing wedge the restored tomogram correlates {wedge.band:.2f} with the truth"
     finest = resolution_at(wedge.frequency, wedge.shells, contents.voxel_size, LEVELS[0])
     level = f"FSC {LEVELS[0]:g}"
-    reached = (
-        f"to {length(finest, contents.voxel_size)} ({level})" if finest == finest else f"but is below {level} from the first shell on"
-    )
+    reached = f"to {length(finest, contents.voxel_size)} ({level})"
+    if finest != finest:
+        reached = f"but is below {level} from the first shell on"
     clipped = [row.score.wedge.band for row in rows if row.name == "low-pass and clipping"]
     if not clipped:
         return f"{result}, {reached}."
