@@ -138,15 +138,15 @@ def test_the_estimate_is_that_of_the_plan(monkeypatch):
     """562 processor seconds of the sample, measured, and what more steps, voxels and less work make of it."""
     monkeypatch.setattr("cryovae.napari_plugin.restore_estimate.machine", lambda: 1.0)
     few, shape = override(preset("quick"), {"training.steps": 240, "restoration.samples": 8}), (64, 80, 72)
-    whole = Work([shape], True, few, 240, fits=True)
-    spent = seconds_of(whole)
+    work = Work([shape], True, few, 240, fits=True)
+    spent = seconds_of(work)
     assert sum(spent.values()) == pytest.approx(562, rel=0.4)
-    assert seconds_of(replace(whole, steps=480))["training"] > 1.7 * spent["training"]
-    at_once = seconds_of(replace(whole, steps=0, fits=False))
+    assert seconds_of(replace(work, steps=480))["training"] > 1.7 * spent["training"]
+    at_once = seconds_of(replace(work, steps=0, fits=False))
     assert at_once == spent | {"training": 0.0, "sampler": 0.0}
-    assert seconds_of(replace(whole, shapes=[(128, 160, 144)]))["restoring"] > 6 * spent["restoring"]
+    assert seconds_of(replace(work, shapes=[(128, 160, 144)]))["restoring"] > 6 * spent["restoring"]
     fast = override(few, {"restoration.sampler": "amortised"})
-    assert seconds_of(replace(whole, config=fast))["sampler"] == 0
+    assert seconds_of(replace(work, config=fast))["sampler"] == 0
 
 
 def test_an_estimate_names_time_and_memory(tmp_path):
