@@ -25,6 +25,7 @@ from cryovae.napari_plugin.layers import about, density_of, of_role, run_of
 from cryovae.napari_plugin.lazy import LazyArray
 from cryovae.napari_plugin.regions import box_within, sides
 from cryovae.napari_plugin.temporary_layers import is_temporary
+from cryovae.report.headline import Headline
 from cryovae.tomogram import TiltGeometry
 from cryovae.workflows.run_inputs import inputs_in, record_of
 
@@ -144,6 +145,7 @@ class RegionComparison:
         what: What they are the FSC of.
         tilts: Tilt geometry, None if it is unknown.
         voxel_size: In angstrom.
+        caveat: What must be said with the FSC of restored halves; empty without them.
     """
 
     box: Box
@@ -152,6 +154,7 @@ class RegionComparison:
     what: str
     tilts: TiltGeometry | None
     voxel_size: float
+    caveat: str = ""
 
     def summary(self) -> str:
         """The region, and what was measured in it, in one line each."""
@@ -163,7 +166,7 @@ class RegionComparison:
             lines.append(f"{row.name}, FSC {self.what}: {', '.join(known)}")
         low, high = self.rows[0].score.measured.limits
         lines.append(f"± one standard error; {low:g} to {high:g} cycles per voxel. An empty wedge has FSC 0.")
-        return "\n".join(lines)
+        return "\n".join([*lines, *filter(None, [self.caveat])])
 
 
 def compare_region(pair: tuple[Any, Any], box: Box) -> RegionComparison:
@@ -182,8 +185,9 @@ def compare_region(pair: tuple[Any, Any], box: Box) -> RegionComparison:
     spectra = {name: log_power_xz(cut.numpy()) for name, cut in zip(names, cuts, strict=True)}
     run = run_of(other, one)
     halves = {kind: both for kind, both in (halves_of(run) if run else {}).items() if both[0].shape == density_of(one).shape}
-    geometry = tilts or NO_WEDGE
+    geometry, caveat = tilts or NO_WEDGE, ""
     if "restored" in halves:
+        caveat = Headline.from_record(record_of(run)).of_halves() if run and geometry.has_wedge else ""
         names_of = {"restored": "restored", "input": "untouched input"}
         rows = [Row(name, region_score(*halves[kind], box, geometry)) for kind, name in names_of.items() if kind in halves]
         what = "between the halves"
@@ -192,7 +196,7 @@ def compare_region(pair: tuple[Any, Any], box: Box) -> RegionComparison:
             [Row("the two layers", region_score(density_of(one), density_of(other), box, geometry))],
             f"of {names[0]} with {names[1]}",
         )
-    return RegionComparison(box, spectra, rows, what, tilts, float(other.scale[-1]))
+    return RegionComparison(box, spectra, rows, what, tilts, float(other.scale[-1]), caveat)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,11 @@ class Headline:
             ]
         return error_bar_sentences(self.ratio, self.held.coverage, "on held-out data", "")
 
+    def of_halves(self) -> str:
+        """What to say wherever the agreement of restored halves in the wedge is shown."""
+        beside = f"; held-out data are predicted with {self.figure}" if self.figure else ""
+        return f"{SHARED_MODEL}{beside}."
+
     def tested_on(self) -> list[str]:
         """On how many held-out bins and patches the figures were measured; nothing if that is not known."""
         if self.held is None or self.ratio is None or not self.held.bins:

@@ -11,7 +11,6 @@ from cryovae.evaluation.assessment import Row
 from cryovae.evaluation.calibration import NOMINAL, Calibration
 from cryovae.evaluation.fsc import LEVELS, Correlation
 from cryovae.report.contents import Contents
-from cryovae.report.headline import SHARED_MODEL
 from cryovae.report.sentences import resolution
 
 FSC_LEVELS = [f"FSC {level:g}" for level in LEVELS]
@@ -64,8 +63,7 @@ def _of_halves(contents: Contents) -> str:
     """What to say of the wedge of restored halves; empty if there are none."""
     if not contents.tilts.has_wedge or all(row.name != "restored" for row in contents.assessment.halves):
         return ""
-    beside = f"; held-out data are predicted with {contents.headline.figure}" if contents.headline.figure else ""
-    return f"{SHARED_MODEL}{beside}."
+    return contents.headline.of_halves()
 
 
 def _scores(rows: Sequence[Row], voxel_size: float, title: str) -> list[Table]:

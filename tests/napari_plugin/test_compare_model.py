@@ -22,6 +22,7 @@ from cryovae.napari_plugin.compare_model import (
 from cryovae.napari_plugin.layers import grey_range, layer_for
 from cryovae.napari_plugin.regions import box_within
 from cryovae.physics.wedge import volume_mask
+from cryovae.report.headline import SHARED_MODEL
 from cryovae.tomogram import TiltGeometry
 from tests.conftest import write_mrc
 
@@ -129,6 +130,7 @@ def test_the_empty_wedge_of_an_input_has_no_fsc(tmp_path, box):
     assert restored.band > 0.95
     assert "untouched input, FSC between the halves: missing wedge" in comparison.summary()
     assert "0.00 ±" in comparison.summary()
+    assert SHARED_MODEL in comparison.summary()
 
 
 def test_without_halves_the_two_layers_are_correlated():
