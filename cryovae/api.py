@@ -25,14 +25,15 @@ from cryovae.errors import InputError
 from cryovae.evaluation.assessment import Assessment, as_tensor, assess
 from cryovae.evaluation.fsc import BAND
 from cryovae.findings import Severity
-from cryovae.io.files import read_volume, write_volume
+from cryovae.io.files import read_volume
 from cryovae.io.geometry_record import checksums_of
 from cryovae.io.load import load_tomogram
 from cryovae.io.names import checked_name
-from cryovae.io.orientation import as_stored, upright
+from cryovae.io.orientation import upright
 from cryovae.io.outputs import check_folder
 from cryovae.io.tilts import read_tilts
 from cryovae.progress.watch import Watch
+from cryovae.restoration.rescaling import check_ratio
 from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
 from cryovae.simulation.simulate import SimulationConfig
@@ -42,7 +43,7 @@ from cryovae.workflows.adapt import open_checkpoint as read_checkpoint
 from cryovae.workflows.compute import device_of
 from cryovae.workflows.orientation import is_unrotated
 from cryovae.workflows.restoration import train_on
-from cryovae.workflows.restore import drop_others
+from cryovae.workflows.restore import write_volumes
 from cryovae.workflows.run_folder import RunFolder, folder_name
 from cryovae.workflows.start import BASE, default_start
 
@@ -237,8 +238,8 @@ def restore(
 def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suffix: str = ".mrc") -> dict[str, Path]:
     """Write the volumes of a restoration, with the header and in the orientation of the tomogram's files.
 
-    The setting "restoration.outputs" of the restoration says which; without it, all are written. Volumes of an earlier
-    restoration of the tomogram in the folder that these do not replace are removed, because they are not of the same run.
+    The setting "restoration.outputs" of the restoration says which; without it, all are written. With
+    "restoration.output_voxel_size" all but the standard deviation are written a second time at that voxel size.
 
     Args:
         restoration: from ``restore``.
@@ -250,7 +251,7 @@ def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suff
         Kind (mean, std, measured, mean_half1, mean_half2, sample_0 ...) to path, e.g. restored/ts_01_mean.mrc.
 
     Raises:
-        InputError: no file may have the name of the tomogram.
+        InputError: no file may have the name of the tomogram, or it cannot be written at "restoration.output_voxel_size".
 
     Examples:
         >>> import cryovae
@@ -259,15 +260,10 @@ def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suff
         >>> sorted(cryovae.save(restoration, tomogram, "restored"))
         ['mean', 'mean_half1', 'mean_half2', 'measured', 'sample_0', 'std']
     """
-    volumes = restoration.volumes()
-    name = checked_name(tomogram.name, "the tomogram")
-    run_folder = RunFolder(Path(folder), name, suffix)
-    paths = {kind: run_folder.result(kind) for kind in volumes}
-    for kind, density in volumes.items():
-        stored = as_stored(density.numpy()) if tomogram.unrotated else density.numpy()
-        write_volume(paths[kind], stored, tomogram.source, tomogram.voxel_size, f"posterior {kind}")
-    drop_others(run_folder, volumes)
-    return paths
+    run_folder = RunFolder(Path(folder), checked_name(tomogram.name, "the tomogram"), suffix)
+    if new := restoration.output_voxel_size:
+        check_ratio(tomogram.voxel_size, new, tomogram.shape)
+    return write_volumes(run_folder, tomogram, restoration.volumes(), new, lambda kind: f"posterior {kind}")
 
 
 def simulate(

@@ -38,7 +38,7 @@ def main() -> None:
     panels = [
         ("before: noise, a missing wedge", before, "gray"),
         ("after: the posterior mean", mean.density, "gray"),
-        ("how sure: the standard deviation", read_volume(std).density, "viridis"),
+        ("standard deviation (bright: unsure)", read_volume(std).density, "viridis"),
     ]
     figure = PlainFigure(figsize=(12.4, 3.9), layout="constrained")
     for axis, (title, density, colours) in zip(figure.subplots(1, 3), panels, strict=True):

@@ -186,7 +186,10 @@ def log_likelihood(sums: ShellSums, factors: Factors) -> float:
 
 
 def figures(sums: ShellSums, factors: Factors) -> dict[str, object]:
-    """Figures of the held-out bins for the record of a restoration. ``rms_over_std`` and ``factor_two`` are before the fit."""
+    """Figures of the held-out bins for the record of a restoration. ``rms_over_std`` and ``factor_two`` are before the fit.
+
+    ``rms_over_std_fitted`` is after it, on the bins to which it was fitted.
+    """
     s, band = sums, _band(sums, BAND)
     b, w = factors.amplitude.double(), factors.weight.double()
     error, spread = _misfit(s, b, w) - s.noise, factors.scale.double() * s.spread
@@ -203,6 +206,7 @@ def figures(sums: ShellSums, factors: Factors) -> dict[str, object]:
         "chi2": listed((error + s.noise) / expected),
         "chi2_band": float((error + s.noise)[band].sum() / expected[band].sum().clamp_min(1e-12)),
         "rms_over_std": (raw / own) ** 0.5 if raw > 0 and own > 0 else None,
+        "rms_over_std_fitted": _ratio(float(error[band].sum()), float(spread[band].sum())),
         "factor_two": 1 + own / raw if raw > 0 else None,
         "coverage": _coverage(s, factors, band),
         "spread_factor": listed(factors.scale.sqrt()),
@@ -210,6 +214,11 @@ def figures(sums: ShellSums, factors: Factors) -> dict[str, object]:
         "amplitude": listed(factors.amplitude),
         "bins": int(s.count.sum()),
     }
+
+
+def _ratio(error: float, spread: float) -> float | None:
+    """Root of a ratio of sums, None if one of them is not above 0."""
+    return (error / spread) ** 0.5 if error > 0 and spread > 0 else None
 
 
 def _known(sums: ShellSums | MeanSums) -> Tensor:

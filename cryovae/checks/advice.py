@@ -17,6 +17,8 @@ FINE, AIMED, COARSE = 6.0, 10.0, 20.0
 RIBOSOME = 300.0
 # Width in voxels of the means whose variance tells specimen from ice; share of the usual variance below which a section is empty.
 SMOOTH, EMPTY_SHARE = 5, 0.5
+# Variance of a section beside the largest one, below which it is constant and no ice.
+CONSTANT = 1e-4
 # Share of the sections from which a mask is advised.
 MUCH_ICE = 0.25
 
@@ -50,6 +52,9 @@ def mask_advice(density: np.ndarray) -> str | None:
     """Advice on a mask for a tomogram (z, y, x) with the beam along z, or None if the specimen takes most of its depth."""
     smooth = uniform_filter(np.asarray(density, dtype=np.float32), SMOOTH)
     variance = smooth.var(axis=(1, 2))
+    variance = variance[variance > CONSTANT * variance.max()]
+    if not len(variance):
+        return None
     usual = float(np.median(np.sort(variance)[len(variance) // 2 :]))
     empty = variance < EMPTY_SHARE * usual
     top, bottom = _run(empty[::-1]), _run(empty)

@@ -11,12 +11,15 @@ from cryovae.checkpoint import MODEL, STATE, Checkpoint, load_state
 from cryovae.checks.preflight import preflight
 from cryovae.config import RunConfig, override
 from cryovae.errors import InputError
+from cryovae.io.files import read_volume
 from cryovae.io.star.loading import load_entry
 from cryovae.io.star.particles import is_particle_table
 from cryovae.io.star.tomograms import Entry
+from cryovae.io.volume import voxel_size_of
 from cryovae.phases import duration
 from cryovae.posterior.search import AMORTISED
 from cryovae.progress.costs import Work, machine_factor, tasks_of
+from cryovae.restoration.rescaling import check_ratio, is_rescaled, rescaled_shape
 from cryovae.workflows.orientation import LOOKED_AT, is_unrotated
 from cryovae.workflows.requests import RestoreRequest, TrainRequest
 from cryovae.workflows.restoration import Job, open_model, stays_on_disk
@@ -143,8 +146,15 @@ def _steps_left(where: Path, job: Job) -> int:
 
 def _target(where: Path, entry: Entry, shape: tuple[int, ...], config: RunConfig, job: Job, trains: bool, fits: bool) -> Target:
     names = [*RECORD, *OF_RESTORING, *(OF_TRAINING if trains else ()), *(OF_FLOW if fits else ())]
-    kinds = results_of(entry.halves is not None, config)
-    return Target(where, names, {f"{entry.name}_{kind}{job.suffix}": 4 * prod(shape) for kind in kinds})
+    new = config.restoration.output_voxel_size
+    size = voxel_size_of(read_volume(entry.files[0]), job.voxel_size or entry.voxel_size)
+    if new:
+        check_ratio(size, new, shape)
+    volumes = {}
+    for kind in results_of(entry.halves is not None, config):
+        voxels = prod(rescaled_shape(shape, new / size)) if is_rescaled(kind) else prod(shape)
+        volumes[f"{entry.name}_{kind}{job.suffix}"] = 4 * voxels
+    return Target(where, names, volumes)
 
 
 def _check_free(target: Target, job: Job) -> None:

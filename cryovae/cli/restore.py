@@ -18,4 +18,8 @@ def restore(request: RestoreRequest) -> None:
         return
     from cryovae.workflows import run
 
-    print(f"restored: {run.restore(request)}")
+    restored = run.restore(request)
+    print(f"restored: {restored}")
+    report = restored.with_name("report.html")
+    if report.exists():
+        print(f"report: {report}")

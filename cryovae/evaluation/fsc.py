@@ -20,6 +20,8 @@ from cryovae.tomogram import TiltGeometry
 
 BAND = (0.01, 0.2)
 CONES = ((0.0, 30.0), (30.0, 60.0), (60.0, 90.0))
+# Frequency in cycles per voxel by which a curve must have reached a level.
+START = 0.05
 LEVELS = (0.5, 0.143)
 SLAB = 32
 
@@ -160,13 +162,16 @@ def resolution_at(frequency: np.ndarray, shells: np.ndarray, voxel_size: float, 
         level: Correlation, e.g. 0.5 or 0.143.
 
     Returns:
-        Resolution in angstrom: 2 voxels if the curve stays above the level, nan if it is empty or starts below the level.
+        Resolution in angstrom: 2 voxels if the curve stays above the level, nan if it is empty or below the level up to START.
+        Shells before the first above the level do not count: those next to zero have few bins.
     """
     known = np.isfinite(shells)
     frequency, shells = frequency[known], shells[known]
-    under = np.flatnonzero(shells < level)
-    if len(shells) == 0 or (len(under) and under[0] == 0):
+    above = np.flatnonzero(shells >= level)
+    if not len(above) or (above[0] > 0 and frequency[above[0]] > START):
         return float("nan")
+    frequency, shells = frequency[above[0] :], shells[above[0] :]
+    under = np.flatnonzero(shells < level)
     if len(under) == 0:
         return 2 * voxel_size
     last = under[0] - 1

@@ -18,7 +18,7 @@ from cryovae.evaluation.fsc import resolution_at
 # Correlation with the signal that counts as recovered, and the ceiling below which the data are too noisy to decide.
 RECOVERED, MIN_CEILING = 0.5, 0.1
 CURVES = ("frequency", "fsc", "ceiling", "chi2", "spread_factor")
-NUMBERS = ("correlation", "correlation_ceiling", "chi2_band", "factor_two", "rms_over_std")
+NUMBERS = ("correlation", "correlation_ceiling", "chi2_band", "factor_two", "rms_over_std", "rms_over_std_fitted")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,8 @@ class HeldOut:
         correlation_ceiling: Highest correlation over the band that the noise of the data allows.
         chi2_band: Predictive chi squared over the band.
         factor_two: Squared error of a sample divided by that of the mean, 2 if calibrated.
-        rms_over_std: Rms error divided by the standard deviation, 1 if calibrated.
+        rms_over_std: Rms error divided by the standard deviation of the samples, before both are fitted to these bins.
+        rms_over_std_fitted: The same after the fit, as the written standard deviation has it.
         coverage: Share of the data inside the interval, by nominal share.
         bins: Number of bins.
         patches: Number of patches.
@@ -52,6 +53,7 @@ class HeldOut:
     chi2_band: float | None
     factor_two: float | None
     rms_over_std: float | None
+    rms_over_std_fitted: float | None
     coverage: dict[float, float]
     bins: int | None
     patches: int | None

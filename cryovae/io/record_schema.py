@@ -99,6 +99,7 @@ class HeldOutPart(Part):
     chi2_band: Number | None = None
     factor_two: Number | None = None
     rms_over_std: Number | None = None
+    rms_over_std_fitted: Number | None = None
     coverage: dict[Share, Number | None] | None = None
     bins: Whole | None = None
     patches: Whole | None = None

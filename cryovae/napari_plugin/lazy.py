@@ -35,7 +35,9 @@ class LazyArray(ABC):
 
     def __getitem__(self, index: Any) -> np.ndarray:
         full = index if isinstance(index, tuple) else (index,)
-        full = () if Ellipsis in full else full
+        if any(part is Ellipsis for part in full):
+            at = next(i for i, part in enumerate(full) if part is Ellipsis)
+            full = full[:at] + (slice(None),) * (self.ndim - len(full) + 1) + full[at + 1 :]
         return self.read(full + (slice(None),) * (self.ndim - len(full)))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:

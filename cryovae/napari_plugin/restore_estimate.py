@@ -70,9 +70,10 @@ def estimate(request: Request) -> Estimate:
     needed = memory_needed(shape, halves, None, config, device)
     at_once = parsed.start is not None and parsed.start != "none" and parsed.settings.steps is None
     steps = 0 if parsed.model is not None or at_once else config.training.steps
-    fits = bool(steps) and config.restoration.by_flow and config.objective.variational
-    if at_once and config.restoration.sampler == FLOW:
+    is_asked = parsed.settings.names("restoration.sampler") or parsed.settings.quality is not None
+    if at_once and config.restoration.sampler == FLOW and not is_asked:
         # A network that restores at once draws by its encoder, unless the sampler is named.
         config = override(config, {"restoration.sampler": AMORTISED})
+    fits = parsed.model is None and config.restoration.by_flow and config.objective.variational
     work = Work([shape], halves, config, steps, fits, tries=at_once)
     return Estimate(seconds_of(work) if device.type == "cpu" else {}, needed, budget_of(parsed.compute.memory))

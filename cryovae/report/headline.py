@@ -17,6 +17,8 @@ from cryovae.io.geometry_record import geometry_of
 CALIBRATED_RATIO, COVERAGE_TOLERANCE = (0.9, 1.2), 0.1
 # Ratio from which, or its inverse from which on down, error bars are shown in red.
 FAR_OFF = 1.3
+# The reference of errors on held-out data.
+OF_HELD_OUT = "on held-out data, to which they were scaled"
 # What to say of restored halves wherever their agreement in the wedge is shown.
 SHARED_MODEL = (
     "Both halves went through one model: in the wedge they agree on what it adds, so this is no evidence that the wedge is right"
@@ -56,8 +58,8 @@ class Headline:
 
     @property
     def ratio(self) -> float | None:
-        """Rms error over the standard deviation on held-out data."""
-        return None if self.held is None else self.held.rms_over_std
+        """Rms error over the written standard deviation on held-out data, to which it was scaled."""
+        return None if self.held is None else self.held.rms_over_std_fitted
 
     @property
     def is_trivial(self) -> bool:
@@ -113,7 +115,7 @@ class Headline:
                 "Error bars were not checked: there are no held-out data. Read them only as a map of where the model is "
                 "uncertain."
             ]
-        return error_bar_sentences(self.ratio, self.held.coverage, "on held-out data", "")
+        return error_bar_sentences(self.ratio, self.held.coverage, OF_HELD_OUT, "")
 
     def of_halves(self) -> str:
         """What to say wherever the agreement of restored halves in the wedge is shown."""
@@ -125,7 +127,7 @@ class Headline:
         if self.held is None or self.ratio is None or not self.held.bins:
             return []
         patches = "" if not self.held.patches else f" of {self.held.patches} {'patch' if self.held.patches == 1 else 'patches'}"
-        return [f"Fitted to and measured on {self.held.bins:,} bins{patches}."]
+        return [f"They were scaled to {self.held.bins:,} held-out bins{patches}."]
 
     def sentences(self) -> list[str]:
         """All of it."""

@@ -22,6 +22,8 @@ from cryovae.report.contents import Contents
 from cryovae.tomogram import TiltGeometry
 
 DPI = 110
+# Last parts of the path of the network of the package.
+BASE_PARTS = ("base", "ladder.safetensors")
 
 
 def write_report(path: Path, contents: Contents) -> None:
@@ -55,9 +57,22 @@ def page(contents: Contents) -> str:
         active_units=tables.active_units(contents.record),
         inputs=tables.inputs(contents.record),
         record=tables.record(contents.record),
+        source=_learned_from(contents.record),
         version=__version__,
         date=datetime.now(UTC).isoformat(timespec="minutes"),
     )
+
+
+def _learned_from(record: dict[str, Any]) -> str:
+    """From what the filling of the wedge was learned, by the record of the run."""
+    own, start = "from the measured directions of the same data", (record.get("start") or {}).get("name")
+    simulated = "from simulated scenes, on which the network of the package was trained"
+    if record.get("model"):
+        is_base = Path(str(record["model"])).parts[-2:] == BASE_PARTS
+        return simulated if is_base else "from the data on which the model was trained"
+    if start is None:
+        return own
+    return f"{own}, and {simulated if start == 'base' else 'from the data on which its start was trained'}"
 
 
 def _outputs(record: dict[str, Any]) -> list[str]:

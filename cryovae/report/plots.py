@@ -77,7 +77,7 @@ def frame_fsc(axis: Any, title: str, voxel_size: float) -> None:
     for level in LEVELS:
         axis.axhline(level, color="gray", linewidth=0.6)
         axis.text(0.5 / voxel_size, level + 0.01, f"{level:g}", color="gray", fontsize=7, ha="right")
-    axis.set(xlim=(0, 0.5 / voxel_size), ylim=(-0.2, 1.03), xlabel="spatial frequency (1/Å)", ylabel="correlation (no unit)")
+    axis.set(xlim=(0, 0.5 / voxel_size), ylim=(-0.5, 1.03), xlabel="spatial frequency (1/Å)", ylabel="correlation (no unit)")
     axis.set_title(title, fontsize=10)
     top = axis.secondary_xaxis("top")
     marks = np.array([0.1, 0.2, 0.3, 0.4, 0.5]) / voxel_size

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from cryovae.evaluation.fsc import LEVELS, Correlation, resolution_at
 from cryovae.report.contents import Contents
-from cryovae.report.headline import error_bar_sentences
+from cryovae.report.headline import OF_HELD_OUT, error_bar_sentences
 from cryovae.report.sampler_sentences import sampler_sentences
 
 # Smallest difference by which a correlation counts as better than that of clipping.
@@ -60,7 +60,7 @@ def _against_truth(contents: Contents) -> str:
     level = f"FSC {LEVELS[0]:g}"
     reached = f"to {length(finest, contents.voxel_size)} ({level})"
     if finest != finest:
-        reached = f"but is below {level} from the first shell on"
+        reached = f"but is below {level} in all coarse shells"
     clipped = [row.score.wedge.band for row in rows if row.name == "low-pass and clipping"]
     if not clipped:
         return f"{result}, {reached}."
@@ -87,9 +87,9 @@ def error_bars(contents: Contents) -> ErrorBars | None:
         where = {"volume": "", "wedge": " in the wedge", "measured": " in the measured part"}[part]
         return ErrorBars(fits[part].error_ratio, fits[part].coverage, "against the truth", where)
     held = contents.held_out
-    if held is None or held.rms_over_std is None:
+    if held is None or held.rms_over_std_fitted is None:
         return None
-    return ErrorBars(held.rms_over_std, held.coverage, "on held-out data", "")
+    return ErrorBars(held.rms_over_std_fitted, held.coverage, OF_HELD_OUT, "")
 
 
 def resolution(curve: Correlation, voxel_size: float, level: float) -> str:

@@ -119,7 +119,7 @@ def calibration(contents: Contents) -> Table | None:
     held = contents.held_out
     if held is not None:
         covered = [_percent(held.coverage[share]) if share in held.coverage else "–" for share in NOMINAL]
-        rows.append(["held-out bins, data", number(held.rms_over_std), *covered, *["–"] * 4])
+        rows.append(["held-out bins, data", number(held.rms_over_std_fitted), *covered, *["–"] * 4])
     ideal = ["calibrated", "1", *(_percent(share) for share in NOMINAL), "1", "0", "–", "about 0.7"]
     return Table(head, [*rows, ideal], "Calibration of the standard deviation", note) if rows else None
 
@@ -138,7 +138,8 @@ def predictive(contents: Contents) -> Table | None:
         return None
     rows = [
         ["predictive chi² over the band (1 if calibrated)", number(held.chi2_band)],
-        ["squared error of a sample over that of the mean (2 if calibrated)", number(held.factor_two)],
+        ["rms error / std before it was scaled to these bins", number(held.rms_over_std)],
+        ["squared error of a sample over that of the mean, before that (2 if calibrated)", number(held.factor_two)],
         ["held-out bins", "–" if held.bins is None else f"{held.bins:,}"],
         ["patches", "–" if held.patches is None else f"{held.patches:,}"],
         ["the patches were used in training too", "yes" if held.trained_on else "no"],

@@ -16,6 +16,11 @@ SAMPLES_OUT = 2
 OUTPUTS = ("std", "measured", "halves", "samples")
 
 
+def is_old_default(recorded: object, now: object) -> bool:
+    """Whether a record says that no samples are kept, as was the default before, where the default of now is asked for."""
+    return recorded == 0 and now == SAMPLES_OUT
+
+
 @dataclass(frozen=True)
 class RestoreConfig(SearchConfig):
     """How a tomogram is restored.

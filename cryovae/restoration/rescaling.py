@@ -18,8 +18,11 @@ import numpy as np
 
 from cryovae.errors import InputError
 from cryovae.io.files import provenance_of
+from cryovae.io.orientation import UnrotatedSections
 from cryovae.io.stored import Stored
+from cryovae.io.views import NeutralOf
 from cryovae.io.volume import Provenance
+from cryovae.tomogram import Fill
 
 # Smallest and largest voxel size of a result over that of its tomogram.
 LEAST, MOST = 0.5, 20.0
@@ -98,6 +101,44 @@ def rescaled(volume: Any, ratio: float, folder: Path | None = None) -> Any:
     if isinstance(planes, Stored):
         planes.remove()
     return result
+
+
+def rescaled_as_stored(volume: Any, ratio: float, fill: Fill | None, unrotated: bool, folder: Path | None = None) -> Any:
+    """A restored volume with voxels ``ratio`` times as large, in the orientation of its files.
+
+    Args:
+        volume: (z, y, x) with the beam along z, an array or a ``Stored`` volume.
+        ratio: new voxel size over the old one.
+        fill: its voxels without data, which keep their values, or None. Their mean stands in for them while it is rescaled: the
+            edge of a constant would ring.
+        unrotated: whether its files have the beam along their middle axis; their first voxel is the one that stays.
+        folder: as of ``rescaled``.
+    """
+    shown = UnrotatedSections(volume) if unrotated else volume
+    if fill is None:
+        return rescaled(shown, ratio, folder)
+    neutral = NeutralOf(volume, fill, _mean_of_data(volume, fill))
+    small = rescaled(UnrotatedSections(neutral) if unrotated else neutral, ratio, folder)
+    filled = UnrotatedSections(fill) if unrotated else fill
+    sides = zip(small.shape[1:], shown.shape[1:], strict=True)
+    rows, columns = (np.minimum(np.round(ratio * np.arange(n)), m - 1).astype(int) for n, m in sides)
+    for z in range(small.shape[0]):
+        nearest = min(round(ratio * z), shown.shape[0] - 1)
+        mask = filled[nearest : nearest + 1][0][np.ix_(rows, columns)]
+        if mask.any():
+            section = np.array(small[z : z + 1])
+            section[0][mask] = shown[nearest : nearest + 1][0][np.ix_(rows, columns)][mask]
+            _put(small, section, z)
+    return small
+
+
+def _mean_of_data(volume: Any, fill: Fill) -> float:
+    """Mean of the voxels that are no fill, section by section."""
+    total, count = 0.0, 0
+    for z in range(volume.shape[0]):
+        values = np.asarray(volume[z : z + 1])[~fill[z : z + 1]]
+        total, count = total + float(values.sum(dtype=np.float64)), count + values.size
+    return total / max(count, 1)
 
 
 def provenance_at(source: Path | str | None, ratio: float) -> Provenance:

@@ -43,6 +43,7 @@ class Restoration:
         held_out: how well measured bins are predicted that the model did not see, or None.
         search: what a search of the posterior gained and how far it can be trusted, or None.
         outputs: what is written beside the mean, as the settings say.
+        output_voxel_size: in angstrom, at which all but the standard deviation are written a second time; 0 for none.
     """
 
     mean: Tensor
@@ -54,6 +55,7 @@ class Restoration:
     held_out: dict[str, object] | None = None
     search: dict[str, object] | None = None
     outputs: tuple[str, ...] = OUTPUTS
+    output_voxel_size: float = 0.0
 
     def volumes(self) -> dict[str, Any]:
         """The volumes that are written by their kind, as in the names of files."""
@@ -138,6 +140,7 @@ class Steps:
             held_out=held_out,
             search=source.figures,
             outputs=config.outputs,
+            output_voxel_size=config.output_voxel_size,
         )
 
     def _restore_half(self, half: str) -> None:

@@ -29,6 +29,9 @@ from cryovae.workflows.compute import device_of
 from cryovae.workflows.memory import budget_of
 from cryovae.workflows.streaming import memory_needed
 
+# Voxels along an axis, in the middle of the volume, that are looked at for advice on masks and beads.
+LOOKED_AT = 256
+
 
 def print_information(path: Path, tilts: TiltGeometry | None, voxel_size: float | None, unrotated: bool | None = None) -> None:
     """Print header, statistics and the wedge in the power spectrum of one volume.
@@ -85,11 +88,13 @@ def _print_advice(path: Path, density: np.ndarray, voxel_size: float, known_size
     device = device_of("auto")
     config = preset("quick" if device.type == "cpu" else "default")
     machine, budget = machine_factor(device.type == "cuda"), budget_of(None)
+    part = density[tuple(slice(max((n - LOOKED_AT) // 2, 0), (n + LOOKED_AT) // 2) for n in density.shape)]
+    middle = density[:, *(slice(max((n - LOOKED_AT) // 2, 0), (n + LOOKED_AT) // 2) for n in density.shape[1:])]
     lines = [
         size_advice(voxel_size, config.training.patch) if known_size else None,
         halves_advice(half_of(stem(path)) is not None),
-        mask_advice(density),
-        bead_advice(density, voxel_size) if known_size else None,
+        mask_advice(middle),
+        bead_advice(part, voxel_size) if known_size else None,
     ]
     for line in filter(None, lines):
         print(f"advice        {line}")

@@ -15,7 +15,7 @@ from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
 from cryovae.restoration.networks import NetworkRestoration, restore_by_network
 from cryovae.tomogram import Tomogram
-from cryovae.workflows.restore import write_volumes
+from cryovae.workflows.restore import drop_others, write_volumes
 from cryovae.workflows.run_folder import RunFolder, metrics_of
 
 
@@ -46,7 +46,8 @@ def regress_in(
         volumes["measured"] = restored.measured
     if restored.halves is not None and config.restoration.with_halves:
         volumes |= {"mean_half1": restored.halves[0], "mean_half2": restored.halves[1]}
-    write_volumes(folder, tomogram, volumes, config, lambda kind: note)
+    written = write_volumes(folder, tomogram, volumes, config.restoration.output_voxel_size, lambda kind: note)
+    drop_others(folder, written, tomogram)
     before = as_tensor(tomogram.density)
     halves = None if tomogram.halves is None else (as_tensor(tomogram.halves[0]), as_tensor(tomogram.halves[1]))
     contents = Contents(

@@ -23,7 +23,7 @@ from cryovae.posterior.search import AMORTISED
 from cryovae.progress.costs import Work, expect
 from cryovae.tomogram import Tomogram
 from cryovae.workflows.adapt import adapt_in, open_checkpoint, with_flow
-from cryovae.workflows.extend import begin_extension
+from cryovae.workflows.extend import begin_extension, is_extended
 from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
@@ -248,7 +248,9 @@ def _expect(
     at_once = start is not None and not start.trains
     if at_once and start is not None and start.network.flow is None and not job.sampler_asked:
         config = override(config, {"restoration.sampler": AMORTISED})
-    trained = model is not None or at_once or (job.resume and not job.overwrite and folder.saved(MODEL).exists())
+    record = read_record(folder.saved("run.json")) if job.resume and not job.overwrite else {}
+    finished = bool(record) and folder.saved(MODEL).exists() and not is_extended(record, config)
+    trained = model is not None or at_once or finished
     has_flow = model is not None and isinstance(model.network, Checkpoint) and model.network.flow is not None
     steps = 0 if trained else config.training.steps
     halves = tomogram.halves is not None

@@ -23,7 +23,7 @@ from cryovae.config import RunConfig
 from cryovae.errors import BrokenResult, InputError
 from cryovae.evaluation.assessment import as_tensor, assess_region, in_neutral
 from cryovae.evaluation.region import SMALLEST, Box, cut_out
-from cryovae.io.files import write_volume, write_volume_by_slabs
+from cryovae.io.files import provenance_of, write_volume, write_volume_by_slabs
 from cryovae.io.orientation import UnrotatedSections, as_stored
 from cryovae.io.stored import Stored, released
 from cryovae.phases import announced
@@ -34,7 +34,7 @@ from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
 from cryovae.report.prior_draws import patches_beside
 from cryovae.report.sampler_sentences import posterior_name, sampler_sentences
-from cryovae.restoration.rescaling import check_ratio, is_linear, is_rescaled, provenance_at, rescaled, rescaled_kind
+from cryovae.restoration.rescaling import check_ratio, is_linear, is_rescaled, provenance_at, rescaled_as_stored, rescaled_kind
 from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
 from cryovae.tomogram import Fill, Tomogram
@@ -249,56 +249,73 @@ def _cut_out(tomogram: Tomogram, restoration: Restoration, region: Box) -> tuple
 
 
 def write_results(folder: RunFolder, tomogram: Tomogram, restoration: Restoration, config: RunConfig) -> None:
-    """Write the volumes of a restoration with the header of the input."""
-    volumes = restoration.volumes()
-    write_volumes(folder, tomogram, volumes, config, lambda kind: note_of(kind, config))
+    """Write the volumes of a restoration with the header of the input, and remove those of an earlier one."""
+    new = config.restoration.output_voxel_size
+    written = write_volumes(folder, tomogram, restoration.volumes(), new, lambda kind: note_of(kind, config))
+    drop_others(folder, written, tomogram)
 
 
 def write_volumes(
-    folder: RunFolder, tomogram: Tomogram, volumes: Mapping[str, Any], config: RunConfig, note: Callable[[str], str]
-) -> None:
-    """Write restored volumes, those in files some sections at a time; and again at --output-voxel-size, if it is set.
+    folder: RunFolder, tomogram: Tomogram, volumes: Mapping[str, Any], new: float, note: Callable[[str], str]
+) -> dict[str, Path]:
+    """Write restored volumes, those in files some sections at a time; and again at another voxel size, if there is one.
 
     Args:
-        folder: of the run; volumes of an earlier restoration that are not replaced are removed from it.
+        folder: of the run.
         tomogram: what was restored.
         volumes: tensors, or ``Stored`` volumes, by kind.
-        config: the settings.
+        new: voxel size in angstrom of further copies, 0 for none.
         note: from the kind to the label in the header.
+
+    Returns:
+        The files by kind.
     """
     for kind, volume in volumes.items():
         check_result(folder.result(kind), tomogram, kind, volume)
+    paths = {kind: folder.result(kind) for kind in volumes}
     for kind, volume in volumes.items():
-        _write(folder.result(kind), volume, tomogram.unrotated, tomogram.source, tomogram.voxel_size, note(kind))
-    new, written = config.restoration.output_voxel_size, set(volumes)
+        shown: Any = volume if isinstance(volume, Stored) else np.asarray(volume)
+        if tomogram.unrotated:
+            shown = UnrotatedSections(shown) if isinstance(volume, Stored) else as_stored(shown)
+        _write(paths[kind], shown, tomogram.source, tomogram.voxel_size, note(kind))
     for kind, volume in volumes.items() if new else ():
-        if is_linear(kind):
-            ratio, path = new / tomogram.voxel_size, folder.result(rescaled_kind(kind, new))
-            small = rescaled(volume, ratio, folder.path(WORK) if isinstance(volume, Stored) else None)
-            about = provenance_at(tomogram.source, ratio), new, f"{note(kind)}, rescaled from {tomogram.voxel_size:g} A"
-            _write(path, small, tomogram.unrotated, *about)
-            written.add(rescaled_kind(kind, new))
-            if isinstance(small, Stored):
-                small.remove()
-    drop_others(folder, written)
+        if not is_linear(kind):
+            continue
+        ratio, path = new / tomogram.voxel_size, folder.result(rescaled_kind(kind, new))
+        # What has no wedge has no fill put back either.
+        fill = None if kind == "measured" else tomogram.fill
+        held = volume if isinstance(volume, Stored) else np.asarray(volume)
+        work = folder.path(WORK) if isinstance(volume, Stored) else None
+        small = rescaled_as_stored(held, ratio, fill, tomogram.unrotated, work)
+        about = provenance_at(tomogram.source, ratio), new, note(rescaled_kind(kind, new))
+        _write(path, small, *about)
+        paths[rescaled_kind(kind, new)] = path
+        if isinstance(small, Stored):
+            small.remove()
+    return paths
 
 
-def _write(path: Path, volume: Any, unrotated: bool, *about: Any) -> None:
-    """Write a tensor, an array or a ``Stored`` volume; ``about``: the last arguments of ``write_volume``."""
-    if isinstance(volume, Stored):
-        write_volume_by_slabs(path, UnrotatedSections(volume) if unrotated else volume, *about)
-    else:
-        write_volume(path, as_stored(np.asarray(volume)) if unrotated else np.asarray(volume), *about)
+def _write(path: Path, volume: Any, *about: Any) -> None:
+    """Write an array, or a volume that is read by sections; ``about``: the last arguments of ``write_volume``."""
+    (write_volume if isinstance(volume, np.ndarray) else write_volume_by_slabs)(path, volume, *about)
     log.info("wrote %s", path)
 
 
-def drop_others(folder: RunFolder, kinds: Collection[str]) -> None:
-    """Remove the volumes of an earlier restoration that a new one does not replace: they are not of the same run."""
+def drop_others(folder: RunFolder, kinds: Collection[str], tomogram: Tomogram) -> None:
+    """Remove the volumes of an earlier restoration that a new one does not replace: they are not of the same run.
+
+    Files that cryovae did not write, by their labels, are kept, and so are the inputs.
+    """
     named = (path.name for path in folder.folder.glob(f"{escape(folder.name)}_*{folder.suffix}"))
     beside = [name.removeprefix(f"{folder.name}_").removesuffix(folder.suffix) for name in named]
+    inputs = {Path(about["path"]).absolute() for about in folder.record.get("inputs", {}).values() if "path" in about}
+    inputs |= set() if tomogram.source is None else {Path(tomogram.source).absolute()}
     for kind in (*VOLUMES, *(name for name in beside if re.fullmatch(r"sample_\d+", name) or is_rescaled(name))):
         path = folder.result(kind)
-        if kind in kinds or not path.exists():
+        if kind in kinds or not path.exists() or path.absolute() in inputs:
+            continue
+        if not any(label.startswith("cryovae") for label in provenance_of(path).labels):
+            log.warning("%s is not of cryovae, and was kept", path)
             continue
         log.info("removed %s of an earlier restoration", path)
         if path.is_dir():

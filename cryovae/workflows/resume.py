@@ -13,6 +13,7 @@ from cryovae import distributed
 from cryovae.checkpoint import MODEL, STATE
 from cryovae.config import RunConfig, as_plain
 from cryovae.errors import InputError
+from cryovae.restoration.config import is_old_default
 from cryovae.workflows.adapt import SAMPLER, lap_files
 from cryovae.workflows.adapt import STATE as ADAPTING
 from cryovae.workflows.extend import EXTENDED, check_steps, is_extended
@@ -173,6 +174,8 @@ def _differing_settings(old: Mapping[str, Any], config: RunConfig, sections: Seq
         for key, value in now[section].items():
             # A setting that is newer than the run had its default in it.
             then = old[section].get(key, json.loads(json.dumps(default[key])))
+            if key == "samples_out" and is_old_default(then, value):
+                continue
             # More steps are gone on to (workflows/extend.py).
             is_more = (section, key) == STEPS and isinstance(then, int) and value > then
             if then != value and (section, key) not in SPEED and not (is_more and goes_on):

@@ -210,7 +210,11 @@ def open_storage(
 def check_disk(folder: RunFolder, tomogram: Tomogram, config: RunConfig) -> None:
     """OSError if the disk has no room for the files of all steps; what an earlier run left there is replaced."""
     volumes = volumes_on_disk(config.restoration.samples_kept, tomogram.halves is not None)
-    needed = 4 * tomogram.density.size * volumes
+    needed = 4.0 * tomogram.density.size * volumes
+    if new := config.restoration.output_voxel_size:
+        # While one volume is rescaled: its planes, and the result.
+        ratio = tomogram.voxel_size / new
+        needed += 4 * tomogram.density.size * (ratio**2 + ratio**3)
     there = sum(file.stat().st_size for file in folder.path(WORK).glob("*")) if folder.path(WORK).is_dir() else 0
     free = shutil.disk_usage(folder.folder).free + there
     if free < needed:

@@ -27,6 +27,7 @@ from cryovae.io.star.loading import checked_sizes, load_entry, sizes_differ, tom
 from cryovae.io.star.results import results_columns, write_results
 from cryovae.io.star.tomograms import Entry, TomogramTable, read_tomograms
 from cryovae.progress.costs import Work, expect
+from cryovae.restoration.config import is_old_default
 from cryovae.restoration.rescaling import check_ratio
 from cryovae.workflows.extend import is_extended
 from cryovae.workflows.geometry import GeometryOptions
@@ -127,9 +128,9 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
             print(f"{entry.name}: restoring ({number + 1}/{count})")
             network, path, mark = trained.network, trained.path, trained.sha256
             try:
-                restore_row(
-                    folder, entry, network, path, mark, config, job.device, job.overwrite, job.voxel_size, budget, job.force
-                )
+                # What the model before its extension restored is replaced.
+                anew = job.overwrite or (_is_extension(output, job) and _is_of_another(folder, mark))
+                restore_row(folder, entry, network, path, mark, config, job.device, anew, job.voxel_size, budget, job.force)
             except InUse:
                 raise
             except InputError as error:
@@ -142,6 +143,11 @@ def restore_table(table: TomogramTable, output: Path, model: Path | None, job: J
     if failed:
         raise InputError(f"{len(failed)} of {count} tomograms could not be restored, {', '.join(failed)}: see above")
     return target
+
+
+def _is_of_another(folder: RunFolder, mark: str) -> bool:
+    """Whether a row was begun by another model."""
+    return read_record(folder.path("run.json")).get("model_sha256", mark) != mark
 
 
 def _check_names(table: TomogramTable, target: Path, suffix: str) -> None:
@@ -270,7 +276,15 @@ def restore_row(
     log.info("restored %s", entry.name)
 
 
-def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: str, voxel_size: float | None = None) -> str:
+def row_state(
+    where: Path,
+    entry: Entry,
+    config: RunConfig,
+    mark: str,
+    suffix: str,
+    voxel_size: float | None = None,
+    extends: bool = False,
+) -> str:
     """'done', 'missing', or 'stale': restored by another model or other settings, or from inputs or a geometry that have changed.
 
     Args:
@@ -280,6 +294,7 @@ def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: s
         mark: SHA-256 of the model.
         suffix: of the volumes, one of ``io.files.FORMATS``.
         voxel_size: in angstrom, over the table and the headers, or None.
+        extends: whether the model has gone on to more steps since: a row of the model before is not stale for that.
     """
     record = read_record(where / "run.json")
     if record.get("status") != "done" or record.get("command") != "restore":
@@ -288,13 +303,18 @@ def row_state(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: s
     names = "other_scale", "outputs", "output_voxel_size"
     added = {name: _plain(config)[name] for name in names}
     settings = added | record.get("config", {}).get("restoration", {})
-    same = record.get("model_sha256") == mark and settings == _plain(config)
+    now_settings = _plain(config)
+    if is_old_default(settings.get("samples_out"), now_settings["samples_out"]):
+        settings["samples_out"] = now_settings["samples_out"]
+    same = (extends or record.get("model_sha256") == mark) and settings == now_settings
     if not same or not unchanged(record.get("inputs", {})) or _inputs_differ(record, entry):
         return "stale"
     now = json.loads(json.dumps(_known_geometry(entry, voxel_size)))
     # Records of earlier versions lack some keys.
     if any(record[key] != value for key, value in now.items() if key in record):
         return "stale"
+    if record.get("model_sha256") != mark:
+        return "missing"
     complete = all(
         (where / f"{entry.name}_{kind}{suffix}").exists() for kind in results_of(entry.halves is not None, config, record)
     )
@@ -306,13 +326,17 @@ def _is_done(where: Path, entry: Entry, config: RunConfig, mark: str, suffix: st
 
     A row whose model has gone on to more steps since is restored again with --resume.
     """
-    state = row_state(where, entry, config, mark, suffix, job.voxel_size)
-    is_extension = job.resume and "extended" in read_record(where.parent / MODEL_FOLDER / "run.json")
-    if state == "stale" and not is_extension:
+    state = row_state(where, entry, config, mark, suffix, job.voxel_size, _is_extension(where.parent, job))
+    if state == "stale":
         raise InputError(
             f"{where} was restored by another model, with other settings or from other data: pass --overwrite, or another -o"
         )
     return state == "done"
+
+
+def _is_extension(output: Path, job: Job) -> bool:
+    """Whether the model of a table has gone on to more steps with --resume."""
+    return job.resume and "extended" in read_record(output / MODEL_FOLDER / "run.json")
 
 
 def _inputs_differ(record: dict[str, Any], entry: Entry) -> bool:

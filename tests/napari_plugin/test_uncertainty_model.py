@@ -110,21 +110,29 @@ def test_colours_go_from_clear_to_red_or_are_opaque():
     ("held_out", "words", "off"),
     [
         (None, "not checked", True),
-        ({"rms_over_std": 1.25, "bins": 70388, "patches": 8}, "Fitted to and measured on 70,388 bins of 8 patches.", False),
-        ({"rms_over_std": 1.31}, "too small", True),
-        ({"rms_over_std": 0.7, "patches": 1, "trained_on": True}, "used in training, so these numbers are optimistic", True),
-        ({"rms_over_std": 0.95}, "right", False),
+        (
+            {"rms_over_std_fitted": 1.25, "bins": 70388, "patches": 8},
+            "scaled to 70,388 held-out bins of 8 patches.",
+            False,
+        ),
+        ({"rms_over_std_fitted": 1.31}, "too small", True),
+        (
+            {"rms_over_std_fitted": 0.7, "patches": 1, "trained_on": True},
+            "so these numbers are optimistic",
+            True,
+        ),
+        ({"rms_over_std_fitted": 0.95}, "right", False),
     ],
 )
 def test_the_calibration_of_a_run_in_words(held_out, words, off):
     note = calibration_note({"restoration": {"held_out": held_out}})
     assert words in note.text
     assert note.is_off == off
-    assert note.ratio == (held_out or {}).get("rms_over_std")
+    assert note.ratio == (held_out or {}).get("rms_over_std_fitted")
 
 
 @pytest.mark.parametrize(("ratio", "factor"), [(1.25, 1.25), (1.1, None), (0.8, None), (0.7, 0.7), (1.5, 1.5)])
 def test_a_factor_is_offered_where_the_words_ask_for_it(ratio, factor):
-    note = calibration_note({"restoration": {"held_out": {"rms_over_std": ratio}}})
+    note = calibration_note({"restoration": {"held_out": {"rms_over_std_fitted": ratio}}})
     assert note.factor == factor
     assert ("Multiply" in note.text) == (factor is not None and ratio > 1)

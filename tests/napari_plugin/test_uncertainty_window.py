@@ -119,13 +119,13 @@ def test_what_a_run_lacks_is_one_message(make_viewer, tmp_path, shown):
 
 def test_a_std_that_is_off_is_said_in_red_and_multiplied(make_viewer, tmp_path, shown):
     viewer = make_viewer()
-    show_run(viewer, tmp_path / "good", ("mean", "std"), held_out={"rms_over_std": 1.1, "bins": 900, "patches": 4})
+    show_run(viewer, tmp_path / "good", ("mean", "std"), held_out={"rms_over_std_fitted": 1.1, "bins": 900, "patches": 4})
     _, widget = viewer.window.add_plugin_dock_widget("cryovae", "Uncertainty")
     c = widget.controls
-    assert "on held-out data, errors are 1.10 times the standard deviation" in c.calibration.text()
+    assert "on held-out data, to which they were scaled, errors are 1.10 times the standard deviation" in c.calibration.text()
     assert not c.multiply.isVisibleTo(widget)
     assert "color" not in c.calibration.styleSheet()
-    show_run(viewer, tmp_path / "small", ("mean", "std"), held_out={"rms_over_std": 1.6, "bins": 900, "patches": 4})
+    show_run(viewer, tmp_path / "small", ("mean", "std"), held_out={"rms_over_std_fitted": 1.6, "bins": 900, "patches": 4})
     c.mean.setCurrentText("small mean")
     assert "too small" in c.calibration.text()
     assert "#e05252" in c.calibration.styleSheet()

@@ -23,7 +23,7 @@ SHAPE = (12, 20, 16)
 
 def record_of(correlation=0.42, highest=0.63, clipping=0.31, ratio=1.02, trained_on=False):
     held_out = HELD_OUT | {
-        "correlation": correlation, "correlation_ceiling": highest, "rms_over_std": ratio, "trained_on": trained_on,
+        "correlation": correlation, "correlation_ceiling": highest, "rms_over_std_fitted": ratio, "trained_on": trained_on,
     }  # fmt: skip
     restoration = {"held_out": held_out, "clipping": {"correlation": clipping, "recipe": "low-pass 0.2"}}
     return {"name": "ts_01", "command": "restore", "status": "done", "restoration": restoration}

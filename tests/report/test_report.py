@@ -154,7 +154,7 @@ def test_the_verdict_is_in_words_and_figures(full):
 
 def test_the_verdict_says_when_clipping_is_as_good_or_data_were_trained_on(full, simulation):
     poor = assess(simulation.half1, simulation.tilts, simulation.truth, torch.from_numpy(full.before))
-    record = {"restoration": {"held_out": HELD_OUT | {"trained_on": True, "rms_over_std": 2.0}}}
+    record = {"restoration": {"held_out": HELD_OUT | {"trained_on": True, "rms_over_std_fitted": 2.0}}}
     said = " ".join(sentences.verdict(replace(full, assessment=poor, record=record)))
     assert "not better than a trivial baseline" in said
     assert "also used in training" in said
@@ -169,14 +169,14 @@ def test_error_bars_with_the_wrong_coverage_are_not_called_right(full):
 
     assert "about right" in said()
     assert "hold 50 % of the values hold 86 %" in said(coverage={"0.5": 0.86, "0.9": 0.96})
-    assert "too wide" in said(rms_over_std=0.6)
-    assert "not checked" in said(rms_over_std=None)
+    assert "too wide" in said(rms_over_std_fitted=0.6)
+    assert "not checked" in said(rms_over_std_fitted=None)
 
 
 def test_a_held_out_record_may_lack_any_of_its_keys(full, no_pictures):
     assert HeldOut.from_record({}) is None
     assert HeldOut.from_record({"restoration": {"held_out": None}}) is None
-    for key in ("frequency", "fsc", "ceiling", "correlation", "chi2", "coverage", "rms_over_std", "spread_factor"):
+    for key in ("frequency", "fsc", "ceiling", "correlation", "chi2", "coverage", "rms_over_std_fitted", "spread_factor"):
         incomplete = {name: value for name, value in HELD_OUT.items() if name != key}
         text = page(replace(bare(full), record={"restoration": {"held_out": incomplete}}))
         assert "</html>" in text
