@@ -43,7 +43,7 @@ from cryovae.workflows.adapt import open_checkpoint as read_checkpoint
 from cryovae.workflows.compute import device_of
 from cryovae.workflows.orientation import is_unrotated
 from cryovae.workflows.restoration import train_on
-from cryovae.workflows.restore import write_volumes
+from cryovae.workflows.restore import drop_others, write_volumes
 from cryovae.workflows.run_folder import RunFolder, folder_name
 from cryovae.workflows.start import BASE, default_start
 
@@ -239,7 +239,8 @@ def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suff
     """Write the volumes of a restoration, with the header and in the orientation of the tomogram's files.
 
     The setting "restoration.outputs" of the restoration says which; without it, all are written. With
-    "restoration.output_voxel_size" all but the standard deviation are written a second time at that voxel size.
+    "restoration.output_voxel_size" all but the standard deviation are written a second time at that voxel size. Volumes that
+    cryovae wrote there for the tomogram before, and that these do not replace, are removed; inputs and files of others are not.
 
     Args:
         restoration: from ``restore``.
@@ -263,7 +264,9 @@ def save(restoration: Restoration, tomogram: Tomogram, folder: PathLike, *, suff
     run_folder = RunFolder(Path(folder), checked_name(tomogram.name, "the tomogram"), suffix)
     if new := restoration.output_voxel_size:
         check_ratio(tomogram.voxel_size, new, tomogram.shape)
-    return write_volumes(run_folder, tomogram, restoration.volumes(), new, lambda kind: f"posterior {kind}")
+    written = write_volumes(run_folder, tomogram, restoration.volumes(), new, lambda kind: f"posterior {kind}")
+    drop_others(run_folder, written, tomogram)
+    return written
 
 
 def simulate(

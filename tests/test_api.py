@@ -4,6 +4,7 @@ import doctest
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 import cryovae
 from cryovae.io.files import read_volume
+from tests.conftest import write_mrc
 
 FUNCTIONS = ("evaluate", "load_model", "read_tomogram", "restore", "save", "simulate", "train")
 LIGHT = {"ladder.widths": [4, 8], "ladder.latents": [2, 2], "training.binnings": 1, "restoration.sampler": "amortised"}
@@ -145,6 +147,11 @@ def test_saving_honours_the_outputs_of_the_restoration_and_leaves_nothing_of_an_
     fewer = cryovae.Restoration(truth, truth.abs(), measured=truth, outputs=("measured",))
     assert set(cryovae.save(fewer, tomogram, "restored")) == {"mean", "measured"}
     assert {path.name for path in Path("restored").iterdir()} == {"simulated_mean.mrc", "simulated_measured.mrc"}
+    write_mrc(Path("restored/simulated_sample_2.mrc"), truth.numpy())
+    rescaled = replace(fewer, outputs=(), measured=None, output_voxel_size=20.0)
+    assert set(cryovae.save(rescaled, tomogram, "restored")) == {"mean", "mean_20A"}
+    kept = {"simulated_mean.mrc", "simulated_mean_20A.mrc", "simulated_sample_2.mrc"}
+    assert {path.name for path in Path("restored").iterdir()} == kept
     model = cryovae.train(tomogram, preset="quick", steps=1, patch=16, device="cpu", settings=LIGHT)
     settings = {"restoration.outputs": ["measured"]}
     restoration = cryovae.restore(tomogram, model, samples=2, device="cpu", settings=settings)

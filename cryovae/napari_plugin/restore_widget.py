@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,8 +239,10 @@ class RestoreWidget(DockWidget):
 
     def _say_estimate(self, worker: Any, text: str) -> None:
         """Show an estimate, unless the form has changed since, or is closed."""
-        if self._estimating is worker:
-            self.controls.estimate.setText(text)
+        # The window may be gone.
+        with suppress(RuntimeError):
+            if self._estimating is worker:
+                self.controls.estimate.setText(text)
 
     @reported
     def show_wedge(self) -> None:

@@ -34,6 +34,7 @@ from cryovae.report.page import write_report
 from cryovae.report.pictures import preview
 from cryovae.report.prior_draws import patches_beside
 from cryovae.report.sampler_sentences import posterior_name, sampler_sentences
+from cryovae.restoration.config import is_old_default
 from cryovae.restoration.rescaling import check_ratio, is_linear, is_rescaled, provenance_at, rescaled_as_stored, rescaled_kind
 from cryovae.restoration.restorer import Restorer
 from cryovae.restoration.steps import Restoration
@@ -59,6 +60,9 @@ def results_of(has_halves: bool, config: RunConfig, record: Mapping[str, Any] | 
     settings = config.restoration
     if record and "outputs" not in (record.get("config") or {}).get("restoration", {}):
         settings = replace(settings, outputs=tuple(kind for kind in settings.outputs if kind != "measured"))
+    recorded = ((record or {}).get("config") or {}).get("restoration", {})
+    if is_old_default(recorded.get("samples_out"), settings.samples_out):
+        settings = replace(settings, samples_out=0)
     halves = ["mean_half1", "mean_half2"] if has_halves and settings.with_halves else []
     possible = ("std", "measured") if config.objective.variational else ("measured",)
     beside = [kind for kind in possible if kind in settings.outputs]

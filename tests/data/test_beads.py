@@ -56,3 +56,41 @@ def test_a_diameter_out_of_range_is_refused(diameter, voxel_size):
 
 def test_a_constant_volume_holds_none():
     assert find_beads(np.zeros(SHAPE), 10.0) == []
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_constant_regions_make_no_protein_gold(share):
+    density, _ = _made(0)
+    density[:, : int(share * SHAPE[1])] = 3.0
+    assert find_beads(density, 10.0) == []
+    density, gold = _made(4)
+    density[: int(share * SHAPE[0] / 2)] = 3.0
+    inside = gold & (np.arange(SHAPE[0])[:, None, None] > share * SHAPE[0] / 2 + 6)
+    beads = find_beads(density, 10.0)
+    assert len(beads) <= 4
+    assert all(gold[bead.centre] for bead in beads)
+    assert bead_mask(density, 10.0, beads)[inside].mean() > 0.6 or not inside.any()
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.uint16])
+def test_saturated_gold_of_integers_is_seen(kind):
+    density, gold = _made(4)
+    low, high = (float(v) for v in np.percentile(density, (0.2, 100)))
+    limits = np.iinfo(kind)
+    scaled = (density.clip(low, high) - low) / (high - low) * (float(limits.max) - float(limits.min)) + float(limits.min)
+    integers = scaled.round().astype(kind)
+    beads = find_beads(integers, 10.0)
+    assert beads
+    assert all(gold[bead.centre] for bead in beads)
+    assert (bead_mask(integers, 10.0, beads)).mean() < 0.05
+
+
+def test_fine_voxels_are_binned_and_the_mask_is_not():
+    density, gold = _made(3)
+    fine = np.repeat(np.repeat(np.repeat(density, 2, 0), 2, 1), 2, 2)
+    beads = find_beads(fine, 5.0)
+    assert len(beads) == len(find_beads(density, 10.0)) == 3
+    mask = bead_mask(fine, 5.0, beads)
+    fine_gold = np.repeat(np.repeat(np.repeat(gold, 2, 0), 2, 1), 2, 2)
+    assert mask[fine_gold].mean() > 0.9
+    assert mask.mean() < 4 * fine_gold.mean()

@@ -100,6 +100,9 @@ def test_crossings_are_between_shells():
     assert resolution_at(frequency, np.full(4, 0.6), 8.0, 0.5) == 16
     assert np.isnan(resolution_at(frequency, np.full(4, np.nan), 8.0, 0.5))
     assert np.isnan(resolution_at(frequency, np.array([0.4, 0.9, 0.9, 0.9]), 8.0, 0.5))
+    coarse = np.array([0.01, 0.03, 0.1, 0.2])
+    # Shells next to zero have few bins: a low one among them is no resolution.
+    assert resolution_at(coarse, np.array([0.1, 0.9, 0.7, 0.3]), 8.0, 0.5) == pytest.approx(8 / 0.15)
 
 
 def test_a_part_without_bins_has_no_correlation(pair):

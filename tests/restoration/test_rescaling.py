@@ -2,10 +2,20 @@ import numpy as np
 import pytest
 
 from cryovae.errors import InputError
+from cryovae.io.orientation import as_stored
 from cryovae.io.stored import Stored
 from cryovae.io.volume import Provenance
 from cryovae.restoration import rescaling
-from cryovae.restoration.rescaling import axis_matrix, check_ratio, is_rescaled, rescaled, rescaled_kind, rescaled_shape
+from cryovae.restoration.rescaling import (
+    axis_matrix,
+    check_ratio,
+    is_rescaled,
+    rescaled,
+    rescaled_as_stored,
+    rescaled_kind,
+    rescaled_shape,
+)
+from cryovae.tomogram import Fill
 
 SHAPE = (24, 40, 33)
 
@@ -70,3 +80,37 @@ def test_the_place_in_a_larger_grid_is_kept(monkeypatch):
     monkeypatch.setattr(rescaling, "provenance_of", lambda _: Provenance(origin=(1.0, 2.0, 3.0), start=(10, -21, 30)))
     carried = rescaling.provenance_at("a.mrc", 2.0)
     assert (carried.origin, carried.start) == ((1.0, 2.0, 3.0), (5, -10, 15))
+
+
+def _stored(folder, volume):
+    stored = Stored(folder / "volume.raw", volume.shape, fresh=True)
+    stored.write(volume, 0)
+    return stored
+
+
+@pytest.mark.parametrize("in_file", [False, True])
+def test_an_unrotated_tomogram_keeps_the_first_voxel_of_its_file(tmp_path, in_file):
+    """A blob stays at its place in the file, in angstrom from the first voxel."""
+    z, y, x = np.ogrid[: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    volume = np.exp(-((z - 17) ** 2 + (y - 12) ** 2 + (x - 20) ** 2) / 18).astype(np.float32)
+    held = _stored(tmp_path, volume) if in_file else volume
+    small = np.asarray(rescaled_as_stored(held, 3.0, None, True, tmp_path if in_file else None)[:])
+    before = np.array(np.unravel_index(as_stored(volume).argmax(), as_stored(volume).shape))
+    after = np.array(np.unravel_index(small.argmax(), small.shape))
+    assert np.abs(3 * after - before).max() <= 1.5
+    np.testing.assert_allclose(small, rescaled(as_stored(volume), 3.0), atol=1e-5)
+
+
+@pytest.mark.parametrize("unrotated", [False, True])
+@pytest.mark.parametrize("in_file", [False, True])
+def test_fill_keeps_its_value_and_does_not_ring(tmp_path, in_file, unrotated):
+    volume = np.random.default_rng(3).normal(size=SHAPE).astype(np.float32)
+    mask = np.zeros(SHAPE, bool)
+    mask[:, :12] = True
+    volume[mask] = -5.0
+    held = _stored(tmp_path, volume) if in_file else volume
+    small = np.asarray(rescaled_as_stored(held, 2.0, Fill.of(mask), unrotated, tmp_path if in_file else None)[:])
+    kept = small == -5.0
+    assert kept.mean() == pytest.approx(mask.mean(), abs=0.02)
+    assert small[~kept].min() > -4.0
+    assert abs(small[~kept].mean()) < 0.1

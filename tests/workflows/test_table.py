@@ -114,3 +114,26 @@ def test_one_model_is_trained_on_three_tomograms_and_restores_them(table, tmp_pa
     other = run(*(word if word != "2" else "4" for word in words))
     assert other.exit_code == 2
     assert "with other settings or from other data: pass --overwrite" in other.stderr
+
+
+def test_a_table_whose_model_goes_on_is_restored_anew(table, tmp_path):
+    """After --resume with more steps every row is of the new model; the same command once more changes nothing."""
+    words = "restore", table, "-o", tmp_path / "out", "--samples", "2", *TINY
+    assert run(*words, "--steps", "2").exit_code == 0
+    before = {n: mrcfile.read(tmp_path / f"out/TS_{n}/TS_{n}_mean.mrc") for n in (1, 2, 3)}
+    more = run(*words, "--steps", "4", "--resume")
+    assert more.exit_code == 0, more.stderr
+    assert all(np.abs(mrcfile.read(tmp_path / f"out/TS_{n}/TS_{n}_mean.mrc") - mean).max() > 0 for n, mean in before.items())
+    marks = {json.loads((tmp_path / f"out/TS_{n}/run.json").read_text())["model_sha256"] for n in (1, 2, 3)}
+    assert len(marks) == 1
+    again = run(*words, "--steps", "4", "--resume")
+    assert again.exit_code == 0, again.stderr
+    assert again.stdout.count("done before, skipped") == 3
+
+
+def test_rows_of_the_time_before_samples_were_kept_are_done(table, tmp_path):
+    words = "restore", table, "-o", tmp_path / "out", "--samples", "2", "--steps", "2", *TINY
+    assert run(*words, "--samples-out", "0").exit_code == 0
+    again = run(*words)
+    assert again.exit_code == 0, again.stderr
+    assert again.stdout.count("done before, skipped") == 3
