@@ -74,7 +74,8 @@ class GeometryOptions:
     )
     adjustment: TiltAdjustment = field(default_factory=TiltAdjustment)
     mask: list[Path] | None = option(
-        "Mask of the specimen, a volume of 0 and 1. One for each tomogram; cryovae mask makes one.", common=True
+        "Mask of the specimen: 1 specimen, 0 ice, -1 gold. One for each tomogram; cryovae mask makes one.",
+        common=True,
     )
     unrotated: bool | None = option(
         "The beam is along the middle axis of the file, as in IMOD's .rec, or along the first; detected without this.",

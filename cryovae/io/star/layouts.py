@@ -32,6 +32,10 @@ PIXEL = re.compile(r"_\d+(?:\.\d+)?apx$", re.IGNORECASE)
 HALF_FOLDERS = ({"even", "evn", "half1", "half_1"}, {"odd", "half2", "half_2"})
 
 
+# Names of folders of tilt files beside them.
+TILT_FOLDERS = {"tlt", "tlts", "tilt", "tilts", "aln", "rawtlt"}
+
+
 @dataclass(frozen=True)
 class Layout:
     """The tomograms in a folder.
@@ -71,7 +75,7 @@ def layout_of(folder: Path) -> Layout:
                 "pass the folders with --even and --odd"
             )
         rows, incomplete = _paired(_single(pair[0]), _single(pair[1]), pair)
-        return Layout(FOLDERS, folder, rows, incomplete, (folder, *pair))
+        return Layout(FOLDERS, folder, rows, incomplete, (folder, *pair, *_tilt_folders(inside)))
     if any(HALF_VOLUME.fullmatch(stem(path)) for path in marked):
         # The others are tilt series: NAME.mrc, NAME_EVN.mrc.
         volumes = [path for path in volumes if VOLUME.search(stem(path))]
@@ -168,6 +172,11 @@ def _enter(volumes: dict[str, Path], name: str, path: Path) -> None:
 
 def _without_volume(name: str) -> str:
     return VOLUME.sub("", name) or name
+
+
+def _tilt_folders(inside: list[Path]) -> list[Path]:
+    """The folders of tilt files."""
+    return [path for path in inside if path.name.lower() in TILT_FOLDERS and os.path.isdir(path)]
 
 
 def _half_folders(inside: list[Path]) -> tuple[Path, Path] | None:

@@ -163,3 +163,15 @@ def test_a_folder_or_two_folders_are_given(tmp_path):
     result = CliRunner().invoke(app, ["star", "import"])
     assert result.exit_code == 2
     assert "pass one or the other" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["TLT", "tilts"])
+def test_a_folder_of_tilts_beside_the_halves_is_looked_into(tmp_path, name):
+    for part in ("EVN", "ODD"):
+        volumes(tmp_path / "set" / part, f"ts_01_{part}.mrc", f"ts_02_{part}.mrc")
+    (tmp_path / "set" / name).mkdir()
+    for number in (1, 2):
+        (tmp_path / "set" / name / f"ts_0{number}.tlt").write_text("-51\n0\n48\n")
+    result, out = imported(tmp_path / "set")
+    assert result.exit_code == 0, result.output
+    assert [(e.name, e.tilts.highest) for e in read_tomograms(out).entries] == [("ts_01", 48.0), ("ts_02", 48.0)]
