@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cryovae.errors import InputError
 from cryovae.io.names import in_one_line
-from cryovae.io.star.layouts import Layout, layout_of
+from cryovae.io.star.layouts import ARETOMO, Layout, layout_of
 from cryovae.io.star.pairing import checked_volumes, tomogram_rows
 from cryovae.io.star.table import read_blocks, write_blocks
 from cryovae.io.star.tilt_files import each_tilts_of
@@ -24,6 +24,8 @@ from cryovae.workflows.run_folder import stamp
 
 # Seconds between two looks, for which a file must stay as it is, and between two lines while nothing happens.
 POLL, STABLE, LINE = 5.0, 15.0, 30.0
+# Seconds for which a volume of AreTomo3 waits for its halves, which it writes after it.
+HALVES_WAIT = 600.0
 # Reasons that a line names at most.
 MOST_REASONS = 3
 
@@ -74,7 +76,8 @@ class Watched:
             self.waiting.pop(name, None)
             stamps = [_stamp_of(path) for path in paths]
             known = self._taken.get(name) == stamps and self.ready.get(name) == paths
-            reason = None if known else self._unstable(paths) or self._unusable(name, layout.rows[name], paths)
+            volumes = layout.rows[name]
+            reason = None if known else self._why_not(layout, name, volumes, paths)
             if reason:
                 self.waiting[name] = reason
             else:
@@ -117,6 +120,17 @@ class Watched:
             if reason is None and self.clock() - self._seen[path][1] < STABLE:
                 reason = f"{path.name} is still being written, or is new"
         return reason
+
+    def _why_not(self, layout: Layout, name: str, volumes: tuple[Path, ...], paths: tuple[Path, ...]) -> str | None:
+        """Why a tomogram is not taken in now, or None."""
+        return self._unstable(paths) or self._without_halves(layout, volumes) or self._unusable(name, volumes, paths)
+
+    def _without_halves(self, layout: Layout, volumes: tuple[Path, ...]) -> str | None:
+        """Why a volume of AreTomo3 waits: its halves may still come."""
+        if layout.program != ARETOMO or len(volumes) > 1:
+            return None
+        left = HALVES_WAIT - (self.clock() - self._seen[volumes[0]][1])
+        return f"{volumes[0].name} has no halves yet, taken without them in {left / 60:.0f} minutes" if left > 0 else None
 
     def _unusable(self, name: str, volumes: tuple[Path, ...], paths: tuple[Path, ...]) -> str | None:
         """Why the files of a tomogram cannot be opened, which a copy that has stalled may explain."""

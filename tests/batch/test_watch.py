@@ -172,3 +172,26 @@ def test_options_that_do_not_fit_are_one_line(tmp_path, monkeypatch, options, wo
     (tmp_path / "in").mkdir()
     refused(cryovae("batch", "run", *options), words)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_a_volume_of_aretomo_waits_for_its_halves(setting):
+    """They are written after it: it is restored once, with them; one that stays alone is taken as it is later."""
+    folder, table = setting
+    for name in ("TS_1", "TS_2"):
+        write_mrc(folder / f"{name}_Vol.mrc", np.random.default_rng(1).normal(size=SHAPE).astype(np.float32), 10.0)
+        (folder / f"{name}.rawtlt").write_text("-60\n0\n60\n")
+    clock = Clock((100, lambda: halves(folder, "TS_1")), (100, lambda: halves(folder, "TS_2")))
+    rounds = Rounds(table)
+    assert watch(watched(setting, clock), rounds, 10, clock.sleep)
+    assert rounds.calls == [["TS_1", "TS_2"]]
+    assert all(len(entry.files) == 2 for entry in read_tomograms(table).entries)
+
+
+def test_a_volume_of_aretomo_that_stays_alone_is_taken(setting):
+    folder, table = setting
+    write_mrc(folder / "TS_1_Vol.mrc", np.random.default_rng(1).normal(size=SHAPE).astype(np.float32), 10.0)
+    (folder / "TS_1.rawtlt").write_text("-60\n0\n60\n")
+    clock, rounds = Clock(), Rounds(table)
+    assert watch(watched(setting, clock), rounds, 15, clock.sleep)
+    assert rounds.calls == [["TS_1"]]
+    assert clock.now >= module.HALVES_WAIT
