@@ -22,6 +22,7 @@ from cryovae.io.star.tomograms import Entry
 from cryovae.posterior.search import AMORTISED
 from cryovae.progress.costs import Work, expect
 from cryovae.tomogram import Tomogram
+from cryovae.workflows import streaming
 from cryovae.workflows.adapt import adapt_in, open_checkpoint, with_flow
 from cryovae.workflows.extend import begin_extension, is_extended
 from cryovae.workflows.regression import regress_in
@@ -29,7 +30,7 @@ from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
 from cryovae.workflows.run_folder import RunFolder, checksum, noted, read_record, summed
 from cryovae.workflows.start import BASE, Start, start_of_model
-from cryovae.workflows.streaming import is_streamed, room_within, streams_flow, trial_voxels
+from cryovae.workflows.streaming import is_streamed, streams_flow, trial_voxels
 from cryovae.workflows.train import check_state, train_in
 from cryovae.workflows.train_crops import within
 
@@ -204,7 +205,7 @@ def _restore_claimed(
     check_room(folder, tomogram, config, replace_results)
     if streamed and model is not None and isinstance(model.network, Checkpoint):
         # That the memory is too small is said before anything else.
-        room_within(job.budget, model.network, config.restoration, device, tomogram.shape[2])
+        streaming.room_within(job.budget, model.network, config.restoration, device, tomogram.shape[2])
     sums, geometry = summed(inputs_of_entry(entry) | inputs), described(tomogram) | _started(job.start)
     if resume := job.resume and not job.overwrite:  # What is overwritten begins anew.
         sections = (*(TRAINING if model is None else ()), *RESTORATION)
