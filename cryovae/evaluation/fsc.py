@@ -21,7 +21,7 @@ from cryovae.tomogram import TiltGeometry
 BAND = (0.01, 0.2)
 CONES = ((0.0, 30.0), (30.0, 60.0), (60.0, 90.0))
 # Frequency in cycles per voxel by which a curve must have reached a level.
-START = 0.05
+START = 0.1
 LEVELS = (0.5, 0.143)
 SLAB = 32
 

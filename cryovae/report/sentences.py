@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from cryovae.evaluation.fsc import LEVELS, Correlation, resolution_at
 from cryovae.report.contents import Contents
 from cryovae.report.headline import OF_HELD_OUT, error_bar_sentences
@@ -61,6 +63,9 @@ def _against_truth(contents: Contents) -> str:
     reached = f"to {length(finest, contents.voxel_size)} ({level})"
     if finest != finest:
         reached = f"but is below {level} in all coarse shells"
+    coarse = np.flatnonzero(wedge.shells >= LEVELS[0])
+    if finest == finest and np.nansum(wedge.shells[: coarse[0]] < LEVELS[0]):
+        reached += f", and below it where waves are longer than {contents.voxel_size / wedge.frequency[coarse[0]]:.0f} Å"
     clipped = [row.score.wedge.band for row in rows if row.name == "low-pass and clipping"]
     if not clipped:
         return f"{result}, {reached}."
