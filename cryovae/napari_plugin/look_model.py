@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cryovae.io.files import provenance_of
 from cryovae.io.picks import Picks
 from cryovae.napari_plugin.layers import density_of
+from cryovae.workflows.run_inputs import inputs_in, record_of
 
 # Voxels of a volume that is drawn in 3D at most: a larger one is averaged over cubes.
 MOST_VOXELS = 256**3
@@ -103,6 +107,12 @@ class Rated:
         low, middle, high = np.nanpercentile(self.std, (0, 50, 100))
         text += f" Std at them: median {middle:.3g}, {low:.3g} to {high:.3g} grey levels."
         return f"{text} {outside} lie outside of the tomogram." if outside else text
+
+
+def is_of_a_part(run: Path) -> bool:
+    """Whether a run restored a box that was cut out of a tomogram here, by the labels of its inputs."""
+    files = (path for path in inputs_in(record_of(run)).values() if path.suffix in (".mrc", ".rec") and path.exists())
+    return any(re.match(r"cryovae \S+ voxels \d", label) for path in files for label in provenance_of(path).labels)
 
 
 def rated(picks: Picks, std: Any, voxel_size: float) -> Rated:

@@ -18,7 +18,7 @@ from cryovae.napari_plugin.dock_widget import DockWidget
 from cryovae.napari_plugin.keys import bind_keys, list_under_help
 from cryovae.napari_plugin.layers import about, density_of, of_role
 from cryovae.napari_plugin.look_controls import SURFACE, Controls
-from cryovae.napari_plugin.look_model import Rated, Solid, densities_of, rated, slices_of_interest, solid_of
+from cryovae.napari_plugin.look_model import Rated, Solid, densities_of, is_of_a_part, rated, slices_of_interest, solid_of
 from cryovae.napari_plugin.notices import reported
 from cryovae.napari_plugin.picture import save_picture
 from cryovae.napari_plugin.temporary_layers import TemporaryLayers, camera_of, show_depth
@@ -198,6 +198,8 @@ class LookWidget(DockWidget):
             raise InputError("no tomogram found in the viewer, expected the one of the particles: open it first")
         run, std = about(mean).get("run"), of_role(self.viewer.layers, "std", about(mean).get("run"))
         name = record_of(Path(run)).get("name", "") if run else without_half(Path(about(mean).get("path") or "").stem)
+        if run and is_of_a_part(Path(run)):
+            raise InputError("the run restored a part of its tomogram, expected all of it: open the particles with the tomogram")
         size = float(mean.scale[-1])
         picks = read_picks(path, density_of(mean).shape[-3:], size, name)
         self._add_points(rated(picks, None if std is None else density_of(std), size), path.stem, mean)

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cryovae.io.files import write_volume
 from cryovae.io.picks import Picks
 from cryovae.napari_plugin.contents import short
 from cryovae.napari_plugin.keys import KEYS, TITLE, help_menu, listed
 from cryovae.napari_plugin.layers import layer_for
-from cryovae.napari_plugin.look_model import averaged, is_dark, rated, slices_of_interest, solid_of
+from cryovae.napari_plugin.look_model import averaged, is_dark, is_of_a_part, rated, slices_of_interest, solid_of
 from cryovae.napari_plugin.opening import RUN_WIDGETS, layers_at, opened
 from cryovae.napari_plugin.temporary_layers import scale_bar_of
 from tests.napari_plugin.test_open import run  # noqa: F401
@@ -171,3 +172,12 @@ def test_view_opens_on_the_first_tab_with_short_names(window, qtbot, run):  # no
         assert viewer.layers.selection.active.name == "mean"
     finally:
         viewer.close()
+
+
+@pytest.mark.parametrize(("note", "part"), [("voxels 10-40, 0-60, 4-50", True), ("as shown in napari", False)])
+def test_a_run_of_a_part_is_known(tmp_path, note, part):
+    """Particles of the tomogram would be drawn at other places in a part of it."""
+    write_volume(tmp_path / "a.mrc", np.zeros((8, 12, 10), np.float32) + 1, None, 10.0, note)
+    record = {"name": "a", "command": "restore", "inputs": {"tomogram": {"path": str(tmp_path / "a.mrc")}}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    assert is_of_a_part(tmp_path) == part
