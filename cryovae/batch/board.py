@@ -1,4 +1,4 @@
-"""What the terminal shows while the jobs of a batch run: one table of rows, or a line for each change where it is no terminal."""
+"""Shows the rows of a batch while its jobs run: as one table on a terminal, else as a line for each change."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Board:
 
 
 def progress_of(status: Status) -> tuple[str, str]:
-    """What a running row is doing, and its remaining time; for another, why it is as it is."""
+    """The phase and the remaining time of a running row; of another row the reason for its state."""
     match = PROGRESS.match(status.why) if status.state == "running" else None
     if match is None:
         return (status.why, "")

@@ -24,7 +24,7 @@ MUCH_ICE = 0.25
 
 
 def size_advice(voxel_size: float, patch: int) -> str:
-    """What the voxel size in angstrom means for patches of ``patch`` voxels."""
+    """Whether to bin or to keep a voxel size, in angstrom; patches have ``patch`` voxels along a side."""
     width = patch * voxel_size
     if voxel_size < FINE:
         factor = max(2, round(AIMED / voxel_size))

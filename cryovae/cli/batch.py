@@ -170,7 +170,7 @@ def run(request: BatchRequest) -> None:
 
 @dataclass(frozen=True)
 class Engine:
-    """By what the jobs of a batch run.
+    """What runs the jobs of a batch: this machine, or a cluster.
 
     Attributes:
         profile: folder of the Snakemake profile.

@@ -104,9 +104,11 @@ def _dark(density: np.ndarray, factor: int, bright: bool) -> tuple[np.ndarray, n
 def bead_mask(density: np.ndarray, voxel_size: float, beads: list[Bead], bright: bool = False) -> np.ndarray:
     """The voxels of beads and of their surroundings, boolean (z, y, x); arguments as for ``find_beads``."""
     mask = np.zeros(density.shape, dtype=bool)
+    if not beads:
+        return mask
     fill = find_fill(density)
     data = density if fill is None else density[~fill[:]]
-    middle = float(np.median(data)) if beads and data.size else 0.0
+    middle = float(np.median(data)) if data.size else 0.0
     for bead in beads:
         reach = max(REACH * bead.radius / voxel_size, 3.0)
         box = tuple(
@@ -123,7 +125,7 @@ def bead_mask(density: np.ndarray, voxel_size: float, beads: list[Bead], bright:
         parts, _ = label((body > EDGE * body[peak]) & (distance <= reach))
         # A sphere of its radius belongs to it in any case, so that a shell whose middle is bright is closed.
         mask[box] |= ((parts == parts[peak]) & (parts > 0)) | (distance <= bead.radius / voxel_size)
-    return binary_dilation(mask, generate_binary_structure(3, 1), max(2, round(AROUND / voxel_size))) if beads else mask
+    return binary_dilation(mask, generate_binary_structure(3, 1), max(2, round(AROUND / voxel_size)))
 
 
 def _radii(voxel_size: float, diameter: float | None) -> list[float]:

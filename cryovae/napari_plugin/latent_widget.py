@@ -47,7 +47,7 @@ class LatentWidget(DockWidget):
         self._bar: Any = None
         self._target: tuple[float, float] | None = None
         self.group: tuple[int, ...] = ()
-        # Of the positions of a drag only the last counts.
+        # Only the last position of a drag counts.
         self.latest = Latest(self)
         self.controls = c = Controls()
         self.prior = PriorPanel(self)

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from cryovae import __version__
+from cryovae.checkpoint import BASE_LADDER
 from cryovae.evaluation.fsc import LEVELS
 from cryovae.io.atomic import write_text
 from cryovae.report import curves, sentences, slices, tables
@@ -22,8 +23,6 @@ from cryovae.report.contents import Contents
 from cryovae.tomogram import TiltGeometry
 
 DPI = 110
-# Last parts of the path of the network of the package.
-BASE_PARTS = ("base", "ladder.safetensors")
 
 
 def write_report(path: Path, contents: Contents) -> None:
@@ -68,7 +67,7 @@ def _learned_from(record: dict[str, Any]) -> str:
     own, start = "from the measured directions of the same data", (record.get("start") or {}).get("name")
     simulated = "from simulated scenes, on which the network of the package was trained"
     if record.get("model"):
-        is_base = Path(str(record["model"])).parts[-2:] == BASE_PARTS
+        is_base = Path(str(record["model"])).parts[-2:] == BASE_LADDER.parts[-2:]
         return simulated if is_base else "from the data on which the model was trained"
     if start is None:
         return own
