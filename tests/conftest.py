@@ -19,6 +19,7 @@ from cryovae.models.ladder import Ladder
 from cryovae.models.ladder_config import LadderConfig
 from cryovae.simulation.simulate import Simulation, SimulationConfig, simulate
 from cryovae.tomogram import TiltGeometry, Tomogram
+from cryovae.workflows import memory
 
 torch.set_flush_denormal(True)
 torch.set_num_threads(1)
@@ -110,6 +111,12 @@ def _written(folder: Path, halves: tuple[np.ndarray, ...], truth: np.ndarray, ti
     }
     paths["tilts"].write_text("\n".join(f"{a:.1f}" for a in tilts.angles) + "\n")
     return paths
+
+
+@pytest.fixture
+def fresh_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget of memory counts what the process takes. That of a user is new; one that ran tests may take gigabytes."""
+    monkeypatch.setattr(memory, "resident", lambda what="VmRSS": memory.PROGRAM)
 
 
 @pytest.fixture

@@ -51,6 +51,7 @@ def test_without_a_budget_a_share_of_what_is_free_is_taken():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fresh_program")
 def test_a_tomogram_that_does_not_fit_is_streamed_to_the_same(small_files, model, monkeypatch, tmp_path):
     arguments = ["restore", "--half1", small_files["half1"], "--half2", small_files["half2"], *RANGE, "--model", model]
     arguments += [
@@ -92,6 +93,7 @@ def test_a_tomogram_that_does_not_fit_is_streamed_to_the_same(small_files, model
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fresh_program")
 def test_a_tomogram_that_does_not_fit_is_trained_on_in_part(small_files, monkeypatch, tmp_path):
     (tmp_path / "small.toml").write_text(
         "[ladder]\nwidths = [4, 6]\nlatents = [2, 3]\nblocks = 1\n[training]\npatch = 16\nbatch = 1\nsteps = 4\n"
@@ -122,6 +124,7 @@ def _middle(shape, budget):
     return box_about([n // 2 for n in shape], 20, shape)
 
 
+@pytest.mark.usefixtures("fresh_program")
 def test_what_cannot_be_streamed_is_refused_in_one_line(small_files, model, tmp_path):
     arguments = ["restore", small_files["full"], *RANGE, "-o", tmp_path / "r", "--threads", "1", "--device", "cpu"]
     refused(cryovae(*arguments, "--memory", "300"), "--memory 300 found", "4GB")

@@ -32,6 +32,7 @@ def test_a_second_voxel_size_is_written_and_goes_with_its_run(small_run, tmp_pat
     assert left == once - {"ts_01_sample_0.mrc"} | {"ts_01_std.mrc"}
 
 
+@pytest.mark.usefixtures("fresh_program")
 def test_a_streamed_run_writes_the_same_second_size(small_run, tmp_path, monkeypatch):
     options = "--samples", "2", "--output-voxel-size", "15"
     _restored(small_run, tmp_path / "held", *options)

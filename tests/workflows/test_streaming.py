@@ -20,6 +20,8 @@ from cryovae.workflows.streaming import MIN_SLAB_BYTES, ROW_BYTES, calibration_b
 
 CPU = torch.device("cpu")
 
+pytestmark = pytest.mark.usefixtures("fresh_program")
+
 
 @pytest.fixture(scope="module")
 def quick():
