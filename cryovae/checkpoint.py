@@ -97,6 +97,7 @@ def save_model(path: Path, checkpoint: Checkpoint, half: bool = False) -> None:
         "patch": checkpoint.patch,
         "step": checkpoint.step,
         "encoders": checkpoint.encoders,
+        **({"traits": checkpoint.ladder.film.traits} if checkpoint.ladder.film is not None else {}),
         "trained_on": [asdict(origin) for origin in checkpoint.trained_on],
     }
     _write(path, tensors, about)
@@ -167,7 +168,7 @@ def load_model(path: Path | str) -> Checkpoint:
     with _opened(path) as (file, where, header):
         if header.objective != VARIATIONAL:
             raise InputError(f"{where} holds a network of objective {header.objective}, expected a variational model")
-        ladder, noise = _filled(where, file, header, lambda: Ladder(header.sizes, header.encoders))
+        ladder, noise = _filled(where, file, header, lambda: Ladder(header.sizes, header.encoders, header.traits))
     return Checkpoint(ladder.eval(), header.patch, header.step, header.encoders, noise, header.trained_on)
 
 

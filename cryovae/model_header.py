@@ -67,6 +67,7 @@ class Header:
         encoders: 2 for q and r, 1 for r alone; 2 where it has no meaning.
         objective: 'vae' for a variational model, else the name of the objective.
         trained_on: its training tomograms; empty if the file is of version 0.1.
+        traits: how many traits of a tomogram a variational model can be conditioned on; 0 for none.
     """
 
     sizes: LadderConfig
@@ -75,6 +76,7 @@ class Header:
     encoders: Annotated[int, Range(1, 2)] = 2
     objective: Annotated[str, OneOf((VARIATIONAL, *NAMES))] = VARIATIONAL
     trained_on: tuple[TrainedOn, ...] = ()
+    traits: Annotated[int, Range(0, 10**4)] = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -101,7 +103,7 @@ def header_of(path: Path, metadata: Mapping[str, str] | None) -> Header:
 
 
 def _header(about: dict[str, Any]) -> Header:
-    known: dict[str, Any] = {name: about[name] for name in ("patch", "step", "encoders", "objective") if name in about}
+    known: dict[str, Any] = {name: about[name] for name in ("patch", "step", "encoders", "objective", "traits") if name in about}
     for name in ("ladder", "patch", "step", *(() if "objective" in about else ("encoders",))):
         if name not in about:
             raise InputError(f"no '{name}' found in its metadata, expected one")

@@ -17,6 +17,7 @@ from cryovae.data.crops import Parts
 from cryovae.data.prepare import prepare
 from cryovae.evaluation.baselines import predict_by_clipping
 from cryovae.posterior.ladder_posterior import LadderPosterior
+from cryovae.posterior.suited import suited
 from cryovae.tomogram import Tomogram
 
 # Voxels at most of the part on which a network is tried.
@@ -63,7 +64,7 @@ def tried(network: Checkpoint, tomogram: Tomogram, seed: int, device: torch.devi
     part = Parts(tomogram, voxels, patch)[0] if prod(tomogram.shape) > voxels else tomogram
     prepared = prepare(part, patch, seed)
     subject = Subject.of(prepared, None, patch, prod(part.shape), scaled=False)
-    posterior = LadderPosterior(network.ladder.to(device), patch, device, 1, seed)
+    posterior = LadderPosterior(suited(network.ladder, [prepared]).to(device), patch, device, 1, seed)
     sums = held_out_sums(posterior, subject, rotations=1, samples=2, seed=seed)
     if sums.wedge is None:
         return Trial(None, None)

@@ -15,8 +15,10 @@ p(z_l | z_>l) is computed from h_l; the posteriors are computed from h_l and the
 
 from __future__ import annotations
 
+import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -35,6 +37,7 @@ from cryovae.models.distributions import (
     standardised,
 )
 from cryovae.models.encoder import Encoder
+from cryovae.models.film import Film, convolutions, fold, modulated
 from cryovae.models.flow import CouplingFlow, FlowPosterior
 from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.layers import Blocks, convolution, zeroed
@@ -243,16 +246,19 @@ class Ladder(nn.Module):
     Attributes:
         config: Sizes.
         mixed: Whether convolutions run in bfloat16. Weights, means, log-variances, latents and densities are always float32.
+        film: What changes its channels by the traits of a tomogram (physics/traits.py), or None. A ladder that was not
+            ``conditioned`` on any works as for traits that nobody knows.
 
     Args:
         config: Sizes.
         encoders: 2 for q and r, 1 if r is the only posterior. A flow belongs to the posterior that the bound trains: q, or r if
             it is the only one. With two encoders r is Gaussian, because its mean is trained by completion.
+        traits: How many traits of a tomogram it can be conditioned on; 0 for none.
     """
 
     mixed = False
 
-    def __init__(self, config: LadderConfig, encoders: int = 2) -> None:
+    def __init__(self, config: LadderConfig, encoders: int = 2, traits: int = 0) -> None:
         super().__init__()
         self.config = config
         flow_role = R if encoders == 1 else Q
@@ -267,6 +273,25 @@ class Ladder(nn.Module):
         self.out = convolution(widths[0], 1)
         with torch.no_grad():
             self.out.weight.mul_(0.02)
+        self.film = Film(traits, [layer.out_channels for layer in convolutions(self)]) if traits else None
+
+    def conditioned(self, traits: Tensor) -> Ladder:
+        """The ladder for a tomogram with these traits (traits,), which takes none itself. Its q is that of r."""
+        ladder = copy.deepcopy(self)
+        if ladder.film is not None:
+            fold(convolutions(ladder), ladder.film, traits)
+            ladder.film = None
+            ladder.init_q_from_r()
+        return ladder
+
+    @contextmanager
+    def conditioning(self, traits: Tensor | None) -> Iterator[None]:
+        """Within it, the ladder works for patches of tomograms with these traits (batch, traits); None for unknown ones."""
+        if self.film is None or traits is None:
+            yield
+            return
+        with modulated(convolutions(self), self.film, traits):
+            yield
 
     def encode(self, density: Tensor, role: int) -> list[Tensor]:
         """Features of the encoder Q or R, fine to coarse."""

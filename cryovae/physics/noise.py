@@ -30,6 +30,8 @@ TABLE_RADIUS = 3**0.5 / 2
 PRIOR_COUNT = 200.0
 # Cycles per voxel between which a tomogram is taken to be noise alone.
 RIM = (0.32, 0.5)
+# How it was estimated.
+HALVES, QUIET = "halves", "quiet patches"
 
 
 Places = Callable[[Sequence[int], int, np.random.Generator], set[tuple[int, ...]]]
@@ -244,7 +246,7 @@ def estimate_noise(
     measured = volume_mask(difference.shape, tilts, device=device) == 1
     weight = measured * fourier.multiplicity(difference.shape, device)
     weight[0, 0, 0] = 0.0
-    return NoiseSpectrum(tabulated(fourier.transform(difference).abs().square(), weight, k).table.clamp_min(1e-6), "halves")
+    return NoiseSpectrum(tabulated(fourier.transform(difference).abs().square(), weight, k).table.clamp_min(1e-6), HALVES)
 
 
 def _noise_of_patches(density: np.ndarray, tilts: TiltGeometry, side: int, seed: int, places: Places | None) -> NoiseSpectrum:
@@ -259,7 +261,7 @@ def _noise_of_patches(density: np.ndarray, tilts: TiltGeometry, side: int, seed:
     content = (powers * (weight * ((radius > 0.03) & (radius < 0.25)))).sum((1, 2, 3))
     quiet = powers[content.argsort()[: max(8, len(powers) // 20)]].mean(0)
     table = tabulated(quiet, weight, fourier.frequencies(patch)).table.clamp_min(1e-6)
-    return NoiseSpectrum(_without_signal(table), "quiet patches")
+    return NoiseSpectrum(_without_signal(table), QUIET)
 
 
 def _without_signal(table: Tensor) -> Tensor:

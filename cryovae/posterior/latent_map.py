@@ -26,6 +26,7 @@ from cryovae.errors import InputError
 from cryovae.models.ladder import Ladder
 from cryovae.physics.wedge import smeared_mask
 from cryovae.posterior.codes import Code, decoded, encoded, flattened, unflattened
+from cryovae.posterior.suited import suited
 from cryovae.posterior.tile_memory import side_of
 from cryovae.tiling.grid import PatchGrid, Position, cut, levels
 
@@ -48,7 +49,7 @@ class Patches:
 
     def __init__(self, ladder: Ladder, patch: int, prepared: PreparedTomogram, device: torch.device | None = None) -> None:
         self.device = device or torch.device("cpu")
-        self.ladder = ladder.to(self.device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
+        self.ladder = suited(ladder, [prepared]).to(self.device, memory_format=torch.channels_last_3d).eval()  # type: ignore[call-overload]
         self.side = side_of(ladder.config, patch)
         self.prepared = prepared
         self.shapes = ladder.latent_shapes((self.side,) * 3)

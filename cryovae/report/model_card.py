@@ -74,6 +74,8 @@ def ladder_card(recipe: Mapping[str, Any], training: Training) -> str:
         f"{patches['side']} voxels each; {training.seconds / 60:.0f} min, {training.machine}.",
         f"- **Size:** {training.weights / 1e6:.1f} million weights in half precision.",
         f"- **Density:** tomograms of mean 0 and standard deviation 1, protein dark. Voxels of {low:g} to {high:g} angstrom.",
+        "- **Told of a tomogram:** the power of its shells, the share of it that is signal if there are halves, and the share of "
+        "bins that were measured. They scale and shift its channels.",
         "",
         *_seen(patches, sorted(patches["molecules"]), patches["side"]),
         "Before `--from base` restores a tomogram, measured data are hidden from it; what it predicts of them is compared with "
@@ -93,7 +95,7 @@ def _seen(patches: Mapping[str, Any], molecules: Sequence[str], side: int) -> li
         f"Simulated scenes alone. {patches['kinds']} kinds of procedural molecules, {patches['first_kind']} to {last_kind}"
         f"{_and_files(molecules)}; one to six kinds in a scene. Flat and closed membranes, actin and microtubules. Crowding "
         f"from none to {patches['crowding']:g} of the volume. About half of the scenes have an uncorrected contrast transfer of "
-        "1.5 to 5 micrometres, a fifth one with flipped phases, the others none.",
+        f"1.5 to 5 micrometres, a fifth one with flipped phases, the others none.{_fall_off(patches)}",
         "",
         "Measured patches: tilt ranges that end at 40 to 72 degrees on either side, one in ten with a second axis; signal over "
         f"noise from {lowest:g} to {highest:g} in variance; noise whose spectrum rises or falls, and is stronger or weaker along "
@@ -107,6 +109,14 @@ def _seen(patches: Mapping[str, Any], molecules: Sequence[str], side: int) -> li
         "membranes nor those two filaments.",
         "",
     ]
+
+
+def _fall_off(patches: Mapping[str, Any]) -> str:
+    """What is said of damage and of lamellae; nothing of recipes without them."""
+    said = f" In half of the scenes the density falls off by up to {patches['fall_off']:g} square angstrom." * bool(
+        patches.get("fall_off")
+    )
+    return said + f" In {patches['lamellae']:.0%} matter fills a part of the depth alone." * bool(patches.get("lamellae"))
 
 
 def is_recorded(recipe: Mapping[str, Any]) -> bool:

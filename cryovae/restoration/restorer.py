@@ -28,6 +28,7 @@ from cryovae.posterior.ladder_boxes import LadderBoxes, largest_box
 from cryovae.posterior.patch_sampler import NoSignal
 from cryovae.posterior.posterior_tiles import HELD
 from cryovae.posterior.search import AMORTISED, FLOW, LANGEVIN
+from cryovae.posterior.suited import suited
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.sources import FlowSource, ladder_source
 from cryovae.restoration.steps import Restoration, Steps
@@ -99,8 +100,10 @@ class Restorer:
         """
         # Files are restored by one process alone: the others make no calls.
         self.predictor.shared = storage.is_shared and not self.config.search.any
+        prepared = storage.prepare(tomogram, self.patch, self.config.seed)
+        self.ladder = self.predictor.ladder = suited(self.ladder, [prepared])
         with precision_of(self.ladder, mixed_on(self.config, self.device)):
-            steps = self._steps(tomogram, storage, voxels)
+            steps = self._steps(tomogram, storage, prepared, voxels)
             self._done = storage.patches_done()
             self._total = steps.source.patch_count(tomogram.shape, len(steps.halves))
             self._sharers = distributed.count() if storage.is_shared and self.predictor.shared else 1
@@ -108,8 +111,7 @@ class Restorer:
         self.watch(self._total, self._total)
         return restoration
 
-    def _steps(self, tomogram: Tomogram, storage: Storage, voxels: int) -> Steps:
-        prepared = storage.prepare(tomogram, self.patch, self.config.seed)
+    def _steps(self, tomogram: Tomogram, storage: Storage, prepared: PreparedTomogram, voxels: int) -> Steps:
         halves = None if tomogram.halves is None else (storage.volume("half1"), storage.volume("half2"))
         if self.flow is not None and self.config.by_flow:
             try:

@@ -14,7 +14,7 @@ from torch import Tensor
 from cryovae import fourier
 from cryovae.data.region import Region, region_of
 from cryovae.physics.ctf import inverse_transfer
-from cryovae.physics.noise import NoiseSpectrum, Tabulation, estimate_noise
+from cryovae.physics.noise import HALVES, NoiseSpectrum, Tabulation, estimate_noise
 from cryovae.physics.wedge import volume_edge, wedge_mask
 from cryovae.tomogram import TiltGeometry, Tomogram, Transfer
 
@@ -85,7 +85,7 @@ def _noise_of_halves(storage: FileStorage, tilts: TiltGeometry, region: Region |
         weight = (wedge_mask(k, tilts, volume_edge(storage.shape, tilts)) == 1) * multiplicity
         weight[(k == 0).all(0)] = 0.0
         sums.add(k, weight, spectrum.abs().square())
-    return NoiseSpectrum(sums.tables()[0].clamp_min(1e-6), "halves")
+    return NoiseSpectrum(sums.tables()[0].clamp_min(1e-6), HALVES)
 
 
 def _inverse_transfer(storage: FileStorage, transfer: Transfer, rows: slice) -> Tensor:

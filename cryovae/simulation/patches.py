@@ -29,6 +29,7 @@ from cryovae.io.molecules import Molecule, read_molecule
 from cryovae.physics.ctf import contrast_transfer
 from cryovae.physics.observation import Observation, observed, random_noise
 from cryovae.physics.rotation import cube_rotations
+from cryovae.physics.traits import traits_of
 from cryovae.physics.wedge import patch_mask, volume_mask
 from cryovae.ranges import MAX_SEED, Length, Range, check_fields
 from cryovae.simulation.procedural import procedural_molecule
@@ -60,6 +61,8 @@ class PatchConfig:
         snr: smallest and largest ratio of the variances of signal and noise.
         rotations: orientations in which a scene is measured.
         cuts: patches of each.
+        fall_off: largest B in exp(-B k^2 / 4) of a scene, in square angstrom; half of the scenes have none. 0 for none at all.
+        lamellae: share of the scenes whose matter fills a part of the depth alone.
         seed: of all random numbers.
     """
 
@@ -72,6 +75,8 @@ class PatchConfig:
     snr: Annotated[tuple[float, float], Length(2, 2), Range(0, 1e9, above=True)] = (0.05, 3.0)
     rotations: Annotated[int, Range(1, 24)] = 4
     cuts: Annotated[int, Range(1, 10**4)] = 20
+    fall_off: Annotated[float, Range(0, 10**5, what="square angstrom")] = 0.0
+    lamellae: Annotated[float, Range(0, 1)] = 0.0
     seed: Annotated[int, Range(0, MAX_SEED)] = 0
 
     def __post_init__(self) -> None:
@@ -92,6 +97,7 @@ class Pairs:
         tilts: the tilt geometry of each patch, n of them.
         scored: 1 for the voxels that training may score, else 0, (n, z, y, x); None for all.
         scale: standard deviation of the data from which each patch was cut, (n,); None if unknown.
+        traits: of these data (physics/traits.py), (n, TRAITS); None if unknown.
     """
 
     clean: Tensor
@@ -100,6 +106,7 @@ class Pairs:
     tilts: tuple[TiltGeometry, ...]
     scored: Tensor | None = None
     scale: Tensor | None = None
+    traits: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -108,8 +115,8 @@ class Pairs:
         """Some of the patches."""
         tilts = self.tilts[index] if isinstance(index, slice) else tuple(self.tilts[int(i)] for i in index)
         scored = None if self.scored is None else self.scored[index]
-        scale = None if self.scale is None else self.scale[index]
-        return Pairs(self.clean[index], self.observation.rows(index), self.scenes[index], tilts, scored, scale)
+        scale, traits = (None if part is None else part[index] for part in (self.scale, self.traits))
+        return Pairs(self.clean[index], self.observation.rows(index), self.scenes[index], tilts, scored, scale, traits)
 
     def masks(self) -> Tensor:
         """M of each patch, (n, z, y, x // 2 + 1)."""
@@ -125,8 +132,11 @@ class Pairs:
         masks = [torch.ones_like(p.clean) if p.scored is None else p.scored for p in parts]
         scored = None if all(p.scored is None for p in parts) else torch.cat(masks)
         clean, scenes = (torch.cat(tensors) for tensors in zip(*((p.clean, p.scenes) for p in parts), strict=True))
-        scales = [p.scale for p in parts if p.scale is not None]
-        return Pairs(clean, observation, scenes, tilts, scored, torch.cat(scales) if len(scales) == len(parts) else None)
+        scale, traits = (
+            torch.cat(known) if len(known) == len(parts) else None
+            for known in ([p.scale for p in parts if p.scale is not None], [p.traits for p in parts if p.traits is not None])
+        )
+        return Pairs(clean, observation, scenes, tilts, scored, scale, traits)
 
 
 def scene_density(config: PatchConfig, number: int) -> Tensor:
@@ -145,9 +155,13 @@ def scene_density(config: PatchConfig, number: int) -> Tensor:
     )
     if config.crowding == 0:
         specimen = replace(specimen, crowding=0.0)
+    if config.lamellae and rng.random() < config.lamellae:
+        specimen = replace(specimen, lamella=float(rng.uniform(0.4, 0.9)) * shape[0] * voxel)
     scene = build_scene(specimen, _species(config, voxel, specimen, rng), 0, rng)
     protein = torch.from_numpy(scene.inside)
     density = _transferred(protein - protein.mean(), voxel, rng)
+    if config.fall_off:
+        density = _fallen_off(density, voxel, config.fall_off * max(float(rng.uniform(-1, 1)), 0.0))
     # An almost empty scene keeps its small amplitude; all others have about a standard deviation of 1.
     scale = float(density.std()) * max(1.0, LEAST_CONTRAST / max(float(protein.std()), 1e-3))
     amplitude = float(np.exp(AMPLITUDE_SPREAD * rng.standard_normal()))
@@ -181,6 +195,11 @@ def _transferred(density: Tensor, voxel: float, rng: np.random.Generator) -> Ten
     return fourier.filtered(density, transfer if kind < UNCORRECTED else transfer.abs())
 
 
+def _fallen_off(density: Tensor, voxel: float, b_factor: float) -> Tensor:
+    """The density times exp(-B k^2 / 4) in Fourier space, B in square angstrom."""
+    return fourier.filtered(density, torch.exp(-b_factor / 4 * (fourier.radius(density.shape) / voxel).square()))
+
+
 def random_tilts(rng: np.random.Generator) -> TiltGeometry:
     """A tilt range with ends at 40 to 72 degrees; one in ten has a second axis at right angles."""
     tilts = TiltGeometry.from_range(-float(rng.uniform(40, 72)), float(rng.uniform(40, 72)))
@@ -206,8 +225,10 @@ def scene_pairs(config: PatchConfig, number: int) -> Pairs:
         corners = [[int(rng.integers(r)) for r in room] for _ in range(config.cuts)]
         observation = observed(_cut(data, corners, config.side), tilts, noise)
         numbers = torch.full((config.cuts,), number)
-        scale = data.std().expand(config.cuts)
-        parts.append(Pairs(_cut(rotated, corners, config.side), observation, numbers, (tilts,) * config.cuts, scale=scale))
+        scale = float(data.std())
+        traits = traits_of(observation.data / scale, tilts, replace(noise, level=noise.level / scale**2))
+        about = numbers, (tilts,) * config.cuts, None, torch.full((config.cuts,), scale), traits.expand(config.cuts, -1)
+        parts.append(Pairs(_cut(rotated, corners, config.side), observation, *about))
     return Pairs.joined(parts)
 
 

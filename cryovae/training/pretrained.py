@@ -4,6 +4,9 @@
     means:    sum_k w(k) | F( T (x - level - s G( E_r[z | u] )) ) |^2               T a taper, w(k) = (P(k) + 1)^-1/2
     widths:   sum_k log P_d + |F(T e)|^2 / P_d,  P_d the power of samples about the mean by shell, in and out of the wedge
 
+The ladder is conditioned on the traits of the tomogram of a patch (physics/traits.py): its spectrum and its noise. Those of some
+patches are held back, and the noise of others, because tomograms without halves have none that is known.
+
 First r's means, the decoder and the features are trained by the error of the mean. P is the power of a typical specimen: with the
 root of it as weight, fine detail counts as well. Then r's widths alone are trained, by the likelihood of the errors e. In the end
 q is started from r, so that a training on a tomogram may go on with all of it.
@@ -27,6 +30,7 @@ from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.precision import precision_of
 from cryovae.objectives.schedules import learning_rate_at
 from cryovae.physics.observation import typical_power
+from cryovae.physics.traits import without_noise
 from cryovae.physics.wedge import smeared_mask
 from cryovae.ranges import Range, check_fields
 from cryovae.simulation.patches import Pairs, PatchConfig
@@ -36,6 +40,10 @@ from cryovae.tomogram import TiltGeometry
 from cryovae.training.generative import PairSource
 from cryovae.training.method import Method, TrainingConfig, timed
 
+# Shares of the patches of which the noise is held back, and all traits.
+NOISE_HELD_BACK, TRAITS_HELD_BACK = 0.35, 0.05
+# Standard deviation of the error that is added to traits: they are measured on other patches than those of the training.
+TRAITS_ERROR = 0.02
 # Share of the steps, at the end, in which r's widths are trained.
 WIDTHS_SHARE = 0.12
 # Power of the detail, in that of noise of variance 1 a voxel, from which it counts no more than what is coarser.
@@ -62,7 +70,9 @@ class LadderRecipe:
     """
 
     sizes: LadderConfig = field(default_factory=lambda: LadderConfig(widths=(16, 32, 64, 128), latents=(4, 8, 16, 16), blocks=1))
-    patches: PatchConfig = field(default_factory=lambda: PatchConfig(side=40, snr=(0.03, 3.0), cuts=24))
+    patches: PatchConfig = field(
+        default_factory=lambda: PatchConfig(side=40, snr=(0.03, 3.0), cuts=24, fall_off=3000.0, lamellae=0.25)
+    )
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(scenes=32, steps_per_scene=14))
     steps: Annotated[int, Range(1, 10**8)] = 6000
     batch: Annotated[int, Range(1, 4096)] = 4
@@ -150,7 +160,8 @@ class LadderTraining(Method[Ladder, Pairs]):
         truth = batch.clean.to(self.device) / scale - level
         mask = torch.stack([self._mask(tilts) for tilts in batch.tilts])
         masked = fourier.filtered(data - level, mask)
-        with timed(seconds, "forward"), precision_of(self.network, self.mixed):
+        network = self.network
+        with timed(seconds, "forward"), precision_of(network, self.mixed), network.conditioning(self._traits(batch, step)):
             terms = self._widths(masked, truth, mask, step) if step >= self.phase_start else self._means(masked, truth, scale)
         with timed(seconds, "backward"):
             parameters = self.clipped(step)[0]
@@ -192,6 +203,16 @@ class LadderTraining(Method[Ladder, Pairs]):
                 ratios.append((wrong / spread).detach())
         voxels = masked.numel()
         return {"loss": torch.stack(terms).sum() / voxels, "error_over_std": torch.stack(ratios).mean().sqrt()}
+
+    def _traits(self, batch: Pairs, step: int) -> Tensor | None:
+        """What the ladder is conditioned on, patch by patch; None for nothing."""
+        generator = step_generator(self.config.seed + 1, step)
+        chance = torch.rand(2, generator=generator)
+        if batch.traits is None or chance[0] < TRAITS_HELD_BACK:
+            return None
+        unknown = torch.rand((len(batch), 1), generator=generator) < NOISE_HELD_BACK
+        error = TRAITS_ERROR * torch.randn(batch.traits.shape, generator=generator)
+        return torch.where(unknown, without_noise(batch.traits), batch.traits).add(error).to(self.device)
 
     def _mask(self, tilts: TiltGeometry) -> Tensor:
         if tilts not in self._masks:

@@ -33,6 +33,7 @@ from cryovae.models.generator import Generator
 from cryovae.phases import announced
 from cryovae.posterior.flow_posterior import FlowPosterior
 from cryovae.posterior.patch_sampler import NoSignal
+from cryovae.posterior.suited import suited
 from cryovae.posterior.volume_data import AVERAGE, VolumeData
 from cryovae.progress.tasks import FITTING, MEASURING, SAMPLING, SCENES
 from cryovae.progress.watch import Watch
@@ -207,6 +208,7 @@ class _Adaptation:
         base: Generator,
         side: int,
     ) -> None:
+        checkpoint = replace(checkpoint, ladder=suited(checkpoint.ladder, [one.prepared for one in tomograms]))
         self.folder, self.tomograms, self.checkpoint, self.config = folder, tomograms, checkpoint, config
         self.device, self.side = device, side
         self.settings: AdaptationConfig = config.adaptation

@@ -31,6 +31,7 @@ from cryovae.io.outputs import check_folder
 from cryovae.posterior.codes import fast_convolutions
 from cryovae.posterior.ladder_boxes import LadderBoxes
 from cryovae.posterior.patch_sampler import PatchSampler
+from cryovae.posterior.suited import suited
 from cryovae.progress.watch import Stages
 from cryovae.report.generative_figures import generative_picture
 from cryovae.simulation.patches import Pairs, PatchConfig, pair_stream
@@ -110,7 +111,7 @@ def _estimate(run: Path | None, file: GeneratorFile, prepared: PreparedTomogram,
     if run is None or not file.generator.config.flow.estimates:
         return None
     checkpoint = load_model(run)
-    return LadderBoxes(checkpoint.ladder, checkpoint.patch, device).predict(prepared.density, prepared.tilts)
+    return LadderBoxes(suited(checkpoint.ladder, [prepared]), checkpoint.patch, device).predict(prepared.density, prepared.tilts)
 
 
 def _check_unseen(file: GeneratorFile, molecules: Sequence[str]) -> None:

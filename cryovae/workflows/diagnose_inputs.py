@@ -12,6 +12,7 @@ from cryovae.checks.model_match import tell_match
 from cryovae.config import RunConfig, merged
 from cryovae.data.prepare import PreparedTomogram, prepare
 from cryovae.errors import InputError
+from cryovae.posterior.suited import suited
 from cryovae.workflows.run_inputs import checked_tomogram_of, record_of, variational_model_of
 from cryovae.workflows.train import MOST_HELD_OUT
 
@@ -51,6 +52,7 @@ def diagnosed_run(run: Path, voxel_size: float | None, device: torch.device, for
     if len(checkpoint.noise) > 1:
         prepared = replace(prepared, held_out=prepared.held_out[: max(MOST_HELD_OUT // len(checkpoint.noise), 1)])
     fills = config.objective.refill_from < 1 and prepared.tilts.has_wedge and config.masking.hide
+    checkpoint = replace(checkpoint, ladder=suited(checkpoint.ladder, [prepared]))
     checkpoint.ladder.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return Diagnosed(tomogram.name, checkpoint, config, prepared, tomogram.voxel_size, foreign, fills)
 

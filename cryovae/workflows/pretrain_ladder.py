@@ -18,6 +18,7 @@ from cryovae.io.atomic import write_text
 from cryovae.io.claim import HeldByOther, claimed
 from cryovae.io.outputs import check_folder
 from cryovae.models.ladder import Ladder
+from cryovae.physics.traits import TRAITS
 from cryovae.progress.watch import Watch
 from cryovae.report.model_card import Training, ladder_card
 from cryovae.saved_state import ANEW, check_fits
@@ -76,7 +77,7 @@ def _trained(path: Path, recipe: LadderRecipe, device: torch.device, processes: 
     patches, began = replace(recipe.patches, seed=recipe.seed), time.monotonic()
     plain = json.dumps(recipe.plain())
     with PairPool(patches, recipe.pool, processes, FIRST_SCENE) as pool:
-        trainer = Trainer(LadderTraining(Ladder(recipe.sizes), pool, recipe.training(), device))
+        trainer = Trainer(LadderTraining(Ladder(recipe.sizes, traits=TRAITS), pool, recipe.training(), device))
         if path.is_file():
             saved = load_state(path)
             if saved.get("recipe") != plain:

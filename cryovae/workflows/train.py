@@ -38,6 +38,7 @@ from cryovae.io.stored import released
 from cryovae.models.ladder import Ladder
 from cryovae.models.unet import UNet
 from cryovae.posterior.activity import active_units
+from cryovae.posterior.suited import suited
 from cryovae.progress.watch import Watch
 from cryovae.ranges import shown
 from cryovae.report.pictures import loss_plot
@@ -126,7 +127,7 @@ def _train_variational(
             density = refilled(ladder, prepared, config.training.patch, seed, device, config.training.batch)
         return store.keep(density, prepared.name, seed)
 
-    ladder = start or Ladder(config.ladder, config.objective.encoders)
+    ladder = Ladder(config.ladder, config.objective.encoders) if start is None else suited(start, prepared_tomograms)
     training, objective = config.training, config.objective
     method = Variational(ladder, prepared_tomograms, training, config.masking, objective, device, fill_wedge)
     trainer = Trainer(method)

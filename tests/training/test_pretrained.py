@@ -9,6 +9,7 @@ from cryovae import fourier
 from cryovae.models.ladder import Ladder, Q, R
 from cryovae.models.ladder_config import LadderConfig
 from cryovae.physics.observation import RandomNoise, observed
+from cryovae.physics.traits import SHELLS, TRAITS
 from cryovae.physics.wedge import patch_mask
 from cryovae.simulation.patches import Pairs, PatchConfig, scene_pairs
 from cryovae.tomogram import TiltGeometry
@@ -32,6 +33,13 @@ class Blobs:
         noise = RandomNoise(0.5, 0.0, 0.0, 0.0)
         scale = torch.full((size,), float(data.std()))
         return Pairs(clean, observed(data, RANGE, noise), torch.zeros(size), (RANGE,) * size, scale=scale)
+
+
+class WithTraits(Blobs):
+    """The same with traits."""
+
+    def batch(self, step, size, generator):
+        return replace(super().batch(step, size, generator), traits=torch.ones(size, TRAITS))
 
 
 def _method(steps=20, seed=0, rate=3e-3):
@@ -79,6 +87,21 @@ def test_data_are_seen_in_units_of_their_deviation_and_errors_count_in_those_of_
     assert two == pytest.approx(9 * one, rel=1e-5)
     wrong = Pairs(batch.clean, o, batch.scenes, batch.tilts, scale=2 * batch.scale)
     assert float(method.backward(wrong, 0, {})["squared_error"].detach()) != pytest.approx(one, rel=1e-3)
+
+
+def test_a_ladder_is_conditioned_on_the_traits_of_its_patches_but_not_always():
+    method = _method()
+    torch.manual_seed(0)
+    ladder = Ladder(LadderConfig((4, 6, 8), (2, 3, 4), 1), traits=TRAITS)
+    method = LadderTraining(ladder, WithTraits(), method.config, CPU)
+    batch, traits = method.draw(0), []
+    for step in range(200):
+        traits.append(method._traits(batch, step))
+    assert 1 <= sum(one is None for one in traits) <= 25
+    noise = torch.cat([one[:, 2 * SHELLS] for one in traits if one is not None])
+    assert 0.25 < float((noise.abs() < 0.2).float().mean()) < 0.45
+    network = Trainer(method).run()
+    assert float(network.film.out.weight.abs().max()) > 0
 
 
 def test_q_begins_as_r():
