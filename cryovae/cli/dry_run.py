@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryovae.checkpoint import MODEL, STATE, Checkpoint, load_state
 from cryovae.checks.preflight import preflight
-from cryovae.config import RunConfig, override
+from cryovae.config import RunConfig
 from cryovae.errors import InputError
 from cryovae.io.files import read_volume
 from cryovae.io.star.loading import load_entry
@@ -17,10 +17,10 @@ from cryovae.io.star.particles import is_particle_table
 from cryovae.io.star.tomograms import Entry
 from cryovae.io.volume import voxel_size_of
 from cryovae.phases import duration
-from cryovae.posterior.search import AMORTISED
 from cryovae.progress.costs import Work, machine_factor, tasks_of
 from cryovae.restoration.rescaling import check_ratio, is_rescaled, rescaled_shape
 from cryovae.workflows.orientation import LOOKED_AT, is_unrotated
+from cryovae.workflows.plan import Plan, plan_of
 from cryovae.workflows.requests import RestoreRequest, TrainRequest
 from cryovae.workflows.restoration import Job, open_model, stays_on_disk
 from cryovae.workflows.restore import results_of
@@ -67,19 +67,14 @@ def say_restore(request: RestoreRequest) -> None:
     tomogram = load_entry(replace(entry, unrotated=unrotated), job.voxel_size, True)
     for finding in preflight(tomogram, job.force).findings:
         print(finding.line)
-    where = request.output
-    at_once = network is not None or (job.start is not None and not job.start.trains)
-    steps = 0 if at_once else _steps_left(where, job)
-    config = _sampled_by(job, network is None and at_once)
-    has_flow = isinstance(known, Checkpoint) and known.flow is not None and at_once
-    fits = config.restoration.by_flow and config.objective.variational and not has_flow
-    target = _target(where, entry, tomogram.shape, config, job, trains=bool(steps), fits=fits)
+    halves = entry.halves is not None
+    plan = plan_of(job.config, job.start, network, job.sampler_asked, _steps_left(request.output, job))
+    target = _target(request.output, entry, tomogram.shape, plan, job)
     _check_free(target, job)
-    tries = network is None and job.start is not None and (at_once or job.start.is_default)
-    work = Work([tomogram.shape], entry.halves is not None, config, steps, fits, tries=tries)
-    _say(work, job, [target], _memory(entry.files[0], entry.halves is not None, known, config, job, streamed))
-    if network is None and at_once:
-        print(f"If {request.start} predicts hidden data worse than clipping, it is trained first: {config.training.steps} steps.")
+    _say(plan.work([tomogram.shape], halves), job, [target], _memory(entry.files[0], halves, known, plan.config, job, streamed))
+    if network is None and plan.at_once:
+        steps = plan.config.training.steps
+        print(f"If {request.start} predicts hidden data worse than clipping, it is trained first: {steps} steps.")
 
 
 def say_train(request: TrainRequest) -> None:
@@ -94,43 +89,33 @@ def say_train(request: TrainRequest) -> None:
     else:
         files, halves = list(request.tomograms), bool(request.half2)
         request.geometry.geometries(len(files))
-    target = Target(request.output, [*RECORD, *OF_TRAINING, *(OF_FLOW if _fits(job) else ())], {})
+    plan = plan_of(job.config, steps_left=_steps_left(request.output, job))
+    target = Target(request.output, [*RECORD, *OF_TRAINING, *(OF_FLOW if plan.fits else ())], {})
     if (request.output / MODEL).exists() and not (job.overwrite or job.resume):
         raise InputError(f"{request.output / MODEL} is there already: pass --overwrite, or another folder with -o")
     shapes = [shape_of(file) for file in files]
-    work = Work(shapes, halves, job.config, _steps_left(request.output, job), _fits(job), restores=False)
-    _say(work, job, [target], "")
+    _say(plan.work(shapes, halves, restores=False), job, [target], "")
 
 
 def _say_table(request: RestoreRequest, job: Job) -> None:
     assert request.tomogram is not None
     table = open_table(request.tomogram, request.geometry, request.optics)
-    at_once = request.model is not None or (job.start is not None and not job.start.trains)
+    network = None
     if request.model is not None:
-        job = replace(job, config=open_model(request.model, job.config)[1])
-    config = _sampled_by(job, request.model is None and at_once)
+        model, config = open_model(request.model, job.config)
+        network, job = model.network, replace(job, config=config)
     where = request.output / MODEL_FOLDER
-    steps = 0 if at_once or ((where / MODEL).exists() and not job.overwrite) else _steps_left(where, job)
-    fits = bool(steps) and _fits(job)
+    left = 0 if (where / MODEL).exists() and not job.overwrite else _steps_left(where, job)
+    plan = plan_of(job.config, job.start, network, job.sampler_asked, left)
+    # The flow is fitted with the model, not row by row.
+    of_model, of_rows = replace(plan, fits=plan.fits and plan.steps > 0), replace(plan, steps=0, fits=False)
     shapes = [shape_of(entry.files[0]) for entry in table.entries]
-    targets = [Target(where, [*RECORD, *OF_TRAINING, *(OF_FLOW if fits else ())], {})] if steps else []
+    targets = [Target(where, [*RECORD, *OF_TRAINING, *(OF_FLOW if of_model.fits else ())], {})] if plan.steps else []
     for entry, shape in zip(table.entries, shapes, strict=True):
-        targets.append(_target(request.output / entry.name, entry, shape, config, job, trains=False, fits=False))
+        targets.append(_target(request.output / entry.name, entry, shape, of_rows, job))
     targets.append(Target(request.output, [table.path.name], {}))
     halves = any(entry.halves for entry in table.entries)
-    _say(Work(shapes, halves, config, steps, fits), job, targets, "")
-
-
-def _fits(job: Job) -> bool:
-    return job.config.restoration.by_flow and job.config.objective.variational
-
-
-def _sampled_by(job: Job, base_at_once: bool) -> RunConfig:
-    """The settings; a base that restores at once draws by its encoder, unless the user named the sampler."""
-    lacks_flow = job.start is not None and job.start.network.flow is None
-    if base_at_once and not job.sampler_asked and lacks_flow:
-        return override(job.config, {"restoration.sampler": AMORTISED})
-    return job.config
+    _say(of_model.work(shapes, halves), job, targets, "")
 
 
 def _steps_left(where: Path, job: Job) -> int:
@@ -144,8 +129,8 @@ def _steps_left(where: Path, job: Job) -> int:
     return max(steps - int(done), 0) if done and (where / MODEL).is_file() else steps
 
 
-def _target(where: Path, entry: Entry, shape: tuple[int, ...], config: RunConfig, job: Job, trains: bool, fits: bool) -> Target:
-    names = [*RECORD, *OF_RESTORING, *(OF_TRAINING if trains else ()), *(OF_FLOW if fits else ())]
+def _target(where: Path, entry: Entry, shape: tuple[int, ...], plan: Plan, job: Job) -> Target:
+    names, config = [*RECORD, *OF_RESTORING, *(OF_TRAINING if plan.steps else ()), *(OF_FLOW if plan.fits else ())], plan.config
     new = config.restoration.output_voxel_size
     size = voxel_size_of(read_volume(entry.files[0]), job.voxel_size or entry.voxel_size)
     if new:

@@ -5,17 +5,17 @@ Time is that of the plan of ``cryovae restore --dry-run`` (progress/costs.py), g
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from cryovae.config import override
+from cryovae.checkpoint import Checkpoint
 from cryovae.napari_plugin.layers import density_of
 from cryovae.napari_plugin.restore_model import Request
 from cryovae.phases import duration
-from cryovae.posterior.search import AMORTISED, FLOW
 from cryovae.progress.costs import Work, machine_factor, tasks_of
-from cryovae.workflows.compute import device_of
-from cryovae.workflows.memory import budget_of
+from cryovae.workflows.plan import plan_of
+from cryovae.workflows.restoration import open_model
+from cryovae.workflows.run import job_of
 from cryovae.workflows.streaming import memory_needed
 
 # Parts of a run by the stage of its phases in a plan.
@@ -63,17 +63,14 @@ def seconds_of(work: Work) -> dict[str, float]:
 def estimate(request: Request) -> Estimate:
     """What a request will take. InputError if a setting is wrong."""
     parsed = request.parsed()
-    device = device_of(parsed.compute.device)
-    config = request.config("quick" if device.type == "cpu" else "default")
+    job, network = job_of(parsed), None
+    if parsed.model is not None:
+        model, config = open_model(parsed.model, job.config)
+        network, job = model.network, replace(job, config=config)
+    plan = plan_of(job.config, job.start, network, job.sampler_asked)
     halves = len(request.volumes) == 2
     shape = tuple(request.box.shape if request.box is not None else density_of(request.volumes[0]).shape)
-    needed = memory_needed(shape, halves, None, config, device)
-    at_once = parsed.start is not None and parsed.start != "none" and parsed.settings.steps is None
-    steps = 0 if parsed.model is not None or at_once else config.training.steps
-    is_asked = parsed.settings.names("restoration.sampler") or parsed.settings.quality is not None
-    if at_once and config.restoration.sampler == FLOW and not is_asked:
-        # A network that restores at once draws by its encoder, unless the sampler is named.
-        config = override(config, {"restoration.sampler": AMORTISED})
-    fits = parsed.model is None and config.restoration.by_flow and config.objective.variational
-    work = Work([shape], halves, config, steps, fits, tries=at_once)
-    return Estimate(seconds_of(work) if device.type == "cpu" else {}, needed, budget_of(parsed.compute.memory))
+    known = network if network is not None else None if job.start is None else job.start.network
+    trained = known if isinstance(known, Checkpoint) else None
+    needed = memory_needed(shape, halves, trained, plan.config, job.device)
+    return Estimate(seconds_of(plan.work([shape], halves)) if job.device.type == "cpu" else {}, needed, job.budget)

@@ -11,7 +11,7 @@ import numpy as np
 from cryovae.checks.advice import bead_advice, halves_advice, mask_advice, size_advice
 from cryovae.checks.geometry import CHECK
 from cryovae.checks.preflight import check_tomogram
-from cryovae.config import override, preset
+from cryovae.config import preset
 from cryovae.data.region import without_fill
 from cryovae.evaluation.wedge_comparison import ASYMMETRY, beam_axis, described, disagreements
 from cryovae.evaluation.wedge_detection import DetectedWedge, detect_wedge
@@ -22,11 +22,12 @@ from cryovae.io.names import half_of, in_one_line, stem
 from cryovae.io.orientation import middle_is_thin, upright
 from cryovae.io.voxel_sizes import doubts_of
 from cryovae.phases import duration
-from cryovae.posterior.search import AMORTISED
-from cryovae.progress.costs import Work, machine_factor, tasks_of
+from cryovae.progress.costs import machine_factor, tasks_of
 from cryovae.tomogram import TiltGeometry, Tomogram
 from cryovae.workflows.compute import device_of
 from cryovae.workflows.memory import budget_of
+from cryovae.workflows.plan import plan_of
+from cryovae.workflows.start import BASE, start_of
 from cryovae.workflows.streaming import memory_needed
 
 # Voxels along an axis, in the middle of the volume, that are looked at for advice on masks and beads.
@@ -98,17 +99,14 @@ def _print_advice(path: Path, density: np.ndarray, voxel_size: float, known_size
     ]
     for line in filter(None, lines):
         print(f"advice        {line}")
-    at_once = override(config, {"restoration.sampler": AMORTISED})
-    for words, settings, steps in (
-        ("--from base", at_once, 0),
-        (f"{config.training.steps} steps", config, config.training.steps),
-    ):
-        if steps or config.ladder == preset("quick").ladder:
-            work = Work([density.shape], False, settings, steps, fits=bool(steps), tries=not steps)
-            seconds = machine * sum(task.seconds for task in tasks_of(work))
-            needed = memory_needed(density.shape, False, None, settings, device)
-            how = "" if needed <= budget else ", more than there is: it is restored out of core"
-            print(f"restore       {words}: about {duration(seconds)} and {needed / 1e9:.1f} GB on this {device.type}{how}")
+    plans = {f"{config.training.steps} steps": plan_of(config)}
+    if config.ladder == preset("quick").ladder:
+        plans = {"--from base": plan_of(config, start_of(BASE, False))} | plans
+    for words, plan in plans.items():
+        seconds = machine * sum(task.seconds for task in tasks_of(plan.work([density.shape], False)))
+        needed = memory_needed(density.shape, False, None, plan.config, device)
+        how = "" if needed <= budget else ", more than there is: it is restored out of core"
+        print(f"restore       {words}: about {duration(seconds)} and {needed / 1e9:.1f} GB on this {device.type}{how}")
 
 
 def _print_findings(findings: Sequence[Finding], seen: DetectedWedge | None, tilts: TiltGeometry | None) -> None:

@@ -25,6 +25,7 @@ from cryovae.tomogram import Tomogram
 from cryovae.workflows import streaming
 from cryovae.workflows.adapt import adapt_in, open_checkpoint, with_flow
 from cryovae.workflows.extend import begin_extension, is_extended
+from cryovae.workflows.plan import plan_of
 from cryovae.workflows.regression import regress_in
 from cryovae.workflows.restore import check_room, restore_in, results_of
 from cryovae.workflows.resume import RESTORATION, TRAINING, check_resumed, forget, say_finished
@@ -248,19 +249,11 @@ def _expect(
     folder: RunFolder, tomogram: Tomogram, model: TrainedModel | None, config: RunConfig, job: Job, preliminary: bool = False
 ) -> None:
     """Tell the display what is to be done for one tomogram; ``preliminary``: before the network to begin with is tried."""
-    start = job.start if preliminary and model is None else None
-    at_once = start is not None and not start.trains
-    if at_once and start is not None and start.network.flow is None and not job.sampler_asked:
-        config = override(config, {"restoration.sampler": AMORTISED})
     record = read_record(folder.saved("run.json")) if job.resume and not job.overwrite else {}
     finished = bool(record) and folder.saved(MODEL).exists() and not is_extended(record, config)
-    trained = model is not None or at_once or finished
-    has_flow = model is not None and isinstance(model.network, Checkpoint) and model.network.flow is not None
-    steps = 0 if trained else config.training.steps
-    halves = tomogram.halves is not None
-    tries = start is not None and (at_once or start.is_default)
-    work = Work([tomogram.shape], halves, config, steps, not has_flow, tries=tries)
-    expect(work, job.device.type == "cuda", preliminary)
+    network = None if model is None else model.network
+    plan = plan_of(config, job.start if preliminary else None, network, job.sampler_asked, 0 if finished else None)
+    expect(plan.work([tomogram.shape], tomogram.halves is not None), job.device.type == "cuda", preliminary)
 
 
 def _begin_record(

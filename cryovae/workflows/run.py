@@ -16,7 +16,6 @@ from cryovae.io.star.loading import Tomograms, load_entry, tomograms_of
 from cryovae.io.star.particles import is_particle_table, read_particles
 from cryovae.io.star.tomograms import Entry
 from cryovae.phases import announced
-from cryovae.progress.costs import Work
 from cryovae.progress.display import Display
 from cryovae.progress.tasks import CHECKING
 from cryovae.tomogram import Tomogram
@@ -24,6 +23,7 @@ from cryovae.workflows.geometry import TiltAdjustment
 from cryovae.workflows.memory import budget_of
 from cryovae.workflows.orientation import LOOKED_AT, is_unrotated
 from cryovae.workflows.particles import tomograms_of_particles
+from cryovae.workflows.plan import plan_of
 from cryovae.workflows.requests import RestoreRequest, TrainRequest
 from cryovae.workflows.restoration import Job, open_model, restore_tomogram, stays_on_disk, train_on
 from cryovae.workflows.run_folder import RunFolder, folder_name
@@ -114,7 +114,7 @@ def _train(request: TrainRequest) -> Path:
         raise InputError(f"{folder.path(MODEL)} is there already: pass --overwrite, or another folder with -o")
     resume = request.results.resume and not request.results.overwrite
     shapes = [shape_of(file) for file in files]
-    work = Work(shapes, bool(request.half2), job.config, job.config.training.steps, True, restores=False) if files else None
+    work = plan_of(job.config).work(shapes, bool(request.half2), restores=False) if files else None
     train_on(folder, tomograms, inputs, job.config, job.device, resume, job.force, start=job.start, work=work)
     return folder.path(MODEL)
 

@@ -33,6 +33,7 @@ from cryovae.workflows.extend import is_extended
 from cryovae.workflows.geometry import GeometryOptions
 from cryovae.workflows.memory import budget_of
 from cryovae.workflows.optics import OpticsOptions
+from cryovae.workflows.plan import plan_of
 from cryovae.workflows.restoration import (
     Job,
     Network,
@@ -169,7 +170,8 @@ def _work(table: TomogramTable, output: Path, job: Job, steps: int) -> Work:
     """What is to be done for the rows that have no results, after so many steps of training."""
     left = [e for e in table.entries if job.overwrite or not (output / e.name / f"{e.name}_mean{job.suffix}").exists()]
     shapes, halves = [shape_of(e.files[0]) for e in left or table.entries], any(e.halves for e in left)
-    return Work(shapes, halves, job.config, steps, fits=steps > 0)
+    plan = plan_of(job.config, steps_left=steps)
+    return replace(plan, fits=plan.fits and steps > 0).work(shapes, halves)
 
 
 def begun(table: TomogramTable, job: Job) -> tuple[Path | None, Job]:
