@@ -129,6 +129,8 @@ def layers_of_run(folder: Path) -> list[LayerTuple]:
         # Its files may be gone.
         density_in, source = input_of(record)
         layers.insert(0, layer_for(density_in, "input", f"input {short(name)}", size, path=source, **common))
+        # What it shows is not what its file holds: the mean of two files, or one that was rotated.
+        layers[0][1]["metadata"][KEY] |= {"mean_of_halves": "half1" in inputs_in(record), "rotated": rotated}
     return layers
 
 

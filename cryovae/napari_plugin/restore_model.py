@@ -20,6 +20,7 @@ from cryovae.errors import InputError
 from cryovae.evaluation.region import Box
 from cryovae.io.files import read_volume, write_volume
 from cryovae.io.names import possible_name, stem
+from cryovae.io.orientation import upright
 from cryovae.napari_plugin.contents import without_half
 from cryovae.napari_plugin.layers import about, density_of
 from cryovae.napari_plugin.regions import sides
@@ -226,7 +227,7 @@ def in_folder(request: Request, folder: Path) -> Request:
 
 def _file_of(layer: Any, number: int, request: Request) -> Path:
     path = about(layer).get("path")
-    if request.box is None and path and Path(path).exists():
+    if request.box is None and path and Path(path).exists() and not about(layer).get("mean_of_halves"):
         return Path(path)
     folder = request.output / INPUTS
     folder.mkdir(parents=True, exist_ok=True)
@@ -242,14 +243,14 @@ def _file_of(layer: Any, number: int, request: Request) -> Path:
 def _part_of_mask(path: Path, request: Request) -> Path:
     """The mask in the box of a request, written beside its volumes."""
     assert request.box is not None
-    volume, shape = read_volume(path), tuple(density_of(request.volumes[0]).shape)
-    if tuple(volume.density.shape) != shape:
-        raise InputError(
-            f"{path} has {sides(volume.density.shape)} voxels, expected {sides(shape)}: choose the tomogram's own mask"
-        )
+    mask, shape = np.asarray(read_volume(path).density, dtype=np.float32), tuple(density_of(request.volumes[0]).shape)
+    if about(request.volumes[0]).get("rotated"):
+        mask = upright(mask)
+    if mask.shape != shape:
+        raise InputError(f"{path} has {sides(mask.shape)} voxels, expected {sides(shape)}: choose the tomogram's own mask")
     file = request.output / INPUTS / "mask.mrc"
     size = voxel_size(request.volumes[0])
-    write_volume(file, np.asarray(volume.density[request.box.slices], dtype=np.float32), None, size, "part of a mask")
+    write_volume(file, mask[request.box.slices], None, size, "part of a mask")
     return file
 
 

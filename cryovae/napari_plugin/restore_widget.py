@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.qt.threading import create_worker
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from cryovae.checkpoint import STATE
 from cryovae.errors import InputError
 from cryovae.evaluation.region import Box
-from cryovae.io.files import read_volume
-from cryovae.napari_plugin.contents import layers_of_run, tilt_file_beside
+from cryovae.napari_plugin.contents import tilt_file_beside
 from cryovae.napari_plugin.dock_widget import DockWidget
-from cryovae.napari_plugin.layers import KEY, LayerTuple, about, contrast_limits, density_of, layer_for, of_role
-from cryovae.napari_plugin.notices import in_words, reported, reporting, show
+from cryovae.napari_plugin.layers import about, density_of
+from cryovae.napari_plugin.notices import reported, reporting, show
 from cryovae.napari_plugin.plots import draw_losses, draw_wedge
 from cryovae.napari_plugin.regions import box_within, last_rectangle, voxel_in_view
 from cryovae.napari_plugin.restore_controls import NO_WEDGE_YET, Controls
-from cryovae.napari_plugin.restore_estimate import estimate
+from cryovae.napari_plugin.restore_form import FormEstimate
 from cryovae.napari_plugin.restore_job import INTERRUPTED, Job
 from cryovae.napari_plugin.restore_model import (
     INPUTS,
@@ -39,17 +36,16 @@ from cryovae.napari_plugin.restore_model import (
     limits_of,
     next_folder,
     tomograms_among,
-    voxel_size,
 )
+from cryovae.napari_plugin.restore_results import ResultLayers
 from cryovae.napari_plugin.restore_wedge import WedgeCheck, check_wedge
 from cryovae.napari_plugin.temporary_layers import is_temporary
-from cryovae.workflows.run_inputs import record_of
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-# Milliseconds between two looks at the run, and from a change of the form to its estimate.
-INTERVAL, PAUSE = 500, 400
+# Milliseconds between two looks at the run.
+INTERVAL = 500
 REPLACE, NEW_FOLDER, CANCEL = "replace", "new folder", "cancel"
 
 
@@ -77,6 +73,7 @@ class RestoreWidget(DockWidget):
         waiting: Requests that run after it.
         ended: One line for each run of the queue that has ended.
         timer: Updates what is shown of the run.
+        results: The layers of the run.
     """
 
     def __init__(self, napari_viewer: Viewer) -> None:
@@ -86,22 +83,16 @@ class RestoreWidget(DockWidget):
         self.ended: list[str] = []
         self._request: Request | None = None
         self._bar: Any = None
-        self._preview_time: Any = None
         self._warned = False
         self._losses: dict[str, list[tuple[int, float]]] = {}
         self._filled = ""
-        self._estimating: Any = None
         self.timer = QTimer(self)
         self.timer.setInterval(INTERVAL)
         self.timer.timeout.connect(self.look)
-        self._results: list[tuple[LayerTuple, Request]] = []
-        self._adding = QTimer(self)
-        self._adding.setInterval(20)
-        self._adding.timeout.connect(self._add_next)
-        self._soon = QTimer(self)
-        self._soon.setSingleShot(True)
-        self._soon.timeout.connect(self._look_at_form)
-        self.controls = c = Controls(lambda: self._soon.start(PAUSE))
+        self.results = ResultLayers(self.viewer, self)
+        self._ahead = FormEstimate(self, self.request)
+        self.controls = c = Controls(self._ahead.changed)
+        self._ahead.of(c)
         self.stack(c.tomogram, c.running, *c.groups)
         c.run.clicked.connect(lambda: self.begin())
         c.resume.clicked.connect(lambda: self.begin(resume=True))
@@ -121,7 +112,7 @@ class RestoreWidget(DockWidget):
 
     def _changed(self) -> None:
         self._allow()
-        self._soon.start(PAUSE)
+        self._ahead.changed()
 
     def _list_layers(self, event: Any = None) -> None:
         """Offer the volumes of the viewer; at first a pair of halves is selected if there is one."""
@@ -212,37 +203,9 @@ class RestoreWidget(DockWidget):
 
     # Before a run
 
-    def _look_at_form(self) -> None:
-        """Show what the preset decides, and what the run will take; what is wrong is said there too."""
-        c = self.controls
-        try:
-            options = self.controls.values()
-            c.show_preset(Request((), Path(), {"preset": options.get("preset")}).config())
-            request = self.request()
-        except InputError as error:
-            c.estimate.setText(f"Not ready: {error}")
-            return
-        if request.table is not None:
-            c.estimate.setText("A table: one run for each of its rows, one after another.")
-            return
-        # Timing the network takes longer than a window may stall.
-        worker = create_worker(estimate, request)
-        self._estimating = worker
-        worker.returned.connect(lambda result: self._say_estimate(worker, result.words()))
-        worker.errored.connect(lambda error: self._say_estimate(worker, f"Not ready: {in_words(error)}"))
-        worker.start()
-
     def halt_estimate(self) -> None:
         """Leave what is said of the form as it is until the form changes again."""
-        self._soon.stop()
-        self._estimating = None
-
-    def _say_estimate(self, worker: Any, text: str) -> None:
-        """Show an estimate, unless the form has changed since, or is closed."""
-        # The window may be gone.
-        with suppress(RuntimeError):
-            if self._estimating is worker:
-                self.controls.estimate.setText(text)
+        self._ahead.halt()
 
     @reported
     def show_wedge(self) -> None:
@@ -310,7 +273,8 @@ class RestoreWidget(DockWidget):
 
         job = Job(words, request.output)
         job.begin()
-        self._request, self.job, self._preview_time, self._warned = request, job, None, False
+        self._request, self.job, self._warned = request, job, False
+        self.results.begin()
         self._bar = progress(total=0, desc="cryovae: starting")
         self.controls.losses.hide()
         self.timer.start()
@@ -399,7 +363,7 @@ class RestoreWidget(DockWidget):
             self._losses = losses
             draw_losses(self.controls.losses, losses)
         with reporting():
-            self._show_preview(job, request)
+            self.results.show_preview(job.live(), request)
         if code is not None:
             self.timer.stop()
             self._bar.close()
@@ -416,43 +380,13 @@ class RestoreWidget(DockWidget):
         self._bar.total, self._bar.n = state.total, state.done
         self._bar.refresh()
 
-    def _show_preview(self, job: Job, request: Request) -> None:
-        """The layer that improves as training continues, in its place within the tomogram."""
-        path = job.live()
-        time = path.stat().st_mtime_ns if path else None
-        if path is None or time == self._preview_time:
-            return
-        self._preview_time = time
-        density = np.array(read_volume(path).density)
-        layer = self._preview(request)
-        if layer is not None and density_of(layer).shape == density.shape:
-            layer.data = density
-            layer.contrast_limits = contrast_limits(density)
-            return
-        if not request.volumes:
-            return
-        live = layer_for(density, "preview", "live preview", voxel_size(request.volumes[0]), run=request.output)
-        self._add(live, request, record_of(request.output).get("live", (0, 0, 0)))
-
-    def _preview(self, request: Request) -> Any | None:
-        return of_role(self.viewer.layers, "preview", str(request.output))
-
-    def _add(self, layer: LayerTuple, request: Request, start: Sequence[int] = (0, 0, 0)) -> None:
-        """Add a layer whose first voxel is ``start`` (z, y, x) of the restored part."""
-        data, options, _ = layer
-        origin, size = request.box.start if request.box else (0, 0, 0), voxel_size(request.volumes[0])
-        place = tuple((a + b) * size for a, b in zip(origin, start, strict=True))
-        self.viewer.add_image(data, translate=(0.0,) * (data.ndim - 3) + place, **options)
-
     def _end(self, job: Job, request: Request, code: int) -> None:
-        preview = self._preview(request)
-        if preview is not None:
-            self.viewer.layers.remove(preview)
+        self.results.remove_preview(request)
         if code == 0:
             self._say(request, f"Done: {request.output}")
             with reporting():
                 if request.table is None:
-                    self._show_results(request)
+                    self.results.show(request)
             if self.controls.output.line.text() == self._filled:
                 self._fill_folder(request.output)
             return
@@ -471,27 +405,11 @@ class RestoreWidget(DockWidget):
         self.ended = [*self.ended, f"{request.name}: {text}"][-6:]
         self.controls.state.setText("\n".join(self.ended) if len(self.ended) > 1 else text)
 
-    def _show_results(self, request: Request) -> None:
-        """Mean, standard deviation and samples; they replace those of an earlier run in the same folder."""
-        for layer in [layer for layer in self.viewer.layers if about(layer).get("run") == str(request.output)]:
-            self.viewer.layers.remove(layer)
-        self._results = [
-            (layer, request) for layer in layers_of_run(request.output) if layer[1]["metadata"][KEY]["role"] != "input"
-        ]
-        self._adding.start()
-
-    def _add_next(self) -> None:
-        """Add one layer of the results; the window draws before the next one."""
-        if self._results:
-            self._add(*self._results.pop(0))
-        if not self._results:
-            self._adding.stop()
-
     def leave(self) -> None:
         """The run saves its state and ends; it can be resumed."""
         self.timer.stop()
         self.halt_estimate()
-        self._adding.stop()
+        self.results.stop()
         self.waiting.clear()
         if self.job is not None and self.job.running:
             self.job.stop()

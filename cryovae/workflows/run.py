@@ -144,7 +144,6 @@ def _restore_files(request: RestoreRequest) -> Path:
 def entry_of(request: RestoreRequest) -> Entry:
     """The named files as the row of a table would name them. InputError if there are none, or an option is impossible."""
     geometry = request.geometry
-    tilts = geometry.geometries(1)[0]
     if request.half1 is not None and request.half2 is not None:
         halves, full = (request.half1, request.half2), None
         name = checked_name(common_name(halves), str(halves[0]))
@@ -153,6 +152,10 @@ def entry_of(request: RestoreRequest) -> Entry:
         name = checked_name(tomogram_name(full), str(full))
     else:
         raise InputError("no tomogram given: name an MRC file or a folder of OME-Zarr, or --half1 and --half2")
+    for path in halves or (full,):
+        if path is not None and not path.exists():
+            raise InputError(f"{path} does not exist: check the path")
+    tilts = geometry.geometries(1)[0]
     optics, mask = request.optics.for_files(1)[0], geometry.masks(1)[0]
     return Entry(name, 1, full, halves, tilts, None, mask, optics, pixel_size=geometry.pixel_sizes(1)[0])
 

@@ -15,6 +15,7 @@ from cryovae.errors import InputError
 from cryovae.io.geometry_record import recorded
 from cryovae.napari_plugin import samples
 from cryovae.napari_plugin.contents import layer_of_file, layers_of_run, role_of
+from cryovae.napari_plugin.layers import KEY
 from cryovae.napari_plugin.reading import NOTHING, run_reader, volume_reader
 from cryovae.napari_plugin.writing import voxel_size, write_image
 from cryovae.tomogram import TiltGeometry
@@ -223,7 +224,9 @@ def test_halves_and_results_stay_on_the_disk_and_lie_upright(tmp_path):
         "inputs": {f"half{i + 1}": {"path": str(p)} for i, p in enumerate(paths)},
     }
     (folder / "run.json").write_text(json.dumps(record | {"tilts": recorded(TiltGeometry.from_range(-60, 50))}))
-    (source, _, _), (restored, _, _) = layers_of_run(folder)
+    (source, options, _), (restored, _, _) = layers_of_run(folder)
+    assert options["metadata"][KEY]["mean_of_halves"]
+    assert options["metadata"][KEY]["rotated"]
     assert isinstance(source, OfView)
     assert isinstance(restored, OfView)
     for lazy, full in ((source, upright((halves[0] + halves[1]) / 2)), (restored, upright(mean))):

@@ -14,7 +14,8 @@ from cryovae import fourier
 from cryovae.config import override, preset
 from cryovae.errors import InputError
 from cryovae.evaluation.region import Box
-from cryovae.napari_plugin.layers import layer_for
+from cryovae.io.orientation import upright
+from cryovae.napari_plugin.layers import KEY, layer_for
 from cryovae.napari_plugin.notices import MEMORY
 from cryovae.napari_plugin.regions import box_within
 from cryovae.napari_plugin.restore_estimate import Estimate, estimate, seconds_of
@@ -96,6 +97,23 @@ def test_samples_are_kept_for_the_window_where_there_are_any(tmp_path, options, 
         Request((layer(path=write_mrc(tmp_path / "a.mrc", np.zeros(SHAPE, "f4"))),), tmp_path / "out", RANGE | options)
     )
     assert (words[words.index("--samples-out") + 1] if "--samples-out" in words else "0") == (kept or "0")
+
+
+def test_the_mask_of_a_rotated_layer_is_rotated_too(tmp_path):
+    shape = (24, 24, 32)
+    mask = np.random.default_rng(1).integers(0, 2, shape).astype(np.float32)
+    path, box, volume = write_mrc(tmp_path / "mask.mrc", mask), Box((2, 0, 5), (22, 20, 25)), layer(shape=shape)
+    volume.metadata[KEY]["rotated"] = True
+    words = arguments_of(Request((volume,), tmp_path / "out", RANGE | {"mask": [path]}, box=box))
+    assert np.array_equal(mrcfile.read(words[words.index("--mask") + 1]), upright(mask)[box.slices])
+
+
+def test_the_mean_of_two_halves_is_not_taken_for_the_file_of_the_first(tmp_path):
+    path, volume = write_mrc(tmp_path / "ts_half1.mrc", np.zeros(SHAPE, np.float32)), layer()
+    volume.metadata[KEY] |= {"path": str(path), "mean_of_halves": True}
+    words = arguments_of(Request((volume,), tmp_path / "out", RANGE))
+    assert words[1] != str(path)
+    np.testing.assert_array_equal(mrcfile.read(words[1]), volume.data)
 
 
 def test_a_mask_is_cut_with_its_region(tmp_path):

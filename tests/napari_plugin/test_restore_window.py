@@ -48,7 +48,7 @@ def restoring(make_viewer, small_files, tmp_path, shown, monkeypatch):
 
 def ended(widget):
     assert not widget.timer.isActive()
-    assert not widget._adding.isActive()
+    assert not widget.results.adding.isActive()
 
 
 @pytest.mark.slow
