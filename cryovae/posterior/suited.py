@@ -16,6 +16,8 @@ from cryovae.tiling.grid import PatchGrid, cut
 
 # Side of the patches from which traits are measured, in voxels, and their number at most.
 SIDE, MOST = 40, 64
+# Variance of a patch, in that of the median one, above which it holds gold or the edge of a carbon film, and does not count.
+UNLIKE = 3.0
 
 
 def suited(ladder: Ladder, tomograms: Sequence[PreparedTomogram]) -> Ladder:
@@ -27,7 +29,7 @@ def suited(ladder: Ladder, tomograms: Sequence[PreparedTomogram]) -> Ladder:
 
 
 def traits_of_tomogram(prepared: PreparedTomogram) -> Tensor:
-    """The traits of a tomogram, from patches all over it without fill; the same in every run, held-out patches or none."""
+    """The traits of a tomogram, from patches all over it without fill or gold; the same in every run, held-out patches or none."""
     z, y, x = prepared.density.shape
     # A last tile that extends past the volume is moved inside.
     last = [max(size - SIDE, 0) for size in (z, y, x)]
@@ -36,6 +38,8 @@ def traits_of_tomogram(prepared: PreparedTomogram) -> Tensor:
         places = [place for place in places if prepared.region.allows(place, SIDE)] or places
     kept = np.unique(np.linspace(0, len(places) - 1, MOST).round().astype(int))
     patches = torch.stack([cut(prepared.density, places[index], SIDE) for index in kept])
+    variance = patches.var((-3, -2, -1))
+    patches = patches[variance <= UNLIKE * variance.median()]
     # The other estimate is an upper bound, and no measurement.
     noise = prepared.noise if prepared.noise.method == HALVES else None
     return traits_of(patches, prepared.tilts, noise)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,6 +36,16 @@ def test_a_plain_ladder_stays_what_it_is(ladder, small):
 def test_traits_do_not_depend_on_the_run(small):
     once = traits_of_tomogram(prepare(small, 16, seed=0))
     torch.testing.assert_close(once, traits_of_tomogram(prepare(small, 8, seed=5, held_out=False)))
+
+
+def test_gold_does_not_count(simulation, tomogram):
+    density = np.array(tomogram.density)
+    before = traits_of_tomogram(prepare(tomogram, 16))
+    density[10:16, 10:16, 10:16] = -60 * density.std()
+    # On the grey scale of before: gold widens that of the tomogram.
+    scaled = replace(tomogram, density=density, grey=(float(tomogram.density.mean()), float(tomogram.density.std())))
+    after = traits_of_tomogram(prepare(scaled, 16))
+    assert (after - before)[: 2 * SHELLS].abs().max() < 0.15
 
 
 def test_the_noise_is_known_by_halves_alone(small):

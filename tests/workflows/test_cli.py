@@ -31,6 +31,7 @@ def _bad_inputs(folder: Path) -> dict[str, tuple[list, tuple]]:
     (folder / "cut.mrc").write_bytes(good.read_bytes()[:5000])
     return {
         "missing file": ([folder / "no.mrc", *RANGE], ("no.mrc", "does not exist")),
+        "missing file, and no tilts": ([folder / "no.mrc"], ("no.mrc", "does not exist")),
         "text file": ([folder / "text.mrc", *RANGE], ("text.mrc", "MRC")),
         "file cut short": ([folder / "cut.mrc", *RANGE], ("cut.mrc", "cut short")),
         "halves of different shapes": (["--half1", good, "--half2", other, *RANGE], ("(20, 24, 28)", "(20, 24, 20)")),
@@ -56,7 +57,7 @@ def _bad_inputs(folder: Path) -> dict[str, tuple[list, tuple]]:
 
 
 NAMES = [
-    "missing file", "text file", "file cut short", "halves of different shapes", "one half", "the same file as both halves",
+    "missing file", "missing file, and no tilts", "text file", "file cut short", "halves of different shapes", "one half", "the same file as both halves",
     "no voxel size", "NaN", "constant", "one angle", "no tilts", "range the wrong way round", "unknown preset", "unknown setting",
     "setting of the wrong type", "patch off the latent grid", "odd samples", "no such model", "no such device",
 ]  # fmt: skip
