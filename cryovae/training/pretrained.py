@@ -74,7 +74,7 @@ class LadderRecipe:
         default_factory=lambda: PatchConfig(side=40, snr=(0.03, 3.0), cuts=24, fall_off=3000.0, lamellae=0.25)
     )
     pool: PoolConfig = field(default_factory=lambda: PoolConfig(scenes=32, steps_per_scene=14))
-    steps: Annotated[int, Range(1, 10**8)] = 6000
+    steps: Annotated[int, Range(1, 10**8)] = 11000
     batch: Annotated[int, Range(1, 4096)] = 4
     learning_rate: Annotated[float, Range(0, 1, above=True)] = 8e-4
     ema: Annotated[float, Range(0, 1, below=True)] = 0.998
