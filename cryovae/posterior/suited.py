@@ -29,7 +29,7 @@ def suited(ladder: Ladder, tomograms: Sequence[PreparedTomogram]) -> Ladder:
 
 
 def traits_of_tomogram(prepared: PreparedTomogram) -> Tensor:
-    """The traits of a tomogram, from patches all over it without fill or gold; the same in every run, held-out patches or none."""
+    """The traits of a tomogram, from patches all over it without fill or gold. They do not depend on what is held out."""
     z, y, x = prepared.density.shape
     # A last tile that extends past the volume is moved inside.
     last = [max(size - SIDE, 0) for size in (z, y, x)]

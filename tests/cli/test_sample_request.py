@@ -55,7 +55,8 @@ def test_patches_go_into_the_folder_of_a_run_or_into_the_current_one(run, tmp_pa
         (["--tilt-range", "-60", "60"], ["tilts", "without a tomogram"]),
         (["TOMOGRAM"], ["without a position", "--at Z,Y,X"]),
         (["TOMOGRAM", "--at", "1,2"], ["--at 1,2", "z,y,x"]),
-        (["TOMOGRAM", "--at", "1,2,3"], ["no tilt angles"]),
+        (["EMPTY", "--at", "1,2,3"], ["no tilt angles"]),
+        (["TOMOGRAM", "--at", "1,2,3"], ["a.mrc", "does not exist"]),
         (["TOMOGRAM", "--at", "1,2,3", "--tilt-range", "-60", "60"], ["a.mrc", "does not exist"]),
         (["TOMOGRAM", "--at", "1,2,3", "--count", "1"], ["--count 1", "2 or more"]),
         (["TOMOGRAM", "--at", "1,2,3", "--temperature", "0.5"], ["--temperature 0.5", "expected 1"]),
@@ -68,7 +69,8 @@ def test_patches_go_into_the_folder_of_a_run_or_into_the_current_one(run, tmp_pa
     ids=" ".join,
 )
 def test_options_that_cannot_be_are_refused_in_one_line(run, tmp_path, arguments, words):
-    named = {"RUN": run, "TOMOGRAM": tmp_path / "a.mrc"}
+    named = {"RUN": run, "TOMOGRAM": tmp_path / "a.mrc", "EMPTY": tmp_path / "empty.mrc"}
+    named["EMPTY"].touch()
     refused(cryovae("sample", *(named.get(a, a) for a in arguments), "-o", tmp_path / "out"), *words)
     assert not (tmp_path / "out").exists()
 

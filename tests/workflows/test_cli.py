@@ -57,7 +57,8 @@ def _bad_inputs(folder: Path) -> dict[str, tuple[list, tuple]]:
 
 
 NAMES = [
-    "missing file", "missing file, and no tilts", "text file", "file cut short", "halves of different shapes", "one half", "the same file as both halves",
+    "missing file", "missing file, and no tilts", "text file", "file cut short", "halves of different shapes", "one half",
+    "the same file as both halves",
     "no voxel size", "NaN", "constant", "one angle", "no tilts", "range the wrong way round", "unknown preset", "unknown setting",
     "setting of the wrong type", "patch off the latent grid", "odd samples", "no such model", "no such device",
 ]  # fmt: skip
