@@ -90,9 +90,9 @@ class RestoreWidget(DockWidget):
         self.timer.setInterval(INTERVAL)
         self.timer.timeout.connect(self.look)
         self.results = ResultLayers(self.viewer, self)
-        self._ahead = FormEstimate(self, self.request)
-        self.controls = c = Controls(self._ahead.changed)
-        self._ahead.of(c)
+        self._estimate = FormEstimate(self, self.request)
+        self.controls = c = Controls(self._estimate.changed)
+        self._estimate.of(c)
         self.stack(c.tomogram, c.running, *c.groups)
         c.run.clicked.connect(lambda: self.begin())
         c.resume.clicked.connect(lambda: self.begin(resume=True))
@@ -112,7 +112,7 @@ class RestoreWidget(DockWidget):
 
     def _changed(self) -> None:
         self._allow()
-        self._ahead.changed()
+        self._estimate.changed()
 
     def _list_layers(self, event: Any = None) -> None:
         """Offer the volumes of the viewer; at first a pair of halves is selected if there is one."""
@@ -205,7 +205,7 @@ class RestoreWidget(DockWidget):
 
     def halt_estimate(self) -> None:
         """Leave what is said of the form as it is until the form changes again."""
-        self._ahead.halt()
+        self._estimate.halt()
 
     @reported
     def show_wedge(self) -> None:
