@@ -56,8 +56,8 @@ def modulated(layers: Sequence[nn.Conv3d], film: Film, traits: Tensor) -> Iterat
 
     Args:
         layers: the convolutions.
-        film: of these.
-        traits: of the tomogram of each patch, (batch, traits). Outputs of twice the batch have it twice.
+        film: what scales and shifts their outputs.
+        traits: of the tomogram of each patch, (batch, traits). They repeat for an output of several times the batch.
     """
 
     def changed(output: Tensor, scale: Tensor, shift: Tensor) -> Tensor:

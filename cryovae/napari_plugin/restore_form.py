@@ -1,4 +1,4 @@
-"""What a form of the restore widget says before its run begins: what it will take, and how its wedge fits the spectrum."""
+"""What the form of the restore widget says before its run begins: how long it will take, and how much memory."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class FormEstimate:
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(self._look)
 
-    def of(self, controls: Controls) -> None:
-        """The form that is looked at."""
+    def watch(self, controls: Controls) -> None:
+        """Set the form to watch."""
         self._controls = controls
 
     def changed(self) -> None:
@@ -45,7 +45,7 @@ class FormEstimate:
         self._soon.start(PAUSE)
 
     def halt(self) -> None:
-        """Leave what is said of the form as it is until the form changes again."""
+        """Keep the present estimate until the form changes."""
         self._soon.stop()
         self._worker = None
 

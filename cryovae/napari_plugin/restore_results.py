@@ -26,7 +26,7 @@ class ResultLayers:
     """Shows what a run makes.
 
     Attributes:
-        adding: Adds the results, while there are any left.
+        adding: Timer that adds the results one by one.
 
     Args:
         viewer: Where the layers are.
@@ -42,7 +42,7 @@ class ResultLayers:
         self.adding.timeout.connect(self._add_next)
 
     def begin(self) -> None:
-        """A run begins: what a file showed before is old."""
+        """A run begins: forget the last preview."""
         self._preview_time = None
 
     def show_preview(self, path: Path | None, request: Request) -> None:
@@ -81,7 +81,7 @@ class ResultLayers:
         return of_role(self.viewer.layers, "preview", str(request.output))
 
     def _add(self, layer: LayerTuple, request: Request, start: Sequence[int] = (0, 0, 0)) -> None:
-        """Add a layer whose first voxel is ``start`` (z, y, x) of the restored part."""
+        """Add a layer; ``start`` (z, y, x) is its first voxel, relative to the restored box."""
         data, options, _ = layer
         origin, size = request.box.start if request.box else (0, 0, 0), voxel_size(request.volumes[0])
         place = tuple((a + b) * size for a, b in zip(origin, start, strict=True))

@@ -92,7 +92,7 @@ class RestoreWidget(DockWidget):
         self.results = ResultLayers(self.viewer, self)
         self._estimate = FormEstimate(self, self.request)
         self.controls = c = Controls(self._estimate.changed)
-        self._estimate.of(c)
+        self._estimate.watch(c)
         self.stack(c.tomogram, c.running, *c.groups)
         c.run.clicked.connect(lambda: self.begin())
         c.resume.clicked.connect(lambda: self.begin(resume=True))
@@ -204,7 +204,7 @@ class RestoreWidget(DockWidget):
     # Before a run
 
     def halt_estimate(self) -> None:
-        """Leave what is said of the form as it is until the form changes again."""
+        """Keep the present estimate until the form changes."""
         self._estimate.halt()
 
     @reported

@@ -1,7 +1,8 @@
 """What a tomogram is like as a whole, in a few numbers: how its power is spread over frequencies, and how much of it is signal.
 
     P_s   mean of |F y|^2 over the measured bins of shell s          N_s   the same of the noise sigma^2
-    traits:  log10 P_s,  1 - N_s / P_s and 1 (0 and 0 if the noise is not known),  share of bins that were measured
+    traits:  log10 P_s of 20 shells,  1 - N_s / P_s of them (0 if the noise is not known),  1 if it is known, else 0,
+             share of the bins that were measured
 
 y are tapered patches of a tomogram of standard deviation 1. A contrast transfer, a fall-off by damage or by an interpolation, and
 the noise show in the traits. A network that is told them need not guess them from each patch.
@@ -21,7 +22,7 @@ from cryovae.tomogram import TiltGeometry
 # Shells about s / 40 cycles per voxel, s from 1 to 20.
 SHELLS = 20
 TRAITS = 2 * SHELLS + 2
-# Power below which a shell counts as empty, in that of white noise of variance 1.
+# Power below which a shell counts as empty, in units of the power of white noise of variance 1.
 EMPTY_POWER = 1e-4
 
 

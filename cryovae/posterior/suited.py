@@ -16,12 +16,12 @@ from cryovae.tiling.grid import PatchGrid, cut
 
 # Side of the patches from which traits are measured, in voxels, and their number at most.
 SIDE, MOST = 40, 64
-# Variance of a patch, in that of the median one, above which it holds gold or the edge of a carbon film, and does not count.
+# Variance of a patch, relative to the median patch, above which it holds gold or the edge of a carbon film, and does not count.
 UNLIKE = 3.0
 
 
 def suited(ladder: Ladder, tomograms: Sequence[PreparedTomogram]) -> Ladder:
-    """The ladder for tomograms like these: for the mean of their traits. A ladder that takes no traits is returned as it is."""
+    """The ladder conditioned on the mean traits of tomograms, binned ones left out; one that takes none as it is."""
     if ladder.film is None:
         return ladder
     traits = [traits_of_tomogram(one) for one in tomograms if not one.binned]
@@ -40,6 +40,6 @@ def traits_of_tomogram(prepared: PreparedTomogram) -> Tensor:
     patches = torch.stack([cut(prepared.density, places[index], SIDE) for index in kept])
     variance = patches.var((-3, -2, -1))
     patches = patches[variance <= UNLIKE * variance.median()]
-    # The other estimate is an upper bound, and no measurement.
+    # Without halves the noise is only an upper bound, so it counts as unknown.
     noise = prepared.noise if prepared.noise.method == HALVES else None
     return traits_of(patches, prepared.tilts, noise)

@@ -113,10 +113,12 @@ def _seen(patches: Mapping[str, Any], molecules: Sequence[str], side: int) -> li
 
 def _fall_off(patches: Mapping[str, Any]) -> str:
     """What is said of damage and of lamellae; nothing of recipes without them."""
-    said = f" In half of the scenes the density falls off by up to {patches['fall_off']:g} square angstrom." * bool(
+    said = f" Half of the scenes have a B-factor of up to {patches['fall_off']:g} square angstrom." * bool(
         patches.get("fall_off")
     )
-    return said + f" In {patches['lamellae']:.0%} matter fills a part of the depth alone." * bool(patches.get("lamellae"))
+    return said + f" In {patches['lamellae']:.0%} only part of the depth is filled, as in a lamella." * bool(
+        patches.get("lamellae")
+    )
 
 
 def is_recorded(recipe: Mapping[str, Any]) -> bool:

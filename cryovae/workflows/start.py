@@ -60,7 +60,7 @@ def start_of(text: str | None, trains: bool) -> Start | None:
 def default_start(config: RunConfig) -> Start | None:
     """The network that a training begins with without --from: the base if the settings have its sizes and objective, or None.
 
-    Trained further, it was better on three simulated sets than 800 steps from random weights (docs/guide/settings.md).
+    With 200 steps it was better on five simulated sets than random weights with 800 (docs/guide/settings.md).
     """
     if config.objective.name != VAE or config.objective.encoders != 2:
         return None
