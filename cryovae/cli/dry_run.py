@@ -68,7 +68,8 @@ def say_restore(request: RestoreRequest) -> None:
     for finding in preflight(tomogram, job.force).findings:
         print(finding.line)
     halves = entry.halves is not None
-    plan = plan_of(job.config, job.start, network, job.sampler_asked, _steps_left(request.output, job))
+    trains = network is None and not (job.start is not None and not job.start.trains)
+    plan = plan_of(job.config, job.start, network, job.sampler_asked, _steps_left(request.output, job) if trains else 0)
     target = _target(request.output, entry, tomogram.shape, plan, job)
     _check_free(target, job)
     _say(plan.work([tomogram.shape], halves), job, [target], _memory(entry.files[0], halves, known, plan.config, job, streamed))
@@ -105,10 +106,12 @@ def _say_table(request: RestoreRequest, job: Job) -> None:
         model, config = open_model(request.model, job.config)
         network, job = model.network, replace(job, config=config)
     where = request.output / MODEL_FOLDER
-    left = 0 if (where / MODEL).exists() and not job.overwrite else _steps_left(where, job)
+    trains = network is None and not (job.start is not None and not job.start.trains)
+    left = _steps_left(where, job) if trains and not ((where / MODEL).exists() and not job.overwrite) else 0
     plan = plan_of(job.config, job.start, network, job.sampler_asked, left)
-    # The flow is fitted with the model, not row by row.
-    of_model, of_rows = replace(plan, fits=plan.fits and plan.steps > 0), replace(plan, steps=0, fits=False)
+    # The flow is fitted with the model, not row by row; a table tries no network with which a training begins.
+    of_model = replace(plan, fits=plan.fits and plan.steps > 0, tries=plan.tries and plan.at_once)
+    of_rows = replace(plan, steps=0, fits=False)
     shapes = [shape_of(entry.files[0]) for entry in table.entries]
     targets = [Target(where, [*RECORD, *OF_TRAINING, *(OF_FLOW if of_model.fits else ())], {})] if plan.steps else []
     for entry, shape in zip(table.entries, shapes, strict=True):

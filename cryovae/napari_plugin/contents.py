@@ -130,7 +130,9 @@ def layers_of_run(folder: Path) -> list[LayerTuple]:
         density_in, source = input_of(record)
         layers.insert(0, layer_for(density_in, "input", f"input {short(name)}", size, path=source, **common))
         # What it shows is not what its file holds: the mean of two files, or one that was rotated.
-        layers[0][1]["metadata"][KEY] |= {"mean_of_halves": "half1" in inputs_in(record), "rotated": rotated}
+        files = inputs_in(record)
+        halves = [str(files[role]) for role in ("half1", "half2") if role in files]
+        layers[0][1]["metadata"][KEY] |= {"halves": halves or None, "rotated": rotated}
     return layers
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import torch
+
 from cryovae.checkpoint import Checkpoint
 from cryovae.napari_plugin.layers import density_of
 from cryovae.napari_plugin.restore_model import Request
@@ -63,7 +65,12 @@ def seconds_of(work: Work) -> dict[str, float]:
 def estimate(request: Request) -> Estimate:
     """What a request will take. InputError if a setting is wrong."""
     parsed = request.parsed()
-    job, network = job_of(parsed), None
+    threads = torch.get_num_threads()
+    try:
+        job, network = job_of(parsed), None
+    finally:
+        # A run has a process of its own; this one keeps its threads.
+        torch.set_num_threads(threads)
     if parsed.model is not None:
         model, config = open_model(parsed.model, job.config)
         network, job = model.network, replace(job, config=config)

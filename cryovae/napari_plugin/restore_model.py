@@ -20,7 +20,7 @@ from cryovae.errors import InputError
 from cryovae.evaluation.region import Box
 from cryovae.io.files import read_volume, write_volume
 from cryovae.io.names import possible_name, stem
-from cryovae.io.orientation import upright
+from cryovae.io.views import UprightOf
 from cryovae.napari_plugin.contents import without_half
 from cryovae.napari_plugin.layers import about, density_of
 from cryovae.napari_plugin.regions import sides
@@ -170,7 +170,7 @@ def arguments_of(request: Request, resume: bool = False, overwrite: bool = False
     if request.table is not None:
         options["tomogram"] = request.table
     else:
-        paths = [_file_of(layer, number, request) for number, layer in enumerate(request.volumes)]
+        paths = _halves_of(request) or [_file_of(layer, number, request) for number, layer in enumerate(request.volumes)]
         options |= dict(zip(("tomogram",) if len(paths) == 1 else ("half1", "half2"), paths, strict=True))
         if request.box is not None and options.get("mask"):
             options["mask"] = [_part_of_mask(options["mask"][0], request)]
@@ -225,9 +225,15 @@ def in_folder(request: Request, folder: Path) -> Request:
     return replace(request, output=folder)
 
 
+def _halves_of(request: Request) -> list[Path]:
+    """The files of both halves whose mean the only layer of a request shows; none if there are no such files, or for a box."""
+    paths = [Path(path) for path in about(request.volumes[0]).get("halves") or []] if len(request.volumes) == 1 else []
+    return paths if request.box is None and paths and all(path.exists() for path in paths) else []
+
+
 def _file_of(layer: Any, number: int, request: Request) -> Path:
     path = about(layer).get("path")
-    if request.box is None and path and Path(path).exists() and not about(layer).get("mean_of_halves"):
+    if request.box is None and path and Path(path).exists() and not about(layer).get("halves"):
         return Path(path)
     folder = request.output / INPUTS
     folder.mkdir(parents=True, exist_ok=True)
@@ -243,14 +249,15 @@ def _file_of(layer: Any, number: int, request: Request) -> Path:
 def _part_of_mask(path: Path, request: Request) -> Path:
     """The mask in the box of a request, written beside its volumes."""
     assert request.box is not None
-    mask, shape = np.asarray(read_volume(path).density, dtype=np.float32), tuple(density_of(request.volumes[0]).shape)
+    mask: Any = read_volume(path).density
+    shape = tuple(density_of(request.volumes[0]).shape)
     if about(request.volumes[0]).get("rotated"):
-        mask = upright(mask)
-    if mask.shape != shape:
+        mask = UprightOf(mask)
+    if tuple(mask.shape) != shape:
         raise InputError(f"{path} has {sides(mask.shape)} voxels, expected {sides(shape)}: choose the tomogram's own mask")
     file = request.output / INPUTS / "mask.mrc"
     size = voxel_size(request.volumes[0])
-    write_volume(file, mask[request.box.slices], None, size, "part of a mask")
+    write_volume(file, np.asarray(mask[request.box.slices], dtype=np.float32), None, size, "part of a mask")
     return file
 
 

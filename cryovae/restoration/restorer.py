@@ -78,6 +78,7 @@ class Restorer:
         if config.sampler == FLOW and flow is None:
             config = amortised(config)
         self.ladder, self.patch, self.config, self.watch, self.flow = ladder, patch, config, watch, flow
+        self._pretrained = ladder
         self.device = device or torch.device("cpu")
         is_shared = not config.search.any
         self.predictor = LadderBoxes(ladder, patch, self.device, config.seed, self._advance, is_shared, box)
@@ -101,7 +102,7 @@ class Restorer:
         # Files are restored by one process alone: the others make no calls.
         self.predictor.shared = storage.is_shared and not self.config.search.any
         prepared = storage.prepare(tomogram, self.patch, self.config.seed)
-        self.ladder = self.predictor.ladder = suited(self.ladder, [prepared])
+        self.ladder = self.predictor.ladder = suited(self._pretrained, [prepared])
         with precision_of(self.ladder, mixed_on(self.config, self.device)):
             steps = self._steps(tomogram, storage, prepared, voxels)
             self._done = storage.patches_done()

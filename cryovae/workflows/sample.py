@@ -14,11 +14,19 @@ from cryovae.checks.model_match import tell_match
 from cryovae.data.prepare import prepare
 from cryovae.posterior.codes import Code, between, decoded, prior_code
 from cryovae.posterior.latent_map import LatentMap, Patches, mapped
+from cryovae.posterior.suited import suited
 from cryovae.posterior.tile_memory import side_of
 from cryovae.progress.watch import Watch
 from cryovae.report.drawn_files import DrawnFiles
 from cryovae.tomogram import Tomogram
-from cryovae.workflows.run_inputs import checked_tomogram_of, place_inside, record_of, variational_model_of, voxel_size_in
+from cryovae.workflows.run_inputs import (
+    checked_tomogram_of,
+    place_inside,
+    record_of,
+    tomogram_of,
+    variational_model_of,
+    voxel_size_in,
+)
 
 BASE, PRIOR, PATCHES = "base", "prior", "patches"
 # Patches decoded at once; a file for each is written before the next are decoded.
@@ -39,7 +47,8 @@ def sample_run(
 ) -> Path:
     """Draw patches from the prior, or from the Gaussian of the run's own patches; returns the sheet.
 
-    From the prior the tomogram is not needed: densities are in standard deviations of the tomogram then, about its mean.
+    From the prior of a trained model the tomogram is not needed. Densities are in standard deviations of the tomogram then, about
+    its mean.
     """
     checkpoint = variational_model_of(run)
     name = f"{record_of(run).get('name', run.name)}_{source}"
@@ -47,7 +56,11 @@ def sample_run(
     if source == PRIOR:
         size = voxel_size_in(run, voxel_size)
         side = side_of(checkpoint.ladder.config, checkpoint.patch)
-        ladder = checkpoint.ladder.to(device)
+        ladder = checkpoint.ladder
+        if ladder.film is not None:
+            # The network of the package restored this tomogram: its decoder is the one that suits it.
+            ladder = suited(ladder, [prepare(tomogram_of(run, voxel_size), checkpoint.patch, held_out=False)])
+        ladder = ladder.to(device)
         code = prior_code(ladder, side, count, temperature, seed)
         densities = [decoded(ladder, [part[i : i + BATCH] for part in code]).cpu() for i in range(0, count, BATCH)]
         note, unit, unrotated = f"drawn from the prior, temperature {temperature:g}, seed {seed}", "standard deviations", False

@@ -225,7 +225,7 @@ def test_halves_and_results_stay_on_the_disk_and_lie_upright(tmp_path):
     }
     (folder / "run.json").write_text(json.dumps(record | {"tilts": recorded(TiltGeometry.from_range(-60, 50))}))
     (source, options, _), (restored, _, _) = layers_of_run(folder)
-    assert options["metadata"][KEY]["mean_of_halves"]
+    assert options["metadata"][KEY]["halves"] == [str(path) for path in paths]
     assert options["metadata"][KEY]["rotated"]
     assert isinstance(source, OfView)
     assert isinstance(restored, OfView)

@@ -108,11 +108,14 @@ def test_the_mask_of_a_rotated_layer_is_rotated_too(tmp_path):
     assert np.array_equal(mrcfile.read(words[words.index("--mask") + 1]), upright(mask)[box.slices])
 
 
-def test_the_mean_of_two_halves_is_not_taken_for_the_file_of_the_first(tmp_path):
-    path, volume = write_mrc(tmp_path / "ts_half1.mrc", np.zeros(SHAPE, np.float32)), layer()
-    volume.metadata[KEY] |= {"path": str(path), "mean_of_halves": True}
+def test_of_the_mean_of_two_halves_both_are_restored_and_not_the_first_alone(tmp_path):
+    paths = [write_mrc(tmp_path / f"ts_half{i}.mrc", np.zeros(SHAPE, np.float32)) for i in (1, 2)]
+    volume = layer(path=paths[0])
+    volume.metadata[KEY]["halves"] = [str(path) for path in paths]
+    assert arguments_of(Request((volume,), tmp_path / "out", RANGE))[1:5] == ["--half1", str(paths[0]), "--half2", str(paths[1])]
+    paths[1].unlink()
     words = arguments_of(Request((volume,), tmp_path / "out", RANGE))
-    assert words[1] != str(path)
+    assert words[1] != str(paths[0])
     np.testing.assert_array_equal(mrcfile.read(words[1]), volume.data)
 
 
