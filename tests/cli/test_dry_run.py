@@ -54,6 +54,15 @@ def test_a_finished_run_has_no_training_left_and_more_steps_are_what_is_left(sma
     assert "training, 6 steps" in cryovae(*words, "--steps", "10").stdout
 
 
+def test_a_state_that_is_not_needed_is_not_read(small_files, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "training.pt").write_bytes(b"no state")
+    words = ["restore", small_files["full"], *RANGE, "-o", out, "--preset", "quick", "--resume", "--dry-run", "--device", "cpu"]
+    assert cryovae(*words, "--from", "base").returncode == 0
+    refused(cryovae(*words, "--from", "none"), "training.pt")
+
+
 @pytest.mark.parametrize("preset", ["quick"])
 def test_a_base_that_restores_at_once_is_not_trained(small_files, tmp_path, preset):
     words = ["restore", small_files["full"], *RANGE, "-o", tmp_path / "out", "--preset", preset, "--from", "base", "--dry-run"]

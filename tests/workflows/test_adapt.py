@@ -43,7 +43,7 @@ SETTINGS = {
 @pytest.fixture(autouse=True)
 def _tiny(monkeypatch):
     monkeypatch.setattr(adapt, "load_base", lambda: GeneratorFile(tiny_generator(), 16))
-    monkeypatch.setattr(flow_posterior, "MOST", 16)
+    monkeypatch.setattr(flow_posterior, "MOST", 32)
     monkeypatch.setattr(lap_measures, "PRIOR_PATCHES", 2)
     # What tiny models of random weights predict is chance.
     monkeypatch.setattr(adapt._Adaptation, "_worsened", lambda laps: False)
