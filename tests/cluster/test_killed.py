@@ -84,7 +84,8 @@ def test_killed_at_any_moment_it_resumes_to_the_same_end(tmp_path):
         assert process.exitcode == 0
         return time.monotonic() - began
 
-    # With the imports of the server that the processes are forked from, so some moments lie after the end.
+    # The first run waits for the imports of the server that the processes are forked from.
+    finish(tmp_path / "first")
     lasting = finish(tmp_path / "whole")
     random.seed(0)
     killed, number = 0, 0

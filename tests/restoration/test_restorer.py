@@ -25,6 +25,7 @@ class Identity(nn.Module):
     """Stands in for a ladder: returns what it sees, plus smooth noise made from the latents that it gets."""
 
     mixed = False
+    film = None
 
     def __init__(self, spread: float = 0.0) -> None:
         super().__init__()
