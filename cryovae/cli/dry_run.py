@@ -68,8 +68,9 @@ def say_restore(request: RestoreRequest) -> None:
     for finding in preflight(tomogram, job.force).findings:
         print(finding.line)
     halves = entry.halves is not None
-    trains = network is None and not (job.start is not None and not job.start.trains)
-    plan = plan_of(job.config, job.start, network, job.sampler_asked, _steps_left(request.output, job) if trains else 0)
+    plan = plan_of(job.config, job.start, network, job.sampler_asked)
+    if plan.steps:
+        plan = replace(plan, steps=_steps_left(request.output, job))
     target = _target(request.output, entry, tomogram.shape, plan, job)
     _check_free(target, job)
     _say(plan.work([tomogram.shape], halves), job, [target], _memory(entry.files[0], halves, known, plan.config, job, streamed))
@@ -106,9 +107,10 @@ def _say_table(request: RestoreRequest, job: Job) -> None:
         model, config = open_model(request.model, job.config)
         network, job = model.network, replace(job, config=config)
     where = request.output / MODEL_FOLDER
-    trains = network is None and not (job.start is not None and not job.start.trains)
-    left = _steps_left(where, job) if trains and not ((where / MODEL).exists() and not job.overwrite) else 0
-    plan = plan_of(job.config, job.start, network, job.sampler_asked, left)
+    plan = plan_of(job.config, job.start, network, job.sampler_asked)
+    if plan.steps:
+        is_trained = (where / MODEL).exists() and not job.overwrite
+        plan = replace(plan, steps=0 if is_trained else _steps_left(where, job))
     # The flow is fitted with the model, not row by row; a table tries no network with which a training begins.
     of_model = replace(plan, fits=plan.fits and plan.steps > 0, tries=plan.tries and plan.at_once)
     of_rows = replace(plan, steps=0, fits=False)

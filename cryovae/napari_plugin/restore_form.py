@@ -1,4 +1,4 @@
-"""What the form of the restore widget says before its run begins: how long it will take, and how much memory."""
+"""The estimate in the form of the restore widget: the time and the memory that its run will take."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What a tomogram is like as a whole, in a few numbers: how its power is spread over frequencies, and how much of it is signal.
+"""Traits: 42 numbers that describe a tomogram as a whole, by the power of its shells and the share of it that is signal.
 
     P_s   mean of |F y|^2 over the measured bins of shell s          N_s   the same of the noise sigma^2
     traits:  log10 P_s of 20 shells,  1 - N_s / P_s of them (0 if the noise is not known),  1 if it is known, else 0,
              share of the bins that were measured
 
 y are tapered patches of a tomogram of standard deviation 1. A contrast transfer, a fall-off by damage or by an interpolation, and
-the noise show in the traits. A network that is told them need not guess them from each patch.
+the noise show in the traits. A network that is conditioned on them need not guess them from each patch.
 """
 
 from __future__ import annotations

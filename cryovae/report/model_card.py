@@ -74,7 +74,7 @@ def ladder_card(recipe: Mapping[str, Any], training: Training) -> str:
         f"{patches['side']} voxels each; {training.seconds / 60:.0f} min, {training.machine}.",
         f"- **Size:** {training.weights / 1e6:.1f} million weights in half precision.",
         f"- **Density:** tomograms of mean 0 and standard deviation 1, protein dark. Voxels of {low:g} to {high:g} angstrom.",
-        "- **Told of a tomogram:** the power of its shells, the share of it that is signal if there are halves, and the share of "
+        "- **Conditioned on:** the power of its shells, the share of it that is signal if there are halves, and the share of "
         "bins that were measured. They scale and shift its channels.",
         "",
         *_seen(patches, sorted(patches["molecules"]), patches["side"]),

@@ -205,7 +205,7 @@ class LadderTraining(Method[Ladder, Pairs]):
         return {"loss": torch.stack(terms).sum() / voxels, "error_over_std": torch.stack(ratios).mean().sqrt()}
 
     def _traits(self, batch: Pairs, step: int) -> Tensor | None:
-        """What the ladder is conditioned on, patch by patch; None for nothing."""
+        """The traits of each patch on which the ladder is conditioned, (batch, TRAITS); None if they are held back."""
         generator = step_generator(self.config.seed + 1, step)
         chance = torch.rand(2, generator=generator)
         if batch.traits is None or chance[0] < TRAITS_HELD_BACK:

@@ -14,7 +14,7 @@ from cryovae.workflows.start import Start
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does if the network that it begins with passes its trial.
+    """What a run does. A network that it begins with is taken to pass its trial.
 
     Attributes:
         config: the settings, with the sampler that is used.

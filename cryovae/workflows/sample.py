@@ -47,8 +47,8 @@ def sample_run(
 ) -> Path:
     """Draw patches from the prior, or from the Gaussian of the run's own patches; returns the sheet.
 
-    From the prior of a trained model the tomogram is not needed. Densities are in standard deviations of the tomogram then, about
-    its mean.
+    Draws from the prior are in standard deviations of the tomogram, about its mean. They need the tomogram only if the network of
+    the package restored it at once.
     """
     checkpoint = variational_model_of(run)
     name = f"{record_of(run).get('name', run.name)}_{source}"

@@ -6,6 +6,7 @@ import torch
 from cryovae.checkpoint import Checkpoint, load_model, save_model
 from cryovae.models.ladder import Ladder, Q, R
 from cryovae.models.ladder_config import LadderConfig
+from tests.helpers.film import film_ladder
 
 COUNT, SHAPE = 5, (16, 24, 8)
 
@@ -13,12 +14,7 @@ COUNT, SHAPE = 5, (16, 24, 8)
 @pytest.fixture
 def film():
     """A ladder with a film that changes all channels, and a head for each level."""
-    torch.manual_seed(0)
-    ladder = Ladder(LadderConfig((4, 6), (2, 3), 1), traits=COUNT)
-    with torch.no_grad():
-        for parameter in ladder.parameters():
-            parameter.add_(0.1 * torch.randn(parameter.shape))
-    return ladder.eval()
+    return film_ladder(COUNT, 0.1)
 
 
 @pytest.fixture

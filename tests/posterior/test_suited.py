@@ -16,18 +16,14 @@ from cryovae.physics.traits import SHELLS, TRAITS, without_noise
 from cryovae.posterior.suited import suited, traits_of_tomogram
 from cryovae.restoration.config import RestoreConfig
 from cryovae.restoration.restorer import Restorer
+from tests.helpers.film import film_ladder
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def film():
-    torch.manual_seed(0)
-    ladder = Ladder(LadderConfig((4, 6), (2, 3), 1), traits=TRAITS)
-    with torch.no_grad():
-        for parameter in ladder.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape))
-    return ladder.eval()
+    return film_ladder(TRAITS, 0.05)
 
 
 def test_a_plain_ladder_stays_what_it_is(ladder, small):

@@ -7,7 +7,6 @@ from dataclasses import replace
 import mrcfile
 import numpy as np
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from cryovae.checkpoint import MODEL, NetworkCheckpoint, load_model, save_model, save_network
@@ -15,13 +14,13 @@ from cryovae.cli.app import app
 from cryovae.data.prepare import prepare
 from cryovae.errors import InputError
 from cryovae.io.orientation import as_stored
-from cryovae.models.ladder import Ladder
 from cryovae.models.ladder_config import LadderConfig
 from cryovae.models.unet import UNet
 from cryovae.physics.traits import TRAITS
 from cryovae.posterior.latent_map import Patches
 from cryovae.posterior.suited import suited
 from cryovae.workflows.run_inputs import place_upright, tomogram_of, voxel_size_in
+from tests.helpers.film import film_ladder
 from tests.helpers.runs import make_run, refused
 
 
@@ -54,11 +53,7 @@ def test_the_same_seed_gives_the_same_patches_and_another_others(run, tmp_path, 
 
 
 def test_draws_of_a_run_by_a_pretrained_ladder_are_those_of_the_ladder_that_suits_its_tomogram(tmp_path, ladder, small):
-    torch.manual_seed(0)
-    film = Ladder(ladder.config, traits=TRAITS)
-    with torch.no_grad():
-        for parameter in film.parameters():
-            parameter.add_(0.05 * torch.randn(parameter.shape))
+    film = film_ladder(TRAITS, 0.05, ladder.config)
     run = make_run(tmp_path / "run", tmp_path, film, small)
     folders = [tmp_path / "one", tmp_path / "two"]
     assert sample(run, "--count", 2, "--from", "prior", "-o", folders[0]).exit_code == 0
